@@ -1,0 +1,106 @@
+"""The one error of the gateway and its one JSON shape.
+
+Every failure a caller can see is a `GatewayError`, rendered as
+`{"error": {"message", "type", "param", "code"}}` so that OpenAI's SDKs understand all of them.
+The message says what happened and what to do; the code is a short stable word to grep for.
+"""
+
+import re
+
+import msgspec
+from msgspec import Struct
+
+
+class ErrorDetail(Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Struct):
+    error: ErrorDetail
+
+
+class GatewayError(Exception):
+    """A failure to be told to the caller.
+
+    `status` is the HTTP status, `retry_after` seconds, `headers` further response headers.
+    `transient` is False for what no retry can heal: SDKs are told so by `x-should-retry: false`.
+    `outcome` is the word the log line gets.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "",
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        outcome: str = "error",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type or error_type(status)
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+        self.headers = headers
+        self.outcome = outcome
+
+    def body(self) -> bytes:
+        """The JSON body, UTF-8."""
+        return msgspec.json.encode(
+            ErrorBody(ErrorDetail(self.message, self.type, self.param, self.code))
+        )
+
+    def event(self) -> bytes:
+        """The same as one server-sent event, for a stream that has already begun."""
+        return b"data: " + self.body() + b"\n\n"
+
+
+def error_type(status: int) -> str:
+    """OpenAI's word for a status, where the upstream gave none."""
+    match status:
+        case 401:
+            return "authentication_error"
+        case 403:
+            return "permission_error"
+        case 429:
+            return "rate_limit_error"
+        case _ if status >= 500:
+            return "server_error"
+        case _:
+            return "invalid_request_error"
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> GatewayError:
+    """400 for a body that cannot be served; `param` names the path of the offending member."""
+    return GatewayError(400, message, param=param, code=code or "invalid_parameter")
+
+
+def upstream_cut(what: str = "The upstream closed the connection before its answer was whole"):
+    """502 for an answer that ended early. The caller may try again."""
+    return GatewayError(502, what + ".", code="upstream_cut", outcome="upstream_cut")
+
+
+def bad_response(what: str) -> GatewayError:
+    """502 for an upstream answer that is not what its protocol promises."""
+    return GatewayError(502, what, code="upstream_bad_response", outcome="upstream_error")
+
+
+_AT = re.compile(r" - at `(key in )?\$(?P<path>[^`]*)`$")
+
+
+def from_validation(error: msgspec.ValidationError) -> GatewayError:
+    """msgspec's complaint as a 400 whose `param` is the path it names."""
+    text = str(error)
+    at = _AT.search(text)
+    if not at:
+        return bad_request(text)
+    path = at["path"].lstrip(".").replace("[...]", "")
+    return bad_request(f"{text[: at.start()]} in {path or 'the request body'}.", param=path or None)

@@ -1,0 +1,199 @@
+"""Bytes in, whole records out: server-sent events, JSON arrays, record-separated JSON.
+
+No parser awaits, decodes text or knows a provider. Each accepts any split of its input, costs the
+same per byte however small the pieces are, and refuses a record above its cap.
+"""
+
+from app.wire.errors import bad_response
+
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+MAX_STRAY_BYTES = 64 * 1024
+
+Record = tuple[bytes, bytes]  # event name (b"" when the stream gives none), data
+
+
+class SSEParser:
+    """The WHATWG event stream: any of LF, CRLF, CR; comments skipped; data lines joined by LF.
+
+    `stray` keeps lines that are no field at all: Gemini breaks a stream off with bare JSON.
+    """
+
+    def __init__(self, max_bytes: int = MAX_RECORD_BYTES) -> None:
+        self._tail = bytearray()
+        self._searched = 0
+        self._carriage = False
+        self._first = True
+        self._max = max_bytes
+        self.stray = bytearray()
+
+    def feed(self, data: bytes) -> list[Record]:
+        """The events that `data` completes, in order."""
+        if self._first and data:
+            data = self._without_bom(data)
+        if self._carriage or b"\r" in data:
+            data = self._as_lf(data)
+        tail = self._tail
+        if not tail and data.endswith(b"\n\n"):  # the usual read: whole events, nothing kept
+            return self._records(data)
+        tail += data
+        end = tail.rfind(b"\n\n", self._searched)
+        if end < 0:
+            if len(tail) > self._max:
+                raise bad_response("The upstream sent an event above the size limit.")
+            self._searched = max(len(tail) - 1, 0)
+            return []
+        whole = bytes(tail[: end + 2])
+        del tail[: end + 2]
+        self._searched = max(len(tail) - 1, 0)
+        return self._records(whole)
+
+    def finish(self) -> list[Record]:
+        """What stands after the last blank line, as if the upstream had ended it properly."""
+        rest = bytes(self._tail) + (b"\n" if self._carriage else b"")
+        self._tail.clear()
+        self._searched, self._carriage = 0, False
+        return self._records(rest) if rest else []
+
+    def _without_bom(self, data: bytes) -> bytes:
+        head = bytes(self._tail) + data
+        if len(head) < 3 and b"\xef\xbb\xbf".startswith(head):
+            self._tail[:] = b""
+            self._tail += head[: len(head)]
+            return b""
+        self._first = False
+        self._tail.clear()
+        return head[3:] if head.startswith(b"\xef\xbb\xbf") else head
+
+    def _as_lf(self, data: bytes) -> bytes:
+        # A CR at the end of a read waits: the LF that belongs to it may open the next one.
+        if self._carriage:
+            if not data:
+                return data
+            data = data if data.startswith(b"\n") else b"\n" + data
+            self._carriage = False
+        if data.endswith(b"\r"):
+            self._carriage = True
+            data = data[:-1]
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _records(self, whole: bytes) -> list[Record]:
+        records = []
+        for block in whole.split(b"\n\n"):
+            if block.startswith(b"data: ") and b"\n" not in block:
+                records.append((b"", block[6:]))
+            elif block.startswith(b"event: "):
+                line = block.find(b"\n")
+                if block.startswith(b"data: ", line + 1) and block.find(b"\n", line + 1) < 0:
+                    records.append((block[7:line], block[line + 7 :]))
+                else:
+                    self._slow(block, records)
+            elif block:
+                self._slow(block, records)
+        return records
+
+    def _slow(self, block: bytes, records: list[Record]) -> None:
+        event, data = b"", []
+        for line in block.split(b"\n"):
+            name, colon, value = line.partition(b":")
+            value = value[1:] if value.startswith(b" ") else value
+            if name == b"data":
+                data.append(value)
+            elif name == b"event":
+                event = value
+            elif not line or not name or (colon and name in (b"id", b"retry")):
+                continue
+            elif len(self.stray) + len(line) < MAX_STRAY_BYTES:
+                self.stray += line + b"\n"
+        if data:
+            records.append((event, b"\n".join(data)))
+
+
+class RecordParser:
+    """Records that each end in one separator byte (0x1e on SignalR)."""
+
+    def __init__(self, separator: bytes = b"\x1e", max_bytes: int = MAX_RECORD_BYTES) -> None:
+        self._separator, self._max = separator, max_bytes
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        first, *rest = data.split(self._separator)
+        self._parts.append(first)
+        self._size += len(first)
+        if self._size > self._max:
+            raise bad_response("The upstream sent a record above the size limit.")
+        if not rest:
+            return []
+        whole = [b"".join(self._parts), *rest[:-1]]
+        self._parts, self._size = [rest[-1]], len(rest[-1])
+        return [record for record in whole if record]
+
+    def finish(self) -> bytes:
+        """The unended record, b"" when there is none."""
+        rest = b"".join(self._parts)
+        self._parts, self._size = [], 0
+        return rest
+
+
+class JsonArrayParser:
+    """The objects of one JSON array, as they become whole; also a bare object.
+
+    Only braces outside strings are counted: the objects are for a JSON decoder to judge.
+    """
+
+    def __init__(self, max_bytes: int = MAX_RECORD_BYTES) -> None:
+        self._buffer = bytearray()
+        self._at = 0  # scanned up to here
+        self._depth = 0
+        self._start = -1
+        self._in_string = False
+        self._max = max_bytes
+        self.ended = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        buffer = self._buffer
+        buffer += data
+        whole, at, end = [], self._at, len(buffer)
+        while at < end:
+            byte = buffer[at]
+            if self._in_string:
+                quote = buffer.find(b'"', at)
+                escape = buffer.find(b"\\", at, quote if quote >= 0 else end)
+                if escape >= 0:
+                    if escape + 1 >= end:
+                        at = escape
+                        break
+                    at = escape + 2
+                elif quote >= 0:
+                    self._in_string = False
+                    at = quote + 1
+                else:
+                    at = end
+                continue
+            if byte == 0x22:
+                self._in_string = True
+            elif byte == 0x7B:
+                if self._depth == 0:
+                    self._start = at
+                self._depth += 1
+            elif byte == 0x7D and self._depth:
+                self._depth -= 1
+                if self._depth == 0:
+                    whole.append(bytes(buffer[self._start : at + 1]))
+                    self._start = -1
+            elif byte == 0x5D and self._depth == 0:
+                self.ended = True
+            at += 1
+        keep = self._start if self._start >= 0 else at
+        del buffer[:keep]
+        self._at = at - keep
+        if self._start >= 0:
+            self._start = 0
+        if len(buffer) > self._max:
+            raise bad_response("The upstream sent an object above the size limit.")
+        return whole
+
+    @property
+    def open(self) -> bool:
+        """True while an object has begun and not ended."""
+        return self._depth > 0

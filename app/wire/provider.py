@@ -1,0 +1,119 @@
+"""What a provider must supply. A provider is a value made of functions, not a subclass.
+
+Adding one: a family folder under providers/ with `schema.py` (the upstream's shapes) and `api.py`
+(these functions), one line in `providers/__init__.py`, recordings and their expected events.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from app.wire.chat import Envelope, read_chat
+from app.wire.errors import GatewayError
+from app.wire.events import Event
+from app.wire.settings import Config
+from app.wire.upstream import UpstreamReply, UpstreamRequest
+
+
+class Key(Struct, frozen=True):
+    """One credential of a pool. `id` is "" for the caller's own, which is never pooled.
+
+    `fields` are the other members of its config entry (organization_id, version, bot_id ...).
+    """
+
+    pool: str
+    id: str
+    val: str
+    fields: Mapping[str, str] = {}
+
+    @property
+    def is_callers_own(self) -> bool:
+        return not self.id
+
+    def __repr__(self) -> str:  # the value must not reach a log or a traceback
+        return f"Key({self.pool}/{self.id or 'caller'})"
+
+
+class Call(Struct, kw_only=True):
+    """One chat call on its way to one upstream with one key. Pure data: no clients, no clock.
+
+    `chat` is what the provider's `read` made of the body. `headers` are the caller's, names
+    lower-cased. `learned` is what `prepare` found out; `dropped` names the parameters that were
+    left out because the upstream cannot say them (told in x-gateway-dropped-params).
+    """
+
+    config: Config
+    envelope: Envelope
+    body: bytes
+    chat: Any
+    key: Key
+    model: str  # without a provider prefix; "" when the caller named none
+    stream: bool
+    headers: Mapping[str, str]
+    now: int  # Unix time, seconds
+    new_id: Callable[[], str]  # 32 hex digits, different at each call
+    learned: Any = None
+    dropped: list[str] = []
+
+
+class Upstream(Protocol):
+    """What `prepare` is given: the network and a place for slow work."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamReply: ...
+
+    async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs CPU work above 1 ms off the event loop."""
+
+
+class Decoder(Protocol):
+    """Upstream bytes in, events out; accepts any split. Raises GatewayError for a broken answer."""
+
+    def feed(self, data: bytes) -> Iterable[Event]: ...
+
+    def finish(self) -> Iterable[Event]:
+        """End of the body. Raises `upstream_cut()` when the answer was not whole."""
+
+
+class ForwardRule(Struct, frozen=True, kw_only=True):
+    """A family of raw paths: `prefix` on our side goes to `base(config)` + `strip`ped path.
+
+    `credential` puts a pool key into the outgoing headers; `callers` finds the caller's own
+    credential in theirs (lower-cased names) and in the query, or None.
+    """
+
+    prefix: str  # "/v1/": what the gateway's path begins with
+    upstream_prefix: str  # "/v1/": what stands in its place upstream
+    provider: str  # name for logs and metrics
+    pool: str  # which keys serve it
+    base: Callable[[Config], str]
+    proxy: Callable[[Config], str]
+    via: str = "api"
+    credential: Callable[[Key, Mapping[str, str], Config], list[tuple[str, str]]]
+    credential_headers: tuple[str, ...] = ("authorization",)  # the caller's, replaced by the above
+    credential_query: tuple[str, ...] = ()  # query members that carry a credential
+    private_headers: tuple[str, ...] = ()  # of the answer, kept back when a pool key was used
+
+
+class Provider(Struct, frozen=True, kw_only=True):
+    """How one upstream is spoken to.
+
+    `decoder` None means the upstream speaks OpenAI's own wire: its bytes are passed on untouched.
+    `read` turns the body into what `request` wants, once per call however many keys are tried.
+    `index` finds the key id the body asks for; `stamp` is the provider's own object in chunks and
+    completions ({} for none). `pool` names the keys; `accepts` where a caller's own credential
+    may stand (header names, first match wins).
+    """
+
+    name: str
+    pool: str
+    request: Callable[[Call], UpstreamRequest]
+    read_error: Callable[[UpstreamReply], GatewayError]
+    decoder: Callable[[Call], Decoder] | None = None
+    read: Callable[[bytes], Any] = read_chat
+    index: Callable[[Envelope], str | None] = lambda envelope: None
+    stamp: Callable[[Call], dict[str, Any]] = lambda call: {}
+    prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
+    accepts: tuple[str, ...] = ("authorization",)
+    anonymous: bool = False  # may be asked without any key
+    idle_seconds: float | None = None  # overrides timeouts.idle
