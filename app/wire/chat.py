@@ -191,7 +191,7 @@ def read_member(raw: Raw | UnsetType, shape: type[T], name: str) -> T | None:
     if raw is UNSET or isinstance(raw, UnsetType):
         return None
     try:
-        return msgspec.json.decode(raw, type=shape | None)  # type: ignore[return-value]
+        return msgspec.json.decode(raw, type=shape | None)
     except msgspec.ValidationError as error:
         wrong = from_validation(error)
         wrong.param = f"{name}.{wrong.param}" if wrong.param else name

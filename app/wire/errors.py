@@ -83,7 +83,9 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
     return GatewayError(400, message, param=param, code=code or "invalid_parameter")
 
 
-def upstream_cut(what: str = "The upstream closed the connection before its answer was whole"):
+def upstream_cut(
+    what: str = "The upstream closed the connection before its answer was whole",
+) -> GatewayError:
     """502 for an answer that ended early. The caller may try again."""
     return GatewayError(502, what + ".", code="upstream_cut", outcome="upstream_cut")
 

@@ -13,35 +13,35 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A mapping of the file; an unknown key in it is a mistake, not silence."""
 
 
-class KeyEntry(Section):
+class KeyEntry(Section, frozen=True):
     id: str
     val: str
 
 
-class SessionEntry(Section):
+class SessionEntry(Section, frozen=True):
     id: str
     val: str
 
 
-class GeminiKeyEntry(Section):
+class GeminiKeyEntry(Section, frozen=True):
     id: str
     val: str
     version: str = ""
 
 
-class ClaudeSessionEntry(Section):
+class ClaudeSessionEntry(Section, frozen=True):
     id: str
     val: str
     organization_id: str = ""
 
 
-class HttpsInfo(Section):
+class HttpsInfo(Section, frozen=True):
     enable: bool = False
     pem_file: str = ""
     key_file: str = ""
 
 
-class OpenAI(Section):
+class OpenAI(Section, frozen=True):
     api_url: str = "https://api.openai.com"
     auth_url: str = "https://auth0.openai.com"
     proxy_url: str = ""
@@ -53,20 +53,20 @@ class OpenAI(Section):
     web_sessions: list[SessionEntry] = []
 
 
-class GoogleGemini(Section):
+class GoogleGemini(Section, frozen=True):
     api_url: str = "https://generativelanguage.googleapis.com"
     proxy_url: str = ""
     model: str = "gemini-2.5-flash"
     api_keys: list[GeminiKeyEntry] = []
 
 
-class Bing(Section):
+class Bing(Section, frozen=True):
     web_url: str = "https://www.bing.com"
     ws_url: str = "wss://sydney.bing.com"
     proxy_url: str = ""
 
 
-class CozeDiscord(Section):
+class CozeDiscord(Section, frozen=True):
     enable: bool = False
     api_url: str = "https://discord.com"
     gateway_url: str = "wss://gateway.discord.gg"
@@ -79,25 +79,25 @@ class CozeDiscord(Section):
     request_stream_out_time: float = 300
 
 
-class CozeBot(Section):
+class CozeBot(Section, frozen=True):
     bot_id: str
     user: str
     access_token: str = ""
 
 
-class CozeApiChat(Section):
+class CozeApiChat(Section, frozen=True):
     access_token: str = ""
     bots: list[CozeBot] = []
 
 
-class Coze(Section):
+class Coze(Section, frozen=True):
     api_url: str = "https://api.coze.com"
     proxy_url: str = ""
     discord: CozeDiscord = CozeDiscord()
     api_chat: CozeApiChat = CozeApiChat()
 
 
-class Claude(Section):
+class Claude(Section, frozen=True):
     api_url: str = "https://api.anthropic.com"
     web_url: str = "https://claude.ai"
     proxy_url: str = ""
@@ -107,7 +107,7 @@ class Claude(Section):
     api_keys: list[KeyEntry] = []
 
 
-class Timeouts(Section):
+class Timeouts(Section, frozen=True):
     """Seconds. `first_event` is per attempt and for streams; `total` spans all attempts."""
 
     connect: float = 10
@@ -117,7 +117,7 @@ class Timeouts(Section):
     keep_alive_comment: float = 15
 
 
-class Limits(Section):
+class Limits(Section, frozen=True):
     """Bytes. `request_bytes` counts after decompression."""
 
     request_bytes: int = 32 * 1024 * 1024
@@ -125,7 +125,7 @@ class Limits(Section):
     response_bytes: int = 64 * 1024 * 1024
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     port: str = ":8999"
     host: str = ""
     workers: int = 0  # 0: one per core
