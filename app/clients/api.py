@@ -1,0 +1,88 @@
+"""Plain HTTPS APIs, through httpx's transport used bare.
+
+No AsyncClient: it would keep a cookie jar and replay one caller's Set-Cookie to the next, and its
+redirects and auth machinery are not wanted. One connection pool per proxy.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import httpx
+
+from app.wire.errors import GatewayError, upstream_cut
+from app.wire.upstream import Headers, UpstreamRequest
+
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30)
+
+
+class ApiResponse:
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        self.headers: Headers = [
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in response.headers.raw
+        ]
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        self._stream = stream
+        self._pieces: AsyncIterator[bytes] = stream.__aiter__()
+
+    async def read(self) -> bytes:
+        try:
+            return await anext(self._pieces, b"")
+        except httpx.TransportError as error:
+            raise upstream_cut() from error
+
+    async def close(self) -> None:
+        with suppress(httpx.TransportError, RuntimeError):
+            await self._stream.aclose()
+
+
+class ApiClient:
+    def __init__(self, connect_seconds: float) -> None:
+        self._timeout = {"connect": connect_seconds, "read": None, "write": 60.0, "pool": None}
+        self._transports: dict[str | None, httpx.AsyncHTTPTransport] = {}
+
+    async def open(self, request: UpstreamRequest) -> ApiResponse:
+        transport = self._transports.get(request.proxy)
+        if transport is None:
+            transport = httpx.AsyncHTTPTransport(
+                limits=_LIMITS, proxy=httpx.Proxy(request.proxy) if request.proxy else None
+            )
+            self._transports[request.proxy] = transport
+        try:
+            outgoing = httpx.Request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                content=request.body,
+                extensions={"timeout": self._timeout},
+            )
+            response = await transport.handle_async_request(outgoing)
+        except httpx.ConnectTimeout as error:
+            raise GatewayError(
+                504,
+                "The upstream did not accept a connection in time.",
+                code="upstream_timeout",
+                outcome="upstream_timeout",
+            ) from error
+        except httpx.TransportError as error:
+            raise unreachable(error) from error
+        except httpx.InvalidURL as error:
+            raise GatewayError(400, "This path cannot be forwarded.", code="bad_path") from error
+        return ApiResponse(response)
+
+    async def close(self) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+        self._transports.clear()
+
+
+def unreachable(error: Exception) -> GatewayError:
+    """502 without the library's text, which may hold an address with a proxy password."""
+    return GatewayError(
+        502,
+        f"The upstream cannot be reached ({type(error).__name__}).",
+        code="upstream_unreachable",
+        outcome="upstream_unreachable",
+    )
