@@ -25,10 +25,9 @@ class Inflate:
         if not data:
             return b""
         if self._z is None:
-            if self._encoding != "deflate":
-                wbits = 31
-            else:  # "deflate" is zlib-wrapped by the book and raw from some servers
-                wbits = 15 if data[0] & 0x0F == 8 else -15
+            # "deflate" is zlib-wrapped by the book and raw from some servers.
+            deflate = 15 if data[0] & 0x0F == 8 else -15
+            wbits = deflate if self._encoding == "deflate" else 31
             self._z = zlib.decompressobj(wbits)
         out = []
         while data:

@@ -1,0 +1,124 @@
+"""The key pool: which credential answers this call.
+
+The caller's own first, then the one named by id, else one at random among the configured keys that
+are not resting. Random needs no agreement between workers; only rests are shared.
+Never talks to an upstream.
+"""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+
+from app import shared_state
+from app.shared_state import SharedState
+from app.wire.errors import GatewayError
+from app.wire.provider import Key
+from app.wire.settings import Config
+
+# What SDK users type where a key is required though the gateway has one: no credential.
+PLACEHOLDERS = frozenset({"", "pool", "none", "empty"})
+
+
+def bare_token(value: str) -> str:
+    """A header's credential without `Bearer `, "" for a placeholder."""
+    value = value.strip()
+    if value[:7].lower() == "bearer ":
+        value = value[7:].strip()
+    elif value.lower() == "bearer":
+        return ""
+    return "" if value.lower() in PLACEHOLDERS else value
+
+
+def callers_own(headers: Mapping[str, str], accepts: Sequence[str]) -> str:
+    """The caller's own credential from the first of the `accepts` headers that has one, else ""."""
+    for name in accepts:
+        value = headers.get(name)
+        if value is not None and (token := bare_token(value)):
+            return token
+    return ""
+
+
+def configured(config: Config) -> dict[str, list[Key]]:
+    """Every pool of the config: pool name -> its keys, in the file's order."""
+    pools: dict[str, list[Key]] = {
+        "openai.api_keys": [Key("openai.api_keys", k.id, k.val) for k in config.openai.api_keys],
+        "openai.web_sessions": [
+            Key("openai.web_sessions", s.id, s.val) for s in config.openai.web_sessions
+        ],
+        "claude.api_keys": [Key("claude.api_keys", k.id, k.val) for k in config.claude.api_keys],
+        "claude.web_sessions": [
+            Key("claude.web_sessions", s.id, s.val, {"organization_id": s.organization_id})
+            for s in config.claude.web_sessions
+        ],
+        "google_gemini.api_keys": [
+            Key("google_gemini.api_keys", k.id, k.val, {"version": k.version})
+            for k in config.google_gemini.api_keys
+        ],
+    }
+    return {name: [key for key in keys if key.val] for name, keys in pools.items()}
+
+
+class KeyPool:
+    def __init__(self, config: Config, state: SharedState) -> None:
+        self._pools = configured(config)
+        self._state = state
+        self._by_id = {name: {key.id: key for key in keys} for name, keys in self._pools.items()}
+        self._rows = {
+            (key.pool, key.id): state.row(f"{key.pool}/{key.id}")
+            for keys in self._pools.values()
+            for key in keys
+        }
+
+    def size(self, pool: str) -> int:
+        return len(self._pools.get(pool, ()))
+
+    def pick(self, pool: str, wanted: str | None = None) -> Key:
+        """The key named `wanted`, else a random one that is not resting.
+
+        Raises GatewayError 401: `unknown_auth_id` for an id that is not configured, `no_api_key`
+        for an empty pool. An unknown id is never answered by another key.
+        """
+        if wanted:
+            key = self._by_id.get(pool, {}).get(wanted)
+            if key is None:
+                raise GatewayError(
+                    401,
+                    f"No key with id {wanted[:64]!r} in {pool} ({self.size(pool)} configured); "
+                    "leave out x-auth-id and index to let the gateway choose.",
+                    type="invalid_request_error",
+                    code="unknown_auth_id",
+                    headers=(("x-should-retry", "false"),),
+                )
+            return key
+        keys = self._pools.get(pool)
+        if not keys:
+            raise GatewayError(
+                401,
+                f"No key to use: send your own in the Authorization header, or configure {pool}.",
+                type="invalid_request_error",
+                code="no_api_key",
+                headers=(("x-should-retry", "false"),),
+            )
+        if len(keys) == 1:
+            return keys[0]
+        now = time.time()
+        awake = [key for key in keys if self._until(key) <= now]
+        return random.choice(awake or keys)
+
+    def report(self, key: Key, status: int) -> None:
+        """What an upstream said to a key: its HTTP status, 0 when it said nothing at all."""
+        row = self._rows.get((key.pool, key.id), -1)
+        if row < 0:
+            return
+        state = self._state
+        state.add(row, shared_state.USES)
+        state.set(row, shared_state.LAST_STATUS, float(status))
+        state.set(row, shared_state.LAST_AT, time.time())
+        if 200 <= status < 300:
+            state.set(row, shared_state.FAILURES, 0.0)
+        else:
+            state.add(row, shared_state.FAILURES)
+
+    def _until(self, key: Key) -> float:
+        row = self._rows[key.pool, key.id]
+        return self._state.get(row, shared_state.REST_UNTIL) if row >= 0 else 0.0

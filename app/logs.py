@@ -1,0 +1,160 @@
+"""One line per call, and everything else that is logged, in JSON or text; secrets never.
+
+Lines are collected for a moment and written together: a system call per request would cost more
+than the line itself. Prompts are never here, and what the config knows as a secret is replaced
+wherever a message, an exception or a traceback holds it.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import sys
+import time
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+_FLUSH_SECONDS = 0.05
+_MAX_WRITE = 4096  # a pipe keeps writes up to this size whole when several workers share it
+
+
+class CallRecord(Struct, kw_only=True, omit_defaults=True):
+    """What the log says of one call. Times in milliseconds."""
+
+    time: str = ""
+    request_id: str
+    route: str
+    provider: str = ""
+    model: str = ""
+    key_id: str = ""
+    stream: bool = False
+    attempts: int = 0
+    status: int = 0
+    first_event_ms: float | None = None
+    total_ms: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    upstream_request_id: str = ""
+    code: str = ""
+    outcome: str = ""
+
+
+class CallLog:
+    """The writer of call lines of one worker."""
+
+    def __init__(self, form: str = "json", fd: int = 1) -> None:
+        self._json = form == "json"
+        self._fd = fd
+        self._lines: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._second = (0, "")
+        self.enabled = True
+
+    def write(self, record: CallRecord) -> None:
+        if not self.enabled:
+            return
+        record.time = self._now()
+        if self._json:
+            self._lines.append(msgspec.json.encode(record) + b"\n")
+        else:
+            self._lines.append(_as_text(record))
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        batch = b""
+        for line in lines:
+            if len(batch) + len(line) > _MAX_WRITE and batch:
+                self._out(batch)
+                batch = b""
+            batch += line
+        if batch:
+            self._out(batch)
+
+    def _out(self, data: bytes) -> None:
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            pass  # nobody reads the log any more; serving goes on
+
+    def _now(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second[0]:
+            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        return f"{self._second[1]}.{int((now - second) * 1000):03d}Z"
+
+
+def _as_text(record: CallRecord) -> bytes:
+    fields: dict[str, Any] = msgspec.to_builtins(record)
+    when = fields.pop("time", "")
+    words = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
+    return f"{when} call {words}\n".encode()
+
+
+def _word(value: Any) -> str:
+    text = str(value)
+    if text and not re.search(r'[\s"=]', text):
+        return text
+    return msgspec.json.encode(text).decode()
+
+
+class Redactor:
+    """Replaces every known secret in a text by `[secret]`."""
+
+    def __init__(self, secrets: frozenset[str] = frozenset()) -> None:
+        known = sorted((s for s in secrets if len(s) >= 4), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def __call__(self, text: str) -> str:
+        return self._pattern.sub("[secret]", text) if self._pattern else text
+
+
+class _Formatter(logging.Formatter):
+    converter = staticmethod(time.gmtime)  # type: ignore[assignment]
+
+    def __init__(self, form: str, redact: Redactor) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self._json, self._redact = form == "json", redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        if not self._json:
+            return self._redact(super().format(record))
+        line: dict[str, Any] = {
+            "time": self.formatTime(record, self.datefmt),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._redact(record.getMessage()),
+        }
+        if record.exc_info:
+            line["exception"] = self._redact(self.formatException(record.exc_info))
+        return msgspec.json.encode(line).decode()
+
+
+def configure(level: str, form: str, secrets: frozenset[str]) -> None:
+    """Sends every logger of this process through one redacting handler to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(form, Redactor(secrets)))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("sanic", "sanic.root", "sanic.error", "sanic.server", "sanic.websockets"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(level.upper())
+    # Libraries below would log every request at info.
+    for name in ("httpx", "httpcore", "websockets", "asyncio", "hpack"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+    if level.lower() != "debug":
+        logging.getLogger("sanic.root").setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,505 @@
+"""An upstream's answer becomes the caller's: four renderers with one interface.
+
+`feed(bytes)` takes one upstream read and gives what to send now; `finish()` takes the end of the
+body and gives the last bytes, or raises when the answer was cut short. Nothing here awaits.
+
+    Passthrough   the upstream speaks OpenAI, streamed: whole events go through untouched
+    Whole         the upstream speaks OpenAI, not streamed: the body goes through untouched
+    Chunks        a decoder's events become `data: {chunk}` events
+    Completion    a decoder's events are folded into one chat.completion object
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from app.wire.errors import bad_response, upstream_cut
+from app.wire.events import (
+    Event,
+    Extension,
+    Finish,
+    Follow,
+    Reasoning,
+    Refusal,
+    Reply,
+    Session,
+    Started,
+    Text,
+    ToolArguments,
+    ToolCall,
+    Unknown,
+    Usage,
+)
+from app.wire.framing import MAX_RECORD_BYTES
+from app.wire.provider import Decoder
+
+SSE = "text/event-stream; charset=utf-8"
+JSON = "application/json"
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": ping\n\n"
+
+encode = msgspec.json.encode
+
+
+class Renderer(Protocol):
+    content_type: str
+    usage: Usage | None
+    asks: list[Follow | Reply]  # what the exchange must do before it reads on
+    refused: bool  # the upstream told the caller of an error inside its stream
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+class _Counts(Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class _Glance(Struct):
+    """The little that is read of an OpenAI object that is passed on untouched."""
+
+    usage: _Counts | None = None
+    error: Any = None
+
+
+_glance = msgspec.json.Decoder(_Glance)
+
+
+def _usage(glance: _Glance) -> Usage | None:
+    counts = glance.usage
+    if counts is None:
+        return None
+    return Usage(counts.prompt_tokens or 0, counts.completion_tokens or 0, counts.total_tokens)
+
+
+class Passthrough:
+    """Whole events, byte for byte. An unfinished one waits for its end, so that a comment or an
+    error event can always stand between two events and a cut never leaves half of one."""
+
+    content_type = SSE
+
+    def __init__(self) -> None:
+        self.asks: list[Follow | Reply] = []
+        self.refused = False
+        self._held = bytearray()
+        self._searched = 0
+        self._last = b""
+        self._counted = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if not self._held and (data.endswith(b"\n\n") or data.endswith(b"\r\n\r\n")):
+            out = data
+        else:
+            out = self._whole_events(data)
+            if not out:
+                return out
+        self._last = out
+        if b'"usage":{' in out or b'"usage": {' in out:
+            self._counted = out
+        return out
+
+    def _whole_events(self, data: bytes) -> bytes:
+        held = self._held
+        held += data
+        # An event ends in LF LF or CR LF CR LF; the searched part is never searched again.
+        start = self._searched
+        end = max(held.rfind(b"\n\n", start) + 2, held.rfind(b"\r\n\r\n", start) + 4)
+        if end < 2 or (end < 4 and not held.startswith(b"\n\n", end - 2)):
+            if len(held) > MAX_RECORD_BYTES:
+                raise bad_response("The upstream sent an event above the size limit.")
+            self._searched = max(len(held) - 3, 0)
+            return b""
+        out = bytes(held[:end])
+        del held[:end]
+        self._searched = 0
+        return out
+
+    def finish(self) -> bytes:
+        rest = bytes(self._held).strip()
+        if self._is_done(rest):
+            return rest + b"\n\n"  # its last newline got lost
+        if self._is_done(self._last):
+            return b""
+        if self._is_error(self._last):
+            self.refused = True
+            return b""
+        raise upstream_cut()
+
+    @staticmethod
+    def _is_done(events: bytes) -> bool:
+        return any(
+            line.startswith(b"data:") and line[5:].strip() == b"[DONE]"
+            for line in events[-4096:].splitlines()
+        )
+
+    @staticmethod
+    def _is_error(events: bytes) -> bool:
+        lines = [line for line in events.strip().splitlines() if line.startswith(b"data:")]
+        try:
+            return bool(lines) and bool(_glance.decode(lines[-1][5:]).error)
+        except (msgspec.DecodeError, ValueError):
+            return False
+
+    @property
+    def usage(self) -> Usage | None:
+        for line in reversed(self._counted.splitlines()):
+            if b'"usage"' not in line:
+                continue
+            try:
+                return _usage(_glance.decode(line.partition(b":")[2]))
+            except (msgspec.DecodeError, ValueError):
+                return None
+        return None
+
+
+class Whole:
+    """A JSON body, handed on as it came once it is known to be whole and JSON."""
+
+    content_type = JSON
+
+    def __init__(self, max_bytes: int) -> None:
+        self.asks: list[Follow | Reply] = []
+        self.usage: Usage | None = None
+        self.refused = False
+        self._pieces: list[bytes] = []
+        self._left = max_bytes
+
+    def feed(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise bad_response("The upstream's answer is above limits.response_bytes.")
+        self._pieces.append(data)
+        return b""
+
+    def finish(self) -> bytes:
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        try:
+            glance = _glance.decode(body)
+        except msgspec.ValidationError:
+            return body  # JSON, though not of the usual shape: not ours to judge
+        except (msgspec.DecodeError, ValueError):
+            raise bad_response("The upstream's answer is not valid JSON.") from None
+        self.usage = _usage(glance)
+        self.refused = bool(glance.error)
+        return body
+
+
+class _Teller:
+    """What Chunks and Completion share: who answers, and what the exchange is asked to do."""
+
+    def __init__(
+        self, decoder: Decoder, *, model: str, created: int, new_id: str, stamp: dict[str, Any]
+    ) -> None:
+        self.decoder = decoder
+        self.usage: Usage | None = None
+        self.asks: list[Follow | Reply] = []
+        self.refused = False
+        self.unknown: list[str] = []
+        self.model = model
+        self.created = created
+        self.id = f"chatcmpl-{new_id}"
+        self.stamp = stamp
+
+    def aside(self, event: Event) -> None:
+        """Events that put nothing into the answer."""
+        match event:
+            case Usage():
+                self.usage = event
+            case Follow() | Reply():
+                self.asks.append(event)
+            case Unknown():
+                self.unknown.append(event.name)
+
+    def begin(self, event: Started) -> None:
+        self.id = event.id or self.id
+        self.model = event.model or self.model
+
+    def continues(self, fields: dict[str, Any]) -> None:
+        # The provider's own object holds the session: {"claude": {..., "conversation": {...}}}.
+        for own in self.stamp.values():
+            own.update(fields)
+
+    def usage_object(self) -> Any:
+        usage = self.usage or Usage()
+        if usage.raw is not None:
+            return usage.raw
+        total = usage.total_tokens
+        prompt_details: dict[str, int] = {"cached_tokens": usage.cached_tokens}
+        if usage.cache_write_tokens is not None:
+            prompt_details["cache_write_tokens"] = usage.cache_write_tokens
+        return {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens
+            if total is None
+            else total,
+            "prompt_tokens_details": prompt_details,
+            "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        }
+
+
+class Chunks(_Teller):
+    """chat.completion.chunk events. The parts that never change are encoded once per stream."""
+
+    content_type = SSE
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        model: str,
+        created: int,
+        new_id: str,
+        stamp: dict[str, Any],
+        include_usage: bool,
+    ) -> None:
+        super().__init__(decoder, model=model, created=created, new_id=new_id, stamp=stamp)
+        self._include_usage = include_usage
+        self._told: set[int] = set()  # choices that have had their role chunk
+        self._ended: set[int] = set()
+        self._templates()
+
+    def _templates(self) -> None:
+        self._head = (
+            b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":['
+            % (encode(self.id), self.created, encode(self.model))
+        )
+        # `{"claude": {...}}` without its braces, as further members of the chunk.
+        stamp = b"," + encode(self.stamp)[1:-1] if self.stamp else b""
+        self._end = (b',"usage":null' if self._include_usage else b"") + stamp + b"}\n\n"
+        self._stamp = stamp
+        self._delta_end = b',"logprobs":null,"finish_reason":null}]' + self._end
+        self._text_head = self._head + b'{"index":0,"delta":{"content":'
+        self._text_end = b"}" + self._delta_end
+        self._reasoning_head = self._head + b'{"index":0,"delta":{"reasoning_content":'
+
+    def feed(self, data: bytes) -> bytes:
+        return self._render(self.decoder.feed(data))
+
+    def finish(self) -> bytes:
+        out = self._render(self.decoder.finish())
+        if not self._ended:
+            raise upstream_cut("The upstream's answer has no ending")
+        if self._include_usage:
+            out += self._head + b'],"usage":' + encode(self.usage_object()) + self._stamp
+            out += b"}\n\n"
+        return out + DONE
+
+    def _render(self, events: Iterable[Event]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            # The hot line first: nine of ten events are plain text of the first choice.
+            if type(event) is Text and not event.index and event.logprobs is None and self._told:
+                if event.text:
+                    out += (self._text_head, encode(event.text), self._text_end)
+            else:
+                self._say(event, out)
+        return b"".join(out)
+
+    def _say(self, event: Event, out: list[bytes]) -> None:
+        match event:
+            case Started():
+                self.begin(event)
+                self._templates()
+                self._role(0, out)
+            case Session():
+                self.continues(event.fields)
+                self._templates()
+            case Usage() | Follow() | Reply() | Unknown():
+                self.aside(event)
+            case Text():
+                self._role(event.index, out)
+                if event.text or event.logprobs is not None:
+                    self._delta(event.index, {"content": event.text}, out, event.logprobs)
+            case Reasoning():
+                self._role(event.index, out)
+                if event.text and not event.index:
+                    out += (self._reasoning_head, encode(event.text), self._text_end)
+                elif event.text:
+                    self._delta(event.index, {"reasoning_content": event.text}, out)
+            case Refusal():
+                self._role(event.index, out)
+                self._delta(event.index, {"refusal": event.text}, out)
+            case ToolCall():
+                self._role(event.index, out)
+                call: dict[str, Any] = {
+                    "index": event.tool,
+                    "id": event.id,
+                    "type": "function",
+                    "function": {"name": event.name, "arguments": event.arguments},
+                }
+                if event.extra_content is not None:
+                    call["extra_content"] = event.extra_content
+                self._delta(event.index, {"tool_calls": [call]}, out)
+            case ToolArguments():
+                piece = {"index": event.tool, "function": {"arguments": event.arguments}}
+                self._delta(event.index, {"tool_calls": [piece]}, out)
+            case Extension():
+                self._role(event.index, out)
+                self._delta(event.index, event.fields, out)
+            case Finish():
+                self._role(event.index, out)
+                if event.index not in self._ended:
+                    self._ended.add(event.index)
+                    out += (
+                        self._head,
+                        b'{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]'
+                        % (event.index, encode(event.reason)),
+                        self._end,
+                    )
+
+    def _role(self, index: int, out: list[bytes]) -> None:
+        if index not in self._told:
+            self._told.add(index)
+            self._delta(index, {"role": "assistant", "content": ""}, out)
+
+    def _delta(
+        self, index: int, delta: dict[str, Any], out: list[bytes], logprobs: Any = None
+    ) -> None:
+        out.append(self._head + b'{"index":%d,"delta":%b' % (index, encode(delta)))
+        if logprobs is None:
+            out.append(self._delta_end)
+        else:
+            out += (b',"logprobs":', encode(logprobs), b',"finish_reason":null}]', self._end)
+
+
+class _Choice:
+    """One choice being put together."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.tools: dict[int, ToolCall] = {}
+        self.arguments: dict[int, list[str]] = {}
+        self.extension: dict[str, Any] = {}
+        self.logprobs: list[Any] = []
+        self.reason: str | None = None
+
+    def message(self) -> dict[str, Any]:
+        calls = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": "".join(self.arguments[tool])},
+            }
+            | ({} if call.extra_content is None else {"extra_content": call.extra_content})
+            for tool, call in sorted(self.tools.items())
+        ]
+        text = "".join(self.text)
+        refusal = "".join(self.refusal) or None
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": text if text or not (calls or refusal) else None,
+            "refusal": refusal,
+        }
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
+        if calls:
+            message["tool_calls"] = calls
+        message.update(self.extension)
+        return message
+
+
+class Completion(_Teller):
+    """One chat.completion object, sent when the answer is whole."""
+
+    content_type = JSON
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        model: str,
+        created: int,
+        new_id: str,
+        stamp: dict[str, Any],
+        max_bytes: int,
+    ) -> None:
+        super().__init__(decoder, model=model, created=created, new_id=new_id, stamp=stamp)
+        self._choices: dict[int, _Choice] = {}
+        self._left = max_bytes
+
+    def feed(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise bad_response("The upstream's answer is above limits.response_bytes.")
+        for event in self.decoder.feed(data):
+            self._take(event)
+        return b""
+
+    def finish(self) -> bytes:
+        for event in self.decoder.finish():
+            self._take(event)
+        choices = sorted(self._choices.items())
+        if not any(choice.reason for _, choice in choices):
+            raise upstream_cut("The upstream's answer has no ending")
+        return encode(
+            {
+                "id": self.id,
+                "object": "chat.completion",
+                "created": self.created,
+                "model": self.model,
+                "choices": [
+                    {
+                        "index": index,
+                        "message": choice.message(),
+                        "logprobs": {"content": choice.logprobs, "refusal": None}
+                        if choice.logprobs
+                        else None,
+                        "finish_reason": choice.reason or "stop",
+                    }
+                    for index, choice in choices
+                ],
+                "usage": self.usage_object(),
+                **self.stamp,
+            }
+        )
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Started():
+                self.begin(event)
+                self._choice(0)
+            case Session():
+                self.continues(event.fields)
+            case Usage() | Follow() | Reply() | Unknown():
+                self.aside(event)
+            case Text():
+                choice = self._choice(event.index)
+                choice.text.append(event.text)
+                if event.logprobs is not None:
+                    choice.logprobs += event.logprobs.get("content") or []
+            case Reasoning():
+                self._choice(event.index).reasoning.append(event.text)
+            case Refusal():
+                self._choice(event.index).refusal.append(event.text)
+            case ToolCall():
+                choice = self._choice(event.index)
+                choice.tools[event.tool] = event
+                choice.arguments[event.tool] = [event.arguments]
+            case ToolArguments():
+                self._choice(event.index).arguments.setdefault(event.tool, []).append(
+                    event.arguments
+                )
+            case Extension():
+                held = self._choice(event.index).extension
+                for name, value in event.fields.items():
+                    if isinstance(value, list) and isinstance(held.get(name), list):
+                        held[name] = held[name] + value
+                    else:
+                        held[name] = value
+            case Finish():
+                choice = self._choice(event.index)
+                choice.reason = choice.reason or event.reason
+
+    def _choice(self, index: int) -> _Choice:
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice()
+        return choice
