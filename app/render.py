@@ -45,9 +45,11 @@ encode = msgspec.json.encode
 
 class Renderer(Protocol):
     content_type: str
-    usage: Usage | None
     asks: list[Follow | Reply]  # what the exchange must do before it reads on
     refused: bool  # the upstream told the caller of an error inside its stream
+
+    @property
+    def usage(self) -> Usage | None: ...
 
     def feed(self, data: bytes) -> bytes: ...
 
@@ -92,7 +94,7 @@ class Passthrough:
         self._counted = b""
 
     def feed(self, data: bytes) -> bytes:
-        if not self._held and (data.endswith(b"\n\n") or data.endswith(b"\r\n\r\n")):
+        if not self._held and data.endswith((b"\n\n", b"\r\n\r\n")):
             out = data
         else:
             out = self._whole_events(data)
@@ -107,13 +109,14 @@ class Passthrough:
         held = self._held
         held += data
         # An event ends in LF LF or CR LF CR LF; the searched part is never searched again.
-        start = self._searched
-        end = max(held.rfind(b"\n\n", start) + 2, held.rfind(b"\r\n\r\n", start) + 4)
-        if end < 2 or (end < 4 and not held.startswith(b"\n\n", end - 2)):
+        lf = held.rfind(b"\n\n", self._searched)
+        crlf = held.rfind(b"\r\n\r\n", self._searched)
+        if lf < 0 and crlf < 0:
             if len(held) > MAX_RECORD_BYTES:
                 raise bad_response("The upstream sent an event above the size limit.")
             self._searched = max(len(held) - 3, 0)
             return b""
+        end = lf + 2 if lf > crlf else crlf + 4
         out = bytes(held[:end])
         del held[:end]
         self._searched = 0

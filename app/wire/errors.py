@@ -51,16 +51,23 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         self.headers = headers
         self.outcome = outcome
+        self.raw: bytes | None = None  # an upstream's OpenAI-shaped body, to be passed on as it is
 
     def body(self) -> bytes:
         """The JSON body, UTF-8."""
+        if self.raw is not None:
+            return self.raw
+        return self._encoded()
+
+    def _encoded(self) -> bytes:
         return msgspec.json.encode(
             ErrorBody(ErrorDetail(self.message, self.type, self.param, self.code))
         )
 
     def event(self) -> bytes:
         """The same as one server-sent event, for a stream that has already begun."""
-        return b"data: " + self.body() + b"\n\n"
+        # Event data is one line: what an upstream pretty-printed is encoded anew.
+        return b"data: " + self._encoded() + b"\n\n"
 
 
 def error_type(status: int) -> str:

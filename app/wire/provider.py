@@ -13,7 +13,7 @@ from app.wire.chat import Envelope, read_chat
 from app.wire.errors import GatewayError
 from app.wire.events import Event
 from app.wire.settings import Config
-from app.wire.upstream import UpstreamReply, UpstreamRequest
+from app.wire.upstream import UpstreamReply, UpstreamRequest, Via
 
 
 class Key(Struct, frozen=True):
@@ -88,7 +88,7 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     pool: str  # which keys serve it
     base: Callable[[Config], str]
     proxy: Callable[[Config], str]
-    via: str = "api"
+    via: Via = "api"
     credential: Callable[[Key, Mapping[str, str], Config], list[tuple[str, str]]]
     credential_headers: tuple[str, ...] = ("authorization",)  # the caller's, replaced by the above
     credential_query: tuple[str, ...] = ()  # query members that carry a credential
@@ -115,5 +115,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     stamp: Callable[[Call], dict[str, Any]] = lambda call: {}
     prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
     accepts: tuple[str, ...] = ("authorization",)
+    models_request: Callable[[Config, Key], UpstreamRequest] | None = None
+    read_models: Callable[[UpstreamReply], list[dict[str, Any]]] | None = None  # OpenAI's Model
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle

@@ -114,6 +114,8 @@ class Timeouts(Section, frozen=True):
     first_event: float = 30
     idle: float = 60
     total: float = 900
+    write: float = 60  # a caller that does not read
+    forward_idle: float = 600  # forwarded routes: no byte either way
     keep_alive_comment: float = 15
 
 

@@ -1,0 +1,119 @@
+"""The clock of one call: one timer, however many chunks go by.
+
+While the upstream is waited for, `limit` seconds without a byte end the call; so does the total;
+so does a caller that does not read. In between, a silent stream is bridged by comments. Ending
+means cancelling the task that carries the call; `cancelled()` then tells why.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+
+from app.wire.errors import GatewayError
+from app.wire.settings import Timeouts
+
+
+class Watch:
+    """Made in the task it watches; `stop()` when the call is over.
+
+    The caller of this class sets `seen` at each sign of life of the upstream, `told` and `sending`
+    around each send, and `limit` and `first` as the call goes from waiting to streaming.
+    """
+
+    def __init__(
+        self,
+        limits: Timeouts,
+        comment: Callable[[], Coroutine[None, None, None]] | None = None,
+        total: float | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        began = self._loop.time()
+        self._write_limit = limits.write
+        self._interval = limits.keep_alive_comment
+        self._total_at = began + (limits.total if total is None else total)
+        self._comment = comment
+        self._commenting: asyncio.Task[None] | None = None
+        self.limit: float | None = None  # seconds without an upstream byte; None: only the total
+        self.seen = began  # when the upstream, or before that the call, last did something
+        self.told = began  # when the caller last got something
+        self.first = True  # no event has come yet
+        self.sending = False
+        self.why: str | None = None
+        self._timer = self._loop.call_later(self._pause(), self._tick)
+
+    def expire(self, why: str) -> None:
+        """Ends the call for a reason other than the clock's."""
+        if self.why is None:
+            self.why = why
+            self._task.cancel()
+
+    async def stop(self) -> None:
+        self._timer.cancel()
+        if self._commenting is not None:
+            self._commenting.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._commenting
+
+    def cancelled(self) -> GatewayError | None:
+        """After a CancelledError: the error if this watch caused it, None if the caller left."""
+        if self.why is None:
+            return None
+        # Only our own cancel is taken back; if the caller left as well, the call is over.
+        if self._task.uncancel() > 0:
+            return None
+        return _ENDINGS[self.why]()
+
+    def _pause(self) -> float:
+        limits = [self._interval, self._write_limit / 2, self._total_at - self._loop.time()]
+        if self.limit is not None:
+            limits.append(self.limit)
+        return max(min(limits), 0.001)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        if now >= self._total_at:
+            return self.expire("total")
+        if self.sending:
+            if now - self.told >= self._write_limit:
+                return self.expire("write")
+            due = self.told + self._write_limit
+        else:
+            due = now + self._interval
+            if self.limit is not None:
+                due = self.seen + self.limit
+                if now >= due:
+                    return self.expire("first_event" if self.first else "idle")
+            if self._comment is not None:
+                if now - self.told >= self._interval - 0.01:
+                    self.told = now
+                    self._commenting = self._loop.create_task(self._comment())
+                due = min(due, self.told + self._interval)
+        pause = max(min(due, self._total_at) - now, 0.001)
+        self._timer = self._loop.call_later(pause, self._tick)
+
+
+def _timeout(message: str) -> GatewayError:
+    return GatewayError(504, message, code="upstream_timeout", outcome="upstream_idle")
+
+
+_ENDINGS: dict[str, Callable[[], GatewayError]] = {
+    "first_event": lambda: _timeout(
+        "The upstream accepted the request but did not begin to answer in time "
+        "(timeouts.first_event)."
+    ),
+    "idle": lambda: _timeout("The upstream stopped in the middle of its answer (timeouts.idle)."),
+    "total": lambda: _timeout("The call took longer than timeouts.total allows."),
+    "write": lambda: GatewayError(
+        408, "The caller stopped reading.", code="caller_not_reading", outcome="client_gone"
+    ),
+    "shutdown": lambda: GatewayError(
+        503,
+        "The gateway is shutting down; ask again.",
+        code="shutting_down",
+        retry_after=1,
+        outcome="shutdown",
+    ),
+}
