@@ -12,6 +12,9 @@ _BY_NAME: dict[str, Provider] = {
     "openai": openai_api.PROVIDER,
 }
 
+# Whose models GET /c/v1/models lists, under the name that `provider` takes.
+LISTED: dict[str, Provider] = {"openai": openai_api.PROVIDER}
+
 ALL: tuple[Provider, ...] = (openai_api.PROVIDER,)
 FORWARDS: tuple[ForwardRule, ...] = (*openai_api.FORWARDS,)
 

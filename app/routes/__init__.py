@@ -1,0 +1,1 @@
+"""The doors: each handler parses, calls one function of the engine, answers."""

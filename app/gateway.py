@@ -1,0 +1,39 @@
+"""One worker's engine put together: clients, key pool, exchange, forwarder, log."""
+
+from typing import Any
+
+from app.clients import Clients
+from app.exchange import Exchange
+from app.forward import Forwarder
+from app.key_pool import KeyPool
+from app.logs import CallLog
+from app.shared_state import SharedState
+from app.wire.settings import Config
+
+
+class Gateway:
+    """Made on the worker's event loop, closed after its last request."""
+
+    def __init__(self, config: Config, state: SharedState) -> None:
+        self.config = config
+        self.state = state
+        self.clients = Clients(config.timeouts.connect)
+        self.pool = KeyPool(config, state)
+        self.log = CallLog(config.log_format)
+        self.exchange = Exchange(config, self.clients, self.pool, self.log)
+        self.forwarder = Forwarder(config, self.clients, self.pool, self.log)
+        self.ready = True
+        self.model_lists: dict[str, tuple[float, list[dict[str, Any]]]] = {}  # name: until, models
+
+    def drain(self) -> None:
+        """From now on not ready for new calls; those that run may end by themselves."""
+        self.ready = False
+
+    def end_calls(self) -> None:
+        """Open calls are told that the gateway goes."""
+        self.exchange.end_all()
+        self.forwarder.end_all()
+
+    async def close(self) -> None:
+        await self.clients.close()
+        self.log.flush()

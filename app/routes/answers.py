@@ -1,0 +1,205 @@
+"""How an answer leaves through Sanic: whole, streamed, forwarded, or as an error."""
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from sanic import HTTPResponse, Request, Sanic
+from sanic.compat import Header
+from sanic.exceptions import SanicException
+from sanic.response import BaseHTTPResponse
+
+from app.clients.encoding import Inflate
+from app.gateway import Gateway
+from app.logs import CallRecord
+from app.render import JSON, SSE
+from app.wire.errors import GatewayError
+from app.wire.upstream import Headers
+
+App = Sanic[Any, Any]
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+CORS: Headers = [
+    ("access-control-allow-origin", "*"),
+    ("access-control-expose-headers", "*"),
+]
+_STREAM: Headers = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
+
+
+def gateway_of(request: Request) -> Gateway:
+    gateway: Gateway = request.app.ctx.gateway
+    return gateway
+
+
+def request_id(request: Request) -> str:
+    """The caller's x-request-id if it is well formed, else a new one; the same at every call."""
+    found: str | None = getattr(request.ctx, "request_id", None)
+    if found is None:
+        given = request.headers.get("x-request-id")
+        found = given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request.ctx.request_id = found
+    return found
+
+
+def record_for(request: Request, route: str) -> CallRecord:
+    """The log record of this call; whoever carries the call writes it."""
+    record = CallRecord(request_id=request_id(request), route=route)
+    request.ctx.record = record
+    return record
+
+
+def headers_for(request: Request, more: Iterable[tuple[str, str]] = ()) -> Header:
+    return Header([("x-request-id", request_id(request)), *CORS, *more])
+
+
+def body_of(request: Request, max_bytes: int) -> bytes:
+    """The request's body with its content encoding undone, capped after decompression."""
+    body: bytes = request.body
+    encoding = request.headers.get("content-encoding")
+    if encoding is None or encoding.strip().lower() in ("", "identity"):
+        return body
+    try:
+        inflate = Inflate(encoding.strip().lower(), max_bytes)
+        plain = inflate.feed(body)
+    except GatewayError as error:
+        if "too large" in error.message:
+            raise too_large(max_bytes) from None
+        raise GatewayError(
+            415 if "unasked" in error.message else 400,
+            f"The request body's content-encoding {encoding[:32]!r} cannot be read; "
+            "send gzip, deflate or none.",
+            code="bad_encoding",
+        ) from None
+    if not inflate.whole:
+        raise GatewayError(400, "The compressed request body ends early.", code="bad_encoding")
+    return plain
+
+
+def too_large(max_bytes: int) -> GatewayError:
+    return GatewayError(
+        413,
+        f"The request body is larger than limits.request_bytes ({max_bytes}).",
+        code="request_too_large",
+    )
+
+
+class ChatSink:
+    """The exchange's way to the caller. `response` is set when the answer came whole."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._out: BaseHTTPResponse | None = None
+        self.headers: Headers = []
+        self.started = False
+        self.response: HTTPResponse | None = None
+
+    async def send(self, data: bytes) -> None:
+        if self._out is None:
+            self.started = True
+            headers = headers_for(self._request, [*_STREAM, *self.headers])
+            self._out = await self._request.respond(headers=headers, content_type=SSE)
+        await self._out.send(data)
+
+    async def end(self) -> None:
+        if self._out is not None:
+            await self._out.send(end_stream=True)
+
+    async def answer(self, body: bytes, content_type: str) -> None:
+        headers = headers_for(self._request, self.headers)
+        self.response = HTTPResponse(body, 200, headers, content_type)
+
+
+class RawSink:
+    """The forwarder's way to the caller."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._out: BaseHTTPResponse | None = None
+        self.started = False
+        self.response: HTTPResponse | None = None
+
+    async def start(self, status: int, headers: Headers, has_body: bool) -> None:
+        content_type = None
+        kept = []
+        for name, value in headers:
+            if name == "content-type":
+                content_type = value
+            elif name != "content-length" or status not in (204, 304):
+                kept.append((name, value))
+        head = headers_for(self._request, kept)
+        if not has_body:
+            # respond() and eof() on HEAD raise inside Sanic: an ordinary empty answer instead.
+            self.response = HTTPResponse(None, status, head, content_type)
+            return
+        self.started = True
+        self._out = await self._request.respond(
+            status=status, headers=head, content_type=content_type
+        )
+        if head.get("content-length") == "0":
+            return
+        await self._out.send(b"")
+
+    async def send(self, data: bytes) -> None:
+        assert self._out is not None
+        await self._out.send(data)
+
+    async def end(self) -> None:
+        if self._out is not None and self._out.stream is not None:
+            await self._out.send(end_stream=True)
+
+    def abort(self) -> None:
+        # abort(), not raise: after the first byte Sanic would end a broken body as a whole one.
+        transport = self._request.transport
+        if transport is not None:
+            transport.abort()  # type: ignore[attr-defined]
+
+
+def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
+    """A failure before the first byte, in OpenAI's shape."""
+    headers = headers_for(request, error.headers)
+    if error.retry_after is not None and "retry-after" not in headers:
+        headers["retry-after"] = str(max(1, round(error.retry_after + 0.499)))
+    if error.code:
+        headers["x-gateway-error"] = error.code
+    return HTTPResponse(error.body(), error.status, headers, JSON)
+
+
+def as_gateway_error(request: Request, error: Exception) -> GatewayError:
+    """Whatever was raised, Sanic's own refusals included, as the one error type."""
+    if isinstance(error, GatewayError):
+        return error
+    if not isinstance(error, SanicException):
+        return GatewayError(
+            500,
+            "The gateway failed at this request; its log has the cause under this x-request-id.",
+            code="gateway_error",
+        )
+    status = error.status_code
+    code: str | None
+    passed = tuple((str(n), str(v)) for n, v in (getattr(error, "headers", None) or {}).items())
+    match status:
+        case 404:
+            what, code = f"There is no route {request.path[:200]}.", "route_not_found"
+        case 405:
+            what, code = f"{request.method} is not offered here.", "method_not_allowed"
+        case 408:
+            what, code = "The request did not arrive in time.", "request_timeout"
+        case 413:
+            limit = request.app.config.REQUEST_MAX_SIZE
+            return too_large(limit)
+        case 417:
+            what, code = "This expectation cannot be met.", "expectation_failed"
+        case 503:
+            what, code = "The gateway could not answer in time.", "gateway_timeout"
+        case 500:
+            what, code = "The gateway failed at this request.", "gateway_error"
+        case _:
+            what, code = str(error) or f"HTTP {status}.", None
+    return GatewayError(status, what, code=code, headers=passed)
+
+
+def json_answer(request: Request, body: Any, status: int = 200) -> HTTPResponse:
+    return HTTPResponse(msgspec.json.encode(body), status, headers_for(request), JSON)

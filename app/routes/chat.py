@@ -1,0 +1,46 @@
+"""Chat in OpenAI's shape: /c/v1/chat/completions."""
+
+from sanic import HTTPResponse, Request
+
+import providers
+from app.exchange import Ask
+from app.routes.answers import App, ChatSink, body_of, gateway_of, record_for
+from app.wire.chat import Envelope, read_envelope
+from app.wire.provider import Provider
+
+COMPLETIONS = "/c/v1/chat/completions"
+
+
+def register(app: App) -> None:
+    app.add_route(completions, COMPLETIONS, methods=["POST"])
+
+
+async def completions(request: Request) -> HTTPResponse | None:
+    """An OpenAI chat request for whichever upstream `provider` or the model's prefix names."""
+    record_for(request, COMPLETIONS)
+    body = body_of(request, gateway_of(request).config.limits.request_bytes)
+    envelope = read_envelope(body)
+    provider, model = providers.choose(envelope)
+    return await carry(request, provider, model, envelope, body)
+
+
+async def carry(
+    request: Request, provider: Provider, model: str, envelope: Envelope, body: bytes
+) -> HTTPResponse | None:
+    """Runs the exchange for one request; what it returns is Sanic's to send."""
+    record = request.ctx.record
+    record.provider, record.model = provider.name, model[:128]
+    sink = ChatSink(request)
+    request.ctx.carried = True  # from here on the exchange writes the log line
+    await gateway_of(request).exchange.run(
+        Ask(
+            provider=provider,
+            envelope=envelope,
+            body=body,
+            headers=request.headers,
+            model=model,
+            record=record,
+        ),
+        sink,
+    )
+    return sink.response

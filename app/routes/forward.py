@@ -1,0 +1,71 @@
+"""Raw paths that belong to an upstream: /v1/*, /dashboard/* and every other forward rule."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from sanic import HTTPResponse, Request
+
+import providers
+from app.forward import ForwardAsk
+from app.routes.answers import App, RawSink, gateway_of, record_for
+from app.wire.errors import GatewayError
+from app.wire.provider import ForwardRule
+
+# OPTIONS is a browser's preflight and is answered by the gateway itself.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
+def register(app: App) -> None:
+    for rule in providers.FORWARDS:
+        name = "forward" + rule.prefix.replace("/", "_").replace("-", "_")
+        app.add_route(
+            _handler(rule), rule.prefix + "<path:path>", methods=METHODS, stream=True, name=name
+        )
+
+
+def _handler(rule: ForwardRule) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
+    async def handle(request: Request, path: str) -> HTTPResponse | None:
+        return await forward(request, rule)
+
+    return handle
+
+
+async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
+    """One raw request through `rule`; the path is taken as it came, before any decoding."""
+    record = record_for(request, rule.prefix + "*")
+    record.provider = rule.provider
+    target = request.raw_url.decode("latin-1")
+    path, _, query = target.partition("?")
+    if not path.startswith(rule.prefix):
+        raise GatewayError(
+            400, "Write the path as it is, without encoding its prefix.", code="bad_path"
+        )
+    length = request.headers.get("content-length")
+    chunked = "transfer-encoding" in request.headers
+    has_body = chunked or (length is not None and length != "0")
+    sink = RawSink(request)
+    request.ctx.carried = True
+    await gateway_of(request).forwarder.run(
+        ForwardAsk(
+            rule=rule,
+            method=request.method,
+            path=path[len(rule.prefix) :],
+            query=query,
+            headers=list(request.headers.items()),
+            body=_upload(request) if has_body else None,
+            length=None if chunked or length is None else int(length),
+            public=f"{request.scheme}://{request.host}",
+            record=record,
+        ),
+        sink,
+    )
+    return sink.response
+
+
+async def _upload(request: Request) -> AsyncIterator[bytes]:
+    assert request.stream is not None
+    while True:
+        piece = await request.stream.read()  # type: ignore[attr-defined]
+        if piece is None:
+            return
+        yield piece
