@@ -170,8 +170,7 @@ class Exchange:
         began: float,
     ) -> None:
         loop = asyncio.get_running_loop()
-        watch.limit = self.config.timeouts.first_event if call.stream else None
-        watch.seen = loop.time()
+        watch.expect(self.config.timeouts.first_event if call.stream else None)
         if provider.prepare is not None:
             call = await provider.prepare(call, _Network(self.clients, self.config))
         request = provider.request(call)
@@ -204,7 +203,6 @@ class Exchange:
             out = renderer.finish()
         finally:
             await response.close()
-        watch.limit = None
         if watch.first:
             self._first(watch, provider, record, began)
         await watch.stop()
@@ -224,7 +222,7 @@ class Exchange:
 
     def _first(self, watch: Watch, provider: Provider, record: CallRecord, began: float) -> None:
         watch.first = False
-        watch.limit = provider.idle_seconds or self.config.timeouts.idle
+        watch.expect(provider.idle_seconds or self.config.timeouts.idle)
         record.first_event_ms = round((perf_counter() - began) * 1000, 3)
 
     async def _open(self, request: UpstreamRequest) -> Response:

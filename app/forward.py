@@ -92,7 +92,7 @@ class Forwarder:
         record = ask.record
         began = perf_counter()
         watch = Watch(self.config.timeouts, total=float("inf"))
-        watch.limit = self.config.timeouts.forward_idle
+        watch.expect(self.config.timeouts.forward_idle)
         self._live.add(watch)
         error: GatewayError | None = None
         try:

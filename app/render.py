@@ -154,9 +154,11 @@ class Passthrough:
             if b'"usage"' not in line:
                 continue
             try:
-                return _usage(_glance.decode(line.partition(b":")[2]))
+                found = _usage(_glance.decode(line.partition(b":")[2]))
             except (msgspec.DecodeError, ValueError):
-                return None
+                continue
+            if found is not None:
+                return found
         return None
 
 

@@ -17,7 +17,7 @@ class Watch:
     """Made in the task it watches; `stop()` when the call is over.
 
     The caller of this class sets `seen` at each sign of life of the upstream, `told` and `sending`
-    around each send, and `limit` and `first` as the call goes from waiting to streaming.
+    around each send, and calls `expect` as the call goes from waiting to streaming.
     """
 
     def __init__(
@@ -43,6 +43,14 @@ class Watch:
         self.sending = False
         self.why: str | None = None
         self._timer = self._loop.call_later(self._pause(), self._tick)
+
+    def expect(self, limit: float | None) -> None:
+        """From now on the upstream may be silent for `limit` seconds; None: up to the total."""
+        self.limit = limit
+        self.seen = self._loop.time()
+        if limit is not None and self._timer.when() > self.seen + limit:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(limit, self._tick)
 
     def expire(self, why: str) -> None:
         """Ends the call for a reason other than the clock's."""

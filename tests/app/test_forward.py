@@ -1,0 +1,197 @@
+"""What travels through a raw forward and what does not."""
+
+import pytest
+
+import providers
+from app.clients import Clients
+from app.forward import ForwardAsk, Forwarder, safe_path
+from app.key_pool import KeyPool
+from app.logs import CallLog, CallRecord
+from app.shared_state import SharedState
+from app.wire.errors import GatewayError
+from app.wire.settings import Config, KeyEntry, OpenAI
+
+RULE = next(rule for rule in providers.FORWARDS if rule.prefix == "/v1/")
+
+
+def forwarder():
+    keys = [KeyEntry(id="1", val="sk-pool")]
+    config = Config(openai=OpenAI(api_url="https://up.example/base/", api_keys=keys))
+    return Forwarder(config, Clients(1), KeyPool(config, SharedState()), CallLog())
+
+
+def outgoing(headers=(), path="models", query=""):
+    ask = ForwardAsk(
+        rule=RULE,
+        method="GET",
+        path=path,
+        query=query,
+        headers=list(headers),
+        body=None,
+        length=None,
+        public="http://gw",
+        record=CallRecord(request_id="r", route="t"),
+    )
+    return forwarder().outgoing(ask)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "models",
+        "files/file-abc.def",
+        "a/b//c",
+        "models/gpt-4:free",
+        "x/..hidden",
+        "x/...",
+        "a%20b",
+        "m%C3%BCnchen",
+        "100%25",
+        "",
+    ],
+)
+def test_ordinary_paths_pass_as_they_came(path):
+    assert safe_path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../dashboard",
+        "a/../../x",
+        "..",
+        "a/..",
+        "./a",
+        "%2e%2e/x",
+        "%2E./x",
+        "a/%2e%2e%2fx",
+        "..%2fx",
+        "..%5cx",
+        "a\\..\\x",
+        "a\\b",
+        "%252e%252e/x",
+        "%25252e%25252e%25252fx",
+        "..;/x",
+        "..;a=b/x",
+        "%c0%ae%c0%ae/x",
+        "a%00b",
+        "a%0d%0aHost: evil",
+        "a b",
+        "a\tb",
+        "a#b",
+        "münchen",
+        "%25" * 1 + "25" * 12 + "2e%2e/x",
+    ],
+)
+def test_paths_that_climb_or_confuse_are_refused(path):
+    with pytest.raises(GatewayError) as caught:
+        safe_path(path)
+    assert (caught.value.status, caught.value.code) == (400, "bad_path")
+
+
+def test_the_host_and_prefix_are_the_configs_whatever_the_path_says():
+    request, _ = outgoing(path="/evil.example/x", query="a=1&b=%2F")
+    assert request.url == "https://up.example/base/v1//evil.example/x?a=1&b=%2F"
+    request, _ = outgoing(path="@evil.example")
+    assert request.url.startswith("https://up.example/base/v1/")
+
+
+def test_a_pool_key_replaces_a_placeholder():
+    request, key = outgoing([("Authorization", "Bearer pool")])
+    assert [v for n, v in request.headers if n.lower() == "authorization"] == ["Bearer sk-pool"]
+    assert key.id == "1"
+
+
+def test_the_callers_own_key_travels_as_it_is():
+    request, key = outgoing([("authorization", "bearer  sk-mine"), ("x-auth-id", "1")])
+    assert request.headers == [("authorization", "bearer  sk-mine")]
+    assert key.is_callers_own
+
+
+def test_an_unknown_id_is_refused():
+    with pytest.raises(GatewayError) as caught:
+        outgoing([("x-auth-id", "5")])
+    assert caught.value.code == "unknown_auth_id"
+
+
+def test_who_the_caller_is_stays_here():
+    private = [
+        ("Cookie", "a=b"),
+        ("X-Forwarded-For", "1.2.3.4"),
+        ("x-forwarded-proto", "https"),
+        ("Forwarded", "for=1.2.3.4"),
+        ("X-Real-IP", "1.2.3.4"),
+        ("Via", "1.1 x"),
+        ("x-auth-id", "1"),
+        ("Host", "gw"),
+        ("Origin", "http://page"),
+        ("Referer", "http://page/x"),
+        ("Content-Length", "3"),
+        ("Expect", "100-continue"),
+    ]
+    request, _ = outgoing(private)
+    assert request.headers == [("Authorization", "Bearer sk-pool")]
+
+
+def test_hop_by_hop_headers_and_what_connection_names_stay_here():
+    headers = [
+        ("Connection", "close, X-Hop"),
+        ("X-Hop", "1"),
+        ("TE", "trailers"),
+        ("Transfer-Encoding", "chunked"),
+        ("Keep-Alive", "5"),
+        ("Proxy-Authorization", "Basic x"),
+        ("Upgrade", "h2c"),
+    ]
+    request, _ = outgoing(headers)
+    assert request.headers == [("Authorization", "Bearer sk-pool")]
+
+
+def test_everything_else_travels_in_order_and_repetition():
+    headers = [
+        ("OpenAI-Beta", "a"),
+        ("openai-beta", "b"),
+        ("Accept-Encoding", "br"),
+        ("Range", "bytes=0-9"),
+        ("If-None-Match", '"x"'),
+        ("X-Stainless-Lang", "python"),
+    ]
+    request, _ = outgoing(headers)
+    assert request.headers[:-1] == headers
+
+
+def test_a_websocket_is_refused_with_a_reason():
+    with pytest.raises(GatewayError) as caught:
+        outgoing([("Upgrade", "websocket"), ("Connection", "Upgrade")])
+    assert caught.value.status == 501
+
+
+def test_of_the_answer_only_what_is_the_callers_business():
+    ask = ForwardAsk(
+        rule=RULE, method="GET", path="x", query="", headers=[], body=None, length=None,
+        public="http://gw:1", record=CallRecord(request_id="r", route="t"),
+    )  # fmt: skip
+    engine = forwarder()
+    _, key = engine.outgoing(ask)
+    down = engine._downward(
+        [
+            ("content-type", "text/plain"),
+            ("set-cookie", "a=b"),
+            ("openai-organization", "org-operator"),
+            ("cf-ray", "1"),
+            ("connection", "x-gone"),
+            ("x-gone", "1"),
+            ("x-request-id", "req_1"),
+            ("location", "https://up.example/base/v1/files/1"),
+            ("etag", '"1"'),
+        ],
+        ask,
+        key,
+    )
+    assert down == [
+        ("content-type", "text/plain"),
+        ("x-upstream-request-id", "req_1"),
+        ("location", "http://gw:1/v1/files/1"),
+        ("etag", '"1"'),
+        ("x-auth-id", "1"),
+    ]
