@@ -1,0 +1,120 @@
+"""The gateway as its users run it: `python run.py -c FILE`, in a process of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Running:
+    """One gateway. `url` is its address, `log()` its call lines so far."""
+
+    def __init__(self, folder: Path, config: dict, *flags: str, env: dict | None = None) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / "c.yaml"
+        self.out = folder / "out.log"
+        self.err = folder / "err.log"
+        # JSON is YAML: no quoting to get wrong.
+        self.file.write_text(json.dumps({"port": f"127.0.0.1:{self.port}", "workers": 1} | config))
+        self.file.chmod(0o600)
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "run.py"), "-c", str(self.file), *flags],
+                stdout=out,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+
+    def wait(self, seconds: float = 20) -> "Running":
+        """Until every worker it has answers."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                httpx.get(f"{self.url}/ping", timeout=2).raise_for_status()
+                return self
+            except httpx.HTTPError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise AssertionError(f"no start: {self.err.read_text()}") from None
+                time.sleep(0.05)
+
+    def log(self, **having) -> list[dict]:
+        """The call lines whose members have these values."""
+        lines = [json.loads(line) for line in self.out.read_text().splitlines()]
+        return [line for line in lines if all(line.get(k) == v for k, v in having.items())]
+
+    def wait_log(self, count: int = 1, seconds: float = 5, **having) -> list[dict]:
+        """The lines once there are `count` of them: they are written a moment after the answer."""
+        end = time.monotonic() + seconds
+        while len(lines := self.log(**having)) < count and time.monotonic() < end:
+            time.sleep(0.02)
+        assert len(lines) >= count, (having, self.log()[-5:])
+        return lines
+
+    def workers(self) -> list[int]:
+        """Pids of the serving processes: the children that listen on the port's socket."""
+        return [pid for pid in children(self.process.pid) if _inherits_listener(pid, self.port)]
+
+    def open_files(self) -> int:
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.workers())
+
+    def stop(self, seconds: float = 15) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+                raise
+        return self.process.returncode
+
+
+@contextmanager
+def running(folder: Path, config: dict, *flags: str, env: dict | None = None):
+    gateway = Running(folder, config, *flags, env=env)
+    try:
+        yield gateway.wait()
+    finally:
+        gateway.stop()
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *children(int(child))]
+    return found
+
+
+def _inherits_listener(pid: int, port: int) -> bool:
+    inodes = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and int(fields[1].split(":")[1], 16) == port:
+            inodes.add(f"socket:[{fields[9]}]")
+    try:
+        held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:
+        return False
+    command = Path(f"/proc/{pid}/cmdline").read_text()
+    return bool(inodes & held) and "resource_tracker" not in command
