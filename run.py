@@ -4,9 +4,8 @@ import argparse
 import os
 import sys
 
-from app.config import ConfigError, load, report
-
 from app import __version__
+from app.config import ConfigError, load, report
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,11 +2,103 @@
 
 Every key of the Go project's etc/c.yaml is here under its own name; keys that are newer are
 optional and have the default that serves most people. Field names are the file's.
+A field's type also says what may stand in it: `description` and `examples` become the sentence a
+person reads after a mistake, `extra` names a check or marks a secret.
 """
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+# \A and \Z: `$` would let a line break through at the end, and these travel in headers.
+_HEADER_SAFE = r"\A[!-~](?:[ -~]*[!-~])?\Z"
+
+Id = Annotated[
+    str,
+    Meta(
+        pattern=_HEADER_SAFE,
+        max_length=128,
+        description="up to 128 visible ASCII characters (it travels in the header x-auth-id)",
+        examples=['"10001"'],
+    ),
+]
+Secret = Annotated[
+    str,
+    Meta(
+        pattern=_HEADER_SAFE,
+        description="visible ASCII characters without a line break (it travels in a header)",
+        examples=["${NAME_OF_A_VARIABLE}"],
+        extra={"secret": True},
+    ),
+]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z",
+        description="letters, digits, dots and dashes (it becomes part of an address or a header)",
+        examples=['"2023-06-01"'],
+    ),
+]
+HttpUrl = Annotated[
+    str,
+    Meta(
+        description="an http:// or https:// address: host, port and path if need be, no query, "
+        "no password",
+        examples=["https://host.example"],
+        extra={"check": "http"},
+    ),
+]
+WebsocketUrl = Annotated[
+    str,
+    Meta(
+        description="a ws:// or wss:// address: host, port and path if need be, no query, "
+        "no password",
+        examples=["wss://host.example"],
+        extra={"check": "websocket"},
+    ),
+]
+ProxyUrl = Annotated[
+    str,
+    Meta(
+        description="a proxy's address: http://, https:// or socks5://, then "
+        "[user:password@]host:port",
+        examples=["http://127.0.0.1:1080"],
+        extra={"check": "proxy"},
+    ),
+]
+Port = Annotated[
+    str,
+    Meta(
+        description="a port from 1 to 65535, with or without an address before it",
+        examples=['":8999"', "127.0.0.1:8999"],
+        extra={"check": "port"},
+    ),
+]
+Host = Annotated[
+    str,
+    Meta(
+        description="an address of this machine, without a port",
+        examples=["127.0.0.1", "0.0.0.0"],  # noqa: S104 (an example, not a socket)
+        extra={"check": "host"},
+    ),
+]
+Seconds = Annotated[
+    float, Meta(gt=0, le=86400, description="seconds, above 0 and up to 86400", examples=["30"])
+]
+# The Go project reads 0 here as "the default".
+SecondsOr0 = Annotated[
+    float,
+    Meta(
+        ge=0,
+        le=86400,
+        description="seconds up to 86400, or 0 for the default",
+        examples=["300"],
+        extra={"zero_is_default": True},
+    ),
+]
+Bytes = Annotated[
+    int, Meta(gt=0, le=2**53, description="a whole number of bytes above 0", examples=["33554432"])
+]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -14,25 +106,25 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class KeyEntry(Section, frozen=True):
-    id: str
-    val: str
+    id: Id
+    val: Secret
 
 
 class SessionEntry(Section, frozen=True):
-    id: str
-    val: str
+    id: Id
+    val: Secret
 
 
 class GeminiKeyEntry(Section, frozen=True):
-    id: str
-    val: str
-    version: str = ""
+    id: Id
+    val: Secret
+    version: Name = ""
 
 
 class ClaudeSessionEntry(Section, frozen=True):
-    id: str
-    val: str
-    organization_id: str = ""
+    id: Id
+    val: Secret
+    organization_id: Name = ""
 
 
 class HttpsInfo(Section, frozen=True):
@@ -42,67 +134,70 @@ class HttpsInfo(Section, frozen=True):
 
 
 class OpenAI(Section, frozen=True):
-    api_url: str = "https://api.openai.com"
-    auth_url: str = "https://auth0.openai.com"
-    proxy_url: str = ""
-    auth_proxy_url: str = ""
+    api_url: HttpUrl = "https://api.openai.com"
+    auth_url: HttpUrl = "https://auth0.openai.com"
+    proxy_url: ProxyUrl = ""
+    auth_proxy_url: ProxyUrl = ""
     cookie_path: str = ""
-    chat_web_url: str = "https://chatgpt.com"
+    chat_web_url: HttpUrl = "https://chatgpt.com"
     image_path: str = "data/images"
     api_keys: list[KeyEntry] = []
     web_sessions: list[SessionEntry] = []
 
 
 class GoogleGemini(Section, frozen=True):
-    api_url: str = "https://generativelanguage.googleapis.com"
-    proxy_url: str = ""
+    api_url: HttpUrl = "https://generativelanguage.googleapis.com"
+    proxy_url: ProxyUrl = ""
     model: str = "gemini-2.5-flash"
     api_keys: list[GeminiKeyEntry] = []
 
 
 class Bing(Section, frozen=True):
-    web_url: str = "https://www.bing.com"
-    ws_url: str = "wss://sydney.bing.com"
-    proxy_url: str = ""
+    web_url: HttpUrl = "https://www.bing.com"
+    ws_url: WebsocketUrl = "wss://sydney.bing.com"
+    proxy_url: ProxyUrl = ""
 
 
 class CozeDiscord(Section, frozen=True):
     enable: bool = False
-    api_url: str = "https://discord.com"
-    gateway_url: str = "wss://gateway.discord.gg"
-    guild_id: str = ""
-    channel_id: str = ""
-    chat_bot_token: str = ""
-    coze_bot: list[str] = []
-    auth: list[str] = []
-    request_out_time: float = 300
-    request_stream_out_time: float = 300
+    api_url: HttpUrl = "https://discord.com"
+    gateway_url: WebsocketUrl = "wss://gateway.discord.gg"
+    guild_id: Name = ""
+    channel_id: Name = ""
+    chat_bot_token: Secret = ""
+    coze_bot: list[Id] = []
+    auth: list[Secret] = []
+    request_out_time: SecondsOr0 = 300
+    request_stream_out_time: SecondsOr0 = 300
 
 
 class CozeBot(Section, frozen=True):
-    bot_id: str
-    user: str
-    access_token: str = ""
+    bot_id: Id
+    user: Id
+    access_token: Secret = ""
 
 
 class CozeApiChat(Section, frozen=True):
-    access_token: str = ""
+    access_token: Secret = ""
     bots: list[CozeBot] = []
 
 
 class Coze(Section, frozen=True):
-    api_url: str = "https://api.coze.com"
-    proxy_url: str = ""
+    api_url: HttpUrl = "https://api.coze.com"
+    proxy_url: ProxyUrl = ""
     discord: CozeDiscord = CozeDiscord()
     api_chat: CozeApiChat = CozeApiChat()
 
 
 class Claude(Section, frozen=True):
-    api_url: str = "https://api.anthropic.com"
-    web_url: str = "https://claude.ai"
-    proxy_url: str = ""
-    api_version: str = "2023-06-01"
-    default_max_tokens: int = 8192
+    api_url: HttpUrl = "https://api.anthropic.com"
+    web_url: HttpUrl = "https://claude.ai"
+    proxy_url: ProxyUrl = ""
+    api_version: Name = "2023-06-01"
+    default_max_tokens: Annotated[
+        int,
+        Meta(gt=0, lt=2**31, description="a whole number above 0", examples=["8192"]),
+    ] = 8192
     web_sessions: list[ClaudeSessionEntry] = []
     api_keys: list[KeyEntry] = []
 
@@ -110,35 +205,43 @@ class Claude(Section, frozen=True):
 class Timeouts(Section, frozen=True):
     """Seconds. `first_event` is per attempt and for streams; `total` spans all attempts."""
 
-    connect: float = 10
-    first_event: float = 30
-    idle: float = 60
-    total: float = 900
-    write: float = 60  # a caller that does not read
-    forward_idle: float = 600  # forwarded routes: no byte either way
-    keep_alive_comment: float = 15
+    connect: Seconds = 10
+    first_event: Seconds = 30
+    idle: Seconds = 60
+    total: Seconds = 900
+    write: Seconds = 60  # a caller that does not read
+    forward_idle: Seconds = 600  # forwarded routes: no byte either way
+    keep_alive_comment: Seconds = 15
 
 
 class Limits(Section, frozen=True):
     """Bytes. `request_bytes` counts after decompression."""
 
-    request_bytes: int = 32 * 1024 * 1024
-    upload_bytes: int = 512 * 1024 * 1024
-    response_bytes: int = 64 * 1024 * 1024
+    request_bytes: Bytes = 32 * 1024 * 1024
+    upload_bytes: Bytes = 512 * 1024 * 1024
+    response_bytes: Bytes = 64 * 1024 * 1024
 
 
 class Config(Section, frozen=True):
-    port: str = ":8999"
-    host: str = ""
-    workers: int = 0  # 0: one per core
-    log_level: str = "info"
-    log_format: str = "json"
+    port: Port = ":8999"
+    host: Host = ""
+    workers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1024,
+            description="a whole number from 0 (one per core) to 1024",
+            examples=["4"],
+        ),
+    ] = 0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
     https_info: HttpsInfo = HttpsInfo()
     hars_path: str = ""
-    proxy_url: str = ""
+    proxy_url: ProxyUrl = ""
     openai: OpenAI = OpenAI()
     google_gemini: GoogleGemini = GoogleGemini()
-    arkose: dict[str, Any] = {}  # accepted so that old files load; no challenge is solved here
+    arkose: Any = None  # accepted so that old files load; no challenge is solved here
     bing: Bing = Bing()
     coze: Coze = Coze()
     claude: Claude = Claude()
