@@ -156,7 +156,8 @@ async def _open(app: App, *_: Any) -> None:
 
 async def _look_around(app: App, *_: Any) -> None:
     if hasattr(app, "multiplexer"):  # not in a single process
-        app.add_task(_look(app, os.getppid()), name="look_around")
+        looking = asyncio.get_running_loop().create_task(_look(app, os.getppid()))
+        app.ctx.looking = looking  # a task nobody holds may vanish
 
 
 async def _look(app: App, main_pid: int) -> None:

@@ -227,7 +227,9 @@ def test_a_stream_that_breaks_is_an_error_not_an_end(client, model):
 
 def test_an_error_inside_the_stream_reaches_the_caller(client):
     with pytest.raises(openai.APIError):
-        list(client.chat.completions.create(model="sim-error-event", messages=ask("x"), stream=True))
+        list(
+            client.chat.completions.create(model="sim-error-event", messages=ask("x"), stream=True)
+        )
 
 
 @pytest.mark.parametrize("model", ["sim-html", "sim-bad-json"])
