@@ -7,16 +7,19 @@ import signal
 import socket
 from contextlib import suppress
 from functools import partial
+from multiprocessing import active_children
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import MethodNotAllowed, NotFound
+from sanic.mixins import startup
 from sanic.server.protocols.http_protocol import HttpProtocol
 from sanic.worker.loader import AppLoader
 
-from app import logs, watchdog
+from app import logs
 from app.config import listen_address, secrets
 from app.gateway import Gateway
+from app.manager import Manager
 from app.routes import admin, chat, forward, models
 from app.routes.answers import (
     App,
@@ -65,7 +68,6 @@ def create_app(config: Config) -> App:
         room.register(app)
     app.error_handler.add(Exception, _on_error)
     app.register_listener(_share, "main_process_start")
-    app.register_listener(_start_watchdog, "main_process_ready")
     app.register_listener(_open, "before_server_start")
     app.register_listener(_look_around, "after_server_start")
     app.register_listener(_drain, "before_server_stop")
@@ -87,6 +89,7 @@ def serve(config: Config) -> int:
         access_log=False,
         protocol=Protocol,
     )
+    startup.WorkerManager = Manager  # type: ignore[attr-defined]
     Sanic.serve(primary=app, app_loader=loader)
     return 0
 
@@ -132,20 +135,8 @@ def _preflight(request: Request) -> HTTPResponse:
 
 async def _share(app: App, *_: Any) -> None:
     app.shared_ctx.state = SharedState().handles
-
-
-async def _start_watchdog(app: App, *_: Any) -> None:
-    manager = app.manager
-    manager.manage(
-        watchdog.NAME,
-        watchdog.watch,
-        {
-            "publisher": manager.monitor_publisher,
-            "states": manager.worker_state,
-            "main_pid": os.getpid(),
-        },
-        restartable=True,
-    )
+    # Sanic's own helper processes would outlive a killed main process; workers end them then.
+    app.shared_ctx.family = (os.getpid(), *(child.pid for child in active_children()))
 
 
 async def _open(app: App, *_: Any) -> None:
@@ -156,30 +147,22 @@ async def _open(app: App, *_: Any) -> None:
 
 async def _look_around(app: App, *_: Any) -> None:
     if hasattr(app, "multiplexer"):  # not in a single process
-        looking = asyncio.get_running_loop().create_task(_look(app, os.getppid()))
+        looking = asyncio.get_running_loop().create_task(_look(app, *app.shared_ctx.family))
         app.ctx.looking = looking  # a task nobody holds may vanish
 
 
-async def _look(app: App, main_pid: int) -> None:
-    """A worker whose main process is gone leaves; and the eldest asks a dead watchdog back."""
-    reviver = watchdog.Reviver()
-    loop = asyncio.get_running_loop()
+async def _look(app: App, main_pid: int, *helpers: int) -> None:
+    """A worker whose main process is gone leaves: nobody would ever stop it."""
     gateway: Gateway = app.ctx.gateway
-    while True:
+    while os.getppid() == main_pid:  # noqa: ASYNC110 (nobody can set an event for a killed process)
         await asyncio.sleep(1)
-        if os.getppid() != main_pid:
-            logger.error("the main process is gone: this worker leaves too")
-            gateway.end_calls()
-            gateway.log.flush()
-            loop.call_later(1, os.kill, os.getpid(), signal.SIGKILL)
-            return
-        with suppress(OSError, EOFError):  # the main process just went: seen at the next look
-            states = app.m.workers
-            serving = [n for n, s in states.items() if s.get("serving") and "Server" in n]
-            if serving and app.m.name == min(serving):
-                mine = {watchdog.PROCESS: states.get(watchdog.PROCESS, {})}
-                for name in reviver.due(mine, loop.time()):
-                    app.m.restart(name)
+    logger.error("the main process is gone: this worker leaves too")
+    gateway.end_calls()
+    gateway.log.flush()
+    await asyncio.sleep(1)
+    for pid in (*helpers, os.getpid()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 async def _drain(app: App, *_: Any) -> None:

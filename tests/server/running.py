@@ -106,15 +106,24 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def _inherits_listener(pid: int, port: int) -> bool:
-    inodes = set()
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and int(fields[1].split(":")[1], 16) == port:
-            inodes.add(f"socket:[{fields[9]}]")
+def alive(pid: int) -> bool:
+    """Running: a zombie that nobody has buried yet does not count."""
     try:
-        held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+        stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return False
-    command = Path(f"/proc/{pid}/cmdline").read_text()
-    return bool(inodes & held) and "resource_tracker" not in command
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def _inherits_listener(pid: int, port: int) -> bool:
+    inodes = set()
+    try:
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].split(":")[1], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+        return alive(pid) and any(
+            os.readlink(fd) in inodes for fd in Path(f"/proc/{pid}/fd").iterdir()
+        )
+    except OSError:
+        return False  # it ended while we looked

@@ -94,7 +94,7 @@ def test_a_tool_is_called_and_its_result_is_used(client, stream):
 
     messages = ask("what is the weather in Paris?")
     _, calls = call(messages)
-    (call_id, name, arguments) = calls[0]
+    _, name, arguments = calls[0]
     assert name == "get_weather" and isinstance(json.loads(arguments)["city"], str)
     messages += [
         {

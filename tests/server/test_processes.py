@@ -1,0 +1,212 @@
+"""Processes: flags, exit status, signals, workers that die."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from app import __version__
+from tests.server.conftest import config_for
+from tests.server.running import ROOT, Running, alive, children, free_port, running
+
+CHAT = "/c/v1/chat/completions"
+BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def command(*arguments, env=None):
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "run.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **(env or {})},
+    )
+    return done, time.monotonic() - began
+
+
+def test_version_is_told():
+    done, _ = command("--version")
+    assert done.returncode == 0 and __version__ in done.stdout
+
+
+def test_check_only_reads():
+    done, _ = command("check", "-c", "etc/c.yaml")
+    assert done.returncode == 0 and "no mistakes" in done.stdout
+
+
+def test_a_bad_config_ends_with_status_2_and_every_mistake(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("port: 99999999\nworkerz: 2\nopenai:\n  api_keys: nope\n")
+    for arguments in (("check", "-c", str(file)), ("-c", str(file))):
+        done, _ = command(*arguments)
+        assert done.returncode == 2
+        places = [line.split(" ")[0] for line in done.stderr.splitlines()]
+        assert f"{file}:1:7:" in places and f"{file}:2:1:" in places and f"{file}:4:13:" in places
+
+
+def test_a_taken_port_ends_with_status_2(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done, _ = command("-c", "etc/demo.yaml", "--port", f"127.0.0.1:{port}")
+    assert done.returncode == 2 and str(port) in done.stderr
+
+
+def test_a_key_in_the_environment_is_enough_to_start(tmp_path):
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), "--port", f"127.0.0.1:{port}", "--workers", "1"],
+        cwd=tmp_path,  # no etc/c.yaml here
+        env={**os.environ, "OPENAI_API_KEY": "sk-env-1234"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        end = time.monotonic() + 15
+        while True:
+            with suppress(httpx.TransportError):
+                assert httpx.get(f"http://127.0.0.1:{port}/ping").status_code == 200
+                break
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        process.terminate()
+        process.communicate(timeout=15)
+
+
+def test_a_signal_during_start_up_stops_at_once(simulator, tmp_path):
+    for delay in (0.3, 0.6, 0.9):
+        gateway = Running(tmp_path / str(delay), config_for(simulator.url, workers=4))
+        time.sleep(delay)
+        began = time.monotonic()
+        gateway.stop()
+        assert time.monotonic() - began < 8
+
+
+def test_flags_win_over_environment_and_file(simulator, tmp_path):
+    env = {"ANY_PROXY_LOG_FORMAT": "json", "ANY_PROXY_WORKERS": "1"}
+    with running(tmp_path, config_for(simulator.url), "--workers", "2", env=env) as gateway:
+        assert len(set(wait_workers(gateway, 2))) == 2
+
+
+def wait_workers(gateway, count, seconds=8.0):
+    end = time.monotonic() + seconds
+    while len(pids := gateway.workers()) != count and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(pids) == count, pids
+    return pids
+
+
+@pytest.fixture(scope="module")
+def four(simulator, tmp_path_factory):
+    config = config_for(simulator.url, workers=4)
+    config["openai"]["api_keys"] = [{"id": f"k{n}", "val": f"sk-key-{n}"} for n in range(4)]
+    with running(tmp_path_factory.mktemp("four"), config) as gateway:
+        wait_workers(gateway, 4)
+        yield gateway
+
+
+def test_every_worker_picks_keys_uniformly(four):
+    def ask(_):
+        # A connection of its own each, so that all workers get their share.
+        answer = httpx.post(four.url + CHAT, json=BODY, timeout=30)
+        assert answer.status_code == 200
+        return answer.headers["x-auth-id"]
+
+    with ThreadPoolExecutor(16) as callers:
+        counts = Counter(callers.map(ask, range(800)))
+    assert set(counts) == {"k0", "k1", "k2", "k3"}
+    # 200 expected each; five standard deviations are 61.
+    assert all(139 <= n <= 261 for n in counts.values()), counts
+
+
+def test_a_killed_worker_comes_back_within_five_seconds(four):
+    pids = set(wait_workers(four, 4))
+    victims = sorted(pids)[:2]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        now = set(four.workers())
+        if len(now) == 4 and not now & set(victims):
+            break
+        time.sleep(0.05)
+    assert len(now) == 4 and not now & set(victims)
+    for _ in range(20):
+        assert httpx.post(four.url + CHAT, json=BODY, timeout=30).status_code == 200
+
+
+def test_workers_leave_when_the_main_process_dies(simulator, tmp_path):
+    gateway = Running(tmp_path, config_for(simulator.url, workers=2)).wait()
+    wait_workers(gateway, 2)
+    pids = children(gateway.process.pid)
+    gateway.process.kill()
+    gateway.process.wait()
+    end = time.monotonic() + 8
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(alive, pids))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_cleanly_and_open_streams_may_finish(simulator, tmp_path, number):
+    gateway = Running(tmp_path, config_for(simulator.url, workers=2)).wait()
+    try:
+        body = BODY | {"model": "sim-long-20+drip-50", "stream": True}
+        with httpx.stream("POST", gateway.url + CHAT, json=body, timeout=30) as answer:
+            pieces = answer.iter_raw()
+            next(pieces)
+            gateway.process.send_signal(number)
+            rest = b"".join(pieces)
+        assert rest.endswith(b"data: [DONE]\n\n")
+        assert gateway.process.wait(15) == 0
+        assert "Traceback" not in gateway.err.read_text()
+        (line,) = gateway.log()
+        assert line["outcome"] == "complete"
+    finally:
+        gateway.stop()
+
+
+def test_text_logs_hold_the_same_words(simulator, tmp_path):
+    with running(tmp_path, config_for(simulator.url), "--log-format", "text") as gateway:
+        httpx.post(gateway.url + CHAT, json=BODY)
+        time.sleep(0.3)
+        assert "outcome=complete" in gateway.out.read_text()
+
+
+def test_tls_is_served_when_it_is_enabled(simulator, tmp_path):
+    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-keyout", str(key), "-out", str(pem)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    info = {"enable": True, "pem_file": str(pem), "key_file": str(key)}
+    gateway = Running(tmp_path, config_for(simulator.url, https_info=info))
+    try:
+        import ssl
+
+        context = ssl.create_default_context(cafile=str(pem))
+        url = f"https://localhost:{gateway.port}"
+        end = time.monotonic() + 15
+        while True:
+            try:
+                answer = httpx.post(url + CHAT, json=BODY, verify=context)
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+        assert answer.status_code == 200 and json.loads(answer.text)["choices"]
+    finally:
+        gateway.stop()

@@ -1,0 +1,192 @@
+"""The raw doors over real sockets: what goes up and what comes down, byte for byte."""
+
+import gzip
+import hashlib
+import json
+import socket
+
+import httpx
+import pytest
+
+from tests.server.running import Running
+
+
+@pytest.fixture(scope="module")
+def http(gateway):
+    with httpx.Client(base_url=gateway.url, timeout=20) as client:
+        yield client
+
+
+def echo(http, method="GET", path="/v1/_echo/x", **options):
+    return http.request(method, path, **options).json()
+
+
+def names(seen):
+    return {name.lower() for name, _ in seen["headers"]}
+
+
+def raw(gateway: Running, request: bytes) -> bytes:
+    """One request as these very bytes, and all that comes back."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as sock:
+        sock.sendall(request)
+        answer = b""
+        while piece := sock.recv(65536):
+            answer += piece
+    return answer
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+def test_any_method_travels(http, method):
+    seen = echo(http, method)
+    assert seen["method"] == method
+
+
+def test_path_and_query_travel_as_they_were_written(http):
+    seen = echo(http, path="/v1/_echo/a%20b/c:d@e?x=1&x=2&y=%2F&z")
+    assert seen["path"] == "/openai/v1/_echo/a%20b/c:d@e"
+    assert seen["query"] == "x=1&x=2&y=%2F&z"
+
+
+def test_the_upstream_sees_a_pool_key_and_nothing_of_the_caller(http):
+    seen = echo(
+        http,
+        headers={
+            "Cookie": "session=1",
+            "X-Forwarded-For": "10.1.2.3",
+            "x-auth-id": "k2",
+            "OpenAI-Beta": "assistants=v2",
+            "OpenAI-Organization": "org-callers",
+        },
+    )
+    headers = {name.lower(): value for name, value in seen["headers"]}
+    assert headers["authorization"] == "Bearer sk-two-2222"
+    assert headers["openai-beta"] == "assistants=v2"
+    assert headers["openai-organization"] == "org-callers"
+    assert not {"cookie", "x-forwarded-for", "x-auth-id", "forwarded", "via"} & names(seen)
+
+
+def test_the_dashboard_is_forwarded_too(http):
+    assert http.get("/dashboard/billing/usage").status_code == 200
+
+
+def test_a_body_of_declared_length_keeps_its_length(http):
+    seen = echo(http, "POST", content=b"x" * 100_000)
+    assert (seen["length"], seen["sha256"]) == (
+        100_000,
+        hashlib.sha256(b"x" * 100_000).hexdigest(),
+    )
+    headers = {name.lower(): value for name, value in seen["headers"]}
+    assert headers["content-length"] == "100000" and "transfer-encoding" not in headers
+
+
+def test_a_chunked_body_arrives_whole(http):
+    pieces = [bytes([n]) * 1000 for n in range(200)]
+    seen = echo(http, "POST", content=iter(pieces))
+    assert seen["sha256"] == hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+def test_a_get_without_a_body_has_none(http):
+    seen = echo(http)
+    assert seen["length"] == 0
+    assert not {"content-length", "transfer-encoding"} & names(seen)
+
+
+def test_compressed_answers_travel_untouched(http):
+    with http.stream("GET", "/v1/_gzip", headers={"accept-encoding": "gzip"}) as answer:
+        packed = b"".join(answer.iter_raw())
+        assert answer.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed)
+
+
+def test_ranges_and_validators_work(http):
+    content = bytes(range(256)) * 40
+    made = http.post(
+        "/v1/files", files={"file": ("a.bin", content)}, data={"purpose": "user_data"}
+    ).json()
+    url = f"/v1/files/{made['id']}/content"
+    whole = http.get(url)
+    assert whole.content == content
+    part = http.get(url, headers={"range": "bytes=10-19"})
+    assert part.status_code == 206 and part.content == content[10:20]
+    assert part.headers["content-range"] == f"bytes 10-19/{len(content)}"
+    same = http.get(url, headers={"if-none-match": whole.headers["etag"]})
+    assert same.status_code == 304 and same.content == b""
+
+
+def test_head_has_the_headers_and_no_body(http):
+    answer = http.head("/v1/models")
+    assert answer.status_code == 200 and answer.content == b""
+    assert http.get("/v1/models").status_code == 200  # the connection is still good
+
+
+def test_an_upstream_redirect_is_handed_on_not_followed(http):
+    answer = http.post("/v1/chat/completions", json={"model": "sim-redirect", "messages": []})
+    assert answer.status_code == 307
+    assert answer.headers["location"].endswith("/elsewhere")
+
+
+def test_private_headers_of_the_answer_stay_here(http):
+    answer = http.get("/v1/models")
+    assert answer.headers["x-auth-id"] in ("k1", "k2")
+    assert answer.headers["x-upstream-request-id"]
+    assert not {"set-cookie", "openai-organization", "server"} & set(answer.headers)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/../dashboard/x",
+        "/v1/%2e%2e/dashboard/x",
+        "/v1/..%2f..%2fetc",
+        "/v1/%252e%252e/x",
+        "/v1/a\\..\\x",
+        "/v1/x%00",
+        "/v1/%0d%0aX-Evil:%201",
+    ],
+)
+def test_no_path_leaves_the_prefix(gateway, simulator, target):
+    answer = raw(gateway, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"code":"bad_path"' in answer
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1:1", "a@b"])
+def test_the_callers_host_header_chooses_nothing(gateway, host):
+    answer = raw(
+        gateway, f"GET /v1/_echo/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    )
+    seen = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert next(v for n, v in seen["headers"] if n.lower() == "host").startswith("127.0.0.1")
+
+
+@pytest.mark.parametrize("model", ["sim-cut-after-3", "sim-cut-at-byte-200", "sim-close-after-3"])
+def test_a_cut_upstream_is_visibly_cut(gateway, http, model):
+    body = {"model": model, "messages": [{"role": "user", "content": "x"}], "stream": True}
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        http.stream("POST", "/v1/chat/completions", json=body) as answer,
+    ):
+        answer.read()
+
+
+def test_an_upload_above_the_limit_is_refused(simulator, tmp_path):
+    from tests.server.conftest import config_for
+    from tests.server.running import running
+
+    config = config_for(simulator.url, limits={"upload_bytes": 100_000})
+    with running(tmp_path, config) as small:
+        answer = httpx.post(f"{small.url}/v1/_echo/x", content=iter([b"x" * 60_000] * 3))
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_no_key_at_all_is_a_401_that_says_what_to_do(simulator, tmp_path):
+    from tests.server.running import running
+
+    config = {"openai": {"api_url": f"{simulator.url}/openai"}}
+    with running(tmp_path, config) as bare:
+        answer = httpx.get(f"{bare.url}/v1/models")
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == "no_api_key"
+        own = httpx.get(f"{bare.url}/v1/models", headers={"authorization": "Bearer sk-own"})
+        assert own.status_code == 200
