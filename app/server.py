@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from contextlib import suppress
 from functools import partial
 from multiprocessing import active_children
@@ -77,6 +78,9 @@ def create_app(config: Config) -> App:
 
 def serve(config: Config) -> int:
     """Runs until SIGTERM or SIGINT; the exit status."""
+    # Until Sanic's manager takes over, a signal must still end what was started so far.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     host, port = listen_address(config)
     loader = AppLoader(factory=partial(create_app, config))
     app = loader.load()
