@@ -1,6 +1,6 @@
 """The OpenAI API's wire, under /openai: chat, responses, models, embeddings, files, audio.
 
-Keys begin with `sk-` (`sess-` for the dashboard); one with "bad" or "expired" in it is refused.
+Keys begin with `sk-`, `sess-` or `demo-`; one with "bad" or "expired" in it is refused.
 Models named `missing-...` do not exist. ANY /openai/v1/_echo/... tells back exactly what arrived.
 Headers are those of the real API, the private ones (organisation, cookies) included.
 """
@@ -28,6 +28,7 @@ from app.simulator.openai_files import Malformed, Shelf, StoredFile, Upload, byt
 FAMILY = "openai"
 Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
 
+KEY_PREFIXES = ("sk-", "sess-", "demo-")  # demo-: the keys of etc/demo.yaml
 READS = ("GET", "HEAD")
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 MODELS = (
@@ -209,7 +210,7 @@ async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse 
     fault = request.app.ctx.faults.pick(request, model)
     if not fault.name:
         key = record_of(request).key
-        if not key.startswith(("sk-", "sess-")) or "bad" in key or "expired" in key:
+        if not key.startswith(KEY_PREFIXES) or "bad" in key or "expired" in key:
             return fault, refuse(request, 401, "auth")
     if refused := await faults.before_answer(request, fault, dialect(request, model)):
         return fault, refused
@@ -679,6 +680,7 @@ async def echo(request: Request, path: str = "") -> HTTPResponse | None:
             ("x-private-hop", "1"),
             ("content-length", str(len(body))),
         ]
+        record.status = status
         await faults.send_raw(request, faults.raw_head(status, headers) + body)
         await faults.shut(request, meaning="complete")
     if status in (204, 304):

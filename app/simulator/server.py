@@ -57,7 +57,7 @@ def create_app(recordings: Path = DEFAULT) -> App:
     for family in FAMILIES:
         app.blueprint(family.blueprint)
     app.on_request(_note_request)
-    app.on_response(_note_status)
+    app.on_response(_note_status)  # type: ignore[no-untyped-call]
     app.exception(Exception)(_unserved)
     app.add_route(_ready, "/_sim/ready")
     app.add_route(_stats, "/_sim/stats")
