@@ -420,6 +420,8 @@ async def models(request: Request) -> HTTPResponse | None:
 @on("/v1/models/<model:path>", READS)
 async def one_model(request: Request, model: str) -> HTTPResponse | None:
     fault, refused = await enter(request, model)
+    if not refused and not fault.name and model not in MODELS and not model.startswith("ft:"):
+        refused = refuse(request, 404, "not_found", model=model)
     return refused or await answer(request, fault, model_object(model))
 
 
