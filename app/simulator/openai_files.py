@@ -63,7 +63,6 @@ class Multipart:
                         raise Malformed("a part's headers do not end")
                     return
                 head = bytes(buffer[:end]).decode("utf-8", "replace")
-                # The blank line's own line end stays: an empty part's boundary begins with it.
                 del buffer[: end + 4]
                 name, filename = _NAME.search(head), _FILENAME.search(head)
                 yield "part", name[1] if name else "", filename[1] if filename else None

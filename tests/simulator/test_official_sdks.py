@@ -255,8 +255,12 @@ const messages = [{ role: "user", content: "blue moon" }];
   const refused = await client.chat.completions
     .create({ model: "sim-429", messages })
     .catch((error) => error instanceof RateLimitError && error.code);
-  const dimensions = embedded.data[0].embedding.length;
-  console.log(JSON.stringify({ whole: whole.choices[0].message.content, streamed, dimensions, refused }));
+  console.log(JSON.stringify({
+    whole: whole.choices[0].message.content,
+    streamed,
+    dimensions: embedded.data[0].embedding.length,
+    refused,
+  }));
 })();
 """,
         BASE=simulator.openai_url,
