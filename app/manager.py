@@ -62,6 +62,15 @@ class Manager(WorkerManager):
                 self.kill()  # type: ignore[no-untyped-call]
             self._sync_states()
 
+    def shutdown(self) -> None:
+        # SIGTERM where Sanic sends SIGINT: the same to a worker that serves, but a
+        # KeyboardInterrupt with its traceback in one that is still importing.
+        for process in self.processes:
+            if process.is_alive():
+                process.set_state(ProcessState.TERMINATED, True)
+                process._current_process.terminate()
+        self._shutting_down = True
+
     def _sync_states(self) -> None:
         super()._sync_states()  # type: ignore[no-untyped-call]
         if self._shutting_down:

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 from multiprocessing import active_children
+from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
@@ -140,7 +141,8 @@ def _preflight(request: Request) -> HTTPResponse:
 async def _share(app: App, *_: Any) -> None:
     app.shared_ctx.state = SharedState().handles
     # Sanic's own helper processes would outlive a killed main process; workers end them then.
-    app.shared_ctx.family = (os.getpid(), *(child.pid for child in active_children()))
+    family = [os.getpid(), *(child.pid or 0 for child in active_children())]
+    app.shared_ctx.family = RawArray("q", family)
 
 
 async def _open(app: App, *_: Any) -> None:
@@ -156,10 +158,16 @@ async def _look_around(app: App, *_: Any) -> None:
 
 
 async def _look(app: App, main_pid: int, *helpers: int) -> None:
-    """A worker whose main process is gone leaves: nobody would ever stop it."""
+    """Once a second: is this worker still wanted, and is there still a main process?"""
     gateway: Gateway = app.ctx.gateway
-    while os.getppid() == main_pid:  # noqa: ASYNC110 (nobody can set an event for a killed process)
+    while os.getppid() == main_pid:
         await asyncio.sleep(1)
+        # A signal in the moment before the loop runs for good is lost: the manager's table is not.
+        with suppress(OSError, EOFError):
+            told = app.m.workers.get(app.m.name, {}).get("state")
+            if told == "TERMINATED" and gateway.ready:
+                os.kill(os.getpid(), signal.SIGTERM)
+    # Nobody would ever stop an orphan, nor the helpers of the main process.
     logger.error("the main process is gone: this worker leaves too")
     gateway.end_calls()
     gateway.log.flush()

@@ -71,7 +71,7 @@ def test_the_dashboard_is_forwarded_too(http):
 
 def test_a_body_of_declared_length_keeps_its_length(http):
     seen = echo(http, "POST", content=b"x" * 100_000)
-    assert (seen["length"], seen["sha256"]) == (
+    assert (seen["body_bytes"], seen["body_sha256"]) == (
         100_000,
         hashlib.sha256(b"x" * 100_000).hexdigest(),
     )
@@ -82,17 +82,17 @@ def test_a_body_of_declared_length_keeps_its_length(http):
 def test_a_chunked_body_arrives_whole(http):
     pieces = [bytes([n]) * 1000 for n in range(200)]
     seen = echo(http, "POST", content=iter(pieces))
-    assert seen["sha256"] == hashlib.sha256(b"".join(pieces)).hexdigest()
+    assert seen["body_sha256"] == hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
 def test_a_get_without_a_body_has_none(http):
     seen = echo(http)
-    assert seen["length"] == 0
+    assert seen["body_bytes"] == 0
     assert not {"content-length", "transfer-encoding"} & names(seen)
 
 
 def test_compressed_answers_travel_untouched(http):
-    with http.stream("GET", "/v1/_gzip", headers={"accept-encoding": "gzip"}) as answer:
+    with http.stream("GET", "/v1/_echo/x?gzip=1") as answer:
         packed = b"".join(answer.iter_raw())
         assert answer.headers["content-encoding"] == "gzip"
     assert gzip.decompress(packed)
@@ -111,6 +111,21 @@ def test_ranges_and_validators_work(http):
     assert part.headers["content-range"] == f"bytes 10-19/{len(content)}"
     same = http.get(url, headers={"if-none-match": whole.headers["etag"]})
     assert same.status_code == 304 and same.content == b""
+
+
+def test_hop_by_hop_headers_of_the_answer_stay_here(http):
+    answer = http.get("/v1/_echo/x?hop=1")
+    assert answer.json()["method"] == "GET"
+    assert not {"keep-alive", "proxy-authenticate", "trailer", "x-private-hop"} & set(
+        answer.headers
+    )
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_answers_without_a_body_leave_the_connection_good(http, status):
+    answer = http.get(f"/v1/_echo/x?status={status}")
+    assert answer.status_code == status and answer.content == b""
+    assert http.get("/ping").status_code == 200
 
 
 def test_head_has_the_headers_and_no_body(http):
