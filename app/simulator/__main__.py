@@ -19,7 +19,7 @@ def main() -> None:
     try:
         serve(asked.host, asked.port, asked.recordings, asked.with_parent)
     except OSError as error:
-        parser.exit(2, f"simulator: cannot listen on {asked.host}:{asked.port}: {error}\n")
+        parser.exit(2, f"simulator: cannot listen on {asked.host}:{asked.port}: {error.strerror}\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,14 @@ def serve(host: str, port: int, recordings: Path = DEFAULT, with_parent: bool = 
     app = create_app(recordings)
     parent = os.getppid()
 
-    async def announce(app: App) -> None:
-        print(f"simulator listening on http://{host}:{port}", flush=True)
+    async def started(app: App) -> None:
+        # Said a moment later: a signal that came before Sanic's loop runs for good would be lost.
+        said = f"simulator listening on http://{host}:{port}"
+        asyncio.get_running_loop().call_later(0.02, partial(print, said, flush=True))
         if with_parent:
             app.add_task(_leave_with(parent, app), name="leave-with-parent")
 
-    app.after_server_start(announce)
+    app.after_server_start(started)
     app.prepare(
         sock=listener,
         protocol=CountingProtocol,
