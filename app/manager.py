@@ -3,16 +3,22 @@
 * A worker that dies is started again, with a back-off so that a crash loop stays visible instead
   of furious. Sanic marks it FAILED and leaves it dead.
 * A signal during start-up stops at once. Sanic would wait up to 30 s for workers it has just ended.
+* Stopping takes as long as the drain may take, and no longer. Sanic gives up on workers after 10 s.
 
 It stands on Sanic's inner methods, so the version is pinned; the process tests tell when an
 upgrade breaks it.
 """
 
 import logging
+import os
 import time
+from contextlib import suppress
+from multiprocessing.sharedctypes import RawArray
+from signal import SIGKILL
+from typing import Any
 
 from sanic.worker.constants import ProcessState
-from sanic.worker.manager import WorkerManager
+from sanic.worker.manager import MonitorCycle, WorkerManager
 
 _CALM_SECONDS = 30.0  # a process that lived this long starts again without delay
 _MAX_DELAY = 30.0
@@ -40,19 +46,38 @@ class Reviver:
 
 
 class Manager(WorkerManager):
+    """Sanic makes it itself, so what it needs is set on the class before."""
+
+    drain_seconds = 30.0
+    stopping = RawArray("b", 1)  # seen by the workers: a signal at the wrong moment may get lost
     _reviver: Reviver | None = None
+    _stop_asked = False
+
+    def shutdown_signal(self, signal: Any, frame: Any) -> None:
+        # Only a mark: the signal may have interrupted a talk with the table of processes, and
+        # using it here, as Sanic does, would garble that talk. A second signal does not wait.
+        if self._stop_asked:
+            logger.warning("a second signal: every process is killed")
+            for process in self.processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, SIGKILL)
+            os._exit(1)
+        self._stop_asked = True
+
+    def _poll_monitor(self) -> MonitorCycle | None:
+        if self._stop_asked:
+            self.shutdown()
+            return MonitorCycle.BREAK
+        return super()._poll_monitor()
 
     def wait_for_ack(self) -> None:
         """Until every worker serves, or a signal, or a worker that cannot start."""
         end = time.monotonic() + _START_SECONDS
         while not self._all_workers_ack():  # type: ignore[no-untyped-call]
-            if self._shutting_down:
-                self.monitor_publisher.send(None)  # monitor() is to see it too
-                return
+            if self._stop_asked:
+                return  # monitor() sees it too
             if self.monitor_subscriber.poll(0.05):
                 message = self.monitor_subscriber.recv()
-                if message is None:
-                    continue
                 if message == "__TERMINATE_EARLY__":
                     end = 0.0
                 else:
@@ -63,6 +88,7 @@ class Manager(WorkerManager):
             self._sync_states()
 
     def shutdown(self) -> None:
+        self.stopping[0] = 1
         # SIGTERM where Sanic sends SIGINT: the same to a worker that serves, but a
         # KeyboardInterrupt with its traceback in one that is still importing.
         for process in self.processes:
@@ -70,6 +96,15 @@ class Manager(WorkerManager):
                 process.set_state(ProcessState.TERMINATED, True)
                 process._current_process.terminate()
         self._shutting_down = True
+
+    def cleanup(self) -> None:
+        end = time.monotonic() + self.drain_seconds + 5
+        for process in self.processes:
+            process._current_process.join(max(end - time.monotonic(), 0))
+            if process.is_alive():
+                logger.error("%s did not stop in time and is killed", process.name)
+                process._current_process.kill()
+        super().cleanup()  # type: ignore[no-untyped-call]
 
     def _sync_states(self) -> None:
         super()._sync_states()  # type: ignore[no-untyped-call]

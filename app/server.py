@@ -94,6 +94,7 @@ def serve(config: Config) -> int:
         access_log=False,
         protocol=Protocol,
     )
+    Manager.drain_seconds = app.config.GRACEFUL_SHUTDOWN_TIMEOUT
     startup.WorkerManager = Manager  # type: ignore[attr-defined]
     Sanic.serve(primary=app, app_loader=loader)
     return 0
@@ -143,6 +144,7 @@ async def _share(app: App, *_: Any) -> None:
     # Sanic's own helper processes would outlive a killed main process; workers end them then.
     family = [os.getpid(), *(child.pid or 0 for child in active_children())]
     app.shared_ctx.family = RawArray("q", family)
+    app.shared_ctx.stopping = Manager.stopping
 
 
 async def _open(app: App, *_: Any) -> None:
@@ -160,13 +162,11 @@ async def _look_around(app: App, *_: Any) -> None:
 async def _look(app: App, main_pid: int, *helpers: int) -> None:
     """Once a second: is this worker still wanted, and is there still a main process?"""
     gateway: Gateway = app.ctx.gateway
+    stopping = app.shared_ctx.stopping
     while os.getppid() == main_pid:
         await asyncio.sleep(1)
-        # A signal in the moment before the loop runs for good is lost: the manager's table is not.
-        with suppress(OSError, EOFError):
-            told = app.m.workers.get(app.m.name, {}).get("state")
-            if told == "TERMINATED" and gateway.ready:
-                os.kill(os.getpid(), signal.SIGTERM)
+        if stopping[0] and gateway.ready:  # the signal came before the loop could take it
+            os.kill(os.getpid(), signal.SIGTERM)
     # Nobody would ever stop an orphan, nor the helpers of the main process.
     logger.error("the main process is gone: this worker leaves too")
     gateway.end_calls()

@@ -4,6 +4,7 @@ No AsyncClient: it would keep a cookie jar and replay one caller's Set-Cookie to
 redirects and auth machinery are not wanted. One connection pool per proxy.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -34,6 +35,10 @@ class ApiResponse:
             raise upstream_cut() from error
 
     async def close(self) -> None:
+        # In a task of its own: a second cancellation in the middle would leave the socket open.
+        await asyncio.shield(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
         with suppress(httpx.TransportError, RuntimeError):
             await self._stream.aclose()
 

@@ -95,7 +95,10 @@ def test_a_slow_reader_slows_the_upstream_instead_of_filling_memory(gateway, sim
     body["messages"] = [{"role": "user", "content": "x"}]
     before = resident()
     with httpx.stream("POST", gateway.url + CHAT, json=body, timeout=30) as answer:
-        next(answer.iter_raw())
+        pieces = answer.iter_raw()
+        next(pieces)
         time.sleep(1.0)
         assert resident() - before < 20_000  # kB
+        assert simulator.stats()["open"]["requests"] == 1
+        pieces.close()
     until(lambda: simulator.stats()["open"]["requests"] == 0)
