@@ -171,9 +171,13 @@ def _thinking_block(block: ContentBlock) -> Event | None:
 
 def _input_text(block: ContentBlock) -> str:
     """A tool's input as compact JSON text, its numbers and escapes as they came."""
-    if block.input is None:
+    raw = bytes(block.input)
+    if raw in (b"", b"null"):
         return "{}"
-    return msgspec.json.format(bytes(block.input), indent=-1).decode()
+    try:
+        return msgspec.json.format(raw, indent=-1).decode()
+    except _NOT_JSON:  # Raw is only checked to be balanced JSON, not to be UTF-8
+        raise bad_response("The upstream's tool call holds broken text.") from None
 
 
 class _Open:

@@ -154,7 +154,7 @@ class ContentBlock(Struct):
     data: str | None = None
     id: str | None = None
     name: str | None = None
-    input: Raw | None = None
+    input: Raw = Raw()  # empty: absent
 
 
 class ErrorDetails(Struct):

@@ -222,31 +222,31 @@ def closed(schema: dict[str, Any], depth: int = 0) -> dict[str, Any]:
     """
     if depth > _MOST_SCHEMA_DEPTH:
         raise bad_request(f"A JSON Schema may nest {_MOST_SCHEMA_DEPTH} levels here, not more.")
-    closed: dict[str, Any] = {}
+    kept: dict[str, Any] = {}
     limits: list[str] = []
     for name, value in schema.items():
         if name in _MAPS_OF_SCHEMAS and isinstance(value, dict):
-            closed[name] = {
+            kept[name] = {
                 key: closed(inner, depth + 1) if isinstance(inner, dict) else inner
                 for key, inner in value.items()
             }
         elif name in _DATA:
-            closed[name] = value
+            kept[name] = value
         elif isinstance(value, dict):
-            closed[name] = closed(value, depth + 1)
+            kept[name] = closed(value, depth + 1)
         elif isinstance(value, list):
-            closed[name] = [
+            kept[name] = [
                 closed(inner, depth + 1) if isinstance(inner, dict) else inner for inner in value
             ]
         elif name in _LIMITS or (name == "minItems" and value not in (0, 1)):
             limits.append(f"{name}: {value}")
         else:
-            closed[name] = value
+            kept[name] = value
     is_object = schema.get("type") == "object" or "properties" in schema
     if is_object and schema.get("additionalProperties", True) is True:
-        closed["additionalProperties"] = False
+        kept["additionalProperties"] = False
     if limits:
-        told = closed.get("description")
+        told = kept.get("description")
         hint = "{" + ", ".join(limits) + "}"
-        closed["description"] = f"{told} {hint}" if isinstance(told, str) and told else hint
-    return closed
+        kept["description"] = f"{told} {hint}" if isinstance(told, str) and told else hint
+    return kept
