@@ -136,7 +136,7 @@ class Conversation:
     def _tool_use(self, at: str, call_id: str | None, function: FunctionCall | None) -> Block:
         if function is None or not function.name:
             raise bad_request("A tool call needs the name of its function.", param=f"{at}.name")
-        sent = self._fresh_id(call_id or f"toolu_{self._call.new_id()[:24]}")
+        sent = self._fresh_id(call_id or f"toolu_{self._call.new_id()[8:]}")
         if call_id is None:
             self._legacy.append((function.name, sent))
         elif call_id in self._asked:

@@ -15,6 +15,7 @@ came with, it lets Claude think on through a round of tool calls.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -43,6 +44,7 @@ from providers.claude.schema import (
     ContentBlock,
     Delta,
     EventKind,
+    Kind,
     MessageAnswer,
     StopDetails,
     StreamEvent,
@@ -75,9 +77,26 @@ _KNOWN_EVENTS = frozenset(
     }
 )
 
+# The blocks and deltas that are read here. Others are none of the caller's business, whatever their
+# members look like: citations, server tools and their results, and what is yet to be invented.
+_KNOWN_PARTS = frozenset(
+    {
+        "text",
+        "tool_use",
+        "thinking",
+        "redacted_thinking",
+        "text_delta",
+        "input_json_delta",
+        "thinking_delta",
+        "signature_delta",
+    }
+)
+
 _decode_common = msgspec.json.Decoder(CommonDelta).decode
 _decode_event = msgspec.json.Decoder(StreamEvent).decode
-_decode_kind = msgspec.json.Decoder(EventKind).decode
+_decode_event_kind = msgspec.json.Decoder(EventKind).decode
+_decode_block = msgspec.json.Decoder(ContentBlock).decode
+_decode_kind = msgspec.json.Decoder(Kind).decode
 _decode_answer = msgspec.json.Decoder(MessageAnswer).decode
 
 # What msgspec raises for bytes that are no JSON: also for broken UTF-8 and absurd nesting.
@@ -115,7 +134,7 @@ class _Teller:
     def tool_call(self, block: ContentBlock, arguments: str = "") -> ToolCall:
         tool = self.tools
         self.tools += 1
-        call_id = block.id or f"toolu_{self._call.new_id()[:24]}"
+        call_id = block.id or f"toolu_{self._call.new_id()[8:]}"
         return ToolCall(call_id, block.name or "", arguments, tool)
 
     def count(self, counts: UsageCounts | None) -> None:
@@ -262,10 +281,11 @@ class MessagesDecoder:
         try:
             event = _decode_event(data)
         except _NOT_JSON as error:
-            kind = _kind_of(data, name, error)
-            if kind in _KNOWN_EVENTS:
+            kind, part = _kinds_in(data, name, error)
+            if kind not in _KNOWN_EVENTS:
+                out.append(Unknown(kind))
+            elif part is None or part.type in _KNOWN_PARTS:
                 raise bad_response(f"The upstream sent a malformed {kind} event.") from None
-            out.append(Unknown(kind))
             return
         kind = event.type or name.decode("latin-1")
         match kind:
@@ -393,13 +413,15 @@ class MessagesDecoder:
             raise refusal_in_body(answer.error)
 
 
-def _kind_of(data: bytes, name: bytes, error: Exception) -> str:
+def _kinds_in(data: bytes, name: bytes, error: Exception) -> tuple[str, Kind | None]:
+    """What an event that does not fit its shape calls itself, and the part in it."""
     if not isinstance(error, msgspec.ValidationError):
         raise bad_response("The upstream sent an event that is not JSON.") from None
     try:
-        return _decode_kind(data).type or name.decode("latin-1")
+        kind = _decode_event_kind(data)
     except msgspec.ValidationError:
-        raise bad_response("The upstream sent an event that is no JSON object.") from None
+        raise bad_response("The upstream sent an event without a readable type.") from None
+    return kind.type or name.decode("latin-1"), kind.delta or kind.content_block
 
 
 class AnswerDecoder:
@@ -432,13 +454,20 @@ class AnswerDecoder:
         if answer.type not in (None, "message") or answer.content is None:
             raise bad_response("The upstream's answer is not a Messages object.")
         out: list[Event] = [self._teller.started(answer)]
-        for block in answer.content:
-            self._block(block, out)
+        for raw in answer.content:
+            self._block(raw, out)
         out += self._teller.ending(answer.stop_reason or "end_turn", answer.stop_details)
         out.append(self._teller.usage())
         return out
 
-    def _block(self, block: ContentBlock, out: list[Event]) -> None:
+    def _block(self, raw: msgspec.Raw, out: list[Event]) -> None:
+        try:
+            block = _decode_block(raw)
+        except _NOT_JSON:
+            with suppress(msgspec.ValidationError):
+                if _decode_kind(raw).type not in _KNOWN_PARTS:
+                    return
+            raise bad_response("The upstream's answer holds a malformed block.") from None
         match block.type:
             case "text":
                 if block.text:

@@ -49,15 +49,10 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     # A page of the edge, or a broken body: then the status speaks alone.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         details = _decode(reply.body).error
-    status = reply.status
-    said = details.type if details else None
-    kind = _BY_STATUS.get(status)
-    if kind is None and said in KINDS and KINDS[said][0] // 100 == status // 100:
-        kind = said
     message = (details.message if details else None) or (
-        f"Anthropic answered {status} without a reason."
+        f"Anthropic answered {reply.status} without a reason."
     )
-    error = _error(kind, message, status)
+    error = _error(_BY_STATUS.get(reply.status), message, reply.status)
     error.retry_after = _retry_after(reply.headers, error.status)
     if reply.headers.get("x-should-retry") == "false":
         error.headers = (("x-should-retry", "false"),)

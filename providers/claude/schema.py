@@ -168,7 +168,7 @@ class MessageAnswer(Struct):
     type: str | None = None
     id: str | None = None
     model: str | None = None
-    content: list[ContentBlock] | None = None
+    content: list[Raw] | None = None  # blocks; read one by one, for some may be unknown
     stop_reason: str | None = None
     stop_details: StopDetails | None = None
     usage: UsageCounts | None = None
@@ -199,10 +199,18 @@ class StreamEvent(Struct):
     error: ErrorDetails | None = None
 
 
-class EventKind(Struct):
-    """Only the name of an event whose other members are not what we know."""
+class Kind(Struct):
+    """Only the name of something whose other members are not what we know."""
 
     type: str = ""
+
+
+class EventKind(Struct):
+    """Only the names in an event whose other members are not what we know."""
+
+    type: str = ""
+    delta: Kind | None = None
+    content_block: Kind | None = None
 
 
 class TextDelta(Struct, tag_field="type", tag="text_delta", gc=False):
