@@ -204,9 +204,7 @@ NATIVE = Provider(
 )
 
 
-def _pool_credential(
-    key: Key, headers: Mapping[str, str], config: Config
-) -> list[tuple[str, str]]:
+def _pool_credential(key: Key, headers: Mapping[str, str], config: Config) -> list[tuple[str, str]]:
     # A beta of ours stands beside the caller's in a second header, which Anthropic joins.
     return _credential(key.val, None)
 

@@ -125,7 +125,7 @@ class Conversation:
         if not blocks and not calls:
             return  # nothing said; thinking alone may not be a message
         self._close_user()
-        blocks = [*thinking_blocks(message), *blocks]
+        blocks = [*_thinking_blocks(message), *blocks]
         for where, call_id, function in calls:
             blocks.append(self._tool_use(where, call_id, function))
         if self._turns and self._turns[-1].role == "assistant":
@@ -239,7 +239,7 @@ def _arguments(said: str | None, at: str) -> Raw:
         raise bad_request("arguments must be a JSON object as text.", param=at) from None
 
 
-def thinking_blocks(message: Message) -> list[Block]:
+def _thinking_blocks(message: Message) -> list[Block]:
     """The caller's `thinking_blocks` that can be sent back: those with a signature."""
     blocks: list[Block] = []
     for block in message.thinking_blocks or ():

@@ -419,7 +419,7 @@ def _kinds_in(data: bytes, name: bytes, error: Exception) -> tuple[str, Kind | N
         raise bad_response("The upstream sent an event that is not JSON.") from None
     try:
         kind = _decode_event_kind(data)
-    except msgspec.ValidationError:
+    except _NOT_JSON:  # the first complaint need not have been the only one
         raise bad_response("The upstream sent an event without a readable type.") from None
     return kind.type or name.decode("latin-1"), kind.delta or kind.content_block
 
@@ -464,7 +464,7 @@ class AnswerDecoder:
         try:
             block = _decode_block(raw)
         except _NOT_JSON:
-            with suppress(msgspec.ValidationError):
+            with suppress(*_NOT_JSON):
                 if _decode_kind(raw).type not in _KNOWN_PARTS:
                     return
             raise bad_response("The upstream's answer holds a malformed block.") from None

@@ -44,7 +44,11 @@ PARAMETERS: dict[str, tuple[str, str]] = {
         TRANSLATED,
         "`thinking` and `output_config.effort`; dropped where thinking is impossible",
     ),
-    "thinking": (PASSED, "Anthropic's own object, verbatim; wins over `reasoning_effort`"),
+    "thinking": (
+        PASSED,
+        "Anthropic's own object; wins over `reasoning_effort`; dropped where its thinking block of "
+        "this round of tool calls is missing",
+    ),
     "user": (TRANSLATED, "`metadata.user_id`; dropped when it looks like an e-mail or a phone"),
     "safety_identifier": (TRANSLATED, "as `user`; wins over it"),
     "n": (REFUSED, "1 or absent only"),

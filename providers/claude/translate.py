@@ -9,13 +9,24 @@ from typing import Any
 
 import msgspec
 
-from app.wire.chat import ChatRequest, Message
+from app.wire.chat import ChatRequest
 from app.wire.errors import bad_request
 from app.wire.provider import Call
-from providers.claude.conversation import Conversation, thinking_blocks
+from providers.claude.conversation import Conversation
 from providers.claude.generations import Abilities, abilities_of
 from providers.claude.parameters import drop, name_what_is_dropped, refuse_what_changes_the_meaning
-from providers.claude.schema import MessagesRequest, ToolChoice, ToolDefinition, UserMetadata
+from providers.claude.schema import (
+    Block,
+    MessagesRequest,
+    RedactedThinkingBlock,
+    ThinkingBlock,
+    ToolChoice,
+    ToolDefinition,
+    ToolResultBlock,
+    ToolUseBlock,
+    Turn,
+    UserMetadata,
+)
 from providers.claude.tools import closed, tools_and_choice, wanted_schema, with_json_tool
 
 _JSON_OBJECT = "Answer with one single JSON object and nothing else: no prose, no code fence."
@@ -63,7 +74,7 @@ def to_messages_request(call: Call) -> MessagesRequest:
         choice = ToolChoice("none")
 
     forced = choice is not None and choice.type in ("any", "tool")
-    thinking, effort = _thinking(chat, abilities, call, forced=forced, prefilled=prefilled)
+    thinking, effort = _thinking(chat, abilities, call, turns, forced=forced, prefilled=prefilled)
     if effort is not None:
         output_config["effort"] = effort
     max_tokens = _max_tokens(chat, abilities, call, thinking)
@@ -133,13 +144,22 @@ def _sampling(
 
 
 def _thinking(
-    chat: ChatRequest, abilities: Abilities, call: Call, *, forced: bool, prefilled: bool
+    chat: ChatRequest,
+    abilities: Abilities,
+    call: Call,
+    turns: list[Turn],
+    *,
+    forced: bool,
+    prefilled: bool,
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """`thinking` and the effort."""
+    """`thinking` and the effort; neither where Claude would refuse to think."""
     effort = chat.reasoning_effort
     if chat.thinking is not None:
         if effort is not None:
             drop(call, "reasoning_effort")
+        if chat.thinking.get("type") == "enabled" and (prefilled or _thinking_is_lost(turns)):
+            drop(call, "thinking")
+            return None, None
         return dict(chat.thinking), None
     if effort is None or effort == "none":
         return None, None
@@ -152,7 +172,7 @@ def _thinking(
     if (
         abilities.thinking == "none"
         or prefilled  # an answer that is begun cannot be thought over
-        or (not adaptive and (forced or _thinking_is_lost(chat.messages)))
+        or (not adaptive and (forced or _thinking_is_lost(turns)))
     ):
         drop(call, "reasoning_effort")
         return None, None
@@ -161,19 +181,20 @@ def _thinking(
     return {"type": "enabled", "budget_tokens": _BUDGETS[effort]}, None
 
 
-def _thinking_is_lost(messages: list[Message]) -> bool:
-    """True inside a tool round whose thinking block the caller did not send back.
+def _thinking_is_lost(turns: list[Turn]) -> bool:
+    """True inside a round of tool calls whose thinking block the caller did not send back.
 
-    Claude then refuses to think with a budget. Earlier rounds, ended by a user's message, are free.
+    Claude then refuses to think with a budget. Earlier rounds, ended by words of the user, are
+    free.
     """
-    turn: list[Message] = []
-    for message in messages:
-        if message.role == "user":
-            turn = []
-        elif message.role == "assistant":
-            turn.append(message)
-    called = any(message.tool_calls or message.function_call for message in turn)
-    return called and not thinking_blocks(turn[0])
+    round_: list[Block] = []
+    for turn in turns:
+        if turn.role == "assistant":
+            round_ += turn.content
+        elif not all(isinstance(block, ToolResultBlock) for block in turn.content):
+            round_ = []
+    called = any(isinstance(block, ToolUseBlock) for block in round_)
+    return called and not isinstance(round_[0], ThinkingBlock | RedactedThinkingBlock)
 
 
 def _max_tokens(
@@ -192,7 +213,7 @@ def _max_tokens(
     if not isinstance(budget, int) or thinking is None:
         return answer
     if chat.thinking is not None:  # the caller's own numbers are theirs to fit together
-        return answer if said is not None else min(answer + budget, max(most, answer))
+        return answer if said is not None else min(answer + max(budget, 0), max(most, answer))
     if answer > budget and said is not None:
         return answer
     total = max(answer, min(answer + budget, most))
