@@ -2,7 +2,7 @@
 
 `PROVIDER` serves OpenAI bodies, `NATIVE` Anthropic bodies (POST /claude/api/openai); both answer
 in OpenAI's shape. `FORWARDS` are the raw paths for Anthropic's own SDKs. Source: Anthropic Messages
-API, version 2023-06-01.
+API, versions 2023-06-01 and 2026-10-21 (which takes no sampling parameters).
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from app.wire.settings import Config
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.claude.decode import decoder
 from providers.claude.errors import read_error
+from providers.claude.generations import api_version
 from providers.claude.parameters import drop
 from providers.claude.schema import ClaudeMember, MessagesRequest, ModelsAnswer
 from providers.claude.translate import encode_request, to_messages_request
@@ -76,8 +77,7 @@ def _post(call: Call, body: bytes) -> UpstreamRequest:
     claude = call.config.claude
     headers = [("content-type", "application/json")]
     headers += _credential(call.key.val, call.headers.get("anthropic-beta"))
-    version = call.headers.get("anthropic-version") or claude.api_version or _DEFAULT_VERSION
-    headers.append(("anthropic-version", version))
+    headers.append(("anthropic-version", api_version(call)))
     return UpstreamRequest(
         method="POST",
         url=join_url(claude.api_url, "/v1/messages"),

@@ -1,12 +1,17 @@
 """What each generation of Claude's models takes: sampling, thinking, structured output, limits.
 
 Read from the version in the model's name, not from a list of models: a new one then has the
-abilities of the newest generation. Source: Anthropic's documentation of its models.
+abilities of the newest generation. Source: Anthropic's documentation of its models and versions.
 """
 
 import re
 
-from msgspec import Struct
+from msgspec import Struct, structs
+
+from app.wire.provider import Call
+
+_DEFAULT_VERSION = "2023-06-01"
+_WITHOUT_SAMPLING = "2026-10-21"  # from this API version on, no model takes sampling parameters
 
 
 class Abilities(Struct, frozen=True):
@@ -44,3 +49,17 @@ def abilities_of(model: str) -> Abilities:
     if found["family"] == "opus" and (4, 0) <= version < (4, 5):
         return _OPUS_4_1 if version >= (4, 1) else _OPUS_4
     return next(abilities for since, abilities in _GENERATIONS if version >= since)
+
+
+def api_version(call: Call) -> str:
+    """The `anthropic-version` of this call: the caller's, else the config's."""
+    said = call.headers.get("anthropic-version")
+    return said or call.config.claude.api_version or _DEFAULT_VERSION
+
+
+def abilities_for(call: Call) -> Abilities:
+    """What the model takes under the API version this call is sent with."""
+    abilities = abilities_of(call.model)
+    if api_version(call) >= _WITHOUT_SAMPLING:  # dates of one form: they sort as text
+        return structs.replace(abilities, sampling=False)
+    return abilities

@@ -25,10 +25,10 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "max_completion_tokens": (TRANSLATED, "`max_tokens`; wins over `max_tokens`"),
     "temperature": (
         TRANSLATED,
-        "above 1 becomes 1, 400 outside 0..2; dropped for models and thinking that refuse it",
+        "above 1 becomes 1, 400 outside 0..2; dropped where model, version or thinking refuse it",
     ),
     "top_p": (TRANSLATED, "dropped beside `temperature`; 400 outside 0..1"),
-    "top_k": (PASSED, "dropped for models and thinking that refuse it"),
+    "top_k": (PASSED, "dropped where model, version or thinking refuse it"),
     "stop": (TRANSLATED, "`stop_sequences`; whitespace-only entries dropped"),
     "tools": (TRANSLATED, "`tools`; 400 for types other than `function`"),
     "tool_choice": (TRANSLATED, "`tool_choice`; `allowed_tools` filters `tools`"),

@@ -13,7 +13,7 @@ from app.wire.chat import ChatRequest
 from app.wire.errors import bad_request
 from app.wire.provider import Call
 from providers.claude.conversation import Conversation
-from providers.claude.generations import Abilities, abilities_of
+from providers.claude.generations import Abilities, abilities_for
 from providers.claude.parameters import drop, name_what_is_dropped, refuse_what_changes_the_meaning
 from providers.claude.schema import (
     Block,
@@ -48,7 +48,7 @@ def to_messages_request(call: Call) -> MessagesRequest:
     model = call.model
     if not model:
         raise bad_request("Name a model, for instance claude-sonnet-4-5.", param="model")
-    abilities = abilities_of(model)
+    abilities = abilities_for(call)
     refuse_what_changes_the_meaning(chat)
     name_what_is_dropped(call)
 

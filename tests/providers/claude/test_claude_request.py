@@ -275,6 +275,18 @@ def test_the_model_of_the_call_counts_not_the_one_in_the_body(make_call):
     assert msgspec.json.decode(PROVIDER.request(call).body)["model"] == "claude-sonnet-5"
 
 
+@pytest.mark.parametrize("how", ["header", "config"])
+def test_the_api_version_of_2026_takes_no_sampling_parameters(make_call, how):
+    told = {"headers": {"anthropic-version": "2026-10-21"}}
+    if how == "config":
+        told = {"claude": Claude(api_version="2026-10-21")}
+    body = {"model": "claude-haiku-4-5", "messages": [USER], "temperature": 0.5, "top_k": 3}
+    call = make_call(body, **told)
+    sent = msgspec.json.decode(PROVIDER.request(call).body)
+    assert not {"temperature", "top_k"} & set(sent)
+    assert call.dropped == ["temperature", "top_k"]
+
+
 def test_names_that_could_break_a_header_are_not_repeated(make_call):
     call = make_call({"messages": [USER], "x\r\ny": 1, "ü": 1, "fine": 1}, model="m")
     PROVIDER.request(call)
