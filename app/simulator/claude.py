@@ -1,8 +1,9 @@
 """Anthropic's API on its own wire, under /claude: messages, count_tokens, models, batches, files.
 
-Keys: `sk-ant-api...` or `demo-...` in x-api-key, `sk-ant-oat...` as bearer with its beta; one with
-"bad" or "expired" in it is refused. `anthropic-version` is required. Models named `missing-...` do
-not exist. What the real API refuses in a request is refused here (claude_rules.py).
+Keys: `sk-ant-api...` or `demo-...` in x-api-key or as bearer (so the SDKs since October 2026),
+`sk-ant-oat...` as bearer with its beta; one with "bad" or "expired" in it is refused.
+`anthropic-version` is required; files need their beta under 2023-06-01. Models named `missing-...`
+do not exist. What the real API refuses in a request is refused here (claude_rules.py).
 """
 
 import secrets
@@ -16,7 +17,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from app.simulator import faults
 from app.simulator.claude_messages import Message, count_tokens, token
-from app.simulator.claude_rules import Problem, refusal_of
+from app.simulator.claude_rules import VERSIONS, Problem, refusal_of
 from app.simulator.faults import Dialect, Fault, Refusal, send_body, send_events, with_headers
 from app.simulator.ledger import record_of
 from app.simulator.openai_files import Malformed, Shelf, StoredFile, Upload
@@ -26,7 +27,6 @@ Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
 JSON = dict[str, Any]
 
 ORGANIZATION = "00000000-aaaa-4000-8000-000000000001"
-VERSION = "2023-06-01"
 OAUTH_BETA = "oauth-2025-04-20"
 FILES_BETA = "files-api-2025-04-14"
 KEY_PREFIXES = ("sk-ant-api", "demo-")
@@ -179,11 +179,10 @@ async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse 
 
 def _at_the_door(request: Request) -> HTTPResponse | None:
     key, headers = record_of(request).key, request.headers
-    if headers.get("x-api-key"):
-        is_known = key.startswith(KEY_PREFIXES)
-    else:
+    is_known = key.startswith(KEY_PREFIXES)
+    if key.startswith("sk-ant-oat"):
         betas = ",".join(headers.getall("anthropic-beta", []))
-        is_known = key.startswith("sk-ant-oat") and OAUTH_BETA in betas
+        is_known = OAUTH_BETA in betas and not headers.get("x-api-key")
     if not key:
         return say_no(401, "authentication_error", "x-api-key header is required")
     if not is_known or "bad" in key or "expired" in key:
@@ -191,7 +190,7 @@ def _at_the_door(request: Request) -> HTTPResponse | None:
     version = headers.get("anthropic-version")
     if version is None:
         return bad_request("anthropic-version: header is required")
-    if version != VERSION:
+    if version not in VERSIONS:
         return bad_request(f'anthropic-version: "{version}" is not a valid version')
     return None
 
@@ -199,6 +198,10 @@ def _at_the_door(request: Request) -> HTTPResponse | None:
 async def answer(request: Request, fault: Fault, value: Any) -> HTTPResponse | None:
     body = msgspec.json.encode(value)
     return await send_body(request, fault, body, dialect(), headers=common_headers())
+
+
+def version_of(request: Request) -> str:
+    return request.headers.get("anthropic-version", "")
 
 
 def read_json(request: Request) -> tuple[Any, HTTPResponse | None]:
@@ -223,7 +226,7 @@ async def messages(request: Request) -> HTTPResponse | None:
     fault, refused = await enter(request, model)
     if refused or unreadable:
         return refused or unreadable
-    if problem := refusal_of(body):
+    if problem := refusal_of(body, version=version_of(request)):
         return bad_request(problem)
     streams = body.get("stream") is True
     if fault.replay:
@@ -261,7 +264,7 @@ async def count(request: Request) -> HTTPResponse | None:
         name = "max_tokens" if "max_tokens" in body else "stream"
         return bad_request(f"{name}: Extra inputs are not permitted")
     full = {"max_tokens": 32_000, **body} if isinstance(body, dict) else body
-    if problem := refusal_of(full):
+    if problem := refusal_of(full, version=version_of(request)):
         return bad_request(problem)
     return await answer(request, fault, {"input_tokens": count_tokens(body)})
 
@@ -348,7 +351,7 @@ async def make_batch(request: Request) -> HTTPResponse | None:
     for at, each in enumerate(asked):
         if not isinstance(each, dict) or not each.get("custom_id"):
             return bad_request(f"requests.{at}.custom_id: Field required")
-        if problem := refusal_of(each.get("params")):
+        if problem := refusal_of(each.get("params"), version=version_of(request)):
             error = error_object("invalid_request_error", problem.message)
             result: JSON = {"type": "errored", "error": error}
         else:
@@ -434,7 +437,9 @@ async def batch_results(request: Request, identity: str) -> HTTPResponse | None:
 
 def without_beta(request: Request) -> HTTPResponse | None:
     betas = ",".join(request.headers.getall("anthropic-beta", []))
-    return None if FILES_BETA in betas else not_found("Not found")
+    if FILES_BETA in betas or version_of(request) != VERSIONS[0]:
+        return None
+    return not_found("Not found")
 
 
 def file_object(file: StoredFile) -> JSON:

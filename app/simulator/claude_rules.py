@@ -18,7 +18,7 @@ JSON = dict[str, Any]
 _FIELDS = """
     model messages max_tokens system stream stop_sequences temperature top_p top_k metadata
     tools tool_choice thinking output_config service_tier cache_control container inference_geo
-    mcp_servers context_management betas speed"""
+    mcp_servers context_management speed diagnostics user_profile_id"""
 KNOWN = frozenset(_FIELDS.split())
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 BLOCKS = {
@@ -40,6 +40,9 @@ MOST_TOKENS = (
 UNLIMITED = 128_000
 
 
+VERSIONS = ("2023-06-01", "2026-10-21")
+
+
 class Problem(Struct, frozen=True):
     """A 400. `about` is "shape" (a member is wrong), "order" (the messages' own rules) or "values"
     (something this model, or any, does not take)."""
@@ -58,7 +61,9 @@ def redacted(thought: str) -> str:
     return b64encode(b"sim-redacted:" + thought.encode()).decode()
 
 
-def refusal_of(body: bytes | Any, *, signatures: bool = True) -> Problem | None:
+def refusal_of(
+    body: bytes | Any, *, version: str = VERSIONS[0], signatures: bool = True
+) -> Problem | None:
     """The first thing Anthropic would refuse in this request, None when it would answer."""
     if isinstance(body, bytes):
         body = msgspec.json.decode(body)
@@ -66,6 +71,7 @@ def refusal_of(body: bytes | Any, *, signatures: bool = True) -> Problem | None:
         return Problem("Input should be a valid dictionary", "shape")
     return (
         _fields(body)
+        or (_of_2026(body) if version == VERSIONS[1] else None)
         or _messages(body)
         or _tools(body)
         or _values(body)
@@ -114,6 +120,14 @@ def _fields(body: JSON) -> Problem | None:
             )
     if isinstance(body.get("system"), list):
         return _blank_text(body["system"], "system")
+    return None
+
+
+def _of_2026(body: JSON) -> Problem | None:
+    """What the API version of October 2026 took away."""
+    for name in ("temperature", "top_p", "top_k"):
+        if name in body:
+            return Problem(f"{name}: Extra inputs are not permitted", "order")
     return None
 
 
@@ -402,7 +416,7 @@ def _thinking(body: JSON) -> Problem | None:
         case "disabled":
             return None
         case "adaptive":
-            if re.search(r"claude-(3|opus-4-[15]|opus-4-2|sonnet-4-[25]|haiku-4)", body["model"]):
+            if re.search(r"claude-(3-|opus-4-[15]|opus-4-2|sonnet-4-[25]|haiku-4)", body["model"]):
                 return Problem("adaptive thinking is not supported on this model", "order")
         case "enabled":
             budget = thinking.get("budget_tokens")
