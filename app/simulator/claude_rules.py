@@ -27,7 +27,8 @@ BLOCKS = {
 }
 TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-NEWEST = re.compile(r"claude-(opus-4-[78]|(opus|sonnet|fable|mythos)-5)")
+NEWEST = re.compile(r"claude-(opus-4-[78]|(opus|sonnet|fable|mythos)-5)(?!\d)")
+BUDGET_ONLY = re.compile(r"claude-(3-\d|(opus|sonnet|haiku)-4-([015](?!\d)|20\d{6}))")
 ONE_SAMPLING = re.compile(r"claude-(sonnet-4-5|haiku-4-5|opus-4-1|opus-4-5)")
 NO_PREFILL = re.compile(r"claude-(opus-4-[678]|sonnet-4-6|(opus|sonnet|fable|mythos)-5)")
 NO_FORCED_TOOL = re.compile(r"claude-(fable|mythos)")
@@ -390,7 +391,7 @@ def _values(body: JSON) -> Problem | None:
     effort = (body.get("output_config") or {}).get("effort")
     if effort is not None and effort not in ("low", "medium", "high", "xhigh", "max"):
         return Problem("output_config.effort: Input should be 'low', 'medium', 'high'", "shape")
-    if effort == "xhigh" and re.search(r"claude-(opus|sonnet)-4-[56]", model):
+    if effort == "xhigh" and re.search(r"claude-(opus|sonnet)-4-[56](?!\d)", model):
         return Problem(
             "This model does not support effort level 'xhigh'. Supported levels: high, low, max,"
             " medium.",
@@ -416,7 +417,7 @@ def _thinking(body: JSON) -> Problem | None:
         case "disabled":
             return None
         case "adaptive":
-            if re.search(r"claude-(3-|opus-4-[15]|opus-4-2|sonnet-4-[25]|haiku-4)", body["model"]):
+            if BUDGET_ONLY.search(body["model"]):
                 return Problem("adaptive thinking is not supported on this model", "order")
         case "enabled":
             budget = thinking.get("budget_tokens")
