@@ -173,6 +173,7 @@ class Forwarder:
         if not own_header:
             headers = [(n, v) for n, v in headers if n.lower() not in rule.credential_headers]
             headers += rule.credential(key, lookup, self.config)
+        headers += [(n, v) for n, v in rule.defaults(self.config) if n not in lookup]
         if ask.length is not None and ask.body is not None:
             headers.append(("Content-Length", str(ask.length)))
         url = rule.base(self.config).rstrip("/") + rule.upstream_prefix + path

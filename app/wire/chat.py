@@ -146,6 +146,7 @@ class ChatRequest(Struct, kw_only=True):
     function_call: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     reasoning_effort: str | None = None
+    thinking: dict[str, Any] | None = None  # Anthropic's own object, an extension
     modalities: list[str] | None = None
     user: str | None = None
     safety_identifier: str | None = None

@@ -12,10 +12,15 @@ from app.wire.upstream import UpstreamRequest
 
 
 class Started(Struct):
-    """The upstream has begun to answer. `id` and `model` are used in every chunk."""
+    """The upstream has begun to answer. `id` and `model` are used in every chunk.
+
+    `legacy_functions`: the caller asked with `functions`, so the first tool call is told as
+    `function_call` (delta and message alike) and not as `tool_calls`.
+    """
 
     id: str
     model: str
+    legacy_functions: bool = False
 
 
 class Text(Struct):

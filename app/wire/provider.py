@@ -93,6 +93,7 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     credential_headers: tuple[str, ...] = ("authorization",)  # the caller's, replaced by the above
     credential_query: tuple[str, ...] = ()  # query members that carry a credential
     private_headers: tuple[str, ...] = ()  # of the answer, kept back when a pool key was used
+    defaults: Callable[[Config], list[tuple[str, str]]] = lambda config: []  # unless the caller has
 
 
 class Provider(Struct, frozen=True, kw_only=True):
@@ -103,6 +104,12 @@ class Provider(Struct, frozen=True, kw_only=True):
     `index` finds the key id the body asks for; `stamp` is the provider's own object in chunks and
     completions ({} for none). `pool` names the keys; `accepts` where a caller's own credential
     may stand (header names, first match wins).
+
+    `retry` may answer an upstream's refusal with another request for the same key, asked once per
+    call before the refusal is told: the parameters this upstream turned out not to take are gone
+    from it (and named in `call.dropped`). None: the refusal stands.
+    `models_request` asks the upstream what it offers; `read_models` makes OpenAI model objects of
+    the reply and raises what `read_error` says for a refusal. Both or neither.
     """
 
     name: str
@@ -114,6 +121,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     index: Callable[[Envelope], str | None] = lambda envelope: None
     stamp: Callable[[Call], dict[str, Any]] = lambda call: {}
     prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
+    retry: Callable[[Call, UpstreamReply], UpstreamRequest | None] | None = None
     accepts: tuple[str, ...] = ("authorization",)
     models_request: Callable[[Config, Key], UpstreamRequest] | None = None
     read_models: Callable[[UpstreamReply], list[dict[str, Any]]] | None = None  # OpenAI's Model

@@ -1,0 +1,227 @@
+"""Claude through Anthropic's own API: POST /v1/messages, in OpenAI's words or in Anthropic's.
+
+`PROVIDER` serves OpenAI bodies, `NATIVE` Anthropic bodies (POST /claude/api/openai); both answer
+in OpenAI's shape. `FORWARDS` are the raw paths for Anthropic's own SDKs. Source: Anthropic Messages
+API, versions 2023-06-01 and 2026-10-21 (which takes no sampling parameters).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from app.wire.chat import Envelope, read_member, read_members
+from app.wire.errors import bad_response
+from app.wire.provider import Call, ForwardRule, Key, Provider
+from app.wire.settings import Config
+from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
+from providers.claude.decode import decoder
+from providers.claude.errors import read_error
+from providers.claude.generations import api_version
+from providers.claude.parameters import drop
+from providers.claude.schema import ClaudeMember, MessagesRequest, ModelsAnswer
+from providers.claude.translate import encode_request, to_messages_request
+
+POOL = "claude.api_keys"
+_DEFAULT_VERSION = "2023-06-01"
+_OAUTH_BETA = "oauth-2025-04-20"
+_SAMPLING = ("temperature", "top_p", "top_k")
+_MODELS_PER_PAGE = 1000  # the most Anthropic gives
+
+
+def request(call: Call) -> UpstreamRequest:
+    """An OpenAI body as a Messages request."""
+    return _post(call, encode_request(to_messages_request(call)))
+
+
+def request_native(call: Call) -> UpstreamRequest:
+    """An Anthropic body as it came, but for the members that are the gateway's."""
+    members: Mapping[str, msgspec.Raw] = call.chat
+    own = [name for name in ("provider", "claude") if name in members]
+    renamed = bool(call.model) and call.model != call.envelope.model
+    asked = call.envelope.stream is True
+    if not own and not renamed and call.stream == asked:
+        return _post(call, call.body)
+    kept = {name: value for name, value in members.items() if name not in own}
+    if renamed:
+        kept["model"] = msgspec.Raw(msgspec.json.encode(call.model))
+    if call.stream != asked:
+        kept["stream"] = msgspec.Raw(b"true" if call.stream else b"false")
+    return _post(call, msgspec.json.encode(kept))
+
+
+def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
+    """The same request without its sampling parameters, when Claude refused one of them.
+
+    Which models take them changes with every generation; nothing has been told to the caller yet,
+    so trying again beats keeping a list.
+    """
+    if reply.status != 400:
+        return None
+    message = read_error(reply).message
+    if not any(name in message for name in _SAMPLING):
+        return None
+    body: MessagesRequest = to_messages_request(call)
+    sent = [name for name in _SAMPLING if getattr(body, name) is not None]
+    if not sent:
+        return None
+    for name in sent:
+        setattr(body, name, None)
+        drop(call, name)
+    return _post(call, encode_request(body))
+
+
+def _post(call: Call, body: bytes) -> UpstreamRequest:
+    claude = call.config.claude
+    headers = [("content-type", "application/json")]
+    headers += _credential(call.key.val, call.headers.get("anthropic-beta"))
+    headers.append(("anthropic-version", api_version(call)))
+    return UpstreamRequest(
+        method="POST",
+        url=join_url(claude.api_url, "/v1/messages"),
+        headers=headers,
+        body=body,
+        proxy=_proxy(call.config) or None,
+    )
+
+
+def _credential(value: str, betas: str | None) -> list[tuple[str, str]]:
+    """An API key is x-api-key; a subscription's OAuth token is a bearer and needs its beta."""
+    if not value.startswith("sk-ant-oat"):
+        headers = [("x-api-key", value)]
+    else:
+        headers = [("authorization", f"Bearer {value}")]
+        if _OAUTH_BETA not in (betas or ""):
+            betas = f"{betas},{_OAUTH_BETA}" if betas else _OAUTH_BETA
+    if betas:
+        headers.append(("anthropic-beta", betas))
+    return headers
+
+
+def _proxy(config: Config) -> str:
+    return config.claude.proxy_url or config.proxy_url
+
+
+# --- which key, and what the caller is told of it -----------------------------------------------
+
+
+def _member(envelope: Envelope) -> ClaudeMember:
+    return read_member(envelope.claude, ClaudeMember, "claude") or ClaudeMember()
+
+
+def is_claude_api(envelope: Envelope) -> bool:
+    """True when the body means this API and not the claude.ai web conversation."""
+    return envelope.claude is UNSET or _member(envelope).type in (None, "", "api")
+
+
+def index(envelope: Envelope) -> str | None:
+    """The key id that the body asks for."""
+    said = _member(envelope).index
+    return None if said is None or said == "" else str(said)
+
+
+def stamp(call: Call) -> dict[str, Any]:
+    own: dict[str, Any] = {"type": "api"}
+    if call.key.id:
+        own["index"] = call.key.id
+    return {"claude": own}
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def models_request(config: Config, key: Key) -> UpstreamRequest:
+    """GET /v1/models, the longest page there is."""
+    return UpstreamRequest(
+        method="GET",
+        url=join_url(config.claude.api_url, f"/v1/models?limit={_MODELS_PER_PAGE}"),
+        headers=[
+            *_credential(key.val, None),
+            ("anthropic-version", config.claude.api_version or _DEFAULT_VERSION),
+        ],
+        proxy=_proxy(config) or None,
+    )
+
+
+_models = msgspec.json.Decoder(ModelsAnswer)
+
+
+def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
+    """OpenAI model objects. Raises GatewayError for a refusal or an unreadable list."""
+    if reply.status != 200:
+        raise read_error(reply)
+    try:
+        answer = _models.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise bad_response("Anthropic's list of models is not readable.") from None
+    return [
+        {
+            "id": model.id,
+            "object": "model",
+            "created": _unix(model.created_at),
+            "owned_by": "anthropic",
+        }
+        for model in answer.data
+        if model.id
+    ]
+
+
+def _unix(date: str | None) -> int:
+    try:
+        return int(datetime.fromisoformat(date or "").timestamp())
+    except (ValueError, OverflowError, OSError):
+        return 0
+
+
+# --- what the engine is given -------------------------------------------------------------------
+
+PROVIDER = Provider(
+    name="claude-api",
+    pool=POOL,
+    request=request,
+    read_error=read_error,
+    decoder=decoder,
+    index=index,
+    stamp=stamp,
+    retry=retry,
+    models_request=models_request,
+    read_models=read_models,
+    accepts=("authorization",),
+)
+
+NATIVE = Provider(
+    name="claude-api",
+    pool=POOL,
+    read=read_members,
+    request=request_native,
+    read_error=read_error,
+    decoder=decoder,
+    index=index,
+    stamp=stamp,
+    accepts=("authorization", "x-api-key"),
+)
+
+
+def _pool_credential(key: Key, headers: Mapping[str, str], config: Config) -> list[tuple[str, str]]:
+    # A beta of ours stands beside the caller's in a second header, which Anthropic joins.
+    return _credential(key.val, None)
+
+
+FORWARDS = (
+    ForwardRule(
+        prefix="/claude/api/",
+        upstream_prefix="/",
+        provider="claude-api",
+        pool=POOL,
+        base=lambda config: config.claude.api_url,
+        proxy=_proxy,
+        credential=_pool_credential,
+        credential_headers=("x-api-key", "authorization"),
+        private_headers=("anthropic-organization-id", "anthropic-workspace-id"),
+        defaults=lambda config: [
+            ("anthropic-version", config.claude.api_version or _DEFAULT_VERSION)
+        ],
+    ),
+)

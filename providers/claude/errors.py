@@ -1,0 +1,173 @@
+"""What Anthropic's refusals mean to the caller: one table for HTTP answers and in-stream errors.
+
+Bodies are not trusted to be JSON (the edge answers with pages), and the account behind a key is
+not told: ids of organizations and workspaces are cut out of the messages.
+"""
+
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from app.wire.errors import GatewayError
+from app.wire.upstream import UpstreamReply
+from providers.claude.schema import ErrorDetails, MessageAnswer
+
+# error.type -> status, OpenAI's type, code
+KINDS: dict[str, tuple[int, str, str | None]] = {
+    "invalid_request_error": (400, "invalid_request_error", None),
+    "authentication_error": (401, "invalid_request_error", "invalid_api_key"),
+    "billing_error": (402, "insufficient_quota", "insufficient_quota"),
+    "permission_error": (403, "permission_error", None),
+    "not_found_error": (404, "invalid_request_error", None),
+    "conflict_error": (409, "invalid_request_error", None),
+    "request_too_large": (413, "invalid_request_error", "request_too_large"),
+    "rate_limit_error": (429, "rate_limit_exceeded", "rate_limit_exceeded"),
+    "api_error": (500, "server_error", None),
+    "timeout_error": (504, "server_error", "timeout_error"),
+    # 529 is no registered status; some clients and proxies mishandle it.
+    "overloaded_error": (503, "server_error", "overloaded_error"),
+}
+_BY_STATUS = {status: kind for kind, (status, _, _) in KINDS.items()} | {529: "overloaded_error"}
+_OVERLOADED_SECONDS = 5.0  # Anthropic seldom says when to come back from a 529
+_MOST_MESSAGE = 4000
+
+_decode = msgspec.json.Decoder(MessageAnswer).decode
+_PRIVATE = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+    r"|\b(?:org|wrkspc)[-_][A-Za-z0-9_-]{6,}"
+    r"|\bsk-ant-[A-Za-z0-9_-]+",
+    re.IGNORECASE,
+)
+
+
+def read_error(reply: UpstreamReply) -> GatewayError:
+    """A refusal by HTTP status. The body's own words are kept."""
+    details = None
+    # A page of the edge, or a broken body: then the status speaks alone.
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        details = _decode(reply.body).error
+    message = (details.message if details else None) or (
+        f"Anthropic answered {reply.status} without a reason."
+    )
+    error = _error(_BY_STATUS.get(reply.status), message, reply.status)
+    error.retry_after = _retry_after(reply.headers, error.status)
+    if reply.headers.get("x-should-retry") == "false":
+        error.headers = (("x-should-retry", "false"),)
+    return error
+
+
+def refusal_in_body(details: ErrorDetails | None) -> GatewayError:
+    """An error inside an answer whose HTTP status was 200 already."""
+    said = (details.type if details else None) or ""
+    kind = said if said in KINDS else None
+    message = (details.message if details else None) or "Anthropic broke off without a reason."
+    error = _error(kind, message, 502)
+    if kind is None:
+        error.code = said[:64] or "upstream_error"
+    if error.status == 503:
+        error.retry_after = _OVERLOADED_SECONDS
+    return error
+
+
+def _error(kind: str | None, message: str, status: int) -> GatewayError:
+    if kind is not None:
+        status, type_, code = KINDS[kind]
+    else:
+        # Not in the table: what concerns the request keeps its status, the rest is our side's.
+        if not 400 <= status < 500 and status not in (500, 502, 503, 504):
+            status = 502
+        type_, code = "", None
+    if kind == "invalid_request_error":
+        if message.startswith("prompt is too long"):
+            code = "context_length_exceeded"
+        elif message.startswith("Your credit balance is too low"):
+            # Sent as a 400, but it is the key that is spent, not the request that is wrong.
+            status, type_, code = KINDS["billing_error"]
+    elif kind == "not_found_error" and message.startswith("model:"):
+        code = "model_not_found"
+    return GatewayError(
+        status,
+        _PRIVATE.sub("[redacted]", message[:_MOST_MESSAGE]),
+        type=type_,
+        code=code,
+        outcome="upstream_error",
+    )
+
+
+def _retry_after(headers: dict[str, str], status: int) -> float | None:
+    """Seconds to wait: milliseconds first as Anthropic's own SDK has it, then seconds or a date,
+    on a 429 then the reset of the window that is used up. No clock: dates count from `date`."""
+    if status not in (408, 409, 429) and status < 500:
+        return None
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    said = headers.get("retry-after")
+    seconds = _number(said)
+    if seconds is not None:
+        return seconds
+    now = _http_date(headers.get("date"))
+    if said and now is not None:
+        then = _http_date(said)
+        if then is not None:
+            return max((then - now).total_seconds(), 0.0)
+    if status == 429:
+        return _reset(headers, now)
+    return _OVERLOADED_SECONDS if status == 503 else None
+
+
+_WINDOWS = (
+    "anthropic-ratelimit-requests",
+    "anthropic-ratelimit-tokens",
+    "anthropic-ratelimit-input-tokens",
+    "anthropic-ratelimit-output-tokens",
+)
+
+
+def _reset(headers: dict[str, str], now: datetime | None) -> float | None:
+    if now is None:
+        return None
+    spent: list[float] = []
+    others: list[float] = []
+    for window in _WINDOWS:
+        reset = _rfc3339(headers.get(f"{window}-reset"))
+        if reset is None:
+            continue
+        seconds = max((reset - now).total_seconds(), 0.0)
+        (spent if headers.get(f"{window}-remaining") == "0" else others).append(seconds)
+    unified = _number(headers.get("anthropic-ratelimit-unified-reset"))  # Unix time
+    if unified is not None:
+        spent.append(max(unified - now.timestamp(), 0.0))
+    if spent:
+        return max(spent)
+    return min(others) if others else None
+
+
+def _number(said: str | None) -> float | None:
+    # Digits only: float() would take "nan", "inf" and "1_0".
+    if said is None or not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", said.strip(), re.ASCII):
+        return None
+    return float(said)
+
+
+def _http_date(said: str | None) -> datetime | None:
+    if not said:
+        return None
+    try:
+        date = parsedate_to_datetime(said)
+    except (ValueError, IndexError, TypeError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _rfc3339(said: str | None) -> datetime | None:
+    if not said:
+        return None
+    try:
+        date = datetime.fromisoformat(said)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

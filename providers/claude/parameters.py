@@ -1,0 +1,124 @@
+"""What becomes of each OpenAI parameter on its way to Claude: the decision table and its keeping.
+
+What Claude cannot say is dropped and named in `call.dropped` when that is harmless, and refused
+with 400 where dropping it would change the meaning. docs/parameters-claude.md prints the table.
+"""
+
+import re
+
+from app.wire.chat import GATEWAY_FIELDS, ChatRequest, read_members
+from app.wire.errors import bad_request
+from app.wire.provider import Call
+
+PASSED, TRANSLATED, DROPPED, REFUSED = "passed", "translated", "dropped", "400"
+
+# parameter -> (what is done, how). docs/parameters-claude.md prints this; a test compares.
+PARAMETERS: dict[str, tuple[str, str]] = {
+    "model": (PASSED, "verbatim"),
+    "messages": (TRANSLATED, "`system` and alternating turns"),
+    "stream": (PASSED, ""),
+    "stream_options": (TRANSLATED, "usage chunk made here; `include_obfuscation` dropped"),
+    "max_tokens": (
+        TRANSLATED,
+        "`claude.default_max_tokens` when absent; 400 below 1",
+    ),
+    "max_completion_tokens": (TRANSLATED, "`max_tokens`; wins over `max_tokens`"),
+    "temperature": (
+        TRANSLATED,
+        "above 1 becomes 1, 400 outside 0..2; dropped where model, version or thinking refuse it",
+    ),
+    "top_p": (TRANSLATED, "dropped beside `temperature`; 400 outside 0..1"),
+    "top_k": (PASSED, "dropped where model, version or thinking refuse it"),
+    "stop": (TRANSLATED, "`stop_sequences`; whitespace-only entries dropped"),
+    "tools": (TRANSLATED, "`tools`; 400 for types other than `function`"),
+    "tool_choice": (TRANSLATED, "`tool_choice`; `allowed_tools` filters `tools`"),
+    "parallel_tool_calls": (TRANSLATED, "`tool_choice.disable_parallel_tool_use`"),
+    "functions": (TRANSLATED, "as `tools`; the answer then uses `function_call`"),
+    "function_call": (TRANSLATED, "as `tool_choice`"),
+    "response_format": (
+        TRANSLATED,
+        "`json_schema`: `output_config.format`, a forced tool on older models; "
+        "`json_object`: a system sentence",
+    ),
+    "reasoning_effort": (
+        TRANSLATED,
+        "`thinking` and `output_config.effort`; dropped where thinking is impossible",
+    ),
+    "thinking": (
+        PASSED,
+        "Anthropic's own object; wins over `reasoning_effort`; dropped where its thinking block of "
+        "this round of tool calls is missing",
+    ),
+    "user": (TRANSLATED, "`metadata.user_id`; dropped when it looks like an e-mail or a phone"),
+    "safety_identifier": (TRANSLATED, "as `user`; wins over it"),
+    "n": (REFUSED, "1 or absent only"),
+    "modalities": (REFUSED, "`text` only"),
+    "audio": (REFUSED, "Claude does not speak"),
+    "frequency_penalty": (DROPPED, ""),
+    "logit_bias": (DROPPED, ""),
+    "logprobs": (DROPPED, "`choices[].logprobs` stays null"),
+    "metadata": (DROPPED, "Claude's `metadata` means something else"),
+    "moderation": (DROPPED, ""),
+    "prediction": (DROPPED, ""),
+    "presence_penalty": (DROPPED, ""),
+    "prompt_cache_key": (DROPPED, ""),
+    "prompt_cache_retention": (DROPPED, ""),
+    "seed": (DROPPED, ""),
+    "service_tier": (DROPPED, ""),
+    "store": (DROPPED, ""),
+    "top_logprobs": (DROPPED, ""),
+    "verbosity": (DROPPED, ""),
+    "web_search_options": (DROPPED, ""),
+}
+
+# Values that say nothing, so that leaving them out is no loss worth naming.
+_SAYS_NOTHING: dict[str, tuple[bytes, ...]] = {
+    "frequency_penalty": (b"0", b"0.0"),
+    "presence_penalty": (b"0", b"0.0"),
+    "logit_bias": (b"{}",),
+    "logprobs": (b"false",),
+    "metadata": (b"{}",),
+    "service_tier": (b'"auto"', b'"default"'),
+    "store": (b"false",),
+    "top_logprobs": (b"0",),
+    "verbosity": (b'"medium"',),
+}
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MOST_NAMES = 32
+
+
+def drop(call: Call, name: str) -> None:
+    if name not in call.dropped:  # the same call is translated again when another key is tried
+        call.dropped.append(name)
+
+
+def refuse_what_changes_the_meaning(chat: ChatRequest) -> None:
+    if chat.n is not None and chat.n != 1:
+        raise bad_request("Claude gives one choice per request; leave out n or send 1.", param="n")
+    if chat.modalities and any(modality != "text" for modality in chat.modalities):
+        raise bad_request("Claude answers in text only.", param="modalities")
+    if chat.temperature is not None and not 0 <= chat.temperature <= 2:
+        raise bad_request("temperature must lie between 0 and 2.", param="temperature")
+    if chat.top_p is not None and not 0 <= chat.top_p <= 1:
+        raise bad_request("top_p must lie between 0 and 1.", param="top_p")
+
+
+def name_what_is_dropped(call: Call) -> None:
+    options = call.chat.stream_options
+    if options is not None and options.include_obfuscation:
+        drop(call, "stream_options.include_obfuscation")
+    for name, value in read_members(call.body).items():
+        verdict = PARAMETERS.get(name, (DROPPED, ""))[0]
+        said = bytes(value)
+        if said == b"null" or name in GATEWAY_FIELDS:
+            continue
+        if name == "audio":
+            raise bad_request("Claude answers in text only.", param="audio")
+        # The names end in a response header, so a caller's odd ones are not repeated there.
+        if (
+            verdict == DROPPED
+            and said not in _SAYS_NOTHING.get(name, ())
+            and _PLAIN_NAME.fullmatch(name)
+            and len(call.dropped) < _MOST_NAMES
+        ):
+            drop(call, name)

@@ -1,0 +1,246 @@
+"""The shapes of Anthropic's Messages API, both directions.
+
+Source: Anthropic Messages API, version 2023-06-01, its SDK types and recorded traffic. What comes
+in ignores unknown members and needs none of the known ones, for new fields turn up without notice.
+What goes out leaves out every member that holds its default.
+"""
+
+from typing import Any
+
+from msgspec import Raw, Struct
+
+# --- the gateway's own member of an OpenAI body -------------------------------------------------
+
+
+class ClaudeMember(Struct):
+    """`claude` in the request body: which way to Claude, and which key."""
+
+    type: str | None = None  # "api" (or absent) or "web"
+    index: str | int | None = None
+
+
+# --- request ------------------------------------------------------------------------------------
+
+
+class Base64Source(Struct, tag_field="type", tag="base64"):
+    media_type: str
+    data: str
+
+
+class UrlSource(Struct, tag_field="type", tag="url"):
+    url: str
+
+
+class TextSource(Struct, tag_field="type", tag="text"):
+    media_type: str
+    data: str
+
+
+class TextBlock(Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class ImageBlock(Struct, tag_field="type", tag="image"):
+    source: Base64Source | UrlSource
+
+
+class DocumentBlock(Struct, tag_field="type", tag="document", omit_defaults=True):
+    source: Base64Source | TextSource
+    title: str | None = None
+
+
+class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: Raw  # the caller's own JSON text: numbers and escapes stay as they were
+
+
+class ToolResultBlock(Struct, tag_field="type", tag="tool_result", omit_defaults=True):
+    tool_use_id: str
+    content: str | list[TextBlock | ImageBlock | DocumentBlock] | None = None
+
+
+class ThinkingBlock(Struct, tag_field="type", tag="thinking"):
+    thinking: str
+    signature: str
+
+
+class RedactedThinkingBlock(Struct, tag_field="type", tag="redacted_thinking"):
+    data: str
+
+
+Block = (
+    TextBlock
+    | ImageBlock
+    | DocumentBlock
+    | ToolUseBlock
+    | ToolResultBlock
+    | ThinkingBlock
+    | RedactedThinkingBlock
+)
+
+
+class Turn(Struct):
+    """One message; neighbours never share a role."""
+
+    role: str
+    content: list[Block]
+
+
+class ToolDefinition(Struct, omit_defaults=True):
+    name: str
+    input_schema: dict[str, Any]
+    description: str | None = None
+    strict: bool = False
+
+
+class ToolChoice(Struct, omit_defaults=True):
+    type: str  # auto, any, tool or none
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+
+class UserMetadata(Struct):
+    user_id: str
+
+
+class MessagesRequest(Struct, omit_defaults=True, kw_only=True):
+    """The body of POST /v1/messages."""
+
+    model: str
+    max_tokens: int
+    messages: list[Turn]
+    system: str | None = None
+    stream: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: list[str] | None = None
+    tools: list[ToolDefinition] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: dict[str, Any] | None = None
+    output_config: dict[str, Any] | None = None
+    metadata: UserMetadata | None = None
+
+
+# --- answer -------------------------------------------------------------------------------------
+
+
+class UsageDetails(Struct):
+    thinking_tokens: int | None = None
+
+
+class UsageCounts(Struct):
+    """Cumulative wherever it stands. `input_tokens` leaves the cached ones out."""
+
+    input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    output_tokens: int | None = None
+    output_tokens_details: UsageDetails | None = None
+
+
+class StopDetails(Struct):
+    explanation: str | None = None
+
+
+class ContentBlock(Struct):
+    """Any block of an answer; which members are set follows from `type`."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Raw = Raw()  # empty: absent
+
+
+class ErrorDetails(Struct):
+    type: str | None = None
+    message: str | None = None
+
+
+class MessageAnswer(Struct):
+    """The whole answer, the skeleton in `message_start`, and the error body alike."""
+
+    type: str | None = None
+    id: str | None = None
+    model: str | None = None
+    content: list[Raw] | None = None  # blocks; read one by one, for some may be unknown
+    stop_reason: str | None = None
+    stop_details: StopDetails | None = None
+    usage: UsageCounts | None = None
+    error: ErrorDetails | None = None
+
+
+class Delta(Struct):
+    """The delta of a content block, or of the message."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+    stop_details: StopDetails | None = None
+
+
+class StreamEvent(Struct):
+    """Any event of a stream."""
+
+    type: str = ""
+    index: int = 0
+    message: MessageAnswer | None = None
+    content_block: ContentBlock | None = None
+    delta: Delta | None = None
+    usage: UsageCounts | None = None
+    error: ErrorDetails | None = None
+
+
+class Kind(Struct):
+    """Only the name of something whose other members are not what we know."""
+
+    type: str = ""
+
+
+class EventKind(Struct):
+    """Only the names in an event whose other members are not what we know."""
+
+    type: str = ""
+    delta: Kind | None = None
+    content_block: Kind | None = None
+
+
+class TextDelta(Struct, tag_field="type", tag="text_delta", gc=False):
+    text: str
+
+
+class ThinkingDelta(Struct, tag_field="type", tag="thinking_delta", gc=False):
+    thinking: str
+
+
+class ArgumentsDelta(Struct, tag_field="type", tag="input_json_delta", gc=False):
+    partial_json: str
+
+
+class CommonDelta(Struct, tag_field="type", tag="content_block_delta", gc=False):
+    """Nearly every event of a stream. Its own narrow type: decoding it is the hot path."""
+
+    delta: TextDelta | ThinkingDelta | ArgumentsDelta
+    index: int = 0
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+class ModelInfo(Struct):
+    id: str = ""
+    created_at: str | None = None
+
+
+class ModelsAnswer(Struct):
+    data: list[ModelInfo] = []
+    has_more: bool | None = None
+    last_id: str | None = None
