@@ -5,18 +5,23 @@ Adding a provider is one line here.
 
 from app.wire.chat import Envelope
 from app.wire.provider import ForwardRule, Provider
+from providers.gemini import api as gemini_api
 from providers.openai import api as openai_api
 
 # What `provider` (or a model's prefix) may say. Anything else goes to OpenAI's API, as ever.
 _BY_NAME: dict[str, Provider] = {
     "openai": openai_api.PROVIDER,
+    "gemini": gemini_api.PROVIDER,
 }
 
 # Whose models GET /c/v1/models lists, under the name that `provider` takes.
-LISTED: dict[str, Provider] = {"openai": openai_api.PROVIDER}
+LISTED: dict[str, Provider] = {
+    "openai": openai_api.PROVIDER,
+    "gemini": gemini_api.PROVIDER,
+}
 
-ALL: tuple[Provider, ...] = (openai_api.PROVIDER,)
-FORWARDS: tuple[ForwardRule, ...] = (*openai_api.FORWARDS,)
+ALL: tuple[Provider, ...] = (openai_api.PROVIDER, gemini_api.PROVIDER)
+FORWARDS: tuple[ForwardRule, ...] = (*openai_api.FORWARDS, *gemini_api.FORWARDS)
 
 
 def choose(envelope: Envelope) -> tuple[Provider, str]:

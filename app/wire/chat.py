@@ -197,6 +197,8 @@ def read_member(raw: Raw | UnsetType, shape: type[T], name: str) -> T | None:
         wrong = from_validation(error)
         wrong.param = f"{name}.{wrong.param}" if wrong.param else name
         raise wrong from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise not_json(bytes(raw), error) from None  # a Raw has not been looked at before
 
 
 def not_json(body: bytes, error: Exception) -> GatewayError:

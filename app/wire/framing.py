@@ -34,6 +34,12 @@ class SSEParser:
 
     def feed(self, data: bytes) -> list[Record]:
         """The events that `data` completes, in order."""
+        if not self._tail and not self._carriage and data.endswith((b"\n\n", b"\r\n\r\n")):
+            # The usual read: whole events, nothing kept. One scan for line ends is all it needs.
+            records = _plain_records(data.splitlines())
+            if records is not None:
+                self._first = False
+                return records
         if self._first and data:
             data = self._without_bom(data)
         if self._carriage or b"\r" in data:
@@ -116,6 +122,27 @@ class SSEParser:
                 self.stray += line + b"\n"
         if data:
             records.append((event, b"\n".join(data)))
+
+
+def _plain_records(lines: list[bytes]) -> list[Record] | None:
+    """Events of nothing but `event: ` and single `data: ` lines; None for anything else."""
+    if len(lines) == 2 and lines[0][:6] == b"data: " and not lines[1]:
+        return [(b"", lines[0][6:])]
+    records: list[Record] = []
+    event, data = b"", None
+    for line in lines:
+        if line[:6] == b"data: " and data is None:
+            data = line[6:]
+        elif not line:
+            if data is not None:
+                records.append((event, data))
+                data = None
+            event = b""
+        elif line[:7] == b"event: ":
+            event = line[7:]
+        else:
+            return None
+    return records
 
 
 class RecordParser:

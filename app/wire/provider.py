@@ -65,6 +65,13 @@ class Upstream(Protocol):
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs CPU work above 1 ms off the event loop."""
 
+    async def fetch(self, url: str) -> tuple[str, bytes]:
+        """What stands at a caller's URL: mime type and content.
+
+        Guarded: size and time caps, no private, loopback or link-local address, whatever the
+        redirects. Raises GatewayError 400 for what cannot or may not be fetched.
+        """
+
 
 class Decoder(Protocol):
     """Upstream bytes in, events out; accepts any split. Raises GatewayError for a broken answer."""

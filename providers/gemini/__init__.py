@@ -1,0 +1,1 @@
+"""Google's Gemini: the Developer API with an API key (generativelanguage.googleapis.com)."""

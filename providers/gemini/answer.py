@@ -1,0 +1,449 @@
+"""Gemini's answer, in whichever of its three transports, as events.
+
+    server-sent events   what is asked for when streaming; CRLF framing, no [DONE], ends at EOF
+    a JSON array         what comes when something in between drops `alt=sse`
+    one JSON object      what comes when not streaming
+
+All three carry the same objects, and the first byte tells them apart. A break-off may ignore the
+framing altogether: bare pretty-printed JSON between two events. Finish and Usage are told at the
+end of the body, because older models put a finishReason into every chunk and the last count holds.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from app.wire.errors import GatewayError, bad_response, upstream_cut
+from app.wire.events import (
+    Event,
+    Finish,
+    Reasoning,
+    Refusal,
+    Started,
+    Text,
+    ToolCall,
+    Unknown,
+    Usage,
+)
+from app.wire.framing import JsonArrayParser, SSEParser
+from app.wire.provider import Call
+from providers.gemini.errors import find_status, stream_error, to_error
+from providers.gemini.schema import (
+    Candidate,
+    Chunk,
+    FunctionCall,
+    LaterChunk,
+    LogprobsCandidate,
+    LogprobsResult,
+    NamedParts,
+    Part,
+    UsageMetadata,
+)
+from providers.gemini.signatures import REMEMBERED, Signatures
+
+FINISH_REASONS = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+    "IMAGE_OTHER": "content_filter",
+    "LANGUAGE": "stop",
+    "OTHER": "stop",
+    "NO_IMAGE": "stop",
+    "FINISH_REASON_UNSPECIFIED": "stop",
+    "MALFORMED_FUNCTION_CALL": "stop",
+    "UNEXPECTED_TOOL_CALL": "stop",
+    "TOO_MANY_TOOL_CALLS": "stop",
+}
+
+# With nothing told these are failures to be tried again, not answers.
+_BROKEN_CALLS = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS")
+
+_chunk = msgspec.json.Decoder(Chunk).decode
+_later = msgspec.json.Decoder(LaterChunk).decode
+_usage = msgspec.json.Decoder(UsageMetadata | None)
+_logprobs = msgspec.json.Decoder(LogprobsResult | None)
+_named = msgspec.json.Decoder(NamedParts)
+_KNOWN = {*Part.__struct_encode_fields__, "partMetadata", "videoMetadata"}
+_NO_JSON = (msgspec.DecodeError, ValueError, RecursionError)
+
+_BLANKS = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+
+
+class AnswerDecoder:
+    """Any transport, found out by the first byte. `renamed` maps sent function names to ours.
+
+    An error that follows text in the same read is kept until the next call, so that the text is
+    never lost with it.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        new_id: Callable[[], str],
+        stream: bool = True,
+        renamed: Mapping[str, str] | None = None,
+        max_bytes: int = 64 * 1024 * 1024,
+        signatures: Signatures = REMEMBERED,
+    ) -> None:
+        self._model, self._new_id, self._stream = model, new_id, stream
+        self._renamed = renamed or {}
+        self._signatures = signatures
+        self._max_bytes = max_bytes
+        self._head = bytearray()  # what came before the first byte that tells the transport
+        self._objects: Callable[[bytes], Collection[bytes]] = self._sniff
+        self._sse: SSEParser | None = None
+        self._array: JsonArrayParser | None = None
+        self._whole: bytearray | None = None
+        self._decode: Callable[[bytes], Any] = _chunk
+        self._started: Started | None = None  # held back until there is something to tell
+        self._broken: GatewayError | None = None
+        self._answered = False
+        self._told = False
+        self._finish: dict[int, str | None] = {}  # candidates seen, and how they ended
+        self._finish_message = ""
+        self._blocked = ""
+        self._calls: dict[int, int] = {}
+        self._call_ids: set[str] = set()
+        self._usage = Raw(b"")
+
+    def feed(self, data: bytes) -> list[Event]:
+        if self._broken is not None:
+            raise self._broken
+        events: list[Event] = []
+        try:
+            if self._sse is not None:
+                for _, record in self._sse.feed(data):
+                    self._read(record, events)
+            else:
+                for record in self._objects(data):
+                    self._read(record, events)
+        except GatewayError as error:
+            if not events:
+                raise
+            self._broken = error
+        return events
+
+    def finish(self) -> list[Event]:
+        if self._broken is not None:
+            raise self._broken
+        events: list[Event] = []
+        for record in self._rest():
+            try:
+                self._read(record, events)
+            except GatewayError as error:
+                # A last event that is no JSON is half of one.
+                if error.code != "upstream_bad_response" or self._sse is None:
+                    raise
+                raise upstream_cut() from None
+        self._check_the_end()
+        if not self._finish:
+            events.append(Refusal(f"blocked: {self._blocked}"))
+            self._finish[0] = None
+        for index, reason in sorted(self._finish.items()):
+            self._say_finish(index, reason, events)
+        self._say_usage(events)
+        if self._started is not None:
+            events.insert(0, self._started)
+            self._started = None
+        return events
+
+    # The three transports
+
+    def _sniff(self, data: bytes) -> Collection[bytes]:
+        head = self._head
+        head += data
+        if _BOM.startswith(head[:3]):
+            if len(head) < 3:
+                return ()
+            del head[:3]
+        start = bytes(head.lstrip(_BLANKS))
+        head.clear()
+        if not start:
+            return ()
+        if start[:1] not in (b"{", b"["):
+            self._sse = SSEParser()
+            return [record for _, record in self._sse.feed(start)]
+        if self._stream:
+            self._array = JsonArrayParser()
+            self._objects = self._array.feed
+        else:
+            self._whole = bytearray()
+            self._objects = self._gather
+        return self._objects(start)
+
+    def _gather(self, data: bytes) -> Collection[bytes]:
+        # Not streaming: one decode at the end costs less than finding the end of the object.
+        assert self._whole is not None
+        self._whole += data
+        if len(self._whole) > self._max_bytes:
+            raise bad_response("Gemini's answer is above limits.response_bytes.")
+        return ()
+
+    def _rest(self) -> list[bytes]:
+        if self._whole is not None:
+            return [bytes(self._whole)]
+        if self._sse is not None:
+            return [data for _, data in self._sse.finish()]
+        if self._array is not None and self._array.open:
+            raise upstream_cut()
+        return []
+
+    # One object
+
+    def _read(self, record: bytes, events: list[Event]) -> None:
+        try:
+            chunk = self._decode(record)
+        except _NO_JSON as error:
+            self._read_odd(record, events, error)
+            return
+        if chunk.error and bytes(chunk.error) != b"null":
+            raise stream_error(chunk.error)
+        if self._decode is _chunk:
+            self._decode = _later
+            self._begin(chunk)
+        if chunk.usage_metadata:
+            self._usage = chunk.usage_metadata
+        for candidate in chunk.candidates or ():
+            self._read_candidate(candidate, record, events)
+        if chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
+            self._blocked = chunk.prompt_feedback.block_reason
+        if self._started is not None and events:
+            events.insert(0, self._started)
+            self._started = None
+
+    def _read_odd(self, record: bytes, events: list[Event], error: Exception) -> None:
+        stripped = record.strip()
+        if not stripped or stripped == b"[DONE]":  # of something in between, not of Google
+            return
+        if stripped.startswith(b"["):  # an array as a whole, as a refusal or without alt=sse
+            try:
+                elements = msgspec.json.decode(stripped, type=list[Raw])
+            except _NO_JSON:
+                elements = []
+            for element in elements:
+                if not bytes(element).startswith(b"{"):
+                    break
+                self._read(bytes(element), events)
+            else:
+                if elements:
+                    return
+        raise bad_response(f"Gemini sent what is not an answer of its API: {error}.") from None
+
+    def _begin(self, chunk: Chunk) -> None:
+        self._answered = True
+        self._started = Started(
+            f"chatcmpl-{chunk.response_id or self._new_id()}", chunk.model_version or self._model
+        )
+
+    def _read_candidate(self, candidate: Candidate, record: bytes, events: list[Event]) -> None:
+        index = candidate.index or 0
+        if candidate.finish_reason is not None:
+            self._finish[index] = candidate.finish_reason
+            self._finish_message = candidate.finish_message or self._finish_message
+        elif index not in self._finish:
+            self._finish[index] = None
+        logprobs = None
+        if candidate.logprobs_result:
+            logprobs = _to_logprobs(candidate.logprobs_result)
+        content = candidate.content
+        if content is not None and content.parts:
+            for part in content.parts:
+                text = part.text
+                if text is None or part.function_call is not None:
+                    self._read_part(part, index, record, events)
+                elif text:
+                    if part.thought:
+                        events.append(Reasoning(text, index))
+                    else:
+                        self._told = True
+                        events.append(Text(text, index, logprobs))
+                        logprobs = None
+        if logprobs is not None:
+            events.append(Text("", index, logprobs))
+
+    def _read_part(self, part: Part, index: int, record: bytes, events: list[Event]) -> None:
+        """A part that is not text."""
+        text = ""
+        if part.function_call is not None:
+            self._told = True
+            events.append(self._tool_call(part.function_call, part.thought_signature, index))
+        elif part.inline_data is not None:
+            mime, data = part.inline_data.mime_type or "", part.inline_data.data or ""
+            text = _markdown(mime, f"data:{mime};base64,{data}")
+        elif part.file_data is not None:
+            text = _markdown(part.file_data.mime_type or "", part.file_data.file_uri or "")
+        elif part.executable_code is not None:
+            code = part.executable_code
+            text = _fenced(code.code or "", (code.language or "").lower())
+        elif part.code_execution_result is not None:
+            text = _fenced(part.code_execution_result.output or "", "")
+        elif part.thought_signature is None:
+            events.append(Unknown(f"part {_unknown_members(record)}"))
+        if text and part.thought:
+            events.append(Reasoning(text, index))
+        elif text:
+            self._told = True
+            events.append(Text(text, index))
+
+    def _tool_call(self, call: FunctionCall, signature: str | None, index: int) -> ToolCall:
+        name = call.name or ""
+        name = self._renamed.get(name, name)
+        call_id = call.id
+        if not call_id or call_id in self._call_ids:
+            call_id = f"call_{self._new_id()[:24]}"
+        self._call_ids.add(call_id)
+        tool = self._calls.get(index, 0)
+        self._calls[index] = tool + 1
+        extra = None
+        if signature:
+            self._signatures.remember(call_id, name, signature)
+            extra = {"google": {"thought_signature": signature}}
+        return ToolCall(call_id, name, _arguments(call.args), tool, index, extra)
+
+    # The end
+
+    def _check_the_end(self) -> None:
+        """Raises unless the answer was whole."""
+        unfinished = not self._finish or None in self._finish.values()
+        if self._blocked or (not unfinished):
+            return
+        if self._sse is not None and self._sse.stray:
+            status = find_status(bytes(self._sse.stray))
+            if status is not None:
+                raise to_error(status, status.code or 502)
+            if not self._answered:
+                raise bad_response("Gemini's answer is neither JSON nor an event stream.")
+        if self._whole is None:
+            raise upstream_cut()
+        # One whole object cannot have been cut: a missing finishReason says nothing.
+        if not self._finish:
+            raise bad_response("Gemini's answer holds no candidate.")
+
+    def _say_finish(self, index: int, reason: str | None, events: list[Event]) -> None:
+        if reason is None:
+            reason = "SAFETY" if self._blocked else "STOP"
+        if reason in _BROKEN_CALLS and not self._told:
+            said = f": {self._finish_message}" if self._finish_message else ""
+            raise GatewayError(
+                502,
+                f"The model made a tool call that Gemini could not use ({reason}){said}."
+                " Try again, or simplify the tools.",
+                code="malformed_function_call",
+                outcome="upstream_error",
+            )
+        word = FINISH_REASONS.get(reason)
+        if word is None:
+            events.append(Unknown(f"finishReason {reason}"))
+            word = "stop"
+        if word == "stop" and self._calls.get(index):
+            word = "tool_calls"  # Gemini ends with STOP after calls too, even chunks later
+        events.append(Finish(word, index))
+
+    def _say_usage(self, events: list[Event]) -> None:
+        try:
+            usage = _usage.decode(self._usage) if self._usage else None
+        except _NO_JSON:
+            events.append(Unknown("usageMetadata"))
+            return
+        if usage is not None:
+            thoughts = usage.thoughts_token_count or 0
+            events.append(
+                Usage(
+                    prompt_tokens=(usage.prompt_token_count or 0)
+                    + (usage.tool_use_prompt_token_count or 0),
+                    # Candidates do not include thoughts on this API; OpenAI's completion does.
+                    completion_tokens=(usage.candidates_token_count or 0) + thoughts,
+                    total_tokens=usage.total_token_count,
+                    cached_tokens=usage.cached_content_token_count or 0,
+                    reasoning_tokens=thoughts,
+                )
+            )
+
+
+def answer_decoder(call: Call, model: str, renamed: Mapping[str, str]) -> AnswerDecoder:
+    return AnswerDecoder(
+        model=model,
+        new_id=call.new_id,
+        stream=call.stream,
+        renamed=renamed,
+        max_bytes=call.config.limits.response_bytes,
+    )
+
+
+def _arguments(args: Raw) -> str:
+    """The JSON text of a call's arguments, compact; `{}` for none."""
+    raw = bytes(args)
+    if not raw.startswith(b"{"):
+        return "{}"
+    try:
+        if b"\\u" in raw:  # Google escapes < > & = and '
+            return msgspec.json.encode(msgspec.json.decode(raw)).decode()
+        return msgspec.json.format(raw, indent=-1).decode()
+    except _NO_JSON:  # a number out of range, say: then as it came
+        return raw.decode(errors="replace")
+
+
+def _to_logprobs(raw: Raw) -> dict[str, Any] | None:
+    """logprobsResult as OpenAI's `logprobs`."""
+    try:
+        result = _logprobs.decode(raw)
+    except _NO_JSON:
+        return None
+    if result is None or not result.chosen_candidates:
+        return None
+    tops = [top.candidates or [] for top in result.top_candidates or []]
+    tops += [[]] * (len(result.chosen_candidates) - len(tops))
+    return {
+        "content": [
+            {**_token(chosen), "top_logprobs": [_token(other) for other in top]}
+            for chosen, top in zip(result.chosen_candidates, tops, strict=False)
+        ],
+        "refusal": None,
+    }
+
+
+def _token(candidate: LogprobsCandidate) -> dict[str, Any]:
+    token = candidate.token or ""
+    return {
+        "token": token,
+        "logprob": candidate.log_probability or 0.0,
+        "bytes": list(token.encode()),
+    }
+
+
+_TICKS = re.compile(r"`{3,}")
+
+
+def _fenced(code: str, language: str) -> str:
+    """A fence longer than any inside."""
+    fence = "`" * max([3, *(len(ticks) + 1 for ticks in _TICKS.findall(code))])
+    end = "" if code.endswith("\n") else "\n"
+    return f"\n{fence}{language}\n{code}{end}{fence}\n"
+
+
+def _markdown(mime: str, url: str) -> str:
+    # OpenAI's chat answers have no place for media; markdown shows in most clients.
+    return f"![image]({url})" if mime.startswith("image/") else f"[{mime or 'file'}]({url})"
+
+
+def _unknown_members(record: bytes) -> str:
+    """The names of a part's members, to be counted as drift."""
+    try:
+        candidates = _named.decode(record).candidates or []
+    except _NO_JSON:
+        return "of unknown shape"
+    parts = [part for one in candidates if one.content for part in one.content.parts or []]
+    names = {name for part in parts for name in part if name not in _KNOWN}
+    return ",".join(sorted(names)) or "without content"

@@ -1,0 +1,250 @@
+"""The Gemini API as a provider: OpenAI bodies, native bodies, and everything else as a forward.
+
+The key always travels in the x-goog-api-key header (OAuth tokens as bearer), never in a URL, so
+that no log or error text can hold it. Source: Google's Gemini API reference.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from app.wire.chat import Envelope, read_member
+from app.wire.errors import GatewayError, bad_request, bad_response
+from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstream
+from app.wire.settings import Config
+from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
+from providers.gemini.answer import answer_decoder
+from providers.gemini.errors import read_error
+from providers.gemini.media import urls_to_fetch
+from providers.gemini.request import (
+    Chat,
+    Model,
+    function_names,
+    native_body,
+    read,
+    read_native,
+    to_generate_content,
+)
+from providers.gemini.schema import ModelList
+
+POOL = "google_gemini.api_keys"
+DEFAULT_MODEL = "gemini-2.5-flash"
+DEFAULT_VERSION = "v1beta"
+
+_VERSION = re.compile(r"v1(beta|alpha)?\d*")
+
+
+class Options(Struct):
+    """The body's `gemini` member."""
+
+    type: str | None = None
+    index: str | int | None = None
+
+
+# Who, where
+
+
+def version_of(key: Key, headers: Mapping[str, str]) -> str:
+    """The API version: the caller's `x-version` with the caller's key, else the key's own."""
+    if key.is_callers_own:
+        version = headers.get("x-version", "").strip() or DEFAULT_VERSION
+        if not _VERSION.fullmatch(version):
+            raise bad_request("x-version must be v1, v1beta or v1alpha.", "x-version")
+        return version
+    version = key.fields.get("version", "").strip() or DEFAULT_VERSION
+    if not _VERSION.fullmatch(version):
+        raise GatewayError(
+            500,
+            f"{key.pool}: the version of the key {key.id} must be v1, v1beta or v1alpha.",
+            code="config_error",
+        )
+    return version
+
+
+def credential(key: Key) -> Headers:
+    """OAuth tokens are the only thing Gemini takes as a bearer."""
+    if key.val.startswith("ya29."):
+        return [("authorization", f"Bearer {key.val}")]
+    return [("x-goog-api-key", key.val)]
+
+
+def proxy(config: Config) -> str:
+    return config.google_gemini.proxy_url or config.proxy_url
+
+
+def model_of(call: Call) -> Model:
+    name = call.model or call.config.google_gemini.model or DEFAULT_MODEL
+    return Model(name, version_of(call.key, call.headers))
+
+
+# The provider's functions
+
+
+def request(call: Call) -> UpstreamRequest:
+    model = model_of(call)
+    body, call.dropped = to_generate_content(call.chat, model, call.learned or {})
+    return _ask(call, model, body)
+
+
+def native_request(call: Call) -> UpstreamRequest:
+    return _ask(call, model_of(call), native_body(call.chat))
+
+
+def _ask(call: Call, model: Model, body: bytes) -> UpstreamRequest:
+    method = "streamGenerateContent?alt=sse" if call.stream else "generateContent"
+    return UpstreamRequest(
+        method="POST",
+        url=join_url(call.config.google_gemini.api_url, f"/{model.version}/{model.path}:{method}"),
+        headers=[
+            ("Content-Type", "application/json"),
+            ("Accept", "text/event-stream" if call.stream else "application/json"),
+            ("Accept-Encoding", "identity"),  # a compressor would hold events back
+            *credential(call.key),
+        ],
+        body=body,
+        proxy=proxy(call.config) or None,
+    )
+
+
+def image_urls(chat: Chat, model: Model) -> list[str]:
+    """The image URLs that the gateway must fetch, because the model will not."""
+    return [] if model.fetches_urls else urls_to_fetch(chat)
+
+
+async def prepare(call: Call, upstream: Upstream) -> Call:
+    """Fetches images for models that take no URLs. `learned`: url -> (mime type, content)."""
+    urls = image_urls(call.chat, model_of(call))
+    if not urls or call.learned:
+        return call
+    return structs.replace(call, learned={url: await upstream.fetch(url) for url in urls})
+
+
+def decoder(call: Call) -> Decoder:
+    return answer_decoder(call, _asked_model(call), function_names(call.chat).renamed)
+
+
+def native_decoder(call: Call) -> Decoder:
+    return answer_decoder(call, _asked_model(call), {})
+
+
+def _asked_model(call: Call) -> str:
+    name = call.model or call.config.google_gemini.model or DEFAULT_MODEL
+    return name.removeprefix("models/")
+
+
+def index(envelope: Envelope) -> str | None:
+    options = read_member(envelope.gemini, Options, "gemini")
+    return None if options is None or options.index in (None, "") else str(options.index)
+
+
+def stamp(call: Call) -> dict[str, Any]:
+    own = {"type": "api"} if call.key.is_callers_own else {"type": "api", "index": call.key.id}
+    return {"gemini": own}
+
+
+# Models
+
+_models = msgspec.json.Decoder(ModelList)
+
+
+def models_request(config: Config, key: Key) -> UpstreamRequest:
+    path = f"/{version_of(key, {})}/models?pageSize=1000"
+    return UpstreamRequest(
+        method="GET",
+        url=join_url(config.google_gemini.api_url, path),
+        headers=[*credential(key), ("Accept-Encoding", "gzip")],
+        proxy=proxy(config) or None,
+    )
+
+
+def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
+    """The models that can chat, as OpenAI lists them."""
+    if reply.status != 200:
+        raise read_error(reply)
+    try:
+        models = _models.decode(reply.body).models or []
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise bad_response(f"Gemini's list of models cannot be read: {error}.") from None
+    return [
+        {
+            "id": model.name.removeprefix("models/"),
+            "object": "model",
+            "created": 0,
+            "owned_by": "google",
+        }
+        for model in models
+        if model.name and "generateContent" in (model.supported_generation_methods or [])
+    ]
+
+
+# The values
+
+PROVIDER = Provider(
+    name="gemini-api",
+    pool=POOL,
+    read=read,
+    request=request,
+    decoder=decoder,
+    read_error=read_error,
+    prepare=prepare,
+    index=index,
+    stamp=stamp,
+    accepts=("authorization", "x-goog-api-key"),
+    models_request=models_request,
+    read_models=read_models,
+)
+
+# POST /gemini/openai: a generateContent body with `model` (and `stream`) in it.
+NATIVE = Provider(
+    name="gemini-api",
+    pool=POOL,
+    read=read_native,
+    request=native_request,
+    decoder=native_decoder,
+    read_error=read_error,
+    index=index,
+    stamp=stamp,
+    accepts=("authorization", "x-goog-api-key"),
+)
+
+
+# Forwarding
+
+
+def _forward_credential(key: Key, headers: Mapping[str, str], config: Config) -> Headers:
+    return credential(key)
+
+
+def _bearer(key: Key, headers: Mapping[str, str], config: Config) -> Headers:
+    return [("authorization", f"Bearer {key.val}")]
+
+
+def _forward(prefix: str, upstream_prefix: str, **more: Any) -> ForwardRule:
+    return ForwardRule(
+        prefix=prefix,
+        upstream_prefix=upstream_prefix,
+        provider="gemini-api",
+        pool=POOL,
+        base=lambda config: config.google_gemini.api_url,
+        proxy=proxy,
+        credential_headers=("x-goog-api-key", "authorization"),
+        credential_query=("key",),
+        **more,
+    )
+
+
+# Google's own OpenAI layer is the one place where an API key is a bearer token.
+FORWARDS = (
+    *(
+        _forward(f"/gemini/{version}/openai/", f"/{version}/openai/", credential=_bearer)
+        for version in ("v1beta", "v1", "v1alpha")
+    ),
+    _forward(
+        "/gemini/",
+        "/",
+        credential=_forward_credential,
+    ),
+)

@@ -1,0 +1,218 @@
+"""What Google's Gemini API says and is told: generateContent bodies, stream chunks, errors.
+
+Source: Google's Gemini API reference (v1beta) and recorded answers. Everything an upstream sends
+may be missing or null; members nobody reads here are left out and ignored. (`Raw` with an empty
+default, because msgspec reads `Raw | None` as null only.)
+"""
+
+from typing import Any
+
+from msgspec import Raw, Struct
+
+
+class FunctionCall(Struct, rename="camel", omit_defaults=True):
+    """`args` stays the bytes it came in: numbers keep every digit on both ways."""
+
+    name: str | None = None
+    args: Raw = Raw(b"")
+    id: str | None = None
+
+
+class FunctionResponse(Struct, rename="camel", omit_defaults=True):
+    name: str
+    response: Any  # must be an object
+    id: str | None = None
+
+
+class Blob(Struct, rename="camel", omit_defaults=True):
+    mime_type: str | None = None
+    data: str | None = None
+
+
+class FileData(Struct, rename="camel", omit_defaults=True):
+    mime_type: str | None = None
+    file_uri: str | None = None
+
+
+class ExecutableCode(Struct, rename="camel"):
+    language: str | None = None
+    code: str | None = None
+
+
+class CodeExecutionResult(Struct, rename="camel"):
+    outcome: str | None = None
+    output: str | None = None
+
+
+# The next five are made per chunk and hold no cycles: nothing for the garbage collector (gc=False).
+
+
+class Part(Struct, rename="camel", gc=False):
+    """One part of an answer; a part in which nothing is set is of a kind unknown here."""
+
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    function_call: FunctionCall | None = None
+    inline_data: Blob | None = None
+    file_data: FileData | None = None
+    executable_code: ExecutableCode | None = None
+    code_execution_result: CodeExecutionResult | None = None
+
+
+class Content(Struct, rename="camel", gc=False):
+    parts: list[Part] | None = None
+
+
+class Candidate(Struct, rename="camel", gc=False):
+    content: Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+    index: int | None = None
+    logprobs_result: Raw = Raw(b"")
+
+
+class PromptFeedback(Struct, rename="camel"):
+    block_reason: str | None = None
+    block_reason_message: str | None = None
+
+
+class Chunk(Struct, rename="camel", gc=False):
+    """GenerateContentResponse: one event of a stream, or the whole answer.
+
+    Usage is in every chunk and cumulative, so only the last one is worth decoding.
+    """
+
+    candidates: list[Candidate] | None = None
+    prompt_feedback: PromptFeedback | None = None
+    usage_metadata: Raw = Raw(b"")
+    error: Raw = Raw(b"")
+    response_id: str | None = None
+    model_version: str | None = None
+
+
+class LaterChunk(Struct, rename="camel", gc=False):
+    """The same without what was said by the first one."""
+
+    candidates: list[Candidate] | None = None
+    prompt_feedback: PromptFeedback | None = None
+    usage_metadata: Raw = Raw(b"")
+    error: Raw = Raw(b"")
+
+
+class NamedContent(Struct):
+    parts: list[dict[str, Raw]] | None = None
+
+
+class NamedCandidate(Struct):
+    content: NamedContent | None = None
+
+
+class NamedParts(Struct):
+    """A chunk again, to learn what the members of unknown parts are called."""
+
+    candidates: list[NamedCandidate] | None = None
+
+
+class UsageMetadata(Struct, rename="camel"):
+    prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    total_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+
+
+class LogprobsCandidate(Struct, rename="camel"):
+    token: str | None = None
+    log_probability: float | None = None
+
+
+class TopCandidates(Struct, rename="camel"):
+    candidates: list[LogprobsCandidate] | None = None
+
+
+class LogprobsResult(Struct, rename="camel"):
+    chosen_candidates: list[LogprobsCandidate] | None = None
+    top_candidates: list[TopCandidates] | None = None
+
+
+class QuotaViolation(Struct, rename="camel"):
+    quota_id: str | None = None
+
+
+class Detail(Struct, rename="camel"):
+    """One of several google.rpc messages, told apart by which members are there."""
+
+    reason: str | None = None  # ErrorInfo
+    violations: list[QuotaViolation] | None = None  # QuotaFailure
+    retry_delay: str | None = None  # RetryInfo: "48s", "34.4s"
+
+
+class Status(Struct, rename="camel"):
+    """google.rpc.Status, the value of an answer's `error` member."""
+
+    code: int | None = None
+    message: str | None = None
+    status: str | None = None
+    details: list[Detail] | None = None
+
+
+class ErrorAnswer(Struct):
+    error: Status | None = None
+
+
+class Model(Struct, rename="camel"):
+    name: str | None = None
+    supported_generation_methods: list[str] | None = None
+
+
+class ModelList(Struct, rename="camel"):
+    models: list[Model] | None = None
+    next_page_token: str | None = None
+
+
+# What is sent. Parts of a request are built in many shapes, hence a struct of their own.
+
+
+class RequestPart(Struct, rename="camel", omit_defaults=True):
+    text: str | None = None
+    inline_data: Blob | None = None
+    file_data: FileData | None = None
+    function_call: FunctionCall | None = None
+    function_response: FunctionResponse | None = None
+    thought_signature: str | None = None
+
+
+class RequestContent(Struct, rename="camel", omit_defaults=True):
+    parts: list[RequestPart]
+    role: str | None = None
+
+
+class FunctionDeclaration(Struct, rename="camel", omit_defaults=True):
+    name: str
+    description: str | None = None
+    parameters_json_schema: dict[str, Any] | None = None
+
+
+class ToolList(Struct, rename="camel"):
+    function_declarations: list[FunctionDeclaration]
+
+
+class FunctionCallingConfig(Struct, rename="camel", omit_defaults=True):
+    mode: str
+    allowed_function_names: list[str] | None = None
+
+
+class ToolConfig(Struct, rename="camel"):
+    function_calling_config: FunctionCallingConfig
+
+
+class GenerateContentRequest(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    contents: list[RequestContent]
+    system_instruction: RequestContent | None = None
+    tools: list[ToolList] | None = None
+    tool_config: ToolConfig | None = None
+    generation_config: dict[str, Any] = {}
+    safety_settings: Any = None
+    cached_content: str | None = None

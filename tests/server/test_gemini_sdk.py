@@ -1,0 +1,272 @@
+"""Gemini through the gateway: OpenAI's client with provider gemini, Google's own on the forward."""
+
+import io
+import json
+
+import openai
+import pytest
+from google import genai
+from google.genai import errors, types
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from tests.server.conftest import config_for
+from tests.server.running import running
+
+FLASH, THIRD = "gemini/gemini-2.5-flash", "gemini/gemini-3-pro-preview"
+KEY = "AIza-operators-own"
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": CITY}}
+    for name in ("get_weather", "get news")  # Gemini takes no blanks in names
+]
+
+
+def ask(text):
+    return [{"role": "user", "content": text}]
+
+
+@pytest.fixture(scope="module")
+def door(simulator, tmp_path_factory):
+    gemini = {
+        "google_gemini": {
+            "api_url": f"{simulator.url}/gemini",
+            "api_keys": [{"id": "g1", "val": KEY}],
+        }
+    }
+    folder = tmp_path_factory.mktemp("gemini")
+    with running(folder, config_for(simulator.url) | gemini) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def client(door):
+    with openai.OpenAI(base_url=f"{door.url}/c/v1", api_key="pool", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def native(door):
+    options = types.HttpOptions(base_url=f"{door.url}/gemini")
+    made = genai.Client(api_key="pool", http_options=options)
+    yield made
+    made.close()
+
+
+def strict(model, value):
+    """Validates against OpenAI's types; only the documented members may be extra."""
+    model.model_validate(value.model_dump())
+    assert set(value.model_extra or {}) <= {"gemini"}
+    return value
+
+
+def test_a_chat_gets_its_answer(client):
+    answer = strict(
+        ChatCompletion,
+        client.chat.completions.create(
+            model="gemini-2.5-flash", messages=ask("blue moon"), extra_body={"provider": "gemini"}
+        ),
+    )
+    assert answer.choices[0].message.content == "You said: blue moon"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.total_tokens > 0
+    assert answer.model_extra["gemini"] == {"type": "api", "index": "g1"}
+
+
+def test_a_stream_says_the_same_with_role_and_usage(client):
+    chunks = [
+        strict(ChatCompletionChunk, chunk)
+        for chunk in client.chat.completions.create(
+            model=FLASH,
+            messages=[{"role": "system", "content": "be brief"}, *ask("blue moon")],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    ]
+    assert chunks[0].choices[0].delta.role == "assistant"
+    told = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(told) == "You said: blue moon"
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 4
+
+
+def test_an_image_goes_along_and_thoughts_come_back(client):
+    parts = [
+        {"type": "text", "text": "what is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+    ]
+    answer = client.chat.completions.create(
+        model=FLASH, messages=[{"role": "user", "content": parts}], reasoning_effort="low"
+    )
+    assert answer.choices[0].message.content == "You said: what is this?"
+    assert "Considering" in answer.choices[0].message.reasoning_content
+    assert answer.usage.completion_tokens_details.reasoning_tokens > 0
+
+
+@pytest.mark.parametrize("keeps_extra", [True, False])
+@pytest.mark.parametrize("model", [FLASH, THIRD])
+@pytest.mark.parametrize("streams", [False, True])
+def test_parallel_tools_make_the_whole_round(client, model, streams, keeps_extra):
+    if streams:
+        with client.chat.completions.stream(
+            model=model, messages=ask("Paris"), tools=TOOLS
+        ) as stream:
+            answer = stream.get_final_completion()
+    else:
+        answer = client.chat.completions.create(model=model, messages=ask("Paris"), tools=TOOLS)
+    message = answer.choices[0].message
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert [c.function.name for c in message.tool_calls] == ["get_weather", "get news"]
+    assert [json.loads(c.function.arguments) for c in message.tool_calls] == [{"city": "Paris"}] * 2
+    said = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.function.name, "arguments": call.function.arguments},
+        }
+        | ({"extra_content": call.model_extra.get("extra_content")} if keeps_extra else {})
+        for call in message.tool_calls
+    ]
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": f"sunny {at}"}
+        for at, call in enumerate(message.tool_calls)
+    ]
+    told = client.chat.completions.create(
+        model=model,
+        messages=[*ask("Paris"), {"role": "assistant", "tool_calls": said}, *reversed(results)],
+        tools=TOOLS,
+    )
+    text = told.choices[0].message.content
+    assert text.index("sunny 0") < text.index("sunny 1")
+
+
+def test_a_schema_is_filled(client):
+    form = {"type": "json_schema", "json_schema": {"name": "c", "schema": CITY, "strict": True}}
+    answer = client.chat.completions.create(
+        model=FLASH, messages=ask("Paris"), response_format=form
+    )
+    assert json.loads(answer.choices[0].message.content) == {"city": "Paris"}
+
+
+def test_a_blocked_prompt_is_a_refusal(client):
+    answer = client.chat.completions.create(model="gemini/blocked-flash", messages=ask("a"))
+    assert answer.choices[0].message.content is None
+    assert answer.choices[0].message.refusal == "blocked: PROHIBITED_CONTENT"
+    assert answer.choices[0].finish_reason == "content_filter"
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "status", "code"),
+    [
+        ("missing-model", openai.NotFoundError, 404, "model_not_found"),
+        ("sim-400", openai.BadRequestError, 400, "invalid_argument"),
+        ("sim-401", openai.AuthenticationError, 401, "invalid_api_key"),
+        ("sim-403", openai.PermissionDeniedError, 403, "permission_denied"),
+        ("sim-500", openai.InternalServerError, 500, "internal"),
+        ("sim-503", openai.InternalServerError, 503, "unavailable"),
+        ("malformed-flash", openai.InternalServerError, 502, "malformed_function_call"),
+        ("../v1", openai.BadRequestError, 400, "invalid_parameter"),
+    ],
+)
+@pytest.mark.parametrize("streams", [False, True])
+def test_every_failure_is_the_clients_own_error(door, model, error, status, code, streams):
+    # A caller's own key each time: a key of the pool would have to rest.
+    key = f"AIza-{model.strip('./')}-{streams}"
+    with (
+        openai.OpenAI(base_url=f"{door.url}/c/v1", api_key=key, max_retries=0) as client,
+        pytest.raises(error) as caught,
+    ):
+        client.chat.completions.create(model="gemini/" + model, messages=ask("a"), stream=streams)
+    assert (caught.value.status_code, caught.value.code) == (status, code)
+    assert key not in str(caught.value)
+
+
+def test_the_delay_in_a_quotas_body_becomes_retry_after(door):
+    with (
+        openai.OpenAI(base_url=f"{door.url}/c/v1", api_key="AIza-limited-7", max_retries=0) as own,
+        pytest.raises(openai.RateLimitError) as caught,
+    ):
+        own.chat.completions.create(model=FLASH, messages=ask("a"))
+    assert caught.value.response.headers["retry-after"] == "7"
+    assert caught.value.code == "rate_limit_exceeded"
+
+
+def test_an_overload_in_mid_stream_comes_after_the_text(client):
+    texts = []
+    with pytest.raises(openai.APIError) as caught:
+        for chunk in client.chat.completions.create(
+            model="gemini/gemini-2.5-flash-sim-error-event-2", messages=ask("a b c"), stream=True
+        ):
+            texts.append(chunk.choices[0].delta.content or "")
+    assert "".join(texts) == "You said:"
+    assert caught.value.code == "unavailable"
+
+
+def test_what_was_dropped_is_named(client):
+    reply = client.chat.completions.with_raw_response.create(
+        model=FLASH, messages=ask("a"), presence_penalty=1, user="u"
+    )
+    assert reply.headers["x-gateway-dropped-params"] == "presence_penalty, user"
+
+
+# Google's own client on /gemini
+
+
+def test_googles_client_talks_streams_counts_and_embeds(native):
+    assert native.models.generate_content(model="gemini-2.5-flash", contents="a").text == (
+        "You said: a"
+    )
+    stream = native.models.generate_content_stream(model="gemini-2.5-flash", contents="a b")
+    assert "".join(chunk.text for chunk in stream) == "You said: a b"
+    assert native.models.count_tokens(model="gemini-2.5-flash", contents="a").total_tokens == 5
+    embedded = native.models.embed_content(model="gemini-embedding-001", contents="a")
+    assert len(embedded.embeddings[0].values) == 3072
+    assert "models/gemini-2.5-flash" in [model.name for model in native.models.list()]
+
+
+def test_googles_client_uploads_through_the_gateway(native, door, simulator):
+    before = len(door.log(route="/gemini/*"))
+    content = b"abc" * 4_000_000
+    file = native.files.upload(file=io.BytesIO(content), config={"mime_type": "image/png"})
+    assert file.size_bytes == len(content)
+    # The start and two pieces of at most 8 MiB: none went past us to the upstream's own address.
+    uploads = simulator.last(3, path="/gemini/upload/")
+    assert sum(each["body_bytes"] for each in uploads[1:]) == len(content)
+    lines = door.wait_log(before + 3, route="/gemini/*")[before:]
+    assert sum(line.get("bytes_in", 0) for line in lines) >= len(content)
+    native.files.delete(name=file.name)
+
+
+def test_an_error_reaches_googles_client_as_it_is(native):
+    with pytest.raises(errors.ClientError) as caught:
+        native.models.generate_content(model="missing-model", contents="a")
+    assert (caught.value.code, caught.value.status) == (404, "NOT_FOUND")
+
+
+def test_a_pool_key_is_in_a_header_and_in_no_url(native, client, simulator, door):
+    native.models.generate_content(model="gemini-2.5-flash", contents="a")
+    client.chat.completions.create(model=FLASH, messages=ask("a"))
+    for seen in simulator.last(2, path="/gemini/v1beta/models/"):
+        assert "key=" not in seen["target"]
+        assert dict(map(tuple, seen["headers"]))["x-goog-api-key"] == KEY
+    assert KEY not in door.out.read_text() + door.err.read_text()
+
+
+def test_a_key_in_the_query_is_the_callers_and_moves_into_the_header(door, simulator):
+    import httpx
+
+    path = "/gemini/v1beta/models/gemini-2.5-flash:generateContent"
+    own = "AIza-callers-query"
+    reply = httpx.post(
+        f"{door.url}{path}?key={own}&alt=json", json={"contents": [{"parts": [{"text": "a"}]}]}
+    )
+    assert reply.status_code == 200
+    seen = simulator.last(1, key=own)[0]
+    assert seen["target"].endswith(":generateContent?alt=json")
+
+
+def test_googles_openai_layer_gets_the_pool_key_as_a_bearer(door):
+    base = f"{door.url}/gemini/v1beta/openai/"
+    with openai.OpenAI(base_url=base, api_key="pool", max_retries=0) as layer:
+        answer = layer.chat.completions.create(model="gemini-2.5-flash", messages=ask("a"))
+    assert answer.choices[0].message.content == "You said: a"
