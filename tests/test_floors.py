@@ -1,0 +1,203 @@
+"""Who may import whom: every module stands on a floor and reaches downwards only.
+
+The table is the rule. A module that stands in no row fails too: say where it belongs.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What makes a module hard to test, to replay and to reason about stays out of the pure floors.
+IMPURE = {"asyncio", "random", "secrets", "select", "socket", "subprocess", "threading", "time"}
+NETWORK = {"certifi", "curl_cffi", "httptools", "httpx", "socksio", "websockets"}
+
+WIRE = ("app.wire",)
+GROUND = (
+    *WIRE,
+    "app.config",
+    "app.config_fields",
+    "app.logs",
+    "app.preflight",
+    "app.shared_state",
+    "app.yaml_nodes",
+)
+POOL = (*GROUND, "app.key_pool", "app.metrics", "app.watch")
+ENGINE = (*POOL, "app.clients", "app.exchange", "app.forward", "app.gateway", "app.render")
+ALL = ("app", "providers")
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Rooms, the rooms they may import, the packages besides, and standard modules they may not."""
+
+    rooms: tuple[str, ...]
+    may: tuple[str, ...]
+    packages: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
+
+
+def floor(rooms, may, packages=(), never=()) -> Floor:
+    return Floor(tuple(rooms), tuple(may), frozenset(packages), frozenset(never))
+
+
+FLOORS = (
+    floor(["app.wire"], WIRE, ["msgspec"], IMPURE),
+    floor(["providers"], WIRE, ["msgspec"], IMPURE),  # and its own family, see `_is_allowed`
+    floor(GROUND[1:], GROUND, ["msgspec", "yaml"]),
+    floor(["app.key_pool", "app.metrics", "app.watch"], POOL, ["msgspec"]),
+    floor(["app.clients"], [*WIRE, "app.clients"], ["msgspec", *NETWORK]),
+    floor(["app.exchange", "app.forward", "app.gateway", "app.render"], ENGINE, ["msgspec"]),
+    floor(
+        ["app.routes", "app.dashboard"],
+        [*ENGINE, "app.routes.answers", "providers"],
+        ["msgspec", "sanic"],
+    ),
+    floor(
+        ["app.discord_bridge", "app.manager", "app.server", "app.watchdog"],
+        ALL,
+        ["discord", "msgspec", "sanic", "uvloop"],
+    ),
+    floor(["app.simulator"], ["app.simulator"], ["msgspec", "sanic", "uvloop", "websockets"]),
+    floor(["run"], ["app.config", "app.server"]),
+)
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Dotted names of everything the floors speak of."""
+    files = [*root.glob("app/**/*.py"), *root.glob("providers/**/*.py"), *root.glob("run.py")]
+    names = {}
+    for file in files:
+        parts = file.relative_to(root).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return names
+
+
+def imports(name: str, file: Path, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of each import, wherever in the file it stands."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join(
+                [*(above if node.level else []), *([node.module] if node.module else [])]
+            )
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                is_module = whole in known or (base == "app" and alias.name != "__version__")
+                yield node.lineno, whole if is_module else base
+
+
+def violations(root: Path) -> list[str]:
+    known = modules(root)
+    found = []
+    for name, file in sorted(known.items()):
+        stands_on = _floor_of(name)
+        where = file.relative_to(root)
+        if stands_on is None:
+            if name not in ALL:
+                found.append(
+                    f"{where} stands on no floor: give {name} a row in {Path(__file__).name}"
+                )
+            continue
+        for line, imported in imports(name, file, known):
+            if not _is_allowed(stands_on, name, imported):
+                found.append(f"{where}:{line} may not import {imported}")
+    return found
+
+
+def _floor_of(name: str) -> Floor | None:
+    """The row with the longest room that holds the module. `app` alone is just a name."""
+    if name == "app":
+        return None
+    rows = [(room, row) for row in FLOORS for room in row.rooms if _within(name, room)]
+    return max(rows, key=lambda each: len(each[0]))[1] if rows else None
+
+
+def _is_allowed(stands_on: Floor, name: str, imported: str) -> bool:
+    top = imported.split(".")[0]
+    if top in sys.stdlib_module_names:
+        return top not in stands_on.never
+    if top not in ALL:
+        return top in stands_on.packages
+    if imported == "app":  # its version, no room in it
+        return True
+    if _within(name, "providers"):
+        family = ".".join(name.split(".")[:2])
+        registers = name == "providers"  # the one place that names all families
+        if _within(imported, family) or (registers and _within(imported, "providers")):
+            return True
+    return any(_within(imported, room) for room in stands_on.may)
+
+
+def _within(name: str, room: str) -> bool:
+    return name == room or name.startswith(room + ".")
+
+
+def test_every_module_reaches_downwards_only():
+    assert violations(ROOT) == []
+
+
+def test_there_is_something_to_look_at():
+    assert len(modules(ROOT)) > 20
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        ("app/wire/clock.py", "import time", "may not import time"),
+        (
+            "app/wire/loop.py",
+            "def f():\n    from asyncio import sleep",
+            ":2 may not import asyncio",
+        ),
+        ("app/wire/up.py", "from app import config", "may not import app.config"),
+        ("app/wire/near.py", "from ..clients import api", "may not import app.clients"),
+        ("providers/a/api.py", "import httpx", "may not import httpx"),
+        ("providers/a/web.py", "import random", "may not import random"),
+        ("providers/a/next.py", "from providers.b import api", "may not import providers.b"),
+        ("providers/a/pool.py", "from app.key_pool import Pool", "may not import app.key_pool"),
+        ("app/config.py", "import sanic", "may not import sanic"),
+        ("app/key_pool.py", "import providers", "may not import providers"),
+        ("app/clients/api.py", "from app.config import load", "may not import app.config"),
+        ("app/exchange.py", "from sanic import Request", "may not import sanic"),
+        ("app/render.py", "import providers.openai", "may not import providers.openai"),
+        ("app/routes/chat.py", "from app.routes.forward import f", "may not import app.routes"),
+        ("app/simulator/x.py", "import app.render", "may not import app.render"),
+        ("app/new.py", "", "app/new.py stands on no floor"),
+        ("run.py", "import app.exchange", "may not import app.exchange"),
+    ],
+)
+def test_a_planted_mistake_is_found(tmp_path, path, source, complaint):
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(source)
+    (found,) = violations(tmp_path)
+    assert complaint in found and found.startswith(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("app/wire/good.py", "import re\nimport msgspec\nfrom app.wire import errors"),
+        ("providers/a/api.py", "from app.wire.chat import x\nfrom providers.a.schema import y"),
+        ("providers/__init__.py", "from providers.a import api\nfrom providers import b"),
+        (
+            "app/exchange.py",
+            "import asyncio\nfrom app.clients import Clients\nfrom app import __version__",
+        ),
+        ("app/routes/chat.py", "import sanic\nfrom app.routes.answers import x\nimport providers"),
+    ],
+)
+def test_what_is_allowed_is_not_complained_about(tmp_path, path, source):
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(source)
+    assert violations(tmp_path) == []
