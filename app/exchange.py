@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from app.clients import Clients, Response, read_whole
 from app.clients.encoding import Inflate
+from app.clients.fetch import fetch
 from app.key_pool import KeyPool, callers_own
 from app.logs import CallLog, CallRecord
 from app.render import JSON, KEEP_ALIVE, Chunks, Completion, Passthrough, Renderer, Whole
@@ -173,14 +174,13 @@ class Exchange:
         watch.expect(self.config.timeouts.first_event if call.stream else None)
         if provider.prepare is not None:
             call = await provider.prepare(call, _Network(self.clients, self.config))
-        request = provider.request(call)
-        if call.dropped:
-            sink.headers.append(("x-gateway-dropped-params", ", ".join(call.dropped)))
-        response = await self._open(request)
+        response = await self._open(provider.request(call))
         try:
-            if response.status >= 400 or response.status < 200:
-                await self._refuse(call, provider, response, record)
+            if not 200 <= response.status < 300:
+                response = await self._refused(call, provider, response, record)
             self.pool.report(call.key, response.status)
+            if call.dropped:
+                sink.headers.append(("x-gateway-dropped-params", ", ".join(call.dropped)))
             renderer = self._renderer(call, provider)
             self._pass_headers(call, response, sink, record)
             plain = _plain(response, self.config.limits.response_bytes)
@@ -239,13 +239,20 @@ class Exchange:
                 await response.send(ask.data)  # type: ignore[attr-defined]
         return response
 
-    async def _refuse(
+    async def _refused(
         self, call: Call, provider: Provider, response: Response, record: CallRecord
-    ) -> None:
-        self.pool.report(call.key, response.status)
+    ) -> Response:
+        """A refusal as an error; or, where the provider knows a way around it, another answer."""
         reply = await read_whole(response, _MAX_ERROR_BYTES)
         record.upstream_request_id = _request_id(reply.headers)
+        again = provider.retry(call, reply) if provider.retry is not None else None
+        if again is not None:
+            response = await self._open(again)
+            if 200 <= response.status < 300:
+                return response
+            reply = await read_whole(response, _MAX_ERROR_BYTES)
         error = provider.read_error(reply)
+        self.pool.report(call.key, error.status)
         passed = [(n, v) for n, v in reply.headers.items() if n.startswith(_PASSED_FAMILY)]
         error.headers = (*error.headers, *passed)
         if error.status == 401 and call.key.id:
@@ -296,6 +303,9 @@ class _Network:
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.to_thread(function, *args)
+
+    async def fetch(self, url: str) -> tuple[str, bytes]:
+        return await fetch(url)
 
 
 def _new_id() -> str:

@@ -209,6 +209,7 @@ class _Teller:
         self.created = created
         self.id = f"chatcmpl-{new_id}"
         self.stamp = stamp
+        self.legacy = False  # the caller speaks the older `functions`
 
     def aside(self, event: Event) -> None:
         """Events that put nothing into the answer."""
@@ -223,6 +224,7 @@ class _Teller:
     def begin(self, event: Started) -> None:
         self.id = event.id or self.id
         self.model = event.model or self.model
+        self.legacy = event.legacy_functions
 
     def continues(self, fields: dict[str, Any]) -> None:
         # The provider's own object holds the session: {"claude": {..., "conversation": {...}}}.
@@ -330,6 +332,15 @@ class Chunks(_Teller):
             case Refusal():
                 self._role(event.index, out)
                 self._delta(event.index, {"refusal": event.text}, out)
+            case ToolCall() if self.legacy:
+                self._role(event.index, out)
+                if not event.tool:  # there was one call at most in those days
+                    function = {"name": event.name, "arguments": event.arguments}
+                    self._delta(event.index, {"function_call": function}, out)
+            case ToolArguments() if self.legacy:
+                if not event.tool:
+                    function = {"arguments": event.arguments}
+                    self._delta(event.index, {"function_call": function}, out)
             case ToolCall():
                 self._role(event.index, out)
                 call: dict[str, Any] = {
@@ -386,7 +397,7 @@ class _Choice:
         self.logprobs: list[Any] = []
         self.reason: str | None = None
 
-    def message(self) -> dict[str, Any]:
+    def message(self, legacy: bool) -> dict[str, Any]:
         calls = [
             {
                 "id": call.id,
@@ -405,7 +416,9 @@ class _Choice:
         }
         if self.reasoning:
             message["reasoning_content"] = "".join(self.reasoning)
-        if calls:
+        if calls and legacy:
+            message["function_call"] = calls[0]["function"]
+        elif calls:
             message["tool_calls"] = calls
         message.update(self.extension)
         return message
@@ -453,7 +466,7 @@ class Completion(_Teller):
                 "choices": [
                     {
                         "index": index,
-                        "message": choice.message(),
+                        "message": choice.message(self.legacy),
                         "logprobs": {"content": choice.logprobs, "refusal": None}
                         if choice.logprobs
                         else None,

@@ -5,23 +5,36 @@ Adding a provider is one line here.
 
 from app.wire.chat import Envelope
 from app.wire.provider import ForwardRule, Provider
+from providers.claude import api as claude_api
 from providers.gemini import api as gemini_api
 from providers.openai import api as openai_api
 
 # What `provider` (or a model's prefix) may say. Anything else goes to OpenAI's API, as ever.
 _BY_NAME: dict[str, Provider] = {
     "openai": openai_api.PROVIDER,
+    "claude": claude_api.PROVIDER,
     "gemini": gemini_api.PROVIDER,
 }
 
 # Whose models GET /c/v1/models lists, under the name that `provider` takes.
 LISTED: dict[str, Provider] = {
     "openai": openai_api.PROVIDER,
+    "claude": claude_api.PROVIDER,
     "gemini": gemini_api.PROVIDER,
 }
 
-ALL: tuple[Provider, ...] = (openai_api.PROVIDER, gemini_api.PROVIDER)
-FORWARDS: tuple[ForwardRule, ...] = (*openai_api.FORWARDS, *gemini_api.FORWARDS)
+# Bodies in an upstream's own shape, answers in OpenAI's: path -> provider.
+NATIVE: dict[str, Provider] = {
+    "/claude/api/openai": claude_api.NATIVE,
+    "/gemini/openai": gemini_api.NATIVE,
+}
+
+ALL: tuple[Provider, ...] = (openai_api.PROVIDER, claude_api.PROVIDER, gemini_api.PROVIDER)
+FORWARDS: tuple[ForwardRule, ...] = (
+    *openai_api.FORWARDS,
+    *claude_api.FORWARDS,
+    *gemini_api.FORWARDS,
+)
 
 
 def choose(envelope: Envelope) -> tuple[Provider, str]:

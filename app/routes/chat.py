@@ -1,4 +1,7 @@
-"""Chat in OpenAI's shape: /c/v1/chat/completions."""
+"""Chat that is answered in OpenAI's shape, asked in OpenAI's or in an upstream's own."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from sanic import HTTPResponse, Request
 
@@ -13,6 +16,9 @@ COMPLETIONS = "/c/v1/chat/completions"
 
 def register(app: App) -> None:
     app.add_route(completions, COMPLETIONS, methods=["POST"])
+    for path, provider in providers.NATIVE.items():
+        name = "native" + path.replace("/", "_")
+        app.add_route(_native(path, provider), path, methods=["POST"], name=name)
 
 
 async def completions(request: Request) -> HTTPResponse | None:
@@ -22,6 +28,19 @@ async def completions(request: Request) -> HTTPResponse | None:
     envelope = read_envelope(body)
     provider, model = providers.choose(envelope)
     return await carry(request, provider, model, envelope, body)
+
+
+def _native(
+    path: str, provider: Provider
+) -> Callable[[Request], Coroutine[Any, Any, HTTPResponse | None]]:
+    async def handle(request: Request) -> HTTPResponse | None:
+        """A body in the upstream's own shape."""
+        record_for(request, path)
+        body = body_of(request, gateway_of(request).config.limits.request_bytes)
+        envelope = read_envelope(body)
+        return await carry(request, provider, envelope.model or "", envelope, body)
+
+    return handle
 
 
 async def carry(

@@ -290,6 +290,27 @@ def test_the_folded_completion_says_what_the_chunks_say():
     assert whole["usage"]["total_tokens"] == 3
 
 
+def test_older_functions_are_answered_in_their_own_words():
+    events = [
+        Started("i", "m", legacy_functions=True),
+        ToolCall("c", "f"),
+        ToolArguments("{}"),
+        ToolCall("d", "g", "{}", tool=1),
+        Finish("function_call"),
+    ]
+    deltas = [c["choices"][0]["delta"] for c in chunks_of(events)]
+    assert deltas[1:3] == [
+        {"function_call": {"name": "f", "arguments": ""}},
+        {"function_call": {"arguments": "{}"}},
+    ]
+    assert folded(events)["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "function_call": {"name": "f", "arguments": "{}"},
+    }
+
+
 def test_raw_usage_is_used_as_it_is():
     raw = msgspec.Raw(b'{"prompt_tokens":1,"x":2}')
     assert folded([*TALK[:-1], Usage(1, raw=raw), TALK[-1]])["usage"] == {
