@@ -102,6 +102,10 @@ class Reply(Struct):
     data: str | bytes
 
 
+class End(Struct):
+    """The answer is whole though the connection stays open: the exchange reads no further."""
+
+
 class Unknown(Struct):
     """An event type this gateway does not know; counted, never fatal."""
 
@@ -121,5 +125,6 @@ Event = (
     | Session
     | Follow
     | Reply
+    | End
     | Unknown
 )
