@@ -147,6 +147,7 @@ class _Told:
         self.thinking = thinking
         self.markers = Markers()
         self.images: set[str] = set()
+        self.begun = False  # the caller knows of this message
         self._pieces: list[str] = []
 
     def add(self, piece: str) -> None:
@@ -494,7 +495,7 @@ class WebDecoder:
             yield from self._at_end(message, told)
         elif message.status != "in_progress" and message.status:
             raise bad_response(f"chatgpt.com gave up in the middle ({message.status[:60]}).")
-        if tree is not None and not told.thinking and _is_plain(root):
+        if tree is not None and told.begun and _is_plain(root):
             tree.told = told
 
     def _take(self, message: WebMessage) -> _Told | None:
@@ -540,6 +541,7 @@ class WebDecoder:
         )
 
     def _begin(self, message: WebMessage, told: _Told) -> Iterator[Event]:
+        told.begun = True
         if not told.thinking and message.author.role == "assistant":
             session = {
                 **self._session,

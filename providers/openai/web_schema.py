@@ -10,24 +10,24 @@ from msgspec import UNSET, Struct, UnsetType
 # What comes down.
 
 
-class Author(Struct):
+class Author(Struct, frozen=True):
     role: str = ""
     name: str | None = None
 
 
-class Thought(Struct):
+class Thought(Struct, frozen=True):
     summary: str | None = None
     content: str | None = None
 
 
-class Content(Struct):
+class Content(Struct, frozen=True):
     content_type: str = ""
     parts: list[Any] | None = None  # text, or an object such as an asset pointer
     text: str | None = None
     thoughts: list[Thought] | None = None
 
 
-class FinishDetails(Struct):
+class FinishDetails(Struct, frozen=True):
     type: str | None = None
 
 
@@ -42,7 +42,7 @@ class Reference(Struct):
     items: list["Reference"] | None = None
 
 
-class Metadata(Struct):
+class Metadata(Struct, frozen=True):
     is_visually_hidden_from_conversation: bool | None = None
     parent_id: str | None = None
     model_slug: str | None = None
@@ -53,7 +53,7 @@ class Metadata(Struct):
     aggregate_result: Any = None
 
 
-class WebMessage(Struct):
+class WebMessage(Struct, frozen=True):
     id: str = ""
     author: Author = Author()
     content: Content = Content()

@@ -64,9 +64,7 @@ def solved_at(token: str) -> int:
         pytest.param("fnv", "000032", 133203, "1ff3889204ed29d4", marks=pytest.mark.slow),
     ],
 )
-def test_the_worked_vectors_come_out(
-    kind: str, difficulty: str, tries: int, digest: str
-) -> None:
+def test_the_worked_vectors_come_out(kind: str, difficulty: str, tries: int, digest: str) -> None:
     puzzle = Puzzle(kind, SEED, difficulty, ARRAY)  # type: ignore[arg-type]
     assert search(puzzle, 0, tries) is None
     found = search(puzzle, tries, 1)
