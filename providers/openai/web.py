@@ -700,3 +700,6 @@ PROVIDER = Provider(
     models_request=models_request,
     read_models=read_models,
 )
+
+# The site's own body in, OpenAI's chunks out.
+NATIVE_PROVIDER = msgspec.structs.replace(PROVIDER, name="openai-chat-web-native", read=read_native)
