@@ -32,6 +32,7 @@ from app.wire.provider import Call, Decoder, Key, Provider, Upstream
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.openai import sentinel, web_errors, web_images
+from providers.openai.har import SESSION_COOKIE, TO_BE_RENEWED
 from providers.openai.web_decode import AnswerFrames, WebDecoder
 from providers.openai.web_schema import (
     Conversation,
@@ -52,7 +53,6 @@ USER_AGENT = (
 )
 RENEW_BEFORE_SECONDS = 600
 ARKOSE_LIVES_SECONDS = 600
-_SESSION_COOKIE = "__Secure-next-auth.session-token"
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
 
 T = TypeVar("T")
@@ -383,10 +383,12 @@ async def _with_living_token(call: Call, upstream: Upstream) -> Call:
     """A token at its end is renewed where the session's cookie allows it, else refused here."""
     key = call.key
     ends = jwt_expiry(key.val) if key.val else None
+    if key.val == TO_BE_RENEWED:
+        ends = 0
     if ends is None or ends - call.now > RENEW_BEFORE_SECONDS:
         return call
     cookies = key.fields.get("cookies", "")
-    if key.id and _SESSION_COOKIE in cookies:
+    if key.id and SESSION_COOKIE in cookies:
         visitor = _Visitor(call, upstream, _device(call), cookies)
         token = read_session(await visitor.send("GET", "/api/auth/session", renewing=True))
         if token is not None:
