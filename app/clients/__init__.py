@@ -102,4 +102,6 @@ async def read_whole(response: Response, max_bytes: int) -> UpstreamReply:
         await response.close()
     headers = dict(response.headers)
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    return UpstreamReply(response.status, headers, decode_body(body, headers, max_bytes))
+    set_cookies = [value for name, value in response.headers if name == "set-cookie"]
+    body = decode_body(body, headers, max_bytes)
+    return UpstreamReply(response.status, headers, body, set_cookies)

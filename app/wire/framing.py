@@ -172,6 +172,11 @@ class RecordParser:
         return rest
 
 
+# The two ways of skipping what cannot matter, at the speed of C.
+_IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).match
+_OUTSIDE = re.compile(rb'[^"{}\]]*+').match
+
+
 class JsonArrayParser:
     """The objects of one JSON array, as they become whole; also a bare object.
 
@@ -192,21 +197,17 @@ class JsonArrayParser:
         buffer += data
         whole, at, end = [], self._at, len(buffer)
         while at < end:
-            byte = buffer[at]
             if self._in_string:
-                quote = buffer.find(b'"', at)
-                escape = buffer.find(b"\\", at, quote if quote >= 0 else end)
-                if escape >= 0:
-                    if escape + 1 >= end:
-                        at = escape
-                        break
-                    at = escape + 2
-                elif quote >= 0:
-                    self._in_string = False
-                    at = quote + 1
-                else:
-                    at = end
+                at = _IN_STRING(buffer, at).end()  # type: ignore[union-attr]
+                if at == end or buffer[at] != 0x22:  # an escape may be cut after its backslash
+                    break
+                self._in_string = False
+                at += 1
                 continue
+            at = _OUTSIDE(buffer, at).end()  # type: ignore[union-attr]
+            if at == end:
+                break
+            byte = buffer[at]
             if byte == 0x22:
                 self._in_string = True
             elif byte == 0x7B:

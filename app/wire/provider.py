@@ -63,7 +63,10 @@ class Upstream(Protocol):
     async def send(self, request: UpstreamRequest) -> UpstreamReply: ...
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs CPU work above 1 ms off the event loop."""
+        """Runs CPU work above 1 ms off the event loop, one piece at a time per worker."""
+
+    async def renew(self, key: Key) -> None:
+        """From now on the configured key of this pool and id is this one, in every worker."""
 
     async def fetch(self, url: str) -> tuple[str, bytes]:
         """What stands at a caller's URL: mime type and content.

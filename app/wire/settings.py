@@ -141,6 +141,7 @@ class OpenAI(Section, frozen=True):
     cookie_path: str = ""
     chat_web_url: HttpUrl = "https://chatgpt.com"
     image_path: str = "data/images"
+    pow: Literal["sha3", "fnv"] = "sha3"  # the web backend's proof of work: of 2024, of today
     api_keys: list[KeyEntry] = []
     web_sessions: list[SessionEntry] = []
 

@@ -27,11 +27,15 @@ class UpstreamRequest(Struct, kw_only=True):
 
 
 class UpstreamReply(Struct):
-    """A whole answer: status, headers with lower-cased names (the last of equals wins), body."""
+    """A whole answer: status, headers with lower-cased names (the last of equals wins), body.
+
+    `set_cookies` has every Set-Cookie line: they are the one header that cannot be joined.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes
+    set_cookies: list[str] = []
 
 
 def join_url(base: str, path: str) -> str:

@@ -1,0 +1,425 @@
+"""claude.ai as an upstream: a person's own signed-in session, asked like its web app asks.
+
+    organization (unless known) -> conversation (unless continued) -> pictures -> the question
+
+Private and undocumented; facts from public clients and captures. The history lives upstream, so a
+continued conversation is sent only what is new, and a new one everything at once.
+"""
+
+import re
+import uuid
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from app.wire.chat import ChatRequest, Envelope, Message, read_chat, read_envelope, read_member
+from app.wire.errors import GatewayError, bad_request, bad_response
+from app.wire.expiry import after_set_cookie, read_cookie
+from app.wire.images import Picture, read_picture
+from app.wire.provider import Call, Decoder, Key, Provider, Upstream
+from app.wire.settings import Config
+from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
+from providers.claude import web_errors
+from providers.claude.web_decode import WebDecoder, told_conversation
+from providers.claude.web_schema import (
+    ClaudeMember,
+    Conversation,
+    Created,
+    Organization,
+    Uploaded,
+)
+
+POOL = "claude.web_sessions"
+FIRST_MESSAGE = "00000000-0000-4000-8000-000000000000"  # the parent of a conversation's first turn
+PASTED_ABOVE = 30_000  # characters; a longer history goes along as an attached text
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+
+T = TypeVar("T")
+
+
+class Ask(Struct):
+    """What the caller wants, read once however many sessions are tried."""
+
+    conversation: Conversation
+    prompt: str
+    pasted: str  # a long history, "" when the prompt holds all
+    pictures: list[Picture]
+    model: str | None
+    thinks: bool
+    dropped: list[str]
+
+
+class Ready(Struct):
+    """What `prepare` found out."""
+
+    organization_id: str
+    conversation: Conversation
+    files: list[str]
+    cookies: str
+
+
+# Reading what the caller sent
+
+_DROPPED = (
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "parallel_tool_calls",
+    "modalities",
+)
+_SPEAKERS = {"assistant": "Assistant", "tool": "Tool", "function": "Tool"}
+
+
+def read(body: bytes) -> Ask:
+    """Raises GatewayError 400 for what the site cannot be asked."""
+    member = read_member(read_envelope(body).claude, ClaudeMember, "claude") or ClaudeMember()
+    chat = read_chat(body)
+    _refuse_unsupported(chat)
+    conversation = member.conversation or Conversation()
+    if conversation.uuid and not _UUID.match(conversation.uuid):
+        raise bad_request("This is no conversation's uuid.", param="claude.conversation.uuid")
+    prompt, pasted, pictures = _question(chat.messages, continued=bool(conversation.uuid))
+    if (chat.response_format or {}).get("type") in ("json_schema", "json_object"):
+        prompt += "\n\n" + _json_wish(chat.response_format or {})
+    model = (conversation.model or chat.model or "").rpartition("/")[2]
+    return Ask(
+        conversation,
+        prompt,
+        pasted,
+        pictures,
+        model if model.startswith("claude-") else None,
+        chat.reasoning_effort in ("medium", "high", "xhigh", "max"),
+        [name for name in _DROPPED if getattr(chat, name) is not None],
+    )
+
+
+def _refuse_unsupported(chat: ChatRequest) -> None:
+    unsayable = {
+        "tools": bool(chat.tools),
+        "functions": bool(chat.functions),
+        "tool_choice": chat.tool_choice not in (None, "none", "auto"),
+        "function_call": chat.function_call not in (None, "none", "auto"),
+        "n": chat.n not in (None, 1),
+    }
+    for param, present in unsayable.items():
+        if present:
+            raise bad_request(
+                f"claude.ai's web backend has no counterpart for {param}; leave it out, or use "
+                'Claude\'s API (claude.type "api").',
+                param=param,
+                code="unsupported_parameter",
+            )
+
+
+def _json_wish(response_format: dict[str, Any]) -> str:
+    held = response_format.get("json_schema")
+    schema = held.get("schema") if isinstance(held, dict) else None
+    if schema is None:
+        return "Answer with one JSON object and nothing else."
+    text = msgspec.json.encode(schema).decode()
+    return f"Answer with one JSON object of this JSON schema and nothing else: {text}"
+
+
+def _question(messages: list[Message], continued: bool) -> tuple[str, str, list[Picture]]:
+    """The prompt, the history to attach ("" when the prompt holds it), the pictures."""
+    first = 0
+    if continued:
+        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        first = answers[-1] + 1 if answers else 0
+    system: list[str] = []
+    turns: list[tuple[str, str]] = []
+    pictures: list[Picture] = []
+    for i, message in enumerate(messages[first:], first):
+        text = _text(message, f"messages[{i}]", pictures)
+        if message.role in ("system", "developer"):
+            if not continued and text:  # a continued conversation has had it
+                system.append(text)
+        elif text:
+            turns.append((message.role, text))
+    if not pictures and not any(role == "user" for role, _ in turns):
+        raise bad_request("There is no message of the user to send.", param="messages")
+    if continued or len(turns) <= 1:
+        return "\n\n".join([*system, *(text for _, text in turns)]), "", pictures
+    said = [f"{_SPEAKERS.get(role, 'Human')}: {text}" for role, text in turns]
+    whole = "\n\n".join([*system, *said])
+    if len(whole) <= PASTED_ABOVE or turns[-1][0] != "user":
+        return whole, "", pictures
+    return turns[-1][1], "\n\n".join([*system, *said[:-1]]), pictures
+
+
+def _text(message: Message, at: str, pictures: list[Picture]) -> str:
+    texts = []
+    for j, part in enumerate(message.parts()):
+        where = f"{at}.content[{j}]"
+        match part.type:
+            case "text" | "input_text":
+                texts.append(part.text or "")
+            case "refusal":
+                texts.append(part.refusal or "")
+            case "image_url":
+                pictures.append(read_picture(part, f"{where}.image_url"))
+            case _:
+                raise bad_request(
+                    f"claude.ai takes text and images; a part of type {part.type[:40]!r} cannot "
+                    "be sent.",
+                    param=where,
+                    code="unsupported_content",
+                )
+    for call in message.tool_calls or []:
+        if call.function is not None:
+            texts.append(f"[called {call.function.name}({call.function.arguments or ''})]")
+    return "\n\n".join(text for text in texts if text)
+
+
+def index(envelope: Envelope) -> str | None:
+    member = read_member(envelope.claude, ClaudeMember, "claude")
+    return member.index if member is not None else None
+
+
+def stamp(call: Call) -> dict[str, Any]:
+    """What every chunk carries, to be sent back unchanged in order to go on."""
+    own: dict[str, Any] = {"type": "web"}
+    if call.key.id:
+        own["index"] = call.key.id
+    ready: Ready = call.learned
+    own["conversation"] = told_conversation(ready.conversation)
+    return {"claude": own}
+
+
+# Who asks
+
+
+def session_cookie(key: Key) -> str:
+    """The Cookie header of a session, with whatever else the site has given it."""
+    return after_set_cookie(key.fields.get("cookies", ""), [f"sessionKey={key.val}"], 0)
+
+
+def browser_headers(config: Config, cookies: str, referer: str = "/new") -> Headers:
+    """What the web app's own script sends; the rest follows from the browser that is imitated."""
+    origin = config.claude.web_url.rstrip("/")
+    return [
+        ("Accept", "*/*"),
+        ("Origin", origin),
+        ("Referer", origin + referer),
+        ("anthropic-client-platform", "web_claude_ai"),
+        ("Cookie", cookies),
+    ]
+
+
+def proxy(config: Config) -> str | None:
+    return config.claude.proxy_url or config.proxy_url or None
+
+
+def renewed(key: Key, set_cookies: list[str], now: int) -> Key | None:
+    """The session after an answer that rotated its cookie; None when nothing changed."""
+    for line in reversed(set_cookies):
+        cookie = read_cookie(line, now)
+        if cookie is None or cookie.name != "sessionKey":
+            continue
+        if not cookie.value or cookie.expires == 0 or cookie.value == key.val:
+            return None
+        return Key(key.pool, key.id, cookie.value, key.fields)
+    return None
+
+
+class _Visitor(Struct):
+    """One session at work, and the cookies it is given on the way."""
+
+    call: Call
+    upstream: Upstream
+    cookies: str
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> UpstreamReply:
+        call = self.call
+        headers = browser_headers(call.config, self.cookies)
+        if body is not None:
+            headers.append(("Content-Type", content_type))
+        reply = await self.upstream.send(
+            UpstreamRequest(
+                method=method,
+                url=join_url(call.config.claude.web_url, path),
+                headers=headers,
+                body=body,
+                via="browser",
+                proxy=proxy(call.config),
+            )
+        )
+        self.cookies = after_set_cookie(self.cookies, reply.set_cookies, call.now)
+        key = renewed(call.key, reply.set_cookies, call.now)
+        if key is not None:
+            await self.use(key)
+        return reply
+
+    async def use(self, key: Key) -> None:
+        """Goes on with a key that was changed, and has the others know it if it is pooled."""
+        self.call = msgspec.structs.replace(self.call, key=key)
+        if key.id:
+            await self.upstream.renew(key)
+
+    async def ask(self, method: str, path: str, body: Any, shape: type[T]) -> T:
+        encoded = None if body is None else msgspec.json.encode(body)
+        return _expect(await self.send(method, path, encoded), shape)
+
+
+def _expect(reply: UpstreamReply, shape: type[T]) -> T:
+    if not 200 <= reply.status < 300 or web_errors.is_challenge(reply):
+        raise web_errors.read_error(reply)
+    try:
+        return msgspec.json.decode(reply.body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise bad_response("claude.ai's answer is not what was due.") from None
+
+
+async def prepare(call: Call, upstream: Upstream) -> Call:
+    """Everything that comes before the question itself."""
+    ask: Ask = call.chat
+    visitor = _Visitor(call, upstream, session_cookie(call.key))
+    organization_id = call.key.fields.get("organization_id") or await _organization(visitor)
+    base = f"/api/organizations/{quote(organization_id, safe='')}/chat_conversations"
+    conversation = ask.conversation
+    if not conversation.uuid:
+        conversation = await _create(visitor, base, ask)
+    if ask.thinks:
+        wish = {"settings": {"paprika_mode": "extended"}}
+        # Only paid accounts may; the answer is a good one without it too.
+        await visitor.send("PUT", f"{base}/{conversation.uuid}", msgspec.json.encode(wish))
+    files = [
+        await _upload(visitor, organization_id, picture, n)
+        for n, picture in enumerate(ask.pictures, 1)
+    ]
+    ready = Ready(organization_id, conversation, files, visitor.cookies)
+    return msgspec.structs.replace(visitor.call, learned=ready)
+
+
+async def _organization(visitor: _Visitor) -> str:
+    """The organization that can chat; asked once per session and remembered with it."""
+    found = await visitor.ask("GET", "/api/organizations", None, list[Organization])
+    able = [o for o in found if o.uuid and "chat" in (o.capabilities or [])]
+    if not able:
+        raise web_errors.no_chat_organization()
+    chosen = max(able, key=lambda o: len(o.capabilities or [])).uuid
+    key = visitor.call.key
+    fields = {**key.fields, "organization_id": chosen}
+    await visitor.use(Key(key.pool, key.id, key.val, fields))
+    return chosen
+
+
+async def _create(visitor: _Visitor, base: str, ask: Ask) -> Conversation:
+    body: dict[str, Any] = {
+        "uuid": str(uuid.UUID(hex=visitor.call.new_id())),
+        "name": ask.conversation.name or "",
+        "include_conversation_preferences": True,
+        "is_temporary": False,
+    }
+    if ask.model is not None:  # a free account may name none, so only what the caller named
+        body["model"] = ask.model
+    made = await visitor.ask("POST", base, body, Created)
+    if not _UUID.match(made.uuid):
+        raise bad_response("claude.ai made a conversation without a uuid.")
+    return Conversation(
+        made.uuid,
+        made.name,
+        made.summary,
+        made.model or ask.model,
+        made.created_at,
+        made.updated_at,
+    )
+
+
+async def _upload(visitor: _Visitor, organization_id: str, picture: Picture, number: int) -> str:
+    boundary = "----WebKitFormBoundary" + visitor.call.new_id()[:16]
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; '
+        f'filename="{picture.name(number)}"\r\nContent-Type: {picture.media_type}\r\n\r\n'
+    )
+    body = head.encode() + picture.data + f"\r\n--{boundary}--\r\n".encode()
+    path = f"/api/{quote(organization_id, safe='')}/upload"
+    reply = await visitor.send("POST", path, body, f"multipart/form-data; boundary={boundary}")
+    found = _expect(reply, Uploaded)
+    if not found.file_uuid:
+        raise bad_response("claude.ai gave no id for an uploaded image.")
+    return found.file_uuid
+
+
+# The question
+
+
+def request(call: Call) -> UpstreamRequest:
+    ask: Ask = call.chat
+    ready: Ready = call.learned
+    call.dropped[:] = ask.dropped
+    body: dict[str, Any] = {
+        "prompt": ask.prompt,
+        "timezone": "UTC",
+        "attachments": [],
+        "files": ready.files,
+        "sync_sources": [],
+        "rendering_mode": "messages",
+    }
+    if ask.pasted:
+        attachment = {
+            "file_name": "paste.txt",
+            "file_type": "txt",
+            "file_size": len(ask.pasted.encode()),
+            "extracted_content": ask.pasted,
+        }
+        body["attachments"] = [attachment]
+    if ask.model is not None:
+        body["model"] = ask.model
+    if not ask.conversation.uuid:
+        body["parent_message_uuid"] = FIRST_MESSAGE
+    elif ask.conversation.parent_message_uuid:
+        body["parent_message_uuid"] = ask.conversation.parent_message_uuid
+    conversation_id = ready.conversation.uuid or ""
+    headers = browser_headers(call.config, ready.cookies, f"/chat/{conversation_id}")
+    headers[0] = ("Accept", "text/event-stream")
+    headers.append(("Content-Type", "application/json"))
+    organization = quote(ready.organization_id, safe="")
+    path = f"/api/organizations/{organization}/chat_conversations/{conversation_id}/completion"
+    return UpstreamRequest(
+        method="POST",
+        url=join_url(call.config.claude.web_url, path),
+        headers=headers,
+        body=msgspec.json.encode(body),
+        via="browser",
+        proxy=proxy(call.config),
+    )
+
+
+def decoder(call: Call) -> Decoder:
+    ready: Ready = call.learned
+    return WebDecoder(ready.conversation, ready.conversation.model or call.model, call.now)
+
+
+def read_error(reply: UpstreamReply) -> GatewayError:
+    return web_errors.read_error(reply)
+
+
+PROVIDER = Provider(
+    name="claude-web",
+    pool=POOL,
+    read=read,
+    request=request,
+    read_error=read_error,
+    decoder=decoder,
+    index=index,
+    stamp=stamp,
+    prepare=prepare,
+)

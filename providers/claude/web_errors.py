@@ -1,0 +1,166 @@
+"""What claude.ai's refusals mean, and what the caller can do about each.
+
+Source: public clients and captures of claude.ai. A used-up limit says when it ends in JSON that
+stands inside the text of the error.
+"""
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from app.wire.errors import GatewayError, bad_response
+from app.wire.upstream import UpstreamReply
+from providers.claude.web_schema import ErrorBody, Exceeded, WebError
+
+_FINAL = (("x-should-retry", "false"),)
+_CHALLENGE = re.compile(
+    rb"just a moment|cf_chl_opt|cf-please-wait|attention required! \| cloudflare", re.IGNORECASE
+)
+_STATUS = {  # of an error that came inside a 200
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "overloaded_error": 529,
+}
+_WINDOWS = {"five_hour": "five-hour ", "seven_day": "seven-day "}
+
+
+def is_challenge(reply: UpstreamReply) -> bool:
+    if reply.headers.get("cf-mitigated", "").lower() == "challenge":
+        return True
+    return "json" not in reply.headers.get("content-type", "") and bool(
+        _CHALLENGE.search(reply.body[:65536])
+    )
+
+
+def challenge() -> GatewayError:
+    return GatewayError(
+        502,
+        "claude.ai answered with a challenge page instead of data: it does not trust this "
+        "address. Use another one (claude.proxy_url). The session itself is fine.",
+        code="upstream_challenge",
+        outcome="upstream_challenge",
+    )
+
+
+def no_chat_organization() -> GatewayError:
+    return GatewayError(
+        403,
+        "This Claude account has no organization that may chat. If it has one all the same, set "
+        "organization_id of its entry in claude.web_sessions.",
+        code="no_chat_organization",
+        headers=_FINAL,
+    )
+
+
+def read_error(reply: UpstreamReply) -> GatewayError:
+    """An answer that is no answer, as the caller is told it."""
+    if is_challenge(reply):
+        return challenge()
+    if 300 <= reply.status < 400:
+        return GatewayError(
+            502,
+            "claude.ai redirects; set the address it really has in claude.web_url.",
+            code="upstream_redirect",
+        )
+    error = told(reply.status, _error(reply.body), _date(reply.headers.get("date")))
+    if error.status == 429 and error.retry_after is None:
+        seconds = reply.headers.get("retry-after", "")
+        error.retry_after = float(seconds) if seconds.isdecimal() else None
+    return error
+
+
+def no_stream(body: bytes, now: int) -> GatewayError:
+    """A 200 that is no stream: an error in plain JSON, or a page."""
+    if _CHALLENGE.search(body):
+        return challenge()
+    error = _error(body)
+    return told(200, error, now) if error else bad_response("claude.ai's answer is no stream.")
+
+
+def told(status: int, error: WebError | None, now: int | None) -> GatewayError:
+    """One table for refusals before and inside the stream; `status` 200 for the latter."""
+    error = error or WebError()
+    kind, text = error.type or "", error.message or ""
+    code = error.details.get("error_code") if isinstance(error.details, dict) else None
+    lower = text.lower()
+    if status == 200:
+        status = _STATUS.get(kind, 502)
+    if status == 401 or code == "account_session_invalid":
+        return GatewayError(
+            401,
+            "The Claude web session has expired or was not accepted; sign in again in a browser "
+            "and take its new sessionKey cookie.",
+            type="invalid_request_error",
+            code="invalid_api_key",
+        )
+    if "organization has been disabled" in lower:
+        return GatewayError(403, text, code="organization_disabled", headers=_FINAL)
+    if status == 413 or "prompt is too long" in lower or "exceeds the maximum length" in lower:
+        return GatewayError(400, text or "The prompt is too long.", code="context_length_exceeded")
+    if status == 429 or kind == "rate_limit_error":
+        return _limited(text, error.resets_at, now)
+    if status == 403:
+        return GatewayError(
+            403,
+            text or "claude.ai refuses this: the account's plan or region may not have the model.",
+            code=str(code or kind or "permission_error"),
+            headers=_FINAL,
+        )
+    if status == 404:
+        return GatewayError(
+            404,
+            text or "claude.ai knows no such conversation for this account.",
+            code="conversation_not_found",
+            param="claude.conversation.uuid",
+        )
+    if 400 <= status < 500:
+        return GatewayError(status, text or f"HTTP {status}.", code=str(code or kind) or None)
+    return GatewayError(
+        503 if (status >= 500 and kind) or status in (503, 529) else 502,
+        text or f"claude.ai failed (HTTP {status}).",
+        code=kind or "upstream_error",
+        outcome="upstream_error",
+    )
+
+
+def _limited(text: str, resets_at: float | None, now: int | None) -> GatewayError:
+    try:
+        exceeded = msgspec.json.decode(text, type=Exceeded)
+    except msgspec.DecodeError:
+        exceeded = Exceeded()
+    resets_at = exceeded.resetsAt or resets_at
+    if resets_at is not None and not 0 < resets_at < 1e11:
+        resets_at = None
+    if exceeded.type is not None:
+        window = _WINDOWS.get(exceeded.representativeClaim or "", "")
+        text = f"The Claude account's {window}limit is used up"
+        if resets_at is not None:
+            text += f" until {datetime.fromtimestamp(resets_at, UTC):%Y-%m-%d %H:%M} UTC"
+        text += "."
+    return GatewayError(
+        429,
+        text or "Too many requests; try again later.",
+        code="usage_limit_reached" if exceeded.type else "rate_limit_exceeded",
+        retry_after=max(1.0, resets_at - now) if resets_at and now is not None else None,
+    )
+
+
+def _error(body: bytes) -> WebError | None:
+    try:
+        return msgspec.json.decode(body, type=ErrorBody).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _date(text: str | None) -> int | None:
+    try:
+        return int(parsedate_to_datetime(text or "").timestamp())
+    except (ValueError, TypeError, IndexError):
+        return None

@@ -1,0 +1,107 @@
+"""The shapes of claude.ai's backend: both stream formats, organizations, conversations, errors.
+
+Source: public clients and captures from 2023 to 2026; nothing of it is documented, unknown members
+are ignored.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class Organization(Struct):
+    uuid: str = ""
+    capabilities: list[str] | None = None
+
+
+class Created(Struct):
+    """A conversation as the site tells it."""
+
+    uuid: str = ""
+    name: str | None = None
+    summary: str | None = None
+    model: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
+class Uploaded(Struct):
+    file_uuid: str = ""
+
+
+class WebMessage(Struct):
+    id: str | None = None
+    uuid: str | None = None
+    model: str | None = None
+
+
+class Block(Struct):
+    type: str = ""
+    text: str | None = None
+
+
+class Summary(Struct):
+    summary: str | None = None
+
+
+class Delta(Struct):
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    summary: Any = None
+    stop_reason: str | None = None
+
+
+class WebError(Struct):
+    type: str | None = None
+    message: str | None = None
+    details: Any = None
+    resets_at: float | None = None
+
+
+class Frame(Struct):
+    """Any event of either format."""
+
+    type: str | None = None
+    # the older one
+    completion: str | None = None
+    stop_reason: str | None = None
+    id: str | None = None
+    model: str | None = None
+    # the newer one
+    message: WebMessage | None = None
+    content_block: Block | None = None
+    delta: Delta | None = None
+    # both
+    error: WebError | None = None
+
+
+class ErrorBody(Struct):
+    error: WebError | None = None
+
+
+class Exceeded(Struct):
+    """What stands as JSON inside the text of a 429."""
+
+    type: str | None = None
+    resetsAt: float | None = None
+    representativeClaim: str | None = None
+
+
+# What the caller's `claude` member says, and gets back.
+
+
+class Conversation(Struct):
+    uuid: str | None = None
+    name: str | None = None
+    summary: str | None = None
+    model: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    parent_message_uuid: str | None = None
+
+
+class ClaudeMember(Struct):
+    type: str | None = None
+    index: str | None = None
+    conversation: Conversation | None = None

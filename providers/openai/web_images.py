@@ -1,0 +1,59 @@
+"""Pictures in ChatGPT web's answers: the gateway's own links to them, and what a link must hold.
+
+    /gptimage/<file>?index=<session>&conversation_id=<id>&sig=<mac>    a configured session's file
+    /gptimage/<file>?conversation_id=<id>                              the caller's own; needs their
+                                                                       Authorization when opened
+    /gptimage/file-<id>?se=...&sig=<signature of the storage>          the storage's own address
+
+A browser that shows Markdown sends no credentials, so a link to a configured session's picture
+carries a MAC keyed by that session: only this gateway could have made it, and it opens one file.
+"""
+
+import hashlib
+import hmac
+import re
+from urllib.parse import quote, urlencode
+
+from app.wire.provider import Key
+
+FILE = re.compile(r"file[-_][A-Za-z0-9_-]{1,128}\Z")
+_POINTER = re.compile(r"(?:file-service|sediment)://(file[-_][A-Za-z0-9_-]{1,128})\Z")
+_CONVERSATION = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+
+
+def file_of(pointer: str) -> str | None:
+    """The file an asset pointer names; None for what is none, or could leave its folder."""
+    # `sediment://file_..#file_..#p_0.jpg` has been seen: the first name is the file.
+    found = _POINTER.match(pointer.partition("#")[0])
+    return found[1] if found else None
+
+
+def link(pointer: str, conversation_id: str, key: Key) -> str | None:
+    """The path and query under which the gateway shows the picture."""
+    file = file_of(pointer)
+    if file is None:
+        return None
+    query = {"index": key.id} if key.id else {}
+    if conversation_id:
+        query["conversation_id"] = conversation_id
+    if key.id:
+        query["sig"] = mac(file, conversation_id, key)
+    return f"/gptimage/{file}" + (f"?{urlencode(query)}" if query else "")
+
+
+def mac(file: str, conversation_id: str, key: Key) -> str:
+    said = f"gptimage\n{key.id}\n{file}\n{conversation_id}".encode()
+    return hmac.new(key.val.encode(), said, hashlib.sha256).hexdigest()[:32]
+
+
+def is_genuine(sig: str, file: str, conversation_id: str, key: Key) -> bool:
+    return hmac.compare_digest(sig.encode(), mac(file, conversation_id, key).encode())
+
+
+def download_path(file: str, conversation_id: str) -> str | None:
+    """Where the backend tells the address of a file; None when the link does not suffice."""
+    if file.startswith("file-"):
+        return f"/backend-api/files/{file}/download"
+    if not _CONVERSATION.match(conversation_id):
+        return None
+    return f"/backend-api/conversation/{quote(conversation_id)}/attachment/{file}/download"

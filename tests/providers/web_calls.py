@@ -1,0 +1,81 @@
+"""What the web providers' tests share: a call as the exchange makes it, and a scripted upstream."""
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+from app.wire.chat import read_envelope
+from app.wire.provider import Call, Key, Provider
+from app.wire.settings import Config
+from app.wire.upstream import UpstreamReply, UpstreamRequest
+
+NOW = 1_780_000_000
+
+
+def call_of(
+    provider: Provider,
+    body: dict[str, Any],
+    key: Key | None = None,
+    config: Config | None = None,
+    headers: dict[str, str] | None = None,
+) -> Call:
+    """`new_id` counts, so that the same call twice gives the same bytes."""
+    raw = json.dumps(body).encode()
+    envelope = read_envelope(raw)
+    numbers = itertools.count(1)
+    return Call(
+        config=config or Config(),
+        envelope=envelope,
+        body=raw,
+        chat=provider.read(raw),
+        key=key if key is not None else Key(provider.pool, "10001", "s3cret"),
+        model=envelope.model or "",
+        stream=envelope.stream is True,
+        headers=headers or {"host": "gateway.example:8999"},
+        now=NOW,
+        new_id=lambda: f"{next(numbers):032x}",
+    )
+
+
+def reply(
+    body: Any = None,
+    status: int = 200,
+    set_cookies: tuple[str, ...] = (),
+    headers: dict[str, str] | None = None,
+) -> UpstreamReply:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    kind = "text/html" if raw.startswith(b"<") else "application/json"
+    return UpstreamReply(status, {"content-type": kind, **(headers or {})}, raw, list(set_cookies))
+
+
+Answer = UpstreamReply | list[UpstreamReply]
+
+
+class ScriptedUpstream:
+    """Answers by method and path; a list is answered one by one. Remembers what it was asked."""
+
+    def __init__(self, answers: dict[str, Answer]) -> None:
+        self._answers = answers
+        self.asked: list[UpstreamRequest] = []
+        self.renewed: list[Key] = []
+        self.offloaded = 0
+
+    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+        self.asked.append(request)
+        path = "/" + request.url.split("/", 3)[3]
+        answer = self._answers[f"{request.method} {path}"]
+        return answer.pop(0) if isinstance(answer, list) else answer
+
+    async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
+        self.offloaded += 1
+        return function(*args)
+
+    async def renew(self, key: Key) -> None:
+        self.renewed.append(key)
+
+
+def header(request: UpstreamRequest, name: str) -> str | None:
+    found = [value for given, value in request.headers if given.lower() == name]
+    assert len(found) < 2, f"{name} is sent twice"
+    return found[0] if found else None
