@@ -200,6 +200,8 @@ class Exchange:
                     watch.sending, watch.told = True, watch.seen
                     await sink.send(out)
                     watch.sending = False
+                if renderer.ended:
+                    break
             out = renderer.finish()
         finally:
             await response.close()

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from app.wire.errors import bad_response, upstream_cut
 from app.wire.events import (
+    End,
     Event,
     Extension,
     Finish,
@@ -47,6 +48,7 @@ class Renderer(Protocol):
     content_type: str
     asks: list[Follow | Reply]  # what the exchange must do before it reads on
     refused: bool  # the upstream told the caller of an error inside its stream
+    ended: bool  # the answer is whole, whatever the connection does
 
     @property
     def usage(self) -> Usage | None: ...
@@ -88,6 +90,7 @@ class Passthrough:
     def __init__(self) -> None:
         self.asks: list[Follow | Reply] = []
         self.refused = False
+        self.ended = False
         self._held = bytearray()
         self._searched = 0
         self._last = b""
@@ -171,6 +174,7 @@ class Whole:
         self.asks: list[Follow | Reply] = []
         self.usage: Usage | None = None
         self.refused = False
+        self.ended = False
         self._pieces: list[bytes] = []
         self._left = max_bytes
 
@@ -204,6 +208,7 @@ class _Teller:
         self.usage: Usage | None = None
         self.asks: list[Follow | Reply] = []
         self.refused = False
+        self.ended = False
         self.unknown: list[str] = []
         self.model = model
         self.created = created
@@ -217,6 +222,8 @@ class _Teller:
                 self.usage = event
             case Follow() | Reply():
                 self.asks.append(event)
+            case End():
+                self.ended = True
             case Unknown():
                 self.unknown.append(event.name)
 
@@ -315,7 +322,7 @@ class Chunks(_Teller):
             case Session():
                 self.continues(event.fields)
                 self._templates()
-            case Usage() | Follow() | Reply() | Unknown():
+            case Usage() | Follow() | Reply() | End() | Unknown():
                 self.aside(event)
             case Text():
                 self._role(event.index, out)
@@ -473,7 +480,7 @@ class Completion(_Teller):
                 self._choice(0)
             case Session():
                 self.continues(event.fields)
-            case Usage() | Follow() | Reply() | Unknown():
+            case Usage() | Follow() | Reply() | End() | Unknown():
                 self.aside(event)
             case Text():
                 choice = self._choice(event.index)

@@ -107,6 +107,10 @@ class Reply(Struct):
     data: str | bytes
 
 
+class End(Struct):
+    """The answer is whole though the connection stays open: the exchange reads no further."""
+
+
 class Unknown(Struct):
     """An event type this gateway does not know; counted, never fatal."""
 
@@ -126,5 +130,6 @@ Event = (
     | Session
     | Follow
     | Reply
+    | End
     | Unknown
 )
