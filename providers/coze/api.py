@@ -30,7 +30,7 @@ MAX_MESSAGES = 100
 NO_RETRY = (("x-should-retry", "false"),)
 
 # What OpenAI callers may set and Coze cannot be told: a bot's settings are made in Coze's console.
-_UNSAID = (
+UNSAID = (
     "max_tokens",
     "max_completion_tokens",
     "temperature",
@@ -230,7 +230,7 @@ def _file_id(reply: UpstreamReply) -> str:
 
 def request(call: Call) -> UpstreamRequest:
     chat: ChatRequest = call.chat
-    call.dropped = [name for name in _UNSAID if getattr(chat, name) is not None]
+    call.dropped = [name for name in UNSAID if getattr(chat, name) is not None]
     if call.config.coze.api_chat.version == "v2":
         return _request_v2(call)
     body = schema.ChatV3(

@@ -6,7 +6,7 @@ where the recordings leave it out once; unknown members are ignored.
 
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 # -- the gateway's own member `coze` of a chat request
 
@@ -218,3 +218,99 @@ ERRORS: dict[int, Meaning] = {
     5000: Meaning(502, "Coze failed"),
     700012006: Meaning(401, "the access token is invalid"),
 }
+
+# -- Discord's messages, as far as a Coze bot's answers need them
+
+
+class Author(Struct):
+    id: str = ""
+
+
+class Reference(Struct):
+    message_id: str | None = None
+
+
+class EmbedImage(Struct):
+    url: str | None = None
+
+
+class Embed(Struct):
+    type: str | None = None
+    title: str | None = None
+    url: str | None = None
+    description: str | None = None
+    image: EmbedImage | None = None
+
+
+class Attachment(Struct):
+    url: str | None = None
+    proxy_url: str | None = None
+
+
+class DiscordMessage(Struct):
+    """Of MESSAGE_CREATE, MESSAGE_UPDATE and the REST answers. UNSET: left out, so unchanged."""
+
+    id: str
+    channel_id: str = ""
+    author: Author | None = None
+    content: str | UnsetType = UNSET
+    embeds: list[Embed] | UnsetType = UNSET
+    attachments: list[Attachment] | UnsetType = UNSET
+    components: list[Any] | UnsetType = UNSET
+    message_reference: Reference | None = None
+    referenced_message: Author | None = None  # only its id is of interest
+
+
+class Dispatch(Struct):
+    """A gateway payload; `d` is read when `t` is one of ours."""
+
+    t: str | None = None
+    d: Raw = Raw(b"null")
+
+
+class DiscordError(Struct):
+    code: int = 0
+    message: str = ""
+    retry_after: float | None = None
+
+
+# -- between the workers and the bridge
+
+
+class AskFile(Struct):
+    """A file to upload, in base64."""
+
+    name: str
+    media_type: str
+    data: str
+
+
+class Ask(Struct):
+    text: str
+    bot_id: str = ""  # "": any
+    stream: bool = False
+    files: list[AskFile] = []
+
+
+class Asked(Struct):
+    """The question was posted, and to whom."""
+
+    bot_id: str
+
+
+class ReplyState(Struct):
+    """All that one reply says by now."""
+
+    id: str
+    text: str = ""
+    extra: list[str] = []  # pictures and embedded text that do not stand in the text
+    is_done: bool = False
+
+
+class Failure(Struct):
+    """Why there is no answer, or no whole one."""
+
+    status: int
+    message: str
+    code: str
+    retry_after: float | None = None
