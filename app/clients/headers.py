@@ -1,0 +1,26 @@
+"""Header pairs on their way into libraries that would pass on whatever they are given."""
+
+import re
+
+from app.wire.errors import GatewayError
+from app.wire.upstream import Headers
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_FORBIDDEN = re.compile(r"[\r\n\0]")
+
+
+def check_headers(headers: Headers) -> None:
+    """Raises GatewayError 400 for what could begin a second header or a second request."""
+    for name, value in headers:
+        if not _TOKEN.match(name) or _FORBIDDEN.search(value):
+            raise GatewayError(
+                400,
+                f"The header {name[:60]!r} holds characters that cannot be sent.",
+                code="bad_header",
+            )
+
+
+def header_lines(headers: Headers) -> list[bytes]:
+    """As curl takes them: an empty value removes the header from the browser's own set."""
+    check_headers(headers)
+    return [f"{name}: {value}".encode("utf-8", "surrogateescape") for name, value in headers]

@@ -1,0 +1,177 @@
+"""Websockets, through the `websockets` package: one whole message per read.
+
+The queue between socket and reader holds four messages: a reader that does not read makes the
+upstream wait. A refused handshake is an ordinary answer with a status and a body.
+"""
+
+import asyncio
+import logging
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.typing import Subprotocol
+
+from app.clients.headers import check_headers
+from app.wire.errors import GatewayError, upstream_cut
+from app.wire.upstream import Headers, UpstreamRequest
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+QUEUED_MESSAGES = 4
+CLOSE_SECONDS = 0.5  # for the closing handshake; a caller that left waits for nobody
+
+# Its debug lines hold whole handshakes: credentials, and addresses that are credentials.
+_log = logging.getLogger("websockets.client")
+_log.setLevel(logging.WARNING)
+
+# What the library says itself, and compares with the answer.
+_BY_LIBRARY = frozenset(
+    (
+        "host",
+        "connection",
+        "upgrade",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-extensions",
+        "sec-websocket-protocol",
+    )
+)
+
+
+class _Connect(connect):
+    """Follows no redirect: it would carry the caller's headers to an address nobody chose."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class WebSocketResponse:
+    def __init__(self, connection: ClientConnection, all_open: set["WebSocketResponse"]) -> None:
+        self._connection = connection
+        self._all_open = all_open
+        self._closed = False
+        all_open.add(self)
+        answer = connection.response
+        self.status = 101
+        self.headers: Headers = (
+            [(name.lower(), value) for name, value in answer.headers.raw_items()] if answer else []
+        )
+
+    async def read(self) -> bytes:
+        message = b""
+        while not message:  # an empty one would look like the end
+            try:
+                message = await self._connection.recv(decode=False)
+            except ConnectionClosed as error:
+                return self._at_end(error)
+        return message
+
+    async def send(self, data: str | bytes) -> None:
+        try:
+            await self._connection.send(data)
+        except ConnectionClosed as error:
+            self._at_end(error)  # after a proper end the next read says so
+
+    def _at_end(self, error: ConnectionClosed) -> bytes:
+        if self._closed or (error.rcvd is not None and error.rcvd.code == 1000):
+            return b""
+        raise upstream_cut("The upstream closed its websocket before it was done") from None
+
+    async def close(self) -> None:
+        self._all_open.discard(self)
+        self._closed = True
+        try:
+            await self._connection.close()
+        finally:
+            self._connection.transport.abort()
+
+    def abort(self) -> None:
+        self._all_open.discard(self)
+        self._connection.transport.abort()
+
+
+class RefusedWebSocket:
+    """The upstream answered the handshake with an ordinary HTTP answer."""
+
+    def __init__(self, error: InvalidStatus) -> None:
+        self.status = error.response.status_code
+        self.headers: Headers = [
+            (name.lower(), value) for name, value in error.response.headers.raw_items()
+        ]
+        self._body = bytes(error.response.body or b"")
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    async def send(self, data: str | bytes) -> None:
+        raise upstream_cut("The upstream refused the websocket")
+
+    async def close(self) -> None:
+        self._body = b""
+
+
+class WebSocketClient:
+    def __init__(self, connect_seconds: float) -> None:
+        self._connect_seconds = connect_seconds
+        self._open: set[WebSocketResponse] = set()
+
+    async def open(self, request: UpstreamRequest) -> WebSocketResponse | RefusedWebSocket:
+        check_headers(request.headers)
+        try:
+            connection = await self._connect(request)
+        except InvalidStatus as error:
+            return RefusedWebSocket(error)
+        except TimeoutError:
+            raise GatewayError(
+                504,
+                "The upstream did not accept a connection in time.",
+                code="upstream_timeout",
+                outcome="upstream_timeout",
+            ) from None
+        except (InvalidURI, ValueError):
+            raise GatewayError(400, "This path cannot be forwarded.", code="bad_path") from None
+        except (OSError, WebSocketException, EOFError) as error:
+            # from None: the texts hold the address, which may hold a token or a password
+            raise GatewayError(
+                502,
+                f"The upstream cannot be reached ({type(error).__name__}).",
+                code="upstream_unreachable",
+                outcome="upstream_unreachable",
+            ) from None
+        response = WebSocketResponse(connection, self._open)
+        try:
+            for message in request.messages:
+                await response.send(message)
+        except BaseException:
+            await response.close()
+            raise
+        return response
+
+    async def _connect(self, request: UpstreamRequest) -> ClientConnection:
+        protocols = [
+            Subprotocol(name.strip())
+            for header, value in request.headers
+            if header.lower() == "sec-websocket-protocol"
+            for name in value.split(",")
+        ]
+        proxy = request.proxy or None
+        if proxy and proxy.lower().startswith("socks5://"):
+            proxy = "socks5h" + proxy[6:]  # names are looked up by the proxy, as everywhere here
+        return await _Connect(
+            request.url,
+            additional_headers=[
+                pair for pair in request.headers if pair[0].lower() not in _BY_LIBRARY
+            ],
+            user_agent_header=None,
+            subprotocols=protocols or None,
+            proxy=proxy,
+            max_size=MAX_MESSAGE_BYTES,
+            max_queue=QUEUED_MESSAGES,
+            open_timeout=self._connect_seconds,
+            close_timeout=CLOSE_SECONDS,
+        )
+
+    async def close(self) -> None:
+        for response in list(self._open):
+            response.abort()
+        await asyncio.sleep(0)  # the transports' own farewell
