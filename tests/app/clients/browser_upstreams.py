@@ -1,4 +1,4 @@
-"""Small real servers for the clients' tests: an HTTP/1.1 upstream, an HTTP proxy, a SOCKS5 proxy."""
+"""Small real servers for the clients' tests: an upstream, an HTTP proxy and a SOCKS5 proxy."""
 
 import asyncio
 import base64
@@ -199,3 +199,15 @@ async def socks5_proxy() -> AsyncIterator[tuple[int, list[Tunnel]]]:
         yield server.sockets[0].getsockname()[1], seen
     finally:
         server.close()
+
+
+async def silent_server() -> asyncio.Server:
+    """Accepts and never says a word: a TLS handshake with it does not end."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+        writer.close()
+
+    return await asyncio.start_server(silent, "127.0.0.1", 0)

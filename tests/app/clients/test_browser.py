@@ -1,7 +1,6 @@
 """The browser client on real sockets: streaming, backpressure, leaving early, and no mixing."""
 
 import asyncio
-import contextlib
 import gc
 import os
 import random
@@ -12,7 +11,15 @@ from typing import Any
 
 import pytest
 import uvloop
-from browser_upstreams import Asked, Upstream, answer, http_proxy, socks5_proxy, until_peer_left
+from browser_upstreams import (
+    Asked,
+    Upstream,
+    answer,
+    http_proxy,
+    silent_server,
+    socks5_proxy,
+    until_peer_left,
+)
 
 from app.clients import read_whole
 from app.clients.browser import PAUSE_ABOVE, BrowserClient
@@ -41,18 +48,6 @@ def post(url: str, body: Any, *headers: tuple[str, str], **more: Any) -> Upstrea
 
 async def echo(asked: Asked, writer: asyncio.StreamWriter) -> None:
     answer(writer, asked.body or asked.target.encode())
-
-
-async def silent_server() -> asyncio.Server:
-    """Accepts and never says a word: a TLS handshake with it does not end."""
-
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while await reader.read(65536):
-                pass
-        writer.close()
-
-    return await asyncio.start_server(silent, "127.0.0.1", 0)
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
