@@ -345,7 +345,8 @@ async def create_conversation(request: Request) -> HTTPResponse | None:
     if refused:
         return refused
     made = _new_conversation()
-    return answer({"id": made.id, "created_at": int(time.time()), "meta_data": {}})
+    section = {"last_section_id": made.id, "meta_data": {}}
+    return answer({"id": made.id, "created_at": int(time.time()), **section})
 
 
 @blueprint.post("/v1/files/upload")
