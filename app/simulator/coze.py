@@ -252,7 +252,7 @@ def _text(message: JSON) -> str:
     if message.get("content_type") != "object_string":
         return str(message.get("content", ""))
     items = msgspec.json.decode(message["content"])
-    return "".join(item.get("text", "") for item in items)
+    return "".join(item.get("text") or "" for item in items)
 
 
 def _files(message: JSON) -> int:
