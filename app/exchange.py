@@ -25,11 +25,12 @@ from app.watch import Watch
 from app.wire.chat import Envelope
 from app.wire.errors import GatewayError, bad_response
 from app.wire.events import Follow
-from app.wire.provider import Call, Key, Provider
+from app.wire.provider import Call, Cancellable, Decoder, Key, Provider
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 _MAX_ERROR_BYTES = 256 * 1024
+_FAREWELL_SECONDS = 10.0
 
 # Answer headers that tell the caller something about this request and nothing about our account.
 _PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
@@ -70,6 +71,7 @@ class Exchange:
     def __init__(self, config: Config, clients: Clients, pool: KeyPool, log: CallLog) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
         self._live: set[Watch] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
 
     def end_all(self) -> None:
         """Shutdown: every open call ends with an error that says so."""
@@ -153,6 +155,9 @@ class Exchange:
         """The caller's own credential, else the pool's: by header, by body, at random."""
         provider = ask.provider
         own = callers_own(ask.headers, provider.accepts)
+        if provider.candidates is not None:
+            keys = self.pool.keys(provider.pool)
+            return self.pool.one_of(provider.candidates(keys, own, ask.headers, ask.envelope))
         if own:
             return Key(provider.pool, "", own)
         wanted = ask.headers.get("x-auth-id") or provider.index(ask.envelope)
@@ -177,11 +182,14 @@ class Exchange:
         if call.dropped:
             sink.headers.append(("x-gateway-dropped-params", ", ".join(call.dropped)))
         response = await self._open(request)
+        decoder: Decoder | None = None
         try:
-            if response.status >= 400 or response.status < 200:
+            # 101: a websocket that was opened
+            if response.status >= 400 or (response.status < 200 and response.status != 101):
                 await self._refuse(call, provider, response, record)
             self.pool.report(call.key, response.status)
             renderer = self._renderer(call, provider)
+            decoder = getattr(renderer, "decoder", None)
             self._pass_headers(call, response, sink, record)
             plain = _plain(response, self.config.limits.response_bytes)
             if provider.decoder is None:
@@ -204,6 +212,7 @@ class Exchange:
                     break
             out = renderer.finish()
         finally:
+            self._say_cancelled(decoder)
             await response.close()
         if watch.first:
             self._first(watch, provider, record, began)
@@ -226,6 +235,22 @@ class Exchange:
         watch.first = False
         watch.expect(provider.idle_seconds or self.config.timeouts.idle)
         record.first_event_ms = round((perf_counter() - began) * 1000, 3)
+
+    def _say_cancelled(self, decoder: Decoder | None) -> None:
+        """Tells an upstream that goes on by itself; nobody waits for its answer."""
+        request = decoder.cancel_request() if isinstance(decoder, Cancellable) else None
+        if request is None:
+            return
+
+        async def tell() -> None:
+            with suppress(GatewayError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    response = await self.clients.open(request)
+                    await response.close()
+
+        farewell = asyncio.create_task(tell(), name="cancel-upstream")
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
 
     async def _open(self, request: UpstreamRequest) -> Response:
         return await self.clients.open(request)

@@ -637,5 +637,6 @@ PROVIDER = Provider(
     decoder=decoder,
     stamp=stamp,
     prepare=prepare,
+    candidates=candidates,
     idle_seconds=300,  # nothing comes while plugins and workflows run
 )

@@ -248,4 +248,5 @@ PROVIDER = Provider(
     decoder=ReplyDecoder,
     stamp=stamp,
     accepts=(),
+    candidates=candidates,
 )
