@@ -168,8 +168,9 @@ class Bridge:
 
     def lost(self) -> None:
         """The connection is gone; it may come back."""
-        self._in_session.clear()
-        self._trouble = "the connection to Discord was lost"
+        if self._in_session.is_set():
+            self._in_session.clear()
+            self._trouble = "the connection to Discord was lost"
 
     async def _reread(self) -> None:
         """Reads the channel again from the oldest open question on."""
@@ -417,6 +418,8 @@ def _new_client(bridge: Bridge) -> "discord.Client":
     import yarl
 
     config = bridge._discord
+    # Two warnings about packages for voice, which nobody needs here.
+    discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     # Both are read when a request or a connection is made; there is no other way to say them.
     discord.http.Route.BASE = join_url(config.api_url, "/api/v10")
     discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(join_url(config.gateway_url, "/"))
@@ -428,7 +431,7 @@ def _new_client(bridge: Bridge) -> "discord.Client":
         async def on_disconnect(self) -> None:
             bridge.lost()
 
-    return Client(
+    client = Client(
         # MESSAGE_CONTENT is privileged: without it answers arrive empty, their end included.
         intents=discord.Intents(guilds=True, guild_messages=True, message_content=True),
         max_messages=None,  # the cache changes messages while handlers still read them
@@ -436,6 +439,11 @@ def _new_client(bridge: Bridge) -> "discord.Client":
         chunk_guilds_at_startup=False,
         proxy=bridge._proxy,
     )
+    # The raw payloads are read here; discord.py's own reading of a partial update, which has no
+    # author, would end the session with a KeyError.
+    for name in ("MESSAGE_CREATE", "MESSAGE_UPDATE"):
+        client._connection.parsers.pop(name, None)
+    return client
 
 
 async def _until_told(main_pid: int) -> None:
