@@ -50,9 +50,9 @@ _dispatch_decoder = msgspec.json.Decoder(schema.Dispatch)
 _ask_decoder = msgspec.json.Decoder(schema.Ask)
 
 
-def run(config: Config, main_pid: int) -> None:
+def run(settings: Config, main_pid: int) -> None:
     """The process. Leaves on SIGTERM or SIGINT, and when the main process is gone."""
-    logs.configure(config.log_level, config.log_format, secrets(config))
+    logs.configure(settings.log_level, settings.log_format, secrets(settings))
     try:
         import aiohttp  # noqa: F401
         import discord  # noqa: F401
@@ -60,7 +60,7 @@ def run(config: Config, main_pid: int) -> None:
         logger.error("coze.discord.enable needs the package discord.py: %s", error)
         signal.pause()  # without it there is nothing to restart for
         return
-    asyncio.run(Bridge(config).serve(main_pid))
+    asyncio.run(Bridge(settings).serve(main_pid))
 
 
 class Bridge:
@@ -79,6 +79,7 @@ class Bridge:
         self._secret = bridge_secret(self._discord.chat_bot_token)
         self._client: discord.Client | None = None
         self._in_session = asyncio.Event()
+        self._in_session_since = 0.0
         self._had_session = False
         self._trouble = "it has not connected yet"
         self._rereading: asyncio.Task[None] | None = None
@@ -158,13 +159,17 @@ class Bridge:
             case "MESSAGE_CREATE" | "MESSAGE_UPDATE":
                 self._channel.hear(payload.d, asyncio.get_running_loop().time())
             case "RESUMED":
-                self._in_session.set()
+                self._begin()
             case "READY":
-                self._in_session.set()
+                self._begin()
                 self._had_session = True
                 # A new session is told nothing of the time before it.
                 if self._channel.open:
                     self._rereading = asyncio.create_task(self._reread(), name="reread")
+
+    def _begin(self) -> None:
+        self._in_session_since = asyncio.get_running_loop().time()
+        self._in_session.set()
 
     def lost(self) -> None:
         """The connection is gone; it may come back."""
@@ -295,13 +300,18 @@ class Bridge:
         deadline = loop.time() + _POST_SECONDS
         nonce = uuid.uuid4().hex[:25]
         again: channel.Sender | None = None
-        for tries in range(1, _POST_TRIES + 1):
+        tries = 0
+        while True:
             sender = again or random.choice(self._senders.usable(loop.time()))
             request = channel.post_request(
                 self._discord, self._proxy, sender.token, text, bot_id, nonce
             )
             async with self._turns[id(sender)]:
                 await _wait_for(sender, deadline)
+                if sender.rests_until > loop.time():
+                    again = None  # refused while this question waited for its turn
+                    continue
+                tries += 1
                 try:
                     reply = await self._send(request)
                 except GatewayError:
@@ -363,7 +373,7 @@ class Bridge:
                     return
                 said = said or bool(state.text or state.extra)
                 heard_at = wrote_at = loop.time()
-            quiet_at = heard_at + config.quiet_seconds if said else never
+            quiet_at = self._quiet_at(heard_at) if said else never
             late_at = min(heard_at + idle, whole_by)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(quiet_at, late_at, wrote_at + _COMMENT_SECONDS)):
@@ -372,7 +382,7 @@ class Bridge:
             if question.fresh:
                 continue
             now = loop.time()
-            if now >= quiet_at:
+            if said and now >= self._quiet_at(heard_at):
                 await response.write(_event("quiet", {}))
                 return
             if now >= late_at:
@@ -385,6 +395,12 @@ class Bridge:
             if now >= wrote_at + _COMMENT_SECONDS:
                 await response.write(b": waiting\n\n")
                 wrote_at = now
+
+    def _quiet_at(self, heard_at: float) -> float:
+        """When an answer has rested long enough. Silence says nothing without a session."""
+        if not self._in_session.is_set():
+            return float("inf")
+        return max(heard_at, self._in_session_since) + self._discord.quiet_seconds
 
     def _spare(self, found: channel.Spent, sender: channel.Sender, bot_id: str) -> None:
         until = asyncio.get_running_loop().time() + channel.QUOTA_SECONDS

@@ -152,7 +152,8 @@ async def _start_bridge(app: App, *_: Any) -> None:
     """One Discord session for all workers, in a process that is started again when it dies."""
     config: Config = app.ctx.settings
     if config.coze.discord.enable:
-        arguments = {"config": config, "main_pid": os.getpid()}
+        # Not named "config": Sanic writes its own into an argument of that name at a restart.
+        arguments = {"settings": config, "main_pid": os.getpid()}
         app.manager.manage(discord_bridge.NAME, discord_bridge.run, arguments, restartable=True)
 
 

@@ -5,7 +5,7 @@ is a user's: `dead` 401, `locked` 40002, `rate-3` three posts per second, `sim-4
 A user's message that mentions a bot is answered by it, as the word behind the last slash asks:
 early (before the POST returns), nobuttons, silent, spent, picture, partial, rewrite, second, hang,
 slow-N (N ms between edits).
-POST /discord/_gateway {"do": "drop" | "reconnect" | "invalid" | "resumable" | "forget"}.
+POST /discord/_gateway {"do": "drop" | "reconnect" | "invalid" | "resumable" | "forget" | "count"}.
 """
 
 import asyncio
@@ -474,6 +474,8 @@ async def control(request: Request) -> HTTPResponse:
     """What a gateway does to its clients now and then, at once and to all of them."""
     what = (request.json or {}).get("do", "")
     open_sessions = [session for session in world.sessions.values() if session.ws is not None]
+    if what == "count":
+        return answer({"sessions": len(open_sessions), "identified": world.identified})
     if what == "forget":
         world.sessions.clear()
     for session in open_sessions:
