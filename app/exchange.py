@@ -26,11 +26,12 @@ from app.watch import Watch
 from app.wire.chat import Envelope
 from app.wire.errors import GatewayError, bad_response
 from app.wire.events import Follow
-from app.wire.provider import Call, Key, Provider
+from app.wire.provider import Call, Cancellable, Decoder, Key, Provider
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 _MAX_ERROR_BYTES = 256 * 1024
+_FAREWELL_SECONDS = 10.0
 
 # Answer headers that tell the caller something about this request and nothing about our account.
 _PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
@@ -71,6 +72,7 @@ class Exchange:
     def __init__(self, config: Config, clients: Clients, pool: KeyPool, log: CallLog) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
         self._live: set[Watch] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
 
     def end_all(self) -> None:
         """Shutdown: every open call ends with an error that says so."""
@@ -154,6 +156,9 @@ class Exchange:
         """The caller's own credential, else the pool's: by header, by body, at random."""
         provider = ask.provider
         own = callers_own(ask.headers, provider.accepts)
+        if provider.candidates is not None:
+            keys = self.pool.keys(provider.pool)
+            return self.pool.one_of(provider.candidates(keys, own, ask.headers, ask.envelope))
         if own:
             return Key(provider.pool, "", own)
         wanted = ask.headers.get("x-auth-id") or provider.index(ask.envelope)
@@ -175,13 +180,15 @@ class Exchange:
         if provider.prepare is not None:
             call = await provider.prepare(call, _Network(self.clients, self.config))
         response = await self._open(provider.request(call))
+        decoder: Decoder | None = None
         try:
-            if not 200 <= response.status < 300:
+            if not _is_answer(response.status):
                 response = await self._refused(call, provider, response, record)
             self.pool.report(call.key, response.status)
             if call.dropped:
                 sink.headers.append(("x-gateway-dropped-params", ", ".join(call.dropped)))
             renderer = self._renderer(call, provider)
+            decoder = getattr(renderer, "decoder", None)
             self._pass_headers(call, response, sink, record)
             plain = _plain(response, self.config.limits.response_bytes)
             if provider.decoder is None:
@@ -204,6 +211,7 @@ class Exchange:
                     break
             out = renderer.finish()
         finally:
+            self._say_cancelled(decoder)
             await response.close()
         if watch.first:
             self._first(watch, provider, record, began)
@@ -226,6 +234,22 @@ class Exchange:
         watch.first = False
         watch.expect(provider.idle_seconds or self.config.timeouts.idle)
         record.first_event_ms = round((perf_counter() - began) * 1000, 3)
+
+    def _say_cancelled(self, decoder: Decoder | None) -> None:
+        """Tells an upstream that goes on by itself; nobody waits for its answer."""
+        request = decoder.cancel_request() if isinstance(decoder, Cancellable) else None
+        if request is None:
+            return
+
+        async def tell() -> None:
+            with suppress(GatewayError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    response = await self.clients.open(request)
+                    await response.close()
+
+        farewell = asyncio.create_task(tell(), name="cancel-upstream")
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
 
     async def _open(self, request: UpstreamRequest) -> Response:
         return await self.clients.open(request)
@@ -250,7 +274,7 @@ class Exchange:
         again = provider.retry(call, reply) if provider.retry is not None else None
         if again is not None:
             response = await self._open(again)
-            if 200 <= response.status < 300:
+            if _is_answer(response.status):
                 return response
             reply = await read_whole(response, _MAX_ERROR_BYTES)
         error = provider.read_error(reply)
@@ -308,6 +332,10 @@ class _Network:
 
     async def fetch(self, url: str) -> tuple[str, bytes]:
         return await fetch(url)
+
+
+def _is_answer(status: int) -> bool:
+    return 200 <= status < 300 or status == 101  # 101: a websocket that was opened
 
 
 def _new_id() -> str:

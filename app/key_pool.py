@@ -54,7 +54,20 @@ def configured(config: Config) -> dict[str, list[Key]]:
             Key("google_gemini.api_keys", k.id, k.val, {"version": k.version})
             for k in config.google_gemini.api_keys
         ],
+        "coze.bots": [
+            Key(
+                "coze.bots",
+                f"{bot.user}/{bot.bot_id}",
+                bot.access_token or config.coze.api_chat.access_token,
+                {"user": bot.user, "bot_id": bot.bot_id},
+            )
+            for bot in config.coze.api_chat.bots
+        ],
     }
+    if config.coze.discord.enable:
+        # The accounts that post are the bridge's; its own bot stands for all of them here.
+        token = config.coze.discord.chat_bot_token
+        pools["coze.discord"] = [Key("coze.discord", "discord", token)]
     return {name: [key for key in keys if key.val] for name, keys in pools.items()}
 
 
@@ -71,6 +84,17 @@ class KeyPool:
 
     def size(self, pool: str) -> int:
         return len(self._pools.get(pool, ()))
+
+    def keys(self, pool: str) -> list[Key]:
+        return self._pools.get(pool, [])
+
+    def one_of(self, keys: Sequence[Key]) -> Key:
+        """A random one of these that is not resting; of all when all are."""
+        if len(keys) == 1:
+            return keys[0]
+        now = time.time()
+        awake = [key for key in keys if self._until(key) <= now]
+        return random.choice(awake or keys)
 
     def pick(self, pool: str, wanted: str | None = None) -> Key:
         """The key named `wanted`, else a random one that is not resting.
@@ -99,11 +123,7 @@ class KeyPool:
                 code="no_api_key",
                 headers=(("x-should-retry", "false"),),
             )
-        if len(keys) == 1:
-            return keys[0]
-        now = time.time()
-        awake = [key for key in keys if self._until(key) <= now]
-        return random.choice(awake or keys)
+        return self.one_of(keys)
 
     def report(self, key: Key, status: int) -> None:
         """What an upstream said to a key: its HTTP status, 0 when it said nothing at all."""
@@ -120,5 +140,5 @@ class KeyPool:
             state.add(row, shared_state.FAILURES)
 
     def _until(self, key: Key) -> float:
-        row = self._rows[key.pool, key.id]
+        row = self._rows.get((key.pool, key.id), -1)  # the caller's own has none
         return self._state.get(row, shared_state.REST_UNTIL) if row >= 0 else 0.0

@@ -18,11 +18,11 @@ from sanic.mixins import startup
 from sanic.server.protocols.http_protocol import HttpProtocol
 from sanic.worker.loader import AppLoader
 
-from app import logs
+from app import discord_bridge, logs
 from app.config import listen_address, secrets
 from app.gateway import Gateway
 from app.manager import Manager
-from app.routes import admin, chat, forward, models
+from app.routes import admin, bing, chat, forward, models
 from app.routes.answers import (
     App,
     as_gateway_error,
@@ -66,10 +66,11 @@ def create_app(config: Config) -> App:
         GRACEFUL_SHUTDOWN_TIMEOUT=30,
     )
     app.ctx.settings = config
-    for room in (chat, models, forward, admin):
+    for room in (chat, models, bing, forward, admin):
         room.register(app)
     app.error_handler.add(Exception, _on_error)
     app.register_listener(_share, "main_process_start")
+    app.register_listener(_start_bridge, "main_process_ready")
     app.register_listener(_open, "before_server_start")
     app.register_listener(_look_around, "after_server_start")
     app.register_listener(_drain, "before_server_stop")
@@ -145,6 +146,15 @@ async def _share(app: App, *_: Any) -> None:
     family = [os.getpid(), *(child.pid or 0 for child in active_children())]
     app.shared_ctx.family = RawArray("q", family)
     app.shared_ctx.stopping = Manager.stopping
+
+
+async def _start_bridge(app: App, *_: Any) -> None:
+    """One Discord session for all workers, in a process that is started again when it dies."""
+    config: Config = app.ctx.settings
+    if config.coze.discord.enable:
+        # Not named "config": Sanic writes its own into an argument of that name at a restart.
+        arguments = {"settings": config, "main_pid": os.getpid()}
+        app.manager.manage(discord_bridge.NAME, discord_bridge.run, arguments, restartable=True)
 
 
 async def _open(app: App, *_: Any) -> None:

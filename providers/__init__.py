@@ -5,7 +5,10 @@ Adding a provider is one line here.
 
 from app.wire.chat import Envelope
 from app.wire.provider import ForwardRule, Provider
+from providers.bing import web as bing_web
 from providers.claude import api as claude_api
+from providers.coze import api as coze_api
+from providers.coze import discord as coze_discord
 from providers.gemini import api as gemini_api
 from providers.openai import api as openai_api
 
@@ -14,6 +17,12 @@ _BY_NAME: dict[str, Provider] = {
     "openai": openai_api.PROVIDER,
     "claude": claude_api.PROVIDER,
     "gemini": gemini_api.PROVIDER,
+    "bing": bing_web.PROVIDER,
+    "coze": coze_discord.PROVIDER,
+}
+# Where a model's name decides between a family's upstreams.
+_BY_MODEL: dict[tuple[str, str], Provider] = {
+    ("coze", coze_api.MODEL): coze_api.PROVIDER,
 }
 
 # Whose models GET /c/v1/models lists, under the name that `provider` takes.
@@ -29,7 +38,14 @@ NATIVE: dict[str, Provider] = {
     "/gemini/openai": gemini_api.NATIVE,
 }
 
-ALL: tuple[Provider, ...] = (openai_api.PROVIDER, claude_api.PROVIDER, gemini_api.PROVIDER)
+ALL: tuple[Provider, ...] = (
+    openai_api.PROVIDER,
+    claude_api.PROVIDER,
+    gemini_api.PROVIDER,
+    bing_web.PROVIDER,
+    coze_api.PROVIDER,
+    coze_discord.PROVIDER,
+)
 FORWARDS: tuple[ForwardRule, ...] = (
     *openai_api.FORWARDS,
     *claude_api.FORWARDS,
@@ -42,9 +58,10 @@ def choose(envelope: Envelope) -> tuple[Provider, str]:
 
     An explicit `provider` wins; else a prefix of the model (`claude/claude-...`) decides.
     """
-    model = envelope.model or ""
-    if envelope.provider is not None:
-        return _BY_NAME.get(envelope.provider, openai_api.PROVIDER), model
-    prefix, slash, rest = model.partition("/")
-    named = _BY_NAME.get(prefix) if slash else None
-    return (named, rest) if named is not None else (openai_api.PROVIDER, model)
+    name, model = envelope.provider, envelope.model or ""
+    if name is None:
+        prefix, slash, rest = model.partition("/")
+        if slash and prefix in _BY_NAME:
+            name, model = prefix, rest
+    provider = _BY_NAME.get(name or "", openai_api.PROVIDER)
+    return _BY_MODEL.get((name or "", model), provider), model

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sdk.install import NODE_MODULES, OPENAI_1X, node_commands
+from tests.sdk.install import COZEPY, NODE_MODULES, OPENAI_1X, node_commands
 
 ROOT = Path(__file__).parents[1]
 INSTALL = "run `python -m tests.sdk.install` (or `make test`) first"
@@ -104,6 +104,13 @@ def openai_1x() -> OtherProgram:
     """Python with the last openai 1.x in place of the newest."""
     assert OPENAI_1X.is_dir(), INSTALL
     return OtherProgram([sys.executable, "-c"], {"PYTHONPATH": str(OPENAI_1X)})
+
+
+@pytest.fixture(scope="session")
+def cozepy() -> OtherProgram:
+    """Python with the official Coze SDK."""
+    assert COZEPY.is_dir(), INSTALL
+    return OtherProgram([sys.executable, "-W", "ignore", "-c"], {"PYTHONPATH": str(COZEPY)})
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ Adding one: a family folder under providers/ with `schema.py` (the upstream's sh
 (these functions), one line in `providers/__init__.py`, recordings and their expected events.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -85,6 +85,14 @@ class Decoder(Protocol):
         """End of the body. Raises `upstream_cut()` when the answer was not whole."""
 
 
+@runtime_checkable
+class Cancellable(Protocol):
+    """A decoder whose upstream goes on answering unless it is told that nobody listens."""
+
+    def cancel_request(self) -> UpstreamRequest | None:
+        """What to send when the call is left before its end; None when there is nothing to do."""
+
+
 class ForwardRule(Struct, frozen=True, kw_only=True):
     """A family of raw paths: `prefix` on our side goes to `base(config)` + `strip`ped path.
 
@@ -113,7 +121,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     `read` turns the body into what `request` wants, once per call however many keys are tried.
     `index` finds the key id the body asks for; `stamp` is the provider's own object in chunks and
     completions ({} for none). `pool` names the keys; `accepts` where a caller's own credential
-    may stand (header names, first match wins).
+    may stand (header names, first match wins). `candidates`, where an id is not enough to choose
+    by, gives the keys that fit: from the pool's keys, the caller's own token or "", their headers
+    and the envelope.
 
     `retry` may answer an upstream's refusal with another request for the same key, asked once per
     call before the refusal is told: the parameters this upstream turned out not to take are gone
@@ -133,6 +143,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
     retry: Callable[[Call, UpstreamReply], UpstreamRequest | None] | None = None
     accepts: tuple[str, ...] = ("authorization",)
+    candidates: Callable[[Sequence[Key], str, Mapping[str, str], Envelope], list[Key]] | None = None
     models_request: Callable[[Config, Key], UpstreamRequest] | None = None
     read_models: Callable[[UpstreamReply], list[dict[str, Any]]] | None = None  # OpenAI's Model
     anonymous: bool = False  # may be asked without any key

@@ -74,6 +74,9 @@ Port = Annotated[
         extra={"check": "port"},
     ),
 ]
+LocalPort = Annotated[
+    int, Meta(gt=0, lt=65536, description="a port from 1 to 65535", examples=["8997"])
+]
 Host = Annotated[
     str,
     Meta(
@@ -170,6 +173,8 @@ class CozeDiscord(Section, frozen=True):
     auth: list[Secret] = []
     request_out_time: SecondsOr0 = 300
     request_stream_out_time: SecondsOr0 = 300
+    quiet_seconds: Seconds = 30  # an answer without buttons ends when it rested this long
+    bridge_port: LocalPort = 8997  # on 127.0.0.1: where the workers find the one Discord session
 
 
 class CozeBot(Section, frozen=True):
@@ -179,6 +184,7 @@ class CozeBot(Section, frozen=True):
 
 
 class CozeApiChat(Section, frozen=True):
+    version: Literal["v2", "v3"] = "v3"
     access_token: Secret = ""
     bots: list[CozeBot] = []
 

@@ -2,22 +2,35 @@
 
 
 class Snapshot:
-    """Remembers how much of a growing text was already told.
+    """Remembers what of a growing text was already told.
 
-    A snapshot that no longer begins with the text told so far (an edit) yields only what follows
-    the common length when `strict` is off; told text cannot be taken back.
+    Told text cannot be taken back. While a snapshot is no extension of it (the upstream edits), say
+    nothing: the next one may be an extension again. `last()` takes the final text, of which
+    everything after the part in common is then told.
     """
 
     def __init__(self) -> None:
         self.text = ""
 
     def delta(self, text: str) -> str:
-        """The new tail, "" when nothing new was said."""
+        """The new tail, "" when nothing new was said or the text was edited."""
         told = self.text
+        if not text.startswith(told):
+            return ""
+        self.text = text
+        return text[len(told) :]
+
+    def last(self, text: str) -> str:
+        """What of the final text was not told yet."""
+        told = self.text
+        if told.startswith(text):
+            return ""
+        self.text = text
         if text.startswith(told):
-            self.text = text
             return text[len(told) :]
-        if len(text) > len(told):
-            self.text = text
-            return text[len(told) :]
-        return ""
+        common = 0
+        for left, right in zip(told, text, strict=False):
+            if left != right:
+                break
+            common += 1
+        return text[common:]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 PINS = Path(__file__).parent
 OPENAI_1X = Path(sys.prefix) / "openai-1x"
+COZEPY = Path(sys.prefix) / "cozepy"
 NODE_MODULES = Path(sys.prefix) / "npm" / "node_modules"
 OLDEST_NODE = 22  # what the npm package asks for
 
@@ -34,10 +35,11 @@ def node_commands() -> tuple[Path, list[str]] | None:
 
 
 def main() -> None:
-    if _is_new(OPENAI_1X, "openai-1x.txt"):
-        shutil.rmtree(OPENAI_1X, ignore_errors=True)
-        _pip("install", "--target", str(OPENAI_1X), "-r", str(PINS / "openai-1x.txt"))
-        _stamp(OPENAI_1X, "openai-1x.txt")
+    for folder, pins in ((OPENAI_1X, "openai-1x.txt"), (COZEPY, "cozepy.txt")):
+        if _is_new(folder, pins):
+            shutil.rmtree(folder, ignore_errors=True)
+            _pip("install", "--target", str(folder), "-r", str(PINS / pins))
+            _stamp(folder, pins)
     if node_commands() is None:
         _pip("install", "-r", str(PINS / "node.txt"))
         importlib.invalidate_caches()
