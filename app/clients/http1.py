@@ -159,6 +159,8 @@ _VERSIONS = ("HTTP/1.1 ", "HTTP/1.0 ")
 _FRAMING = {"content-length", "transfer-encoding", "connection", "keep-alive"}
 _CHUNKED_PREFIX = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _response_names: dict[str, str] = {}
+_MAX_STATUS_LINES = 128
+_status_lines: dict[str, tuple[int, str, bool]] = {}
 
 
 class ResponseReader:
@@ -339,19 +341,8 @@ class ResponseReader:
             raise bad_response("The upstream's headers hold control characters or bare line ends.")
         if len(lines) > MAX_HEADERS + 1:
             raise bad_response(f"The upstream sent more than {MAX_HEADERS} headers.")
-        first = lines[0]
-        code = first[9:12]
-        if (
-            first[:9] not in _VERSIONS
-            or len(code) != 3
-            or not (code.isascii() and code.isdigit())
-            or code[0] == "0"
-            or first[12:13] not in ("", " ")
-        ):
-            raise bad_response("The upstream does not answer in HTTP/1.")
-        self.status = int(code)
-        self.reason = first[13:]
-        self.http_1_0 = first[7] == "0"
+        known = _status_lines.get(lines[0])
+        self.status, self.reason, self.http_1_0 = known or _read_status_line(lines[0])
         headers = self.headers
         framing: Headers = []
         for line in lines[1:]:
@@ -421,6 +412,22 @@ class _ChunkEvents:
         self.on_body = reader.pieces.append
         self.on_message_begin = reader.on_message_begin
         self.on_message_complete = reader.on_message_complete
+
+
+def _read_status_line(line: str) -> tuple[int, str, bool]:
+    code = line[9:12]
+    if (
+        line[:9] not in _VERSIONS
+        or len(code) != 3
+        or not (code.isascii() and code.isdigit())
+        or code[0] == "0"
+        or line[12:13] not in ("", " ")
+    ):
+        raise bad_response("The upstream does not answer in HTTP/1.")
+    read = (int(code), line[13:], line[7] == "0")
+    if len(_status_lines) < _MAX_STATUS_LINES:
+        _status_lines[line] = read
+    return read
 
 
 def _learn_response_name(name: str) -> str:
