@@ -16,7 +16,7 @@ import asyncio
 import ssl
 import warnings
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import cast
 
@@ -43,6 +43,17 @@ class Limits(Struct, frozen=True, kw_only=True):
     idle_seconds: float = 30.0
     max_connections: int | None = None
     write_seconds: float = 60.0  # an upstream that stops reading is given up after this
+
+
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """Seconds, for one request; None takes the transport's own."""
+
+    connect: float | None = None
+    write: float | None = None
+    pool: float | None = None  # waiting for one of `max_connections`
+
+
+_OWN_TIMEOUTS = Timeouts()
 
 
 class Stats(Struct):
@@ -132,6 +143,7 @@ class Connection(asyncio.Protocol):
         "transport",
         "upload",
         "write_is_paused",
+        "write_seconds",
     )
 
     transport: asyncio.Transport
@@ -148,6 +160,7 @@ class Connection(asyncio.Protocol):
         self.is_tls = False
         self.must_close = False  # something of the request was left unsent
         self.write_is_paused = False
+        self.write_seconds = 0.0
         self.idle_since = 0.0
         self.idle_limit = 0.0
         self._drained: asyncio.Future[None] | None = None
@@ -210,7 +223,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.write_is_paused = True
         self._stalled_at_bytes = self.transport.get_write_buffer_size()
-        self._stall_timer = self.loop.call_later(self.origin.write_seconds, self._check_stall)
+        self._stall_timer = self.loop.call_later(self.write_seconds, self._check_stall)
 
     def resume_writing(self) -> None:
         self.write_is_paused = False
@@ -311,7 +324,7 @@ class Connection(asyncio.Protocol):
         waiting = self.transport.get_write_buffer_size()
         if waiting < self._stalled_at_bytes:
             self._stalled_at_bytes = waiting
-            self._stall_timer = self.loop.call_later(self.origin.write_seconds, self._check_stall)
+            self._stall_timer = self.loop.call_later(self.write_seconds, self._check_stall)
         elif self.reader is not None:
             self.fail(self.reader, write_timeout())
         else:
@@ -335,7 +348,7 @@ def write_timeout() -> GatewayError:
     return GatewayError(
         504,
         "The upstream stopped reading the request.",
-        code="upstream_timeout",
+        code="upstream_stalled",
         outcome="upstream_timeout",
     )
 
@@ -349,14 +362,26 @@ def connect_timeout() -> GatewayError:
     )
 
 
+def pool_timeout() -> GatewayError:
+    return GatewayError(
+        503,
+        "All connections to the upstream stayed busy.",
+        code="upstream_busy",
+        outcome="upstream_timeout",
+    )
+
+
 class Upload:
     """A streamed body on its way, in a task of its own since an answer may come before its end.
 
     The first pieces are remembered, so that a connection found dead can be replaced under it.
     """
 
-    def __init__(self, body: AsyncIterator[bytes], length: int) -> None:
+    def __init__(
+        self, body: AsyncIterator[bytes], length: int, on_sent: Callable[[], None] | None
+    ) -> None:
         self._body = body
+        self._on_sent = on_sent
         self._chunked = length < 0
         self._left = length
         self._kept: list[bytes] | None = []
@@ -400,6 +425,8 @@ class Upload:
         try:
             await self._send_all()
             self.is_sent = True
+            if self._on_sent is not None:
+                self._on_sent()
         except Exception as error:
             # The body's own failure (its sender left, it is too large): the caller is to get it.
             self.error = error
@@ -473,13 +500,11 @@ class Origin:
         "proxy_line",
         "target",
         "tls",
-        "write_seconds",
     )
 
     def __init__(self, name: str, target: Target, limits: Limits, transport: "Transport") -> None:
         self.name = name
         self.target = target
-        self.write_seconds = limits.write_seconds
         # An http proxy that reads the request wants the whole address in it, and its password.
         self.prefix = f"{target.scheme}://{target.host_header}" if target.forwarded else ""
         self.proxy_line = target.proxy.authorization if target.forwarded and target.proxy else ""
@@ -590,8 +615,12 @@ class Transport:
         self._is_closed = False
 
     async def open(
-        self, request: UpstreamRequest, connect_seconds: float | None = None
+        self,
+        request: UpstreamRequest,
+        timeouts: Timeouts | None = None,
+        on_sent: Callable[[], None] | None = None,
     ) -> TransportResponse:
+        """The seam of app/clients/__init__.py. `on_sent` is told when the request is written."""
         url, body = request.url, request.body
         slash = url.find("/", 8)  # behind "https://"
         if slash < 0:
@@ -611,7 +640,7 @@ class Transport:
             origin.proxy_line,
         )
         if body is not None and not isinstance(body, bytes):
-            upload = Upload(body, head.length)
+            upload = Upload(body, head.length, on_sent)
             body = None
         else:
             upload = None
@@ -619,15 +648,21 @@ class Transport:
         loop = asyncio.get_running_loop()
         connection = origin.take(loop.time())
         if connection is None:
-            connection = await self._connect(origin, connect_seconds)
+            connection = await self._connect(origin, timeouts)
+        write_seconds = self._limits.write_seconds
+        if timeouts is not None and timeouts.write is not None:
+            write_seconds = timeouts.write
         is_repeated = False
         while True:
             reader = connection.reader = ResponseReader(bodiless)
+            connection.write_seconds = write_seconds
             try:
                 if upload is None and not head.expects_continue:
                     connection.send(head.data, body)
                 else:
                     await _send_carefully(connection, reader, head, body, upload)
+                if upload is None and on_sent is not None:
+                    on_sent()
                 while not reader.has_head:
                     if reader.error is not None:
                         raise reader.error
@@ -658,7 +693,7 @@ class Transport:
             if upload is not None:
                 upload.detach()
             try:
-                connection = await self._connect(origin, connect_seconds)
+                connection = await self._connect(origin, timeouts)
             except BaseException:
                 if upload is not None:
                     await upload.stop()
@@ -714,8 +749,13 @@ class Transport:
             origin = self._origins[key] = Origin(name, target, self._limits, self)
         return origin, end
 
-    async def _connect(self, origin: Origin, connect_seconds: float | None) -> Connection:
-        connection = await origin.take_or_reserve()
+    async def _connect(self, origin: Origin, timeouts: Timeouts | None) -> Connection:
+        timeouts = timeouts or _OWN_TIMEOUTS
+        try:
+            async with asyncio.timeout(timeouts.pool):
+                connection = await origin.take_or_reserve()
+        except TimeoutError as error:
+            raise pool_timeout() from error
         if connection is not None:
             return connection
         try:
@@ -728,7 +768,7 @@ class Transport:
                 origin.tls = self._tls
             loop = asyncio.get_running_loop()
             try:
-                async with asyncio.timeout(connect_seconds or self._connect_seconds):
+                async with asyncio.timeout(timeouts.connect or self._connect_seconds):
                     connection = await dial(
                         origin.target, lambda: Connection(origin, loop), origin.tls
                     )
