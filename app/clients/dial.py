@@ -115,6 +115,8 @@ def parse_proxy(url: str) -> Proxy:
 
 
 def _split(url: str) -> SplitResult | None:
+    if " " in url or not url.isprintable():  # urlsplit() would silently drop some of these
+        return None
     try:
         parts = urlsplit(url)
         return parts if parts.port != 0 else None
@@ -275,7 +277,7 @@ async def _connect(address: Address) -> socket.socket:
         places = [(family, (address.host, address.port))]
     if len(places) == 1:
         return await _connect_one(*places[0])
-    return await _connect_first(places)
+    return await connect_first(places)
 
 
 def _alternating(places: list[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
@@ -304,7 +306,7 @@ async def _connect_one(family: int, place: Any) -> socket.socket:
     return sock
 
 
-async def _connect_first(places: list[tuple[int, Any]]) -> socket.socket:
+async def connect_first(places: list[tuple[int, Any]]) -> socket.socket:
     """Starts one attempt after another; asyncio's own is missing in uvloop."""
     waiting = list(reversed(places))
     attempts: set[asyncio.Task[socket.socket]] = set()

@@ -171,7 +171,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.origin.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         reader = self.reader
@@ -241,6 +240,11 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.write(head)
             self.transport.write(body)
+
+    def write(self, data: bytes) -> None:
+        """More of a body; uvloop would raise RuntimeError on a connection that just ended."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     async def drained(self) -> None:
         """Waits until the upstream has taken most of what was written, or is gone."""
@@ -404,7 +408,7 @@ class Upload:
             self._task = asyncio.create_task(self._run(), name="upload to an upstream")
             return
         for piece in self._kept or ():
-            connection.transport.write(piece)
+            connection.write(piece)
         if self._replaced is not None and not self._replaced.done():
             self._replaced.set_result(None)
 
@@ -469,7 +473,7 @@ class Upload:
             self._replaced = asyncio.get_running_loop().create_future()
             await self._replaced
             return
-        connection.transport.write(piece)
+        connection.write(piece)
         if self._left == 0:
             self.is_sent = True  # by the length stated: an answer may now be the last of it
         if connection.write_is_paused:
@@ -780,6 +784,9 @@ class Transport:
         if connection.is_lost or self._is_closed:
             connection.transport.abort()
             raise unreachable("it closed the connection at once")
+        # Not before: uvloop tells a connection that is made and cancelled in the same turn of its
+        # beginning, but never of its end.
+        origin.connections.add(connection)
         return connection
 
 

@@ -106,6 +106,9 @@ class Server:
             await self._handler(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
+        except RuntimeError as error:  # uvloop's word for a client that has left
+            if "closed" not in str(error):
+                raise
         except asyncio.CancelledError:
             if not self._closing:
                 raise
@@ -125,9 +128,7 @@ class Server:
         await asyncio.sleep(0)
 
 
-def serving(
-    reply: Callable[[Asked], bytes | None], tls: ssl.SSLContext | None = None
-) -> Server:
+def serving(reply: Callable[[Asked], bytes | None], tls: ssl.SSLContext | None = None) -> Server:
     """Answers each request with `reply(asked)`; None closes the connection."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

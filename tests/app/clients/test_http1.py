@@ -36,14 +36,28 @@ GOOD = [
     ("no reason", b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", True, False),
     ("empty reason", b"HTTP/1.1 404 \r\nContent-Length: 2\r\n\r\nno", 404, b"no", True, False),
     ("odd status", b"HTTP/1.1 999 Go away\r\nContent-Length: 0\r\n\r\n", 999, b"", True, False),
-    ("same twice", OK + b"Content-Length: 2\r\ncontent-length: 2\r\n\r\nok", 200, b"ok", True, False),
+    (
+        "same twice",
+        OK + b"Content-Length: 2\r\ncontent-length: 2\r\n\r\nok",
+        200,
+        b"ok",
+        True,
+        False,
+    ),
     ("same listed", OK + b"Content-Length: 2, 2\r\n\r\nok", 200, b"ok", True, False),
     ("zeros", OK + b"Content-Length: 0002\r\n\r\nok", 200, b"ok", True, False),
     ("tabs", OK + b"Content-Length:\t2 \t\r\n\r\nok", 200, b"ok", True, False),
     ("no blank", OK + b"Content-Length:2\r\n\r\nok", 200, b"ok", True, False),
     ("latin-1", OK + b"X: \xe9\xff\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", True, False),
     ("close", OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", False, False),
-    ("close2", OK + b"Connection: x, CLOSE\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", False, False),
+    (
+        "close2",
+        OK + b"Connection: x, CLOSE\r\nContent-Length: 2\r\n\r\nok",
+        200,
+        b"ok",
+        False,
+        False,
+    ),
     ("1.0", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", False, False),
     (
         "1.0 kept",
@@ -56,7 +70,14 @@ GOOD = [
     ("204", b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", True, False),
     ("304", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b"", True, False),
     ("204 body", b"HTTP/1.1 204 No Content\r\n\r\nxx", 204, b"", True, True),
-    ("100", b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok", 200, b"ok", True, False),
+    (
+        "100",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok",
+        200,
+        b"ok",
+        True,
+        False,
+    ),
     (
         "103",
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Wait\r\n\r\n"
@@ -212,7 +233,8 @@ BAD = {
     "chunked quoted": OK + b'Transfer-Encoding: "chunked"\r\n\r\n',
     "chunked twice": OK + b"Transfer-Encoding: chunked, chunked\r\n\r\n",
     "chunked in two": OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "chunked and identity": OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+    "chunked and identity": OK
+    + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
     "vertical tab": OK + b"Transfer-Encoding: \x0bchunked\r\n\r\n",
     "empty coding": OK + b"Transfer-Encoding: \r\n\r\nok",
     "chunked in 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
@@ -268,7 +290,12 @@ def test_framing_headers_of_a_head_answer_are_checked_too():
 
 def test_header_names_are_lower_case_and_repeated_ones_keep_their_order():
     reader, _ = read(OK + b"Set-Cookie: a\r\nX-A:  spaced \r\nSET-COOKIE: b\r\nE:\r\n\r\n")
-    assert reader.headers == [("set-cookie", "a"), ("x-a", "spaced"), ("set-cookie", "b"), ("e", "")]
+    assert reader.headers == [
+        ("set-cookie", "a"),
+        ("x-a", "spaced"),
+        ("set-cookie", "b"),
+        ("e", ""),
+    ]
 
 
 def test_interim_headers_do_not_leak_into_the_answer():
@@ -344,9 +371,7 @@ def test_a_request_head_is_one_piece_with_its_framing():
         ("POST", "stream", "5", b"Content-Length: 5\r\n"),
     ],
 )
-def test_the_framing_is_ours_and_a_length_counts_for_streams_only(
-    method, body, given_length, line
-):
+def test_the_framing_is_ours_and_a_length_counts_for_streams_only(method, body, given_length, line):
     stream = pieces() if body == "stream" else body
     headers = [("Content-Length", given_length)] if given_length else []
     headers += [("Transfer-Encoding", "gzip, chunked")]
