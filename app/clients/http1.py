@@ -179,6 +179,7 @@ class ResponseReader:
         "_left",
         "_parser",
         "_state",
+        "_tail",
         "complete",
         "continued",
         "error",
@@ -219,6 +220,7 @@ class ResponseReader:
         self._interim = 0
         self._left = 0
         self._framing_bytes = 0
+        self._tail = b""  # of a chunked body
         self._parser: HttpResponseParser | None = None
 
     def feed(self, data: bytes) -> None:
@@ -281,7 +283,12 @@ class ResponseReader:
                 self._parser = None
                 raise bad_response("The upstream's chunked body is malformed.") from error
             self.surplus = True
+        self._tail = data if len(data) >= 5 else (self._tail + data)[-5:]
         if self.complete:
+            # llhttp skips line ends behind the last one, and so would not tell.
+            if self._tail[-4:] != b"\r\n\r\n" or self._tail[-5] in b"\r\n":
+                self.surplus = True
+            self._tail = b""
             self._state = _DONE
             self._parser = None  # it holds us by our methods: no cycle is left for the collector
         elif len(self.pieces) == before:

@@ -124,6 +124,17 @@ GOOD = [
         True,
         True,
     ),
+    *(
+        (
+            f"chunks, line end {end!r}",
+            OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n" + end,
+            200,
+            b"ok",
+            True,
+            True,
+        )
+        for end in (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\r\r\n\r\n")
+    ),
     (
         "chunks, garbage",
         OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n\0\0",
