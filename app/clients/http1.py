@@ -366,16 +366,16 @@ class ResponseReader:
         self._decide_framing(framing)
 
     def _decide_framing(self, framing: Headers) -> None:
-        length = -1
+        length, length_text = -1, ""
         chunked = False
         closes, keeps = False, not self.http_1_0
         for name, value in framing:
             if name == "content-length":
-                for one in value.split(",") if "," in value else (value,):
-                    stated = _length(one)
-                    if length not in (-1, stated):
+                for stated in value.split(",") if "," in value else (value,):
+                    stated = stated.strip(" \t")
+                    if length_text and length_text != stated:
                         raise bad_response("The upstream sent two different Content-Lengths.")
-                    length = stated
+                    length_text, length = stated, _length(stated)
             elif name == "transfer-encoding":
                 # Nothing but chunked was ever offered, and HTTP/1.0 does not know it.
                 if chunked or self.http_1_0 or value.lower() != "chunked":
@@ -448,7 +448,6 @@ def _learn_response_name(name: str) -> str:
 
 
 def _length(text: str) -> int:
-    text = text.strip(" \t")
     if not (text.isascii() and text.isdigit()) or len(text) > MAX_LENGTH_DIGITS:
         raise bad_response("The upstream's Content-Length is not a number.")
     return int(text)

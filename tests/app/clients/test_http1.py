@@ -101,7 +101,8 @@ GOOD = [
     (
         "Chunked, extensions, trailers",
         OK
-        + b'Transfer-Encoding: Chunked\r\n\r\n5;a=b;c="d e"\r\nhello\r\n0;x\r\nA: b\r\nC: d\r\n\r\n',
+        + b"Transfer-Encoding: Chunked\r\n\r\n"
+        + b'5;a=b;c="d e"\r\nhello\r\n0;x\r\nA: b\r\nC: d\r\n\r\n',
         200,
         b"hello",
         True,
@@ -227,6 +228,7 @@ BAD = {
     "both, other order": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
     "differing": OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
     "differing list": OK + b"Content-Length: 2,3\r\n\r\nokk",
+    "differing in writing": OK + b"Content-Length: 2, 02\r\n\r\nok",
     "half a list": OK + b"Content-Length: 2,\r\n\r\nok",
     "empty length": OK + b"Content-Length: \r\n\r\n",
     "plus": OK + b"Content-Length: +2\r\n\r\nok",

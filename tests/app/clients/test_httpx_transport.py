@@ -109,10 +109,9 @@ def test_timeouts_raise_what_httpx_raises(loop):
                 with pytest.raises(httpx.ConnectTimeout):
                     url = f"https://127.0.0.1:{mute.port}/"
                     await http.get(url, timeout=timeout(connect=0.1))
-            async with client(Limits(max_connections=1)) as http:
-                async with http.stream("GET", slow.url):
-                    with pytest.raises(httpx.PoolTimeout):
-                        await http.get(slow.url, timeout=timeout(pool=0.05))
+            async with client(Limits(max_connections=1)) as http, http.stream("GET", slow.url):
+                with pytest.raises(httpx.PoolTimeout):
+                    await http.get(slow.url, timeout=timeout(pool=0.05))
 
     run(main, loop)
 
@@ -163,8 +162,10 @@ def test_failures_raise_what_httpx_raises(loop):
 
 def test_a_proxy_is_given_with_the_transport():
     async def main():
-        async with HttpProxy("me:pw") as proxy:
-            async with client(proxy=proxy.url.replace("://", "://me:pw@")) as http:
-                assert (await http.get("http://up.invalid/x")).text == "up.invalid /x "
+        async with (
+            HttpProxy("me:pw") as proxy,
+            client(proxy=proxy.url.replace("://", "://me:pw@")) as http,
+        ):
+            assert (await http.get("http://up.invalid/x")).text == "up.invalid /x "
 
     run(main)

@@ -94,7 +94,7 @@ class NoSocket(asyncio.Transport):
 
 
 def h11_reads(data: bytes, method: str) -> tuple[int, bytes] | None:
-    """Status and body when h11 finds exactly one whole answer in `data` and may go on, else None."""
+    """Status and body when h11 finds exactly one answer in `data` and may go on, else None."""
     peer = h11.Connection(h11.CLIENT)
     peer.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
     peer.send(h11.EndOfMessage())
