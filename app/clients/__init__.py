@@ -5,7 +5,7 @@ Which library moves the bytes is decided by `request.via` and nobody above this 
 One `Clients` per worker process, made on its event loop.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
@@ -50,8 +50,10 @@ class WebSocket(Response, Protocol):
 class Clients:
     """One client per way of reaching an upstream, made when first needed."""
 
-    def __init__(self, connect_seconds: float) -> None:
+    def __init__(self, connect_seconds: float, transport: Literal["own", "httpx"] = "own") -> None:
+        """`transport` "httpx" is there for comparison: slower, and nothing else should differ."""
         self._connect_seconds = connect_seconds
+        self._transport = transport
         self._made: dict[str, Client] = {}
 
     async def open(self, request: UpstreamRequest) -> Response:
@@ -71,6 +73,10 @@ class Clients:
                 from app.clients.websocket import WebSocketClient
 
                 return WebSocketClient(self._connect_seconds)
+            case _ if self._transport == "own":
+                from app.clients.transport import Transport
+
+                return Transport(self._connect_seconds)
             case _:
                 from app.clients.api import ApiClient
 
