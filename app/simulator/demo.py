@@ -43,7 +43,8 @@ def main() -> int:
     started: list[subprocess.Popen[bytes]] = []
     try:
         for command in (simulator, gateway):
-            started.append(subprocess.Popen([sys.executable, *command], cwd=ROOT))
+            # Out of the terminal's group: Ctrl-C is for us alone, who pass on one signal, not two.
+            started.append(subprocess.Popen([sys.executable, *command], cwd=ROOT, process_group=0))
         if _wait_until_it_answers(asked.gateway, started):
             print(CURL.format(address=asked.gateway), flush=True)
         while all(each.poll() is None for each in started):
