@@ -61,7 +61,7 @@ FLOORS = (
     floor(
         ["app.discord_bridge", "app.manager", "app.server", "app.watchdog"],
         ALL,
-        ["discord", "msgspec", "sanic", "uvloop"],
+        ["aiohttp", "discord", "msgspec", "sanic", "uvloop", "yarl"],
     ),
     floor(["app.simulator"], ["app.simulator"], ["msgspec", "sanic", "uvloop", "websockets"]),
     floor(["run"], ["app.config", "app.server"]),

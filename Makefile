@@ -1,0 +1,80 @@
+# Everything runs from a virtual environment of its own. Needs Python 3.11 or newer, git and make.
+#   make PYTHON=python3.12 test    another interpreter than the newest one found
+#   make VENV=/elsewhere test      another place than .venv
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null))
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+# One stamp for each set of packages; a changed file, or another Python, installs anew.
+RUN := $(VENV)/.run-$(VERSION)
+DEV := $(VENV)/.dev-$(VERSION)
+SDK := $(VENV)/.sdk-$(VERSION)
+
+.PHONY: help install demo test test-all check format cover bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+install: $(DEV) $(SDK) ## .venv with everything, and the hooks before a commit
+	@# Linked worktrees share one hooks folder: a hook of ours would stand in the way of the others.
+	@if [ -d .git ] && [ ! -e .git/worktrees ]; then \
+	  $(VENV)/bin/pre-commit install --allow-missing-config >/dev/null; fi
+
+demo: $(RUN) ## the gateway on 127.0.0.1:8999, with simulated upstreams: no key, no network
+	@$(PY) -m app.simulator.demo
+
+test: $(SDK) ## the fast tests
+	@$(PY) -m pytest
+
+test-all: $(SDK) ## all tests, with those of whole processes and soaks
+	@$(PY) -m pytest -m "slow or not slow"
+
+check: $(DEV) ## format, lint, spelling, types, floors: what a commit must pass
+	@$(VENV)/bin/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/codespell
+	@$(VENV)/bin/mypy
+	@$(PY) -m pytest -q tests/test_floors.py
+
+format: $(DEV) ## let ruff put the code in form
+	@$(VENV)/bin/ruff check --quiet --fix . ; $(VENV)/bin/ruff format --quiet .
+
+cover: $(SDK) ## the tests with branch coverage: look at what is not covered
+	@$(PY) -m pytest --cov --cov-report=term-missing:skip-covered
+
+bench: $(DEV) ## CPU per request and per streamed chunk, beside nginx
+	@$(PY) -m bench
+
+clean: ## remove .venv and what tools left behind
+	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN): requirements.txt
+	@$(call need_python)
+	@[ "$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$(VERSION)" ] \
+	|| { echo "making $(VENV) with $(PYTHON) ($(VERSION))"; $(PYTHON) -m venv --clear $(VENV); }
+	@$(PIP) install -r requirements.txt
+	@touch $@
+
+$(DEV): requirements-dev.txt $(RUN)
+	@$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+$(SDK): $(wildcard tests/sdk/*) $(DEV)
+	@$(PY) -m tests.sdk.install
+	@touch $@
+
+define need_python
+[ -n "$(VERSION)" ] || { echo "No Python with venv found: this needs Python 3.11 or newer."; \
+  echo "On Debian and Ubuntu: apt install python3 python3-venv"; \
+  echo "Or name one: make PYTHON=/path/to/python3.12 ..."; exit 1; }; \
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "$(PYTHON) is Python $(VERSION): this needs 3.11 or newer (make PYTHON=python3.12 ...)."; exit 1; }; \
+$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+  echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python$(VERSION)-venv"; exit 1; }
+endef
