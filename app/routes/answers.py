@@ -12,10 +12,13 @@ from sanic.exceptions import SanicException
 from sanic.response import BaseHTTPResponse
 
 from app.clients.encoding import Inflate
+from app.exchange import Ask
 from app.gateway import Gateway
 from app.logs import CallRecord
 from app.render import JSON, SSE
+from app.wire.chat import Envelope
 from app.wire.errors import GatewayError
+from app.wire.provider import Provider
 from app.wire.upstream import Headers
 
 App = Sanic[Any, Any]
@@ -203,3 +206,25 @@ def as_gateway_error(request: Request, error: Exception) -> GatewayError:
 
 def json_answer(request: Request, body: Any, status: int = 200) -> HTTPResponse:
     return HTTPResponse(msgspec.json.encode(body), status, headers_for(request), JSON)
+
+
+async def carry(
+    request: Request, provider: Provider, model: str, envelope: Envelope, body: bytes
+) -> HTTPResponse | None:
+    """Runs the exchange for one request; what it returns is Sanic's to send."""
+    record = request.ctx.record
+    record.provider, record.model = provider.name, model[:128]
+    sink = ChatSink(request)
+    request.ctx.carried = True  # from here on the exchange writes the log line
+    await gateway_of(request).exchange.run(
+        Ask(
+            provider=provider,
+            envelope=envelope,
+            body=body,
+            headers=request.headers,
+            model=model,
+            record=record,
+        ),
+        sink,
+    )
+    return sink.response

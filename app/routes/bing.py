@@ -10,8 +10,7 @@ from sanic import HTTPResponse, Request
 
 from app.clients import read_whole
 from app.render import JSON
-from app.routes.answers import App, body_of, gateway_of, headers_for, record_for
-from app.routes.chat import carry
+from app.routes.answers import App, body_of, carry, gateway_of, headers_for, record_for
 from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.settings import Config

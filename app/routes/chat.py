@@ -6,9 +6,8 @@ from typing import Any
 from sanic import HTTPResponse, Request
 
 import providers
-from app.exchange import Ask
-from app.routes.answers import App, ChatSink, body_of, gateway_of, record_for
-from app.wire.chat import Envelope, read_envelope
+from app.routes.answers import App, body_of, carry, gateway_of, record_for
+from app.wire.chat import read_envelope
 from app.wire.provider import Provider
 
 COMPLETIONS = "/c/v1/chat/completions"
@@ -41,25 +40,3 @@ def _native(
         return await carry(request, provider, envelope.model or "", envelope, body)
 
     return handle
-
-
-async def carry(
-    request: Request, provider: Provider, model: str, envelope: Envelope, body: bytes
-) -> HTTPResponse | None:
-    """Runs the exchange for one request; what it returns is Sanic's to send."""
-    record = request.ctx.record
-    record.provider, record.model = provider.name, model[:128]
-    sink = ChatSink(request)
-    request.ctx.carried = True  # from here on the exchange writes the log line
-    await gateway_of(request).exchange.run(
-        Ask(
-            provider=provider,
-            envelope=envelope,
-            body=body,
-            headers=request.headers,
-            model=model,
-            record=record,
-        ),
-        sink,
-    )
-    return sink.response

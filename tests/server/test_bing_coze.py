@@ -256,9 +256,7 @@ def test_a_coze_answer_that_breaks_off_says_so_in_the_stream(client):
     assert caught.value.code == "upstream_cut"
 
 
-def test_a_left_coze_chat_is_cancelled_so_that_its_conversation_goes_on(
-    simulator, gateway, client
-):
+def test_a_left_coze_chat_is_cancelled_so_that_its_conversation_goes_on(simulator, gateway, client):
     body = {
         "provider": "coze",
         "model": "coze-api",

@@ -4,10 +4,19 @@ import asyncio
 
 import httpx
 import pytest
-from raw_upstreams import LOOPS, HttpProxy, Server, answer, read_head, read_request, run, serving
 
 from app.clients.httpx_transport import HttpxTransport
 from app.clients.transport import Limits, Transport
+from tests.app.clients.raw_upstreams import (
+    LOOPS,
+    HttpProxy,
+    Server,
+    answer,
+    read_head,
+    read_request,
+    run,
+    serving,
+)
 
 both_loops = pytest.mark.parametrize("loop", LOOPS)
 

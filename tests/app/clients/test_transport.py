@@ -7,7 +7,13 @@ import socket
 import time
 
 import pytest
-from raw_upstreams import (
+
+from app.clients import Clients, read_whole
+from app.clients.dial import connect_first
+from app.clients.transport import HIGH_WATER_BYTES, Limits, Transport
+from app.wire.errors import GatewayError
+from app.wire.upstream import UpstreamRequest
+from tests.app.clients.raw_upstreams import (
     LOOPS,
     Asked,
     Server,
@@ -19,12 +25,6 @@ from raw_upstreams import (
     sending,
     serving,
 )
-
-from app.clients import Clients, read_whole
-from app.clients.dial import connect_first
-from app.clients.transport import HIGH_WATER_BYTES, Limits, Transport
-from app.wire.errors import GatewayError
-from app.wire.upstream import UpstreamRequest
 
 both_loops = pytest.mark.parametrize("loop", LOOPS)
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -10,13 +10,13 @@ import re
 
 import h11
 import pytest
-from raw_upstreams import run
-from test_http1 import BAD, GOOD
 
 from app.clients.dial import parse_target
 from app.clients.http1 import ResponseReader
 from app.clients.transport import Connection, Limits, Origin, Transport
 from app.wire.errors import GatewayError
+from tests.app.clients.raw_upstreams import run
+from tests.app.clients.test_http1 import BAD, GOOD
 
 SOUND = [good[1] for good in GOOD]
 SEEDS = SOUND + [bad for bad in BAD.values() if len(bad) < 500]

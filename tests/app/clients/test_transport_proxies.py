@@ -3,7 +3,13 @@
 import asyncio
 
 import pytest
-from raw_upstreams import (
+
+from app.clients import read_whole
+from app.clients.dial import parse_proxy, tls_context
+from app.clients.transport import Transport
+from app.wire.errors import GatewayError
+from app.wire.upstream import UpstreamRequest
+from tests.app.clients.raw_upstreams import (
     LOOPS,
     Authority,
     HttpProxy,
@@ -14,12 +20,6 @@ from raw_upstreams import (
     run,
     serving,
 )
-
-from app.clients import read_whole
-from app.clients.dial import parse_proxy, tls_context
-from app.clients.transport import Transport
-from app.wire.errors import GatewayError
-from app.wire.upstream import UpstreamRequest
 
 both_loops = pytest.mark.parametrize("loop", LOOPS)
 SECRET = "p%40ss"  # "p@ss"

@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from raw_upstreams import Authority, answer, open_sockets, run, serving
 
 from app.clients import read_whole
 from app.clients.dial import tls_context
 from app.clients.transport import Transport
 from app.wire.upstream import UpstreamRequest
+from tests.app.clients.raw_upstreams import Authority, answer, open_sockets, run, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -4,13 +4,22 @@ import asyncio
 import ssl
 
 import pytest
-from raw_upstreams import LOOPS, Authority, Server, answer, open_sockets, read_request, run, serving
 
 from app.clients import read_whole
 from app.clients.dial import TLSContext, tls_context
 from app.clients.transport import Limits, Transport
 from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamRequest
+from tests.app.clients.raw_upstreams import (
+    LOOPS,
+    Authority,
+    Server,
+    answer,
+    open_sockets,
+    read_request,
+    run,
+    serving,
+)
 
 both_loops = pytest.mark.parametrize("loop", LOOPS)
 

@@ -4,7 +4,12 @@ import asyncio
 import time
 
 import pytest
-from raw_upstreams import (
+
+from app.clients import read_whole
+from app.clients.transport import KEPT_BODY_BYTES, Limits, Transport
+from app.wire.errors import GatewayError
+from app.wire.upstream import UpstreamRequest
+from tests.app.clients.raw_upstreams import (
     LOOPS,
     Server,
     answer,
@@ -15,11 +20,6 @@ from raw_upstreams import (
     run,
     serving,
 )
-
-from app.clients import read_whole
-from app.clients.transport import KEPT_BODY_BYTES, Limits, Transport
-from app.wire.errors import GatewayError
-from app.wire.upstream import UpstreamRequest
 
 both_loops = pytest.mark.parametrize("loop", LOOPS)
 
