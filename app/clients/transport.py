@@ -115,11 +115,13 @@ class TransportResponse:
             await self._upload.stop()
 
     def __del__(self) -> None:
-        # Nobody closed it: an owner's mistake, or wait_for() lost a result to a cancellation.
-        reader = self._reader
-        if not reader.complete and reader.error is None and self._connection.reader is reader:
+        # Nobody closed it: an owner's mistake, or wait_for() lost a result to a cancellation. The
+        # collector may run in any thread, a transport only in the loop's.
+        reader, connection = self._reader, self._connection
+        if connection.reader is reader:
+            with suppress(RuntimeError):  # the loop is closed, and all sockets with it
+                connection.loop.call_soon_threadsafe(connection.drop, reader)
             warnings.warn("a response was never closed", ResourceWarning, source=self, stacklevel=1)
-            self._connection.drop(reader)
 
 
 class Connection(asyncio.Protocol):
