@@ -1,7 +1,7 @@
 """Discord, under /discord: the REST API and the gateway, true enough for discord.py to live on.
 
-Bot tokens begin with `bot-`; `nointent` in one forbids the content intent (4014). Any other token
-is a user's: `dead` 401, `locked` 40002, `rate-3` three posts per second, `sim-429` ... as ever.
+Bot tokens begin with `bot-` or `demo-`; `nointent` in one forbids the content intent (4014). Any
+other token is a user's: `dead` 401, `locked` 40002, `rate-3` three posts a second, `sim-429` ...
 A user's message that mentions a bot is answered by it, as the word behind the last slash asks:
 early (before the POST returns), nobuttons, silent, spent, picture, partial, rewrite, second, hang,
 slow-N (N ms between edits).
@@ -30,6 +30,7 @@ from app.simulator.ledger import record_of
 JSON = dict[str, Any]
 encode = msgspec.json.encode
 
+BOT_TOKENS = ("bot-", "demo-")
 GUILD = "1100000000000000001"
 HEARTBEAT_MS = 41_250
 MESSAGE_CONTENT = 1 << 15
@@ -162,7 +163,7 @@ OWN_BOT = _user("1000000000000000001", "listener", True)
 @blueprint.get("/api/v10/users/<who>")
 async def me(request: Request, who: str) -> HTTPResponse:
     refused = await enter(request)
-    if refused is None and not record_of(request).key.startswith("bot-"):
+    if refused is None and not record_of(request).key.startswith(BOT_TOKENS):
         refused = wrong(401, 0, "401: Unauthorized")
     return refused or answer(OWN_BOT)
 
@@ -248,7 +249,7 @@ async def post_message(request: Request, channel: str) -> HTTPResponse:
     nonce = (key, str(body.get("nonce")))
     if body.get("enforce_nonce") and nonce in world.nonces:
         return answer(world.messages[world.nonces[nonce]], headers=headers)
-    is_bot = key.startswith("bot-")
+    is_bot = request.headers.get("authorization", "").startswith("Bot ")
     author = OWN_BOT if is_bot else _user(_user_id(key), "someone", False)
     message = new_message(channel, author, content, attachments=attachments)
     message["nonce"] = body.get("nonce")
@@ -429,7 +430,7 @@ async def gateway(request: Request, ws: WebsocketImplProtocol) -> None:
 
 async def _identify(request: Request, ws: WebsocketImplProtocol, data: JSON) -> Session | None:
     token, intents = data["token"], data["intents"]
-    if not token.startswith("bot-"):
+    if not token.startswith(BOT_TOKENS):
         await ws.close(4004, "Authentication failed.")
         return None
     if "nointent" in token and intents & MESSAGE_CONTENT:
