@@ -187,6 +187,17 @@ def index(envelope: Envelope) -> str | None:
     return member.index if member is not None else None
 
 
+def conversation(ask: Ask) -> str | None:
+    """The conversation a body goes on with."""
+    return ask.conversation.uuid
+
+
+def told(own: dict[str, Any]) -> str | None:
+    """The conversation in what is handed out."""
+    found: str | None = own["claude"]["conversation"].get("uuid")
+    return found
+
+
 def stamp(call: Call) -> dict[str, Any]:
     """What every chunk carries, to be sent back unchanged in order to go on."""
     own: dict[str, Any] = {"type": "web"}
@@ -422,4 +433,7 @@ PROVIDER = Provider(
     index=index,
     stamp=stamp,
     prepare=prepare,
+    renewed=renewed,
+    conversation=conversation,
+    told=told,
 )

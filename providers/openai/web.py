@@ -33,7 +33,7 @@ from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.openai import sentinel, web_errors, web_images
 from providers.openai.har import SESSION_COOKIE, TO_BE_RENEWED
-from providers.openai.web_decode import AnswerFrames, WebDecoder
+from providers.openai.web_decode import AnswerFrames, OwnStream, WebDecoder
 from providers.openai.web_schema import (
     Conversation,
     NativeAsk,
@@ -662,8 +662,41 @@ def public_address(headers: Mapping[str, str], config: Config) -> str:
     return f"{proto}://{host}"
 
 
+def own_stream(call: Call) -> Decoder:
+    return OwnStream(frames(call))
+
+
 def read_error(reply: UpstreamReply) -> GatewayError:
     return web_errors.read_error(reply)
+
+
+def explain(call: Call, reply: UpstreamReply) -> GatewayError:
+    """A refused question. A missing Turnstile answer is often let pass, and sometimes not."""
+    ready: Ready = call.learned
+    error = web_errors.read_error(reply, anonymous=not call.key.val)
+    turnstile = ready.requirements.turnstile
+    if (
+        reply.status == 403
+        and error.code != "cloudflare_challenge"
+        and turnstile is not None
+        and turnstile.required
+        and not call.headers.get("openai-sentinel-turnstile-token")
+    ):
+        return web_errors.turnstile_required()
+    if call.chat.native is not None and error.code != "cloudflare_challenge":
+        error.raw = reply.body if reply.body[:1] == b"{" else None
+    return error
+
+
+def conversation(ask: Ask) -> str | None:
+    """The conversation a body goes on with."""
+    return ask.state.conversation_id
+
+
+def told(own: dict[str, Any]) -> str | None:
+    """The conversation in what is handed out."""
+    found: str | None = own["openai"].get("conversation_id")
+    return found
 
 
 def models_request(config: Config, key: Key) -> UpstreamRequest:
@@ -698,10 +731,17 @@ PROVIDER = Provider(
     index=index,
     stamp=stamp,
     prepare=prepare,
+    explain=explain,
+    conversation=conversation,
+    told=told,
     anonymous=True,
     models_request=models_request,
     read_models=read_models,
 )
 
-# The site's own body in, OpenAI's chunks out.
-NATIVE_PROVIDER = msgspec.structs.replace(PROVIDER, name="openai-chat-web-native", read=read_native)
+# The site's own body in, OpenAI's chunks out; with a session, and as nobody.
+NATIVE_PROVIDER = msgspec.structs.replace(PROVIDER, read=read_native, index=lambda envelope: None)
+NATIVE_ANONYMOUS = msgspec.structs.replace(NATIVE_PROVIDER, pool=ANONYMOUS_POOL, accepts=())
+# The site's own body in, its own stream out.
+ASK_PROVIDER = msgspec.structs.replace(NATIVE_PROVIDER, decoder=own_stream, untranslated=True)
+ASK_ANONYMOUS = msgspec.structs.replace(ASK_PROVIDER, pool=ANONYMOUS_POOL, accepts=())
