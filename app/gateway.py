@@ -7,6 +7,7 @@ from app.clients import Clients
 from app.conversations import Conversations
 from app.exchange import Exchange
 from app.forward import Forwarder
+from app.images import Images
 from app.key_pool import KeyPool
 from app.leases import Leases
 from app.logs import CallLog
@@ -35,7 +36,8 @@ class Gateway:
             Conversations(kept / "conversations.db"),
             Leases(kept / "leases"),
         )
-        self.forwarder = Forwarder(config, self.clients, self.pool, self.log)
+        self.forwarder = Forwarder(config, self.clients, self.pool, self.log, self.sessions)
+        self.images = Images(Path(config.openai.image_path), self.clients)
         self.ready = True
         self.model_lists: dict[str, tuple[float, list[dict[str, Any]]]] = {}  # name: until, models
 

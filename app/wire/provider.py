@@ -96,8 +96,9 @@ class Cancellable(Protocol):
 class ForwardRule(Struct, frozen=True, kw_only=True):
     """A family of raw paths: `prefix` on our side goes to `base(config)` + `strip`ped path.
 
-    `credential` puts a pool key into the outgoing headers; `callers` finds the caller's own
-    credential in theirs (lower-cased names) and in the query, or None.
+    `credential` puts a key into the outgoing headers. The caller's own credential travels in the
+    header it came in; where `own` is given it finds it in theirs (lower-cased names, "" for none)
+    and `credential` says it as it says a pool's.
     """
 
     prefix: str  # "/v1/": what the gateway's path begins with
@@ -112,6 +113,9 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     credential_query: tuple[str, ...] = ()  # query members that carry a credential
     private_headers: tuple[str, ...] = ()  # of the answer, kept back when a pool key was used
     defaults: Callable[[Config], list[tuple[str, str]]] = lambda config: []  # unless the caller has
+    own: Callable[[Mapping[str, str]], str] | None = None  # the caller's credential; see below
+    renewed: Callable[[Key, list[str], int], Key | None] | None = None  # as a provider's
+    anonymous: bool = False  # may be asked without any key
 
 
 class Provider(Struct, frozen=True, kw_only=True):
