@@ -10,6 +10,7 @@ refusal is still a true HTTP status.
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter, time
 from typing import Any, Protocol
@@ -19,9 +20,21 @@ from msgspec import Struct
 from app.clients import Clients, Response, read_whole
 from app.clients.encoding import Inflate
 from app.clients.fetch import fetch
+from app.conversations import Conversations
 from app.key_pool import KeyPool, callers_own
+from app.leases import Lease, Leases
 from app.logs import CallLog, CallRecord
-from app.render import JSON, KEEP_ALIVE, Chunks, Completion, Passthrough, Renderer, Whole
+from app.render import (
+    JSON,
+    KEEP_ALIVE,
+    Chunks,
+    Completion,
+    Passthrough,
+    Renderer,
+    Untranslated,
+    Whole,
+)
+from app.sessions import Sessions
 from app.watch import Watch
 from app.wire.chat import Envelope
 from app.wire.errors import GatewayError, bad_response
@@ -32,6 +45,9 @@ from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 _MAX_ERROR_BYTES = 256 * 1024
 _FAREWELL_SECONDS = 10.0
+_LEASE_POLL_SECONDS = 0.05
+# One thread: several would fight the event loop for the interpreter.
+_SLOW_WORK = ThreadPoolExecutor(1, thread_name_prefix="slow-work")
 
 # Answer headers that tell the caller something about this request and nothing about our account.
 _PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
@@ -69,8 +85,18 @@ class Ask(Struct, kw_only=True):
 class Exchange:
     """Everything one worker needs to carry chat calls."""
 
-    def __init__(self, config: Config, clients: Clients, pool: KeyPool, log: CallLog) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clients: Clients,
+        pool: KeyPool,
+        log: CallLog,
+        sessions: Sessions | None = None,
+        conversations: Conversations | None = None,
+        leases: Leases | None = None,
+    ) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
+        self.sessions, self.conversations, self.leases = sessions, conversations, leases
         self._live: set[Watch] = set()
         self._farewells: set[asyncio.Task[None]] = set()
 
@@ -133,7 +159,7 @@ class Exchange:
     async def _attempts(self, ask: Ask, sink: Sink, watch: Watch, began: float) -> None:
         provider, record = ask.provider, ask.record
         chat = provider.read(ask.body)
-        key = self._key(ask)
+        key = await self._key(ask, chat)
         record.key_id = key.id
         if key.id:
             sink.headers.append(("x-auth-id", key.id))
@@ -150,9 +176,14 @@ class Exchange:
             new_id=_new_id,
         )
         record.attempts += 1
-        await self._attempt(call, provider, sink, watch, record, began)
+        watch.expect(self.config.timeouts.first_event if call.stream else None)
+        lease = await self._leased(key)
+        try:
+            await self._attempt(call, provider, sink, watch, record, began)
+        finally:
+            lease.release()
 
-    def _key(self, ask: Ask) -> Key:
+    async def _key(self, ask: Ask, chat: Any) -> Key:
         """The caller's own credential, else the pool's: by header, by body, at random."""
         provider = ask.provider
         own = callers_own(ask.headers, provider.accepts)
@@ -162,9 +193,49 @@ class Exchange:
         if own:
             return Key(provider.pool, "", own)
         wanted = ask.headers.get("x-auth-id") or provider.index(ask.envelope)
+        if not wanted and provider.conversation is not None:
+            wanted = await self._owner(provider, provider.conversation(chat))
         if not wanted and provider.anonymous and not self.pool.size(provider.pool):
             return Key(provider.pool, "", "")
         return self.pool.pick(provider.pool, wanted)
+
+    async def _owner(self, provider: Provider, conversation_id: str | None) -> str | None:
+        """The session a continued conversation belongs to, where the caller did not say."""
+        if not conversation_id or self.pool.size(provider.pool) < 2:
+            return None
+        found = None
+        if self.conversations is not None:
+            found = await asyncio.to_thread(
+                self.conversations.owner, provider.pool, conversation_id
+            )
+        if found is None:
+            raise GatewayError(
+                400,
+                "Which of the configured sessions this conversation belongs to is not known here; "
+                "send back `index` as it was handed out, or name the session by x-auth-id.",
+                code="conversation_owner_unknown",
+                param="index",
+            )
+        return found
+
+    def _remember(self, provider: Provider, call: Call, renderer: Renderer) -> None:
+        """Runs on its own: the call does not wait for the memory of its conversation."""
+        own = getattr(renderer, "stamp", None)
+        if self.conversations is None or provider.told is None or not call.key.id or not own:
+            return
+        conversation_id = provider.told(own)
+        if conversation_id:
+            asyncio.get_running_loop().run_in_executor(
+                None, self.conversations.remember, provider.pool, conversation_id, call.key.id
+            )
+
+    async def _leased(self, key: Key) -> Lease:
+        """Waits its turn at a session that serves only so many at a time."""
+        if self.leases is None:
+            return Lease()
+        while (lease := self.leases.take(key)) is None:  # noqa: ASYNC110, the others are processes
+            await asyncio.sleep(_LEASE_POLL_SECONDS)
+        return lease
 
     async def _attempt(
         self,
@@ -178,10 +249,13 @@ class Exchange:
         loop = asyncio.get_running_loop()
         watch.expect(self.config.timeouts.first_event if call.stream else None)
         if provider.prepare is not None:
-            call = await provider.prepare(call, _Network(self.clients, self.config))
+            call = await provider.prepare(call, _Network(self))
         response = await self._open(provider.request(call))
         decoder: Decoder | None = None
+        renderer: Renderer | None = None
         try:
+            if provider.renewed is not None and call.key.id:
+                await self._renew_if_told(provider.renewed, call, response)
             if not _is_answer(response.status):
                 response = await self._refused(call, provider, response, record)
             self.pool.report(call.key, response.status)
@@ -212,6 +286,8 @@ class Exchange:
             out = renderer.finish()
         finally:
             self._say_cancelled(decoder)
+            if renderer is not None:
+                self._remember(provider, call, renderer)
             await response.close()
         if watch.first:
             self._first(watch, provider, record, began)
@@ -251,6 +327,22 @@ class Exchange:
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
 
+    async def _renew_if_told(
+        self,
+        renewed: Callable[[Key, list[str], int], Key | None],
+        call: Call,
+        response: Response,
+    ) -> None:
+        lines = [value for name, value in response.headers if name == "set-cookie"]
+        key = renewed(call.key, lines, call.now) if lines else None
+        if key is not None:
+            await self.renew(key)
+
+    async def renew(self, key: Key) -> None:
+        """A configured key changed: from now on it is this one, in every worker."""
+        if self.sessions is not None:
+            await self.sessions.renew(key)
+
     async def _open(self, request: UpstreamRequest) -> Response:
         return await self.clients.open(request)
 
@@ -277,7 +369,7 @@ class Exchange:
             if _is_answer(response.status):
                 return response
             reply = await read_whole(response, _MAX_ERROR_BYTES)
-        error = provider.read_error(reply)
+        error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
         self.pool.report(call.key, error.status)
         passed = [(n, v) for n, v in reply.headers.items() if n.startswith(_PASSED_FAMILY)]
         error.headers = (*error.headers, *passed)
@@ -298,6 +390,8 @@ class Exchange:
         if provider.decoder is None:
             return Passthrough() if call.stream else Whole(limit)
         decoder = provider.decoder(call)
+        if provider.untranslated:
+            return Untranslated(decoder)
         told: dict[str, Any] = {
             "model": call.model,
             "created": call.now,
@@ -320,15 +414,19 @@ class Exchange:
 class _Network:
     """What `prepare` may use: whole requests and a place for slow work."""
 
-    def __init__(self, clients: Clients, config: Config) -> None:
-        self._clients, self._config = clients, config
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
-        response = await self._clients.open(request)
-        return await read_whole(response, self._config.limits.response_bytes)
+        exchange = self._exchange
+        response = await exchange.clients.open(request)
+        return await read_whole(response, exchange.config.limits.response_bytes)
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.to_thread(function, *args)
+        return await asyncio.get_running_loop().run_in_executor(_SLOW_WORK, function, *args)
+
+    async def renew(self, key: Key) -> None:
+        await self._exchange.renew(key)
 
     async def fetch(self, url: str) -> tuple[str, bytes]:
         return await fetch(url)

@@ -7,8 +7,8 @@ After the first byte a cut upstream is made to look cut: the caller's connection
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
-from time import perf_counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from time import perf_counter, time
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -17,6 +17,7 @@ from msgspec import Struct
 from app.clients import Clients
 from app.key_pool import KeyPool, bare_token
 from app.logs import CallLog, CallRecord
+from app.sessions import Sessions
 from app.watch import Watch
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule, Key
@@ -79,8 +80,16 @@ class ForwardAsk(Struct, kw_only=True):
 
 
 class Forwarder:
-    def __init__(self, config: Config, clients: Clients, pool: KeyPool, log: CallLog) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clients: Clients,
+        pool: KeyPool,
+        log: CallLog,
+        sessions: Sessions | None = None,
+    ) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
+        self.sessions = sessions
         self._live: set[Watch] = set()
 
     def end_all(self) -> None:
@@ -126,12 +135,15 @@ class Forwarder:
 
     async def _pipe(self, ask: ForwardAsk, sink: ForwardSink, watch: Watch, began: float) -> None:
         loop, record = asyncio.get_running_loop(), ask.record
+        rule = ask.rule
         request, key = self.outgoing(ask, watch)
         record.key_id = key.id
         record.attempts += 1
         response = await self.clients.open(request)
         try:
             self.pool.report(key, response.status)
+            if rule.renewed is not None and key.id:
+                await self._renew_if_told(rule.renewed, key, response.headers)
             record.status = response.status
             record.first_event_ms = round((perf_counter() - began) * 1000, 3)
             watch.first, watch.seen = False, loop.time()
@@ -150,6 +162,17 @@ class Forwarder:
             await response.close()
         await watch.stop()
         await sink.end()
+
+    async def _renew_if_told(
+        self,
+        renewed: Callable[[Key, list[str], int], Key | None],
+        key: Key,
+        headers: Headers,
+    ) -> None:
+        lines = [value for name, value in headers if name == "set-cookie"]
+        changed = renewed(key, lines, int(time())) if lines else None
+        if changed is not None and self.sessions is not None:
+            await self.sessions.renew(changed)
 
     def outgoing(self, ask: ForwardAsk, watch: Watch | None = None) -> tuple[UpstreamRequest, Key]:
         """The request as the upstream gets it, and the key it travels with."""
@@ -170,6 +193,8 @@ class Forwarder:
             query = "&".join(
                 part for part in query.split("&") if _name(part) not in rule.credential_query
             )
+        if rule.via == "browser":  # what a browser says of itself must fit how it connects
+            headers = [(n, v) for n, v in headers if not _is_of_the_browser(n.lower())]
         if not own_header:
             headers = [(n, v) for n, v in headers if n.lower() not in rule.credential_headers]
             headers += rule.credential(key, lookup, self.config)
@@ -192,6 +217,12 @@ class Forwarder:
 
     def _key(self, rule: ForwardRule, lookup: Mapping[str, str], query: str) -> tuple[Key, bool]:
         """The key, and whether the caller's own headers carry it as they are."""
+        if rule.own is not None:
+            if value := bare_token(rule.own(lookup)):
+                return Key(rule.pool, "", value), False
+            if rule.anonymous and not self.pool.size(rule.pool):
+                return Key(rule.pool, "", ""), False
+            return self.pool.pick(rule.pool, lookup.get("x-auth-id")), False
         for name in rule.credential_headers:
             if bare_token(lookup.get(name, "")):
                 return Key(rule.pool, "", "caller"), True
@@ -231,6 +262,10 @@ def upward(headers: Headers, lookup: Mapping[str, str]) -> Headers:
         for name, value in headers
         if (low := name.lower()) not in dropped and not low.startswith("x-forwarded-")
     ]
+
+
+def _is_of_the_browser(name: str) -> bool:
+    return name in ("user-agent", "accept-encoding") or name.startswith(("sec-ch-", "sec-fetch-"))
 
 
 def _named_by_connection(lookup: Mapping[str, str]) -> frozenset[str]:

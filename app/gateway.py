@@ -1,12 +1,17 @@
 """One worker's engine put together: clients, key pool, exchange, forwarder, log."""
 
+from pathlib import Path
 from typing import Any
 
 from app.clients import Clients
+from app.conversations import Conversations
 from app.exchange import Exchange
 from app.forward import Forwarder
+from app.images import Images
 from app.key_pool import KeyPool
+from app.leases import Leases
 from app.logs import CallLog
+from app.sessions import Sessions
 from app.shared_state import SharedState
 from app.wire.settings import Config
 
@@ -20,8 +25,19 @@ class Gateway:
         self.clients = Clients(config.timeouts.connect)
         self.pool = KeyPool(config, state)
         self.log = CallLog(config.log_format)
-        self.exchange = Exchange(config, self.clients, self.pool, self.log)
-        self.forwarder = Forwarder(config, self.clients, self.pool, self.log)
+        kept = Path(config.openai.cookie_path or "data/sessions")
+        self.sessions = Sessions(self.pool, kept)
+        self.exchange = Exchange(
+            config,
+            self.clients,
+            self.pool,
+            self.log,
+            self.sessions,
+            Conversations(kept / "conversations.db"),
+            Leases(kept / "leases"),
+        )
+        self.forwarder = Forwarder(config, self.clients, self.pool, self.log, self.sessions)
+        self.images = Images(Path(config.openai.image_path), self.clients)
         self.ready = True
         self.model_lists: dict[str, tuple[float, list[dict[str, Any]]]] = {}  # name: until, models
 

@@ -19,6 +19,9 @@ from app.wire.settings import Config
 PLACEHOLDERS = frozenset({"", "pool", "none", "empty"})
 
 
+WEB_SESSIONS = ("openai.web_sessions", "claude.web_sessions")
+
+
 def bare_token(value: str) -> str:
     """A header's credential without `Bearer `, "" for a placeholder."""
     value = value.strip()
@@ -43,11 +46,17 @@ def configured(config: Config) -> dict[str, list[Key]]:
     pools: dict[str, list[Key]] = {
         "openai.api_keys": [Key("openai.api_keys", k.id, k.val) for k in config.openai.api_keys],
         "openai.web_sessions": [
-            Key("openai.web_sessions", s.id, s.val) for s in config.openai.web_sessions
+            Key("openai.web_sessions", s.id, s.val, {"max_concurrent": str(s.max_concurrent)})
+            for s in config.openai.web_sessions
         ],
         "claude.api_keys": [Key("claude.api_keys", k.id, k.val) for k in config.claude.api_keys],
         "claude.web_sessions": [
-            Key("claude.web_sessions", s.id, s.val, {"organization_id": s.organization_id})
+            Key(
+                "claude.web_sessions",
+                s.id,
+                s.val,
+                {"organization_id": s.organization_id, "max_concurrent": str(s.max_concurrent)},
+            )
             for s in config.claude.web_sessions
         ],
         "google_gemini.api_keys": [
@@ -81,6 +90,30 @@ class KeyPool:
             for keys in self._pools.values()
             for key in keys
         }
+
+    def web_sessions(self) -> list[Key]:
+        """The keys that live, end and are renewed."""
+        return [key for name in WEB_SESSIONS for key in self._pools.get(name, ())]
+
+    def find(self, pool: str, id: str) -> Key | None:
+        return self._by_id.get(pool, {}).get(id)
+
+    def put(self, key: Key) -> None:
+        """A key that is new, or has become another value under its old id."""
+        keys = self._pools.setdefault(key.pool, [])
+        by_id = self._by_id.setdefault(key.pool, {})
+        if key.id in by_id:
+            keys[keys.index(by_id[key.id])] = key
+        else:
+            keys.append(key)
+            self._rows[key.pool, key.id] = self._state.row(f"{key.pool}/{key.id}")
+        by_id[key.id] = key
+
+    def drop(self, pool: str, id: str) -> None:
+        """A key that is no more; its row stays, for it may come back."""
+        key = self._by_id.get(pool, {}).pop(id, None)
+        if key is not None:
+            self._pools[pool].remove(key)
 
     def size(self, pool: str) -> int:
         return len(self._pools.get(pool, ()))

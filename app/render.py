@@ -22,6 +22,7 @@ from app.wire.events import (
     Extension,
     Finish,
     Follow,
+    Piece,
     Reasoning,
     Refusal,
     Reply,
@@ -196,6 +197,37 @@ class Whole:
         self.usage = _usage(glance)
         self.refused = bool(glance.error)
         return body
+
+
+class Untranslated:
+    """The upstream's own stream, of which the decoder only knows where it goes on and ends."""
+
+    content_type = SSE
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.asks: list[Follow | Reply] = []
+        self.usage: Usage | None = None
+        self.refused = False
+        self.ended = False
+        self._decoder = decoder
+
+    def feed(self, data: bytes) -> bytes:
+        return self._take(self._decoder.feed(data))
+
+    def finish(self) -> bytes:
+        return self._take(self._decoder.finish())
+
+    def _take(self, events: Iterable[Event]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            match event:
+                case Piece():
+                    out.append(event.data)
+                case Follow() | Reply():
+                    self.asks.append(event)
+                case End():
+                    self.ended = True
+        return b"".join(out)
 
 
 class _Teller:

@@ -22,7 +22,7 @@ from app import discord_bridge, logs
 from app.config import listen_address, secrets
 from app.gateway import Gateway
 from app.manager import Manager
-from app.routes import admin, bing, chat, forward, models
+from app.routes import admin, bing, chat, forward, models, sessions
 from app.routes.answers import (
     App,
     as_gateway_error,
@@ -66,7 +66,7 @@ def create_app(config: Config) -> App:
         GRACEFUL_SHUTDOWN_TIMEOUT=30,
     )
     app.ctx.settings = config
-    for room in (chat, models, bing, forward, admin):
+    for room in (chat, models, bing, sessions, forward, admin):
         room.register(app)
     app.error_handler.add(Exception, _on_error)
     app.register_listener(_share, "main_process_start")

@@ -7,14 +7,17 @@ from app.wire.chat import Envelope
 from app.wire.provider import ForwardRule, Provider
 from providers.bing import web as bing_web
 from providers.claude import api as claude_api
+from providers.claude import web as claude_web
 from providers.coze import api as coze_api
 from providers.coze import discord as coze_discord
 from providers.gemini import api as gemini_api
 from providers.openai import api as openai_api
+from providers.openai import web as openai_web
 
 # What `provider` (or a model's prefix) may say. Anything else goes to OpenAI's API, as ever.
 _BY_NAME: dict[str, Provider] = {
     "openai": openai_api.PROVIDER,
+    "openai-chat-web": openai_web.PROVIDER,
     "claude": claude_api.PROVIDER,
     "gemini": gemini_api.PROVIDER,
     "bing": bing_web.PROVIDER,
@@ -32,15 +35,21 @@ LISTED: dict[str, Provider] = {
     "gemini": gemini_api.PROVIDER,
 }
 
-# Bodies in an upstream's own shape, answers in OpenAI's: path -> provider.
+# Bodies in an upstream's own shape: path -> provider, which says what shape the answers have.
 NATIVE: dict[str, Provider] = {
     "/claude/api/openai": claude_api.NATIVE,
     "/gemini/openai": gemini_api.NATIVE,
+    "/backend-api/web2api": openai_web.NATIVE_PROVIDER,
+    "/backend-anon/web2api": openai_web.NATIVE_ANONYMOUS,
+    "/backend-api/conversation": openai_web.ASK_PROVIDER,
+    "/backend-anon/conversation": openai_web.ASK_ANONYMOUS,
 }
 
 ALL: tuple[Provider, ...] = (
     openai_api.PROVIDER,
+    openai_web.PROVIDER,
     claude_api.PROVIDER,
+    claude_web.PROVIDER,
     gemini_api.PROVIDER,
     bing_web.PROVIDER,
     coze_api.PROVIDER,
@@ -48,7 +57,9 @@ ALL: tuple[Provider, ...] = (
 )
 FORWARDS: tuple[ForwardRule, ...] = (
     *openai_api.FORWARDS,
+    *openai_web.FORWARDS,
     *claude_api.FORWARDS,
+    *claude_web.FORWARDS,
     *gemini_api.FORWARDS,
 )
 
@@ -64,4 +75,6 @@ def choose(envelope: Envelope) -> tuple[Provider, str]:
         if slash and prefix in _BY_NAME:
             name, model = prefix, rest
     provider = _BY_NAME.get(name or "", openai_api.PROVIDER)
+    if provider is claude_api.PROVIDER and not claude_api.is_claude_api(envelope):
+        provider = claude_web.PROVIDER
     return _BY_MODEL.get((name or "", model), provider), model

@@ -57,13 +57,13 @@ class WebSocketResponse:
         )
 
     async def read(self) -> bytes:
-        message = b""
-        while not message:  # an empty one would look like the end
+        while True:
             try:
                 message = await self._connection.recv(decode=False)
             except ConnectionClosed as error:
                 return self._at_end(error)
-        return message
+            if message:  # an empty one would look like the end
+                return message if isinstance(message, bytes) else message.encode()
 
     async def send(self, data: str | bytes) -> None:
         try:

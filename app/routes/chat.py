@@ -37,6 +37,8 @@ def _native(
         record_for(request, path)
         body = body_of(request, gateway_of(request).config.limits.request_bytes)
         envelope = read_envelope(body)
+        if provider.untranslated:
+            envelope.stream = True  # the upstream's own stream is one, and nobody folds it
         return await carry(request, provider, envelope.model or "", envelope, body)
 
     return handle

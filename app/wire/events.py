@@ -111,6 +111,12 @@ class End(Struct):
     """The answer is whole though the connection stays open: the exchange reads no further."""
 
 
+class Piece(Struct):
+    """Bytes of the upstream's own stream, for a caller who asked for just that."""
+
+    data: bytes
+
+
 class Unknown(Struct):
     """An event type this gateway does not know; counted, never fatal."""
 
@@ -131,5 +137,6 @@ Event = (
     | Follow
     | Reply
     | End
+    | Piece
     | Unknown
 )

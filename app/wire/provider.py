@@ -96,8 +96,9 @@ class Cancellable(Protocol):
 class ForwardRule(Struct, frozen=True, kw_only=True):
     """A family of raw paths: `prefix` on our side goes to `base(config)` + `strip`ped path.
 
-    `credential` puts a pool key into the outgoing headers; `callers` finds the caller's own
-    credential in theirs (lower-cased names) and in the query, or None.
+    `credential` puts a key into the outgoing headers. The caller's own credential travels in the
+    header it came in; where `own` is given it finds it in theirs (lower-cased names, "" for none)
+    and `credential` says it as it says a pool's.
     """
 
     prefix: str  # "/v1/": what the gateway's path begins with
@@ -112,6 +113,9 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     credential_query: tuple[str, ...] = ()  # query members that carry a credential
     private_headers: tuple[str, ...] = ()  # of the answer, kept back when a pool key was used
     defaults: Callable[[Config], list[tuple[str, str]]] = lambda config: []  # unless the caller has
+    own: Callable[[Mapping[str, str]], str] | None = None  # the caller's credential; see below
+    renewed: Callable[[Key, list[str], int], Key | None] | None = None  # as a provider's
+    anonymous: bool = False  # may be asked without any key
 
 
 class Provider(Struct, frozen=True, kw_only=True):
@@ -130,6 +134,12 @@ class Provider(Struct, frozen=True, kw_only=True):
     from it (and named in `call.dropped`). None: the refusal stands.
     `models_request` asks the upstream what it offers; `read_models` makes OpenAI model objects of
     the reply and raises what `read_error` says for a refusal. Both or neither.
+
+    `explain` is `read_error` for the answer to a call, where the call itself helps to understand.
+    `renewed` is the key after an answer with these Set-Cookie lines, None when it did not change.
+    `conversation` is the id of the conversation that what was `read` continues, `told` the one in
+    the provider's own object as it is handed out: so it is known whose session to go on with.
+    `untranslated` hands the caller the upstream's own stream: the decoder says `Piece`.
     """
 
     name: str
@@ -146,5 +156,10 @@ class Provider(Struct, frozen=True, kw_only=True):
     candidates: Callable[[Sequence[Key], str, Mapping[str, str], Envelope], list[Key]] | None = None
     models_request: Callable[[Config, Key], UpstreamRequest] | None = None
     read_models: Callable[[UpstreamReply], list[dict[str, Any]]] | None = None  # OpenAI's Model
+    explain: Callable[[Call, UpstreamReply], GatewayError] | None = None
+    renewed: Callable[[Key, list[str], int], Key | None] | None = None
+    conversation: Callable[[Any], str | None] | None = None
+    told: Callable[[dict[str, Any]], str | None] | None = None
+    untranslated: bool = False
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle

@@ -104,6 +104,12 @@ Bytes = Annotated[
 ]
 
 
+Count = Annotated[
+    int,
+    Meta(ge=0, le=1000, description="a whole number from 0 to 1000", examples=["1"]),
+]
+
+
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A mapping of the file; an unknown key in it is a mistake, not silence."""
 
@@ -116,6 +122,7 @@ class KeyEntry(Section, frozen=True):
 class SessionEntry(Section, frozen=True):
     id: Id
     val: Secret
+    max_concurrent: Count = 0  # calls at a time, in all workers together; 0: any number
 
 
 class GeminiKeyEntry(Section, frozen=True):
@@ -128,6 +135,7 @@ class ClaudeSessionEntry(Section, frozen=True):
     id: Id
     val: Secret
     organization_id: Name = ""
+    max_concurrent: Count = 1  # calls at a time, in all workers together; 0: any number
 
 
 class HttpsInfo(Section, frozen=True):

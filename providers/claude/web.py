@@ -8,6 +8,7 @@ continued conversation is sent only what is new, and a new one everything at onc
 
 import re
 import uuid
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -16,9 +17,9 @@ from msgspec import Struct
 
 from app.wire.chat import ChatRequest, Envelope, Message, read_chat, read_envelope, read_member
 from app.wire.errors import GatewayError, bad_request, bad_response
-from app.wire.expiry import after_set_cookie, read_cookie
+from app.wire.expiry import after_set_cookie, read_cookie, read_cookie_header
 from app.wire.images import Picture, read_picture
-from app.wire.provider import Call, Decoder, Key, Provider, Upstream
+from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstream
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.claude import web_errors
@@ -185,6 +186,17 @@ def _text(message: Message, at: str, pictures: list[Picture]) -> str:
 def index(envelope: Envelope) -> str | None:
     member = read_member(envelope.claude, ClaudeMember, "claude")
     return member.index if member is not None else None
+
+
+def conversation(ask: Ask) -> str | None:
+    """The conversation a body goes on with."""
+    return ask.conversation.uuid
+
+
+def told(own: dict[str, Any]) -> str | None:
+    """The conversation in what is handed out."""
+    found: str | None = own["claude"]["conversation"].get("uuid")
+    return found
 
 
 def stamp(call: Call) -> dict[str, Any]:
@@ -422,4 +434,43 @@ PROVIDER = Provider(
     index=index,
     stamp=stamp,
     prepare=prepare,
+    renewed=renewed,
+    conversation=conversation,
+    told=told,
+)
+
+
+def _own(headers: Mapping[str, str]) -> str:
+    """The caller's session: their sessionKey cookie, else their Authorization."""
+    held = read_cookie_header(headers.get("cookie", "")).get("sessionKey", "")
+    return held or headers.get("authorization", "")
+
+
+def _credential(key: Key, headers: Mapping[str, str], config: Config) -> Headers:
+    said = browser_headers(config, session_cookie(key))
+    return [(n, v) for n, v in said if n != "Accept"]
+
+
+def _base(config: Config) -> str:
+    return config.claude.web_url
+
+
+def _proxy(config: Config) -> str:
+    return config.claude.proxy_url
+
+
+FORWARDS = (
+    ForwardRule(
+        prefix="/claude/web/",
+        upstream_prefix="/",
+        provider="claude-web",
+        pool=POOL,
+        base=_base,
+        proxy=_proxy,
+        via="browser",
+        credential=_credential,
+        credential_headers=("authorization", "anthropic-client-platform"),
+        own=_own,
+        renewed=renewed,
+    ),
 )

@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -28,12 +28,12 @@ from app.wire.chat import (
 from app.wire.errors import GatewayError, bad_request, bad_response, from_validation
 from app.wire.expiry import after_set_cookie, cookie_header, jwt_expiry, read_cookie_header
 from app.wire.images import Picture, read_picture
-from app.wire.provider import Call, Decoder, Key, Provider, Upstream
+from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstream
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.openai import sentinel, web_errors, web_images
 from providers.openai.har import SESSION_COOKIE, TO_BE_RENEWED
-from providers.openai.web_decode import AnswerFrames, WebDecoder
+from providers.openai.web_decode import AnswerFrames, OwnStream, WebDecoder
 from providers.openai.web_schema import (
     Conversation,
     NativeAsk,
@@ -52,6 +52,9 @@ USER_AGENT = (
     "Chrome/150.0.0.0 Safari/537.36"
 )
 RENEW_BEFORE_SECONDS = 600
+_PICTURES = "image/avif,image/webp,image/apng,image/*,*/*;q=0.8"
+# Of a raw request: what tells who asks, and from where.
+_REPLACED = ("authorization", "oai-device-id", "oai-language", "chatgpt-account-id")
 ARKOSE_LIVES_SECONDS = 600
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
 
@@ -248,9 +251,7 @@ def _device(call: Call) -> str:
     if key.fields.get("device_id"):
         return key.fields["device_id"]
     if key.val:
-        name = f"{key.pool}/{key.id}" if key.id else key.val
-        digest = hashlib.sha256(b"device\n" + name.encode()).digest()
-        return str(uuid.UUID(bytes=digest[:16], version=4))
+        return _device_of(key)
     held: str | None = call.chat.state.device_id if isinstance(call.chat, Ask) else None
     try:
         return str(uuid.UUID(held or ""))
@@ -259,6 +260,12 @@ def _device(call: Call) -> str:
             found: str = call.learned.device_id
             return found
         return str(uuid.UUID(hex=call.new_id()))
+
+
+def _device_of(key: Key) -> str:
+    name = f"{key.pool}/{key.id}" if key.id else key.val
+    digest = hashlib.sha256(b"device\n" + name.encode()).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=4))
 
 
 def user_agent(key: Key) -> str:
@@ -662,21 +669,80 @@ def public_address(headers: Mapping[str, str], config: Config) -> str:
     return f"{proto}://{host}"
 
 
-def read_error(reply: UpstreamReply) -> GatewayError:
-    return web_errors.read_error(reply)
+def own_stream(call: Call) -> Decoder:
+    return OwnStream(frames(call))
 
 
-def models_request(config: Config, key: Key) -> UpstreamRequest:
-    device = key.fields.get("device_id") or str(
-        uuid.UUID(bytes=hashlib.sha256(f"{key.pool}/{key.id}".encode()).digest()[:16], version=4)
-    )
+def session_request(config: Config, key: Key, path: str) -> UpstreamRequest:
+    """A page of the backend as this session's browser asks for it."""
+    device = key.fields.get("device_id") or _device_of(key)
     return UpstreamRequest(
         method="GET",
-        url=join_url(config.openai.chat_web_url, _side(key) + "/models"),
+        url=join_url(config.openai.chat_web_url, path),
         headers=browser_headers(key, config, device, key.fields.get("cookies", "")),
         via="browser",
         proxy=proxy(config),
     )
+
+
+def picture_request(config: Config, address: str) -> UpstreamRequest:
+    """A picture at the storage's signed address; no credential goes there."""
+    return UpstreamRequest(
+        method="GET",
+        url=address,
+        headers=[("Accept", _PICTURES), ("sec-fetch-dest", "image"), ("sec-fetch-mode", "no-cors")],
+        via="browser",
+        proxy=proxy(config),
+    )
+
+
+def address_request(config: Config, key: Key, address: str) -> UpstreamRequest | None:
+    """The picture at the address the backend told: its own, or the storage's. None elsewhere."""
+    own = origin(config) + "/"
+    if address.startswith(own):
+        return session_request(config, key, "/" + address[len(own) :])
+    host = urlsplit(address).hostname or ""
+    is_storage = host == "files.oaiusercontent.com" or host.endswith(".oaiusercontent.com")
+    if address.startswith("https://") and is_storage:
+        return picture_request(config, address)
+    return None
+
+
+def read_error(reply: UpstreamReply) -> GatewayError:
+    return web_errors.read_error(reply)
+
+
+def explain(call: Call, reply: UpstreamReply) -> GatewayError:
+    """A refused question. A missing Turnstile answer is often let pass, and sometimes not."""
+    ready: Ready = call.learned
+    error = web_errors.read_error(reply, anonymous=not call.key.val)
+    turnstile = ready.requirements.turnstile
+    if (
+        reply.status == 403
+        and error.code != "cloudflare_challenge"
+        and turnstile is not None
+        and turnstile.required
+        and not call.headers.get("openai-sentinel-turnstile-token")
+    ):
+        return web_errors.turnstile_required()
+    if call.chat.native is not None and error.code != "cloudflare_challenge":
+        error.raw = reply.body if reply.body[:1] == b"{" else None
+    return error
+
+
+def conversation(ask: Ask) -> str | None:
+    """The conversation a body goes on with."""
+    return ask.state.conversation_id
+
+
+def told(own: dict[str, Any]) -> str | None:
+    """The conversation in what is handed out."""
+    found: str | None = own["openai"].get("conversation_id")
+    return found
+
+
+def models_request(config: Config, key: Key) -> UpstreamRequest:
+    return session_request(config, key, _side(key) + "/models")
 
 
 def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
@@ -698,10 +764,50 @@ PROVIDER = Provider(
     index=index,
     stamp=stamp,
     prepare=prepare,
+    explain=explain,
+    conversation=conversation,
+    told=told,
     anonymous=True,
     models_request=models_request,
     read_models=read_models,
 )
 
-# The site's own body in, OpenAI's chunks out.
-NATIVE_PROVIDER = msgspec.structs.replace(PROVIDER, name="openai-chat-web-native", read=read_native)
+# The site's own body in, OpenAI's chunks out; with a session, and as nobody.
+NATIVE_PROVIDER = msgspec.structs.replace(PROVIDER, read=read_native, index=lambda envelope: None)
+NATIVE_ANONYMOUS = msgspec.structs.replace(NATIVE_PROVIDER, pool=ANONYMOUS_POOL, accepts=())
+# The site's own body in, its own stream out.
+ASK_PROVIDER = msgspec.structs.replace(NATIVE_PROVIDER, decoder=own_stream, untranslated=True)
+ASK_ANONYMOUS = msgspec.structs.replace(ASK_PROVIDER, pool=ANONYMOUS_POOL, accepts=())
+
+
+def _own(headers: Mapping[str, str]) -> str:
+    return headers.get("authorization", "")
+
+
+def _credential(key: Key, headers: Mapping[str, str], config: Config) -> Headers:
+    """A raw request as this session's browser sends it, but for what the caller says better."""
+    device = key.fields.get("device_id") or _device_of(key)
+    said = browser_headers(key, config, device, key.fields.get("cookies", ""))
+    return [(n, v) for n, v in said if n.lower() not in ("accept", "accept-language")]
+
+
+def _proxy(config: Config) -> str:
+    return config.openai.proxy_url
+
+
+FORWARDS = tuple(
+    ForwardRule(
+        prefix=prefix,
+        upstream_prefix=prefix,
+        provider="openai-chat-web",
+        pool=POOL,
+        base=origin,
+        proxy=_proxy,
+        via="browser",
+        credential=_credential,
+        credential_headers=_REPLACED,
+        own=_own,
+        anonymous=True,
+    )
+    for prefix in ("/backend-api/", "/public-api/")
+)

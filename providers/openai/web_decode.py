@@ -23,6 +23,7 @@ from app.wire.events import (
     Event,
     Finish,
     Follow,
+    Piece,
     Reasoning,
     Reply,
     Session,
@@ -324,6 +325,35 @@ class AnswerFrames:
     @property
     def on_websocket(self) -> bool:
         return self._elsewhere is not None
+
+
+class OwnStream:
+    """The answer as it came, for a caller who speaks the site's own language.
+
+    Only the websocket framing is undone: its pieces are the SSE that the others have at once.
+    """
+
+    def __init__(self, frames: AnswerFrames) -> None:
+        self._frames = frames
+        self._records = SSEParser()
+        self._done = False
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        for piece in self._frames.feed(data):
+            if not isinstance(piece, bytes):
+                yield piece
+                continue
+            yield Piece(piece)
+            for _, record in self._records.feed(piece):
+                self._done = self._done or record.strip() == b"[DONE]"
+        if self._done and self._frames.on_websocket:
+            yield End()
+
+    def finish(self) -> Iterator[Event]:
+        self._frames.finish()
+        if not self._done:
+            raise upstream_cut("chatgpt.com's answer ended in the middle")
+        return iter(())
 
 
 class WebDecoder:

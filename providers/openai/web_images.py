@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from app.wire.provider import Key
 
+STORAGE = "https://files.oaiusercontent.com"
 FILE = re.compile(r"file[-_][A-Za-z0-9_-]{1,128}\Z")
 _POINTER = re.compile(r"(?:file-service|sediment)://(file[-_][A-Za-z0-9_-]{1,128})\Z")
 _CONVERSATION = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
@@ -48,6 +49,12 @@ def mac(file: str, conversation_id: str, key: Key) -> str:
 
 def is_genuine(sig: str, file: str, conversation_id: str, key: Key) -> bool:
     return hmac.compare_digest(sig.encode(), mac(file, conversation_id, key).encode())
+
+
+def is_storage_query(query: str) -> bool:
+    """Whether a link is the storage's own signed address with our name in front."""
+    names = {part.partition("=")[0] for part in query.split("&")}
+    return {"se", "sig"} <= names
 
 
 def download_path(file: str, conversation_id: str) -> str | None:

@@ -11,12 +11,7 @@ from typing import Any
 
 import pytest
 import uvloop
-
-from app.clients import read_whole
-from app.clients.browser import PAUSE_ABOVE, BrowserClient
-from app.wire.errors import GatewayError
-from app.wire.upstream import UpstreamRequest
-from tests.app.clients.browser_upstreams import (
+from browser_upstreams import (
     Asked,
     Upstream,
     answer,
@@ -25,6 +20,11 @@ from tests.app.clients.browser_upstreams import (
     socks5_proxy,
     until_peer_left,
 )
+
+from app.clients import read_whole
+from app.clients.browser import PAUSE_ABOVE, BrowserClient
+from app.wire.errors import GatewayError
+from app.wire.upstream import UpstreamRequest
 
 PHASES = ["connecting", "headers", "body", "unread body", "upload"]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

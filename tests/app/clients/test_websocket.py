@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import uvloop
+from browser_upstreams import http_proxy, silent_server, socks5_proxy
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from app.clients.websocket import WebSocketClient
 from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamRequest
-from tests.app.clients.browser_upstreams import http_proxy, silent_server, socks5_proxy
 
 
 def run(main: Callable[[], Awaitable[Any]], loop: str = "uvloop") -> None:

@@ -1,0 +1,97 @@
+"""Pictures that ChatGPT drew: fetched once, kept under `image_path`, served from there.
+
+A picture's address upstream lives for minutes; the gateway's own link lives as long as its file.
+Only what is a picture by its first bytes is kept or served, under a name that cannot leave the
+folder, and whole or not at all.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from app.clients import Clients, read_whole
+from app.wire.errors import GatewayError, bad_response
+from app.wire.images import media_type
+from app.wire.upstream import UpstreamReply, UpstreamRequest
+
+MAX_BYTES = 50 * 1024 * 1024
+
+
+class Images:
+    """`fetch_once` keeps two callers of one picture from fetching it twice in one worker."""
+
+    def __init__(self, folder: Path, clients: Clients) -> None:
+        self._folder, self._clients = folder, clients
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def kept(self, file: str) -> bytes | None:
+        """The picture of this (checked) name, None when it was never fetched."""
+        return await asyncio.to_thread(_read, self._folder / _name(file))
+
+    async def fetch_once(
+        self, file: str, fetch: Callable[[], Awaitable[UpstreamReply]]
+    ) -> tuple[str, bytes]:
+        """Media type and bytes, from disk or by `fetch`. Raises GatewayError for neither."""
+        lock = self._locks.setdefault(file, asyncio.Lock())
+        try:
+            async with lock:
+                body = await self.kept(file)
+                if body is None:
+                    body = _picture(await fetch())
+                    await asyncio.to_thread(_write, self._folder / _name(file), body)
+        finally:
+            if not lock.locked():
+                self._locks.pop(file, None)
+        kind = media_type(body)
+        if kind is None:
+            raise bad_response(f"The kept file {file} is no picture.")
+        return kind, body
+
+    async def get(self, request: UpstreamRequest) -> UpstreamReply:
+        return await read_whole(await self._clients.open(request), MAX_BYTES)
+
+
+def _picture(reply: UpstreamReply) -> bytes:
+    match reply.status:
+        case 200:
+            if media_type(reply.body) is None:
+                raise bad_response("What stands there upstream is no picture.")
+            return reply.body
+        case 404:
+            raise not_found()
+        case 401 | 403 | 410:
+            raise GatewayError(
+                410,
+                "The picture's address upstream has expired; ask for the picture anew.",
+                code="image_url_expired",
+            )
+    raise GatewayError(
+        502, f"The picture cannot be fetched (HTTP {reply.status}).", code="upstream_error"
+    )
+
+
+def not_found() -> GatewayError:
+    return GatewayError(404, "There is no such picture.", code="image_not_found")
+
+
+def _name(file: str) -> str:
+    # As the Go project names them, so that its folder can be taken over.
+    return file.removeprefix("file-")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: Path, body: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(body)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
