@@ -22,13 +22,23 @@ GROUND = (
     *WIRE,
     "app.config",
     "app.config_fields",
+    "app.conversations",
+    "app.leases",
     "app.logs",
     "app.preflight",
     "app.shared_state",
     "app.yaml_nodes",
 )
-POOL = (*GROUND, "app.key_pool", "app.metrics", "app.watch")
-ENGINE = (*POOL, "app.clients", "app.exchange", "app.forward", "app.gateway", "app.render")
+POOL = (*GROUND, "app.key_pool", "app.metrics", "app.sessions", "app.watch")
+ENGINE = (
+    *POOL,
+    "app.clients",
+    "app.exchange",
+    "app.forward",
+    "app.gateway",
+    "app.images",
+    "app.render",
+)
 ALL = ("app", "providers")
 
 
@@ -50,9 +60,9 @@ FLOORS = (
     floor(["app.wire"], WIRE, ["msgspec"], IMPURE),
     floor(["providers"], WIRE, ["msgspec"], IMPURE),  # and its own family, see `_is_allowed`
     floor(GROUND[1:], GROUND, ["msgspec", "yaml"]),
-    floor(["app.key_pool", "app.metrics", "app.watch"], POOL, ["msgspec"]),
+    floor(POOL[len(GROUND) :], POOL, ["msgspec"]),
     floor(["app.clients"], [*WIRE, "app.clients"], ["msgspec", *NETWORK]),
-    floor(["app.exchange", "app.forward", "app.gateway", "app.render"], ENGINE, ["msgspec"]),
+    floor(ENGINE[len(POOL) + 1 :], ENGINE, ["msgspec"]),
     floor(
         ["app.routes", "app.dashboard"],
         [*ENGINE, "app.routes.answers", "providers"],
