@@ -1,0 +1,210 @@
+"""`python -m bench`: runs the scenarios and prints the table."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+from bench.processes import Server, free_port
+from bench.scenarios import SCENARIOS
+
+ROOT = Path(__file__).parents[1]
+NGINX = """
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err warn;
+worker_rlimit_nofile 8192; events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000; keepalive_timeout 300s; tcp_nodelay on;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream plain {{ server 127.0.0.1:{plain}; keepalive 1024; keepalive_requests 1000000; }}
+  upstream tls {{ server 127.0.0.1:{tls}; keepalive 1024; keepalive_requests 1000000; }}
+  server {{
+    listen 127.0.0.1:{port} reuseport backlog=4096;
+    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+    proxy_read_timeout 300s;
+    location / {{ proxy_pass http://plain; }}
+    location /tls/ {{ proxy_pass https://tls/; proxy_ssl_session_reuse on; }}
+  }}
+}}
+"""
+MODELS = {"openai": "bench", "claude": "claude/claude-3-5-bench", "gemini": "gemini/gemini-bench"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--scenarios", default=",".join(s.name for s in SCENARIOS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
+    parser.add_argument("--workers", type=int, default=1)
+    asked = parser.parse_args()
+    wanted = [s for s in SCENARIOS if s.name in asked.scenarios.split(",")]
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        servers = start(Path(name), asked.workers)
+        try:
+            report(measure(servers, wanted, asked), servers, asked)
+        finally:
+            for server in servers.values():
+                server.stop()
+    return 0
+
+
+def start(folder: Path, workers: int) -> dict[str, Server]:
+    plain, tls, nginx, gateway = (free_port() for _ in range(4))
+    pem, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-keyout", str(key), "-out", str(pem)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    upstream = [sys.executable, "-m", "bench.upstream"]
+    servers = {
+        "upstream": Server([*upstream, str(plain)], plain, folder / "upstream.log"),
+        "upstream-tls": Server(
+            [*upstream, str(tls), str(pem), str(key)], tls, folder / "upstream-tls.log"
+        ),
+    }
+    if shutil.which("nginx"):
+        conf = folder / "nginx.conf"
+        conf.write_text(NGINX.format(folder=folder, plain=plain, tls=tls, port=nginx))
+        command = ["nginx", "-e", f"{folder}/nginx.err", "-c", str(conf)]
+        servers["nginx"] = Server(command, nginx, folder / "nginx.log")
+    else:
+        print("nginx is not installed (apt install nginx-light): no ratios", file=sys.stderr)
+    keys = [{"id": f"k{n}", "val": f"sk-bench-{n}"} for n in range(3)]
+    config = {
+        "port": f"127.0.0.1:{gateway}",
+        "workers": workers,
+        "openai": {"api_url": f"http://127.0.0.1:{plain}", "api_keys": keys},
+        "claude": {"api_url": f"http://127.0.0.1:{plain}", "api_keys": keys},
+        "google_gemini": {"api_url": f"http://127.0.0.1:{plain}", "api_keys": keys},
+    }
+    for label, port, url in (
+        ("gateway", gateway, f"http://127.0.0.1:{plain}"),
+        ("gateway-tls", free_port(), f"https://localhost:{tls}"),
+    ):
+        config |= {"port": f"127.0.0.1:{port}"}
+        config["openai"] = config["openai"] | {"api_url": url}
+        file = folder / f"{label}.yaml"
+        file.write_text(json.dumps(config))
+        file.chmod(0o600)
+        command = [sys.executable, str(ROOT / "run.py"), "-c", str(file)]
+        env = {"SSL_CERT_FILE": str(pem)}
+        servers[label] = Server(command, port, folder / f"{label}.log", env)
+    for label, server in servers.items():
+        took = server.wait()
+        print(f"{label} answers after {took:.2f} s", file=sys.stderr)
+    return servers
+
+
+def measure(servers, wanted, asked):
+    found = {}
+    for round_number in range(asked.rounds):
+        for scenario in wanted:
+            for peer in ("nginx", "gateway"):
+                if peer not in servers or (peer == "nginx" and scenario.family != "openai"):
+                    continue
+                server = servers["gateway-tls" if peer == "gateway" and scenario.tls else peer]
+                if round_number == 0:
+                    drive(server, peer, scenario, seconds=0.5, streams=min(scenario.streams, 20))
+                server.settle()
+                before = server.cpu_us()
+                result = drive(server, peer, scenario, asked.seconds, scenario.streams)
+                server.settle()
+                spent = server.cpu_us() - before
+                done = max(result["ok"], 1)
+                result["us"] = spent / done / (scenario.chunks or 1)
+                result["mb"] = server.resident_mb()
+                found.setdefault((scenario.name, peer), []).append(result)
+                print(
+                    f"round {round_number + 1} {scenario.name} {peer}: {result['us']:.1f} us, "
+                    f"{result['per_second']:.0f}/s, errors {result['errors']} {result['samples']}",
+                    file=sys.stderr,
+                )
+    return found
+
+
+def drive(server, peer, scenario, seconds, streams):
+    path = "/c/v1/chat/completions" if peer == "gateway" else "/v1/chat/completions"
+    if peer == "nginx" and scenario.tls:
+        path = "/tls" + path
+    plan = {
+        "port": server.port,
+        "path": path,
+        "model": MODELS[scenario.family] if peer == "gateway" else "bench",
+        "headers": {},
+        "connections": min(scenario.connections, streams or scenario.connections),
+        "chunks": scenario.chunks,
+        "delay_ms": scenario.delay_ms,
+        "streams": streams,
+        "seconds": seconds,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load", json.dumps(plan)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"the load failed at {scenario.name} {peer}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def report(found, servers, asked) -> None:
+    def middle(name, peer, member):
+        values = [r[member] for r in found.get((name, peer), []) if r[member] is not None]
+        return statistics.median(values) if values else None
+
+    def shown(value, digits=1):
+        return "-" if value is None else f"{value:,.{digits}f}"
+
+    print(f"\n{date.today()}, {cpu_model()}, {os.cpu_count()} cores, Linux {platform.release()},")
+    print(f"CPython {platform.python_version()}, {packages()}, {nginx_version()},")
+    print(f"{asked.workers} worker, {asked.rounds} rounds of {asked.seconds:.0f} s, medians.\n")
+    print("| | load | CPU µs | nginx µs | x nginx | first ms | age p50 / p99 ms | MB | errors |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for scenario in SCENARIOS:
+        name = scenario.name
+        us = middle(name, "gateway", "us")
+        if us is None:
+            continue
+        # A translation is compared with nginx copying as many chunks.
+        base = middle(name, "nginx", "us") or middle("S2", "nginx", "us")
+        per = "chunk" if scenario.chunks else "request"
+        first = middle(name, "gateway", "first_p50")
+        ages = " / ".join(shown(middle(name, "gateway", f"age_{p}"), 2) for p in ("p50", "p99"))
+        megabytes = middle(name, "gateway", "mb")
+        errors = sum(r["errors"] for r in found[name, "gateway"])
+        print(
+            f"| {name} | {scenario.note} | {shown(us)} per {per} | {shown(base)} | "
+            f"{shown(us / base if base else None)} | {shown(first)} | {ages} | "
+            f"{shown(megabytes, 0)} | {errors} |"
+        )
+
+
+def cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.machine()
+
+
+def packages() -> str:
+    from importlib.metadata import version
+
+    return ", ".join(f"{n} {version(n)}" for n in ("sanic", "uvloop", "msgspec", "httptools"))
+
+
+def nginx_version() -> str:
+    if not shutil.which("nginx"):
+        return "no nginx"
+    done = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
+    return done.stderr.strip().removeprefix("nginx version: ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

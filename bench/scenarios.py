@@ -1,0 +1,33 @@
+"""The loads. `family` is who the upstream plays; streams have `chunks` content chunks each."""
+
+from msgspec import Struct
+
+
+class Scenario(Struct, frozen=True):
+    name: str
+    note: str
+    family: str = "openai"
+    connections: int = 16
+    chunks: int = 0  # 0: not streamed
+    delay_ms: int = 0  # between chunks
+    streams: int = 0  # 0: as many as fit into the time
+    tls: bool = False  # to the upstream
+
+
+SCENARIOS = (
+    Scenario("S1", "OpenAI to OpenAI, not streamed, 32 connections", connections=32),
+    Scenario("S2", "OpenAI to OpenAI, streams of 100 chunks, 16 connections", chunks=100),
+    Scenario("S3", "OpenAI in, Anthropic upstream, as S2", "claude", chunks=100),
+    Scenario("S4", "OpenAI in, Gemini upstream, as S2", "gemini", chunks=100),
+    Scenario(
+        "S5", "500 streams of 100 chunks, 20 ms apart", connections=500, chunks=100, delay_ms=20,
+        streams=500,
+    ),
+    Scenario(
+        "S6", "100 streams of 60 chunks, 50 ms apart", connections=100, chunks=60, delay_ms=50,
+        streams=100,
+    ),
+    Scenario("S7", "S2 with TLS to the upstream", chunks=100, tls=True),
+)  # fmt: skip
+PIECE = "tok {:03d} "  # the text of one chunk
+TEXT = "".join(PIECE.format(n) for n in range(50))  # of an answer that is not streamed
