@@ -153,7 +153,7 @@ class Exchange:
             raise error
         await watch.stop()
         with suppress(Exception):
-            await sink.send(error.event())
+            await sink.send(error.said + error.event())
             await sink.end()
 
     async def _attempts(self, ask: Ask, sink: Sink, watch: Watch, began: float) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from app.wire.errors import bad_response, upstream_cut
+from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.events import (
     End,
     Event,
@@ -338,13 +338,19 @@ class Chunks(_Teller):
 
     def _render(self, events: Iterable[Event]) -> bytes:
         out: list[bytes] = []
-        for event in events:
-            # The hot line first: nine of ten events are plain text of the first choice.
-            if type(event) is Text and not event.index and event.logprobs is None and self._told:
-                if event.text:
-                    out += (self._text_head, encode(event.text), self._text_end)
-            else:
-                self._say(event, out)
+        try:
+            for event in events:
+                # The hot line first: nine of ten events are plain text of the first choice.
+                if type(event) is Text and not event.index and event.logprobs is None and self._told:
+                    if event.text:
+                        out += (self._text_head, encode(event.text), self._text_end)
+                else:
+                    self._say(event, out)
+        except GatewayError as error:
+            # What was said in the same read stands before the error, unless nothing was sent yet:
+            # then the caller gets a true status, or another key's answer.
+            error.said = b"".join(out)
+            raise
         return b"".join(out)
 
     def _say(self, event: Event, out: list[bytes]) -> None:

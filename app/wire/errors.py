@@ -51,6 +51,7 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         self.headers = headers
         self.outcome = outcome
+        self.said = b""  # rendered before it in the same read, to be sent if the stream has begun
         self.raw: bytes | None = None  # an upstream's OpenAI-shaped body, to be passed on as it is
 
     def body(self) -> bytes:

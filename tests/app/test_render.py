@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from app.render import DONE, Chunks, Completion, Passthrough, Whole
-from app.wire.errors import GatewayError
+from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.events import (
     Extension,
     Finish,
@@ -267,6 +267,33 @@ def test_an_answer_without_an_ending_is_cut():
         with pytest.raises(GatewayError) as caught:
             render([Started("i", "m"), Text("a")])
         assert caught.value.code == "upstream_cut"
+
+
+class Breaking(Script):
+    """Says its events one after the other and then breaks."""
+
+    def feed(self, data):
+        yield from super().feed(data)
+        if not self._events:
+            raise bad_response("broken")
+
+    def finish(self):
+        yield from self._events
+        raise upstream_cut()
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_what_was_said_before_a_decoder_broke_in_the_same_read_is_not_lost(at_the_end):
+    told = {"model": "m", "created": 7, "new_id": "n", "stamp": {}, "include_usage": False}
+    renderer = Chunks(Breaking(TALK[:3]), **told)
+    sent = renderer.feed(b".")
+    with pytest.raises(GatewayError) as caught:
+        sent += renderer.finish() if at_the_end else renderer.feed(b"..")
+    texts = [
+        json.loads(line[6:])["choices"][0]["delta"]["content"]
+        for line in (sent + caught.value.said).split(b"\n\n")[:-1]
+    ]
+    assert texts == ["", *(event.text for event in TALK[1:3])]
 
 
 def test_the_folded_completion_says_what_the_chunks_say():

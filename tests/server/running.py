@@ -64,10 +64,14 @@ class Running:
 
     def wait_log(self, count: int = 1, seconds: float = 5, **having) -> list[dict]:
         """The lines once there are `count` of them: they are written a moment after the answer."""
+        return self.wait_lines(lambda lines: len(lines) >= count, seconds, **having)
+
+    def wait_lines(self, enough, seconds: float = 5, **having) -> list[dict]:
+        """The lines once `enough(lines)` is true."""
         end = time.monotonic() + seconds
-        while len(lines := self.log(**having)) < count and time.monotonic() < end:
+        while not enough(lines := self.log(**having)):
+            assert time.monotonic() < end, (having, self.log()[-5:])
             time.sleep(0.02)
-        assert len(lines) >= count, (having, self.log()[-5:])
         return lines
 
     def workers(self) -> list[int]:
