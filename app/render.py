@@ -341,7 +341,12 @@ class Chunks(_Teller):
         try:
             for event in events:
                 # The hot line first: nine of ten events are plain text of the first choice.
-                if type(event) is Text and not event.index and event.logprobs is None and self._told:
+                if (
+                    type(event) is Text
+                    and not event.index
+                    and event.logprobs is None
+                    and self._told
+                ):
                     if event.text:
                         out += (self._text_head, encode(event.text), self._text_end)
                 else:
