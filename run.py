@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(report(error), file=sys.stderr)
         return 2
     if checking:
-        print(report(loaded))
+        from app.har_watch import check_lines
+
+        print("\n".join([report(loaded), *check_lines(loaded.config)]))
         return 0
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -197,7 +197,8 @@ class Exchange:
             wanted = await self._owner(provider, provider.conversation(chat))
         if not wanted and provider.anonymous and not self.pool.size(provider.pool):
             return Key(provider.pool, "", "")
-        return self.pool.pick(provider.pool, wanted)
+        key = self.pool.pick(provider.pool, wanted)
+        return self.sessions.current(key) if self.sessions is not None else key
 
     async def _owner(self, provider: Provider, conversation_id: str | None) -> str | None:
         """The session a continued conversation belongs to, where the caller did not say."""

@@ -222,7 +222,8 @@ class Forwarder:
                 return Key(rule.pool, "", value), False
             if rule.anonymous and not self.pool.size(rule.pool):
                 return Key(rule.pool, "", ""), False
-            return self.pool.pick(rule.pool, lookup.get("x-auth-id")), False
+            key = self.pool.pick(rule.pool, lookup.get("x-auth-id"))
+            return (self.sessions.current(key) if self.sessions is not None else key), False
         for name in rule.credential_headers:
             if bare_token(lookup.get(name, "")):
                 return Key(rule.pool, "", "caller"), True

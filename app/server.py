@@ -21,6 +21,7 @@ from sanic.worker.loader import AppLoader
 from app import discord_bridge, logs
 from app.config import listen_address, secrets
 from app.gateway import Gateway
+from app.har_watch import HarWatch
 from app.manager import Manager
 from app.routes import admin, bing, chat, forward, models, sessions
 from app.routes.answers import (
@@ -73,6 +74,7 @@ def create_app(config: Config) -> App:
     app.register_listener(_start_bridge, "main_process_ready")
     app.register_listener(_open, "before_server_start")
     app.register_listener(_look_around, "after_server_start")
+    app.register_listener(_watch_sessions, "after_server_start")
     app.register_listener(_drain, "before_server_stop")
     app.register_listener(_close, "after_server_stop")
     return app
@@ -161,6 +163,12 @@ async def _open(app: App, *_: Any) -> None:
     # In a single process (tests) there is no main process that could have made the rows.
     handles = getattr(app.shared_ctx, "state", None)
     app.ctx.gateway = Gateway(app.ctx.settings, SharedState(handles))
+
+
+async def _watch_sessions(app: App, *_: Any) -> None:
+    speaks = os.environ.get("SANIC_WORKER_NAME", "Sanic-Server-0-0").endswith("-0-0")
+    watch = HarWatch(app.ctx.gateway.sessions, app.ctx.settings.hars_path, speaks)
+    app.add_task(watch.run(), name="watch_sessions")
 
 
 async def _look_around(app: App, *_: Any) -> None:

@@ -24,6 +24,7 @@ from app.wire.provider import Key
 logger = logging.getLogger("any_proxy.sessions")
 
 DAY = 86_400
+_THE_OPERATORS = ("max_concurrent", "organization_id")  # fields that the config may set
 
 
 class _Kept(Struct):
@@ -42,6 +43,7 @@ class Sessions:
     def __init__(self, pool: KeyPool, folder: Path) -> None:
         self._pool, self._folder = pool, folder
         self._origins: dict[tuple[str, str], str] = {}
+        self._given: dict[tuple[str, str], dict[str, str]] = {}
         self._seen: dict[str, tuple[int, int]] = {}  # file name -> its time and size when read
         self._locks: dict[str, asyncio.Lock] = {}
         self.adopt(pool.web_sessions())
@@ -50,30 +52,43 @@ class Sessions:
         """Sessions as their operator gave them, each replaced by what became of it since."""
         for key in keys:
             self._origins[key.pool, key.id] = _mark(key.val)
+            self._given[key.pool, key.id] = {
+                name: key.fields[name] for name in _THE_OPERATORS if key.fields.get(name)
+            }
+            self._seen.pop(self._path(key.pool, key.id).name, None)
             self._pool.put(key)
-        self._seen.clear()
-        self.refresh()
+            self.current(key)
+
+    def given(self, pool: str) -> list[Key]:
+        """The pool's sessions that an operator gave."""
+        found = (self._pool.find(pool, id) for held, id in self._origins if held == pool)
+        return [key for key in found if key is not None]
 
     def forget(self, pool: str, id: str) -> None:
         """The operator took a session away."""
         self._origins.pop((pool, id), None)
+        self._given.pop((pool, id), None)
         self._pool.drop(pool, id)
 
-    def refresh(self) -> None:
-        """Takes over what other workers wrote; costs a look at each file's time."""
-        for (pool, id), origin in self._origins.items():
-            path = self._path(pool, id)
-            try:
-                stat = path.stat()
-            except OSError:
-                continue
-            seen = (stat.st_mtime_ns, stat.st_size)
-            if self._seen.get(path.name) == seen:
-                continue
+    def current(self, key: Key) -> Key:
+        """The key as it is now, whichever worker renewed it; costs a look at one file's time."""
+        origin = self._origins.get((key.pool, key.id))
+        if origin is None:
+            return key
+        path = self._path(key.pool, key.id)
+        try:
+            stat = path.stat()
+        except OSError:
+            return key
+        seen = (stat.st_mtime_ns, stat.st_size)
+        if self._seen.get(path.name) != seen:
             self._seen[path.name] = seen
             kept = _read(path)
-            if kept is not None and (kept.pool, kept.id, kept.origin) == (pool, id, origin):
-                self._pool.put(Key(pool, id, kept.val, kept.fields))
+            if kept is not None and (kept.pool, kept.id, kept.origin) == (key.pool, key.id, origin):
+                # What the operator says of the session holds, what it learned is added.
+                fields = {**kept.fields, **self._given.get((key.pool, key.id), {})}
+                self._pool.put(Key(key.pool, key.id, kept.val, fields))
+        return self._pool.find(key.pool, key.id) or key
 
     async def renew(self, key: Key) -> None:
         """From now on the key is this one, in every worker and after a restart."""
@@ -101,8 +116,13 @@ class Sessions:
         found = []
         for pool, id in self._origins:
             key = self._pool.find(pool, id)
-            ends = jwt_expiry(key.val) if key is not None else None
-            if key is not None and ends is not None:
+            if key is None:
+                continue
+            ends = jwt_expiry(key.val)
+            told = key.fields.get("expires", "")  # by the cookie that renewed it
+            if ends is None and told.isdecimal():
+                ends = int(told)
+            if ends is not None:
                 found.append((key, ends - now))
         return found
 

@@ -24,14 +24,14 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import SanicException
 from sanic.response import json as json_response
 
-from app.simulator import bing, claude, coze, discord, gemini, openai
+from app.simulator import bing, chatgpt, claude, claude_web, coze, discord, gemini, openai
 from app.simulator.faults import Faults, Rule, parse
 from app.simulator.ledger import CountingProtocol, Ledger
 from app.simulator.recordings import DEFAULT, Recordings
 
 App = Sanic[Any, Any]
 
-FAMILIES = (openai, claude, gemini, bing, coze, discord)
+FAMILIES = (openai, chatgpt, claude, claude_web, gemini, bing, coze, discord)
 PARENT_CHECK_SECONDS = 0.5
 
 

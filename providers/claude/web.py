@@ -241,7 +241,8 @@ def renewed(key: Key, set_cookies: list[str], now: int) -> Key | None:
             continue
         if not cookie.value or cookie.expires == 0 or cookie.value == key.val:
             return None
-        return Key(key.pool, key.id, cookie.value, key.fields)
+        fields = {**key.fields, "expires": str(cookie.expires or "")}
+        return Key(key.pool, key.id, cookie.value, fields)
     return None
 
 
@@ -287,12 +288,16 @@ class _Visitor(Struct):
 
     async def ask(self, method: str, path: str, body: Any, shape: type[T]) -> T:
         encoded = None if body is None else msgspec.json.encode(body)
-        return _expect(await self.send(method, path, encoded), shape)
+        return self.expect(await self.send(method, path, encoded), shape)
+
+    def expect(self, reply: UpstreamReply, shape: type[T]) -> T:
+        """The JSON that was due, or the error that came instead."""
+        if not 200 <= reply.status < 300 or web_errors.is_challenge(reply):
+            raise web_errors.read_error(reply, self.call.now)
+        return _decoded(reply, shape)
 
 
-def _expect(reply: UpstreamReply, shape: type[T]) -> T:
-    if not 200 <= reply.status < 300 or web_errors.is_challenge(reply):
-        raise web_errors.read_error(reply)
+def _decoded(reply: UpstreamReply, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(reply.body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -364,7 +369,7 @@ async def _upload(visitor: _Visitor, organization_id: str, picture: Picture, num
     body = head.encode() + picture.data + f"\r\n--{boundary}--\r\n".encode()
     path = f"/api/{quote(organization_id, safe='')}/upload"
     reply = await visitor.send("POST", path, body, f"multipart/form-data; boundary={boundary}")
-    found = _expect(reply, Uploaded)
+    found = visitor.expect(reply, Uploaded)
     if not found.file_uuid:
         raise bad_response("claude.ai gave no id for an uploaded image.")
     return found.file_uuid
@@ -424,6 +429,10 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     return web_errors.read_error(reply)
 
 
+def explain(call: Call, reply: UpstreamReply) -> GatewayError:
+    return web_errors.read_error(reply, call.now)
+
+
 PROVIDER = Provider(
     name="claude-web",
     pool=POOL,
@@ -434,6 +443,7 @@ PROVIDER = Provider(
     index=index,
     stamp=stamp,
     prepare=prepare,
+    explain=explain,
     renewed=renewed,
     conversation=conversation,
     told=told,

@@ -59,8 +59,8 @@ def no_chat_organization() -> GatewayError:
     )
 
 
-def read_error(reply: UpstreamReply) -> GatewayError:
-    """An answer that is no answer, as the caller is told it."""
+def read_error(reply: UpstreamReply, now: int | None = None) -> GatewayError:
+    """An answer that is no answer, as the caller is told it. `now` tells how long a limit lasts."""
     if is_challenge(reply):
         return challenge()
     if 300 <= reply.status < 400:
@@ -69,7 +69,9 @@ def read_error(reply: UpstreamReply) -> GatewayError:
             "claude.ai redirects; set the address it really has in claude.web_url.",
             code="upstream_redirect",
         )
-    error = told(reply.status, _error(reply.body), _date(reply.headers.get("date")))
+    if now is None:
+        now = _date(reply.headers.get("date"))
+    error = told(reply.status, _error(reply.body), now)
     if error.status == 429 and error.retry_after is None:
         seconds = reply.headers.get("retry-after", "")
         error.retry_after = float(seconds) if seconds.isdecimal() else None

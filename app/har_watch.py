@@ -1,0 +1,184 @@
+"""The operator's HAR files as web sessions: every *.har of a folder, at start and when it changes.
+
+A file is read by a small process of its own, so that one of 200 MB neither blocks nor bloats a
+worker: `python -m app.har_watch FILE` prints the session it found as JSON, to its worker alone.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from app.sessions import Sessions, Warner, ending
+from app.wire.expiry import jwt_expiry
+from app.wire.provider import Key
+from app.wire.settings import Config
+from providers.openai.har import TO_BE_RENEWED, Found, read_har
+
+logger = logging.getLogger("any_proxy.sessions")
+
+POOL = "openai.web_sessions"
+LOOK_EVERY_SECONDS = 2.0
+WARN_EVERY_LOOKS = 30
+PIECE_BYTES = 1024 * 1024
+READ_SECONDS = 300
+_ID = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?\Z")  # it travels in x-auth-id
+_ROOT = Path(__file__).parents[1]
+
+Seen = dict[Path, tuple[int, int]]
+
+
+class HarWatch:
+    """One per worker. `speaks`: this worker tells the log what it finds; the others know it."""
+
+    def __init__(self, sessions: Sessions, folder: str, speaks: bool) -> None:
+        self._sessions, self._speaks = sessions, speaks
+        self._folder = Path(folder) if folder else None
+        self._seen: Seen = {}
+        self._warner = Warner()
+        self._taken = {key.id for key in sessions.given(POOL)}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        looks = 0
+        while True:
+            if self._folder is not None:
+                await self._look(self._folder)
+            if looks % WARN_EVERY_LOOKS == 0 and self._speaks:
+                for line in self._warner.tell(self._sessions.endings(int(time.time()))):
+                    logger.warning("%s", line)
+            looks += 1
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def _look(self, folder: Path) -> None:
+        now = await asyncio.to_thread(listed, folder)
+        for path in self._seen.keys() - now.keys():
+            self._sessions.forget(POOL, path.name)
+            self._say(logging.INFO, path, "is gone, and its session with it")
+        for path, mark in now.items():
+            if self._seen.get(path) != mark:
+                await self._take(path)
+        self._seen = now
+
+    async def _take(self, path: Path) -> None:
+        if path.name in self._taken:
+            self._say(logging.WARNING, path, f"is passed over: {POOL} has this id already")
+            return
+        if not _ID.match(path.name):
+            self._say(logging.WARNING, path, "is passed over: name it in plain ASCII")
+            return
+        if self._speaks and is_open_to_others(path):
+            self._say(logging.WARNING, path, "can be read by other users: chmod 600")
+        found = await self._read(path)
+        if found.problem:
+            self._sessions.forget(POOL, path.name)
+            self._say(logging.WARNING, path, f"gives no session: {found.problem}")
+            return
+        self._sessions.adopt([Key(POOL, path.name, found.val, found.fields)])
+        self._say(logging.INFO, path, "is a web session now")
+
+    async def _read(self, path: Path) -> Found:
+        reader = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "app.har_watch",
+            os.path.abspath(path),  # noqa: ASYNC240, looks at no disk
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            cwd=_ROOT,
+        )
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                told, _ = await reader.communicate()
+            return msgspec.json.decode(told, type=Found)
+        except (TimeoutError, msgspec.DecodeError):
+            return Found(problem="it cannot be read")
+        finally:
+            if reader.returncode is None:
+                with suppress(ProcessLookupError):
+                    reader.kill()
+                await reader.wait()
+
+    def _say(self, level: int, path: Path, what: str) -> None:
+        if self._speaks:
+            logger.log(level, "the HAR file %s %s", path, what)
+
+
+def listed(folder: Path) -> Seen:
+    """Every HAR file below the folder, with its time and size."""
+    found: Seen = {}
+    for path in sorted(folder.rglob("*.har")):
+        with suppress(OSError):
+            held = path.stat()
+            if stat.S_ISREG(held.st_mode):
+                found[path] = (held.st_mtime_ns, held.st_size)
+    return found
+
+
+def is_open_to_others(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & 0o007)
+    except OSError:
+        return False
+
+
+def read(path: Path) -> Found:
+    """The session in one file, read here and now."""
+    try:
+        with path.open("rb") as file:
+            return read_har(_pieces(file), int(time.time()))
+    except OSError as error:
+        return Found(problem=f"it cannot be read ({error.strerror})")
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    while piece := file.read(PIECE_BYTES):
+        yield piece
+
+
+def checked(folder: str) -> Iterator[tuple[str, str, int | None]]:
+    """For `run.py check`: file, what is wrong with it ("" for nothing), when its token ends."""
+    for path in listed(Path(folder)) if folder else ():
+        found = read(path)
+        problem = found.problem
+        if not problem and is_open_to_others(path):
+            problem = "it can be read by other users: chmod 600"
+        renews = found.val == TO_BE_RENEWED
+        yield str(path), problem, None if renews else jwt_expiry(found.val)
+
+
+def check_lines(config: Config) -> list[str]:
+    """What `run.py check` says of web sessions: how long each has to live, what each HAR gives."""
+    now = int(time.time())
+    lines = []
+    for entry in config.openai.web_sessions:
+        ends = jwt_expiry(entry.val)
+        if ends is not None:
+            lines.append(f"session {entry.id} of {POOL} {ending(ends - now)}")
+    for path, problem, ends in checked(config.hars_path):
+        if problem:
+            lines.append(f"warning: {path}: {problem}")
+        elif ends is None:
+            lines.append(f"{path}: a web session; when it ends is not said")
+        else:
+            lines.append(f"{path}: a web session that {ending(ends - now)}")
+    return lines
+
+
+def main(arguments: list[str]) -> int:
+    os.nice(10)
+    sys.stdout.buffer.write(msgspec.json.encode(read(Path(arguments[0]))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
