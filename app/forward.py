@@ -1,20 +1,21 @@
 """A raw reverse proxy: any method, any body, no parsing, no buffering.
 
-Bytes travel as they are, compressed ones included. What does not travel: hop-by-hop headers, the
+Bytes travel as they are, compressed ones included (only a rule's `rewrite` touches a body: it puts
+the gateway's address in place of the upstream's own). What does not travel: hop-by-hop headers, the
 caller's cookies and address, the gateway's own headers, the upstream's Set-Cookie.
 After the first byte a cut upstream is made to look cut: the caller's connection is aborted.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from time import perf_counter
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from msgspec import Struct
 
-from app.clients import Clients
+from app.clients import Clients, read_whole
 from app.key_pool import KeyPool, bare_token
 from app.logs import CallLog, CallRecord
 from app.watch import Watch
@@ -137,6 +138,18 @@ class Forwarder:
             watch.first, watch.seen = False, loop.time()
             headers = self._downward(response.headers, ask, key)
             has_body = ask.method != "HEAD" and response.status not in (204, 304)
+            rewrite = _rewrite(ask)
+            if rewrite is not None and has_body and response.status == 200:
+                reply = await read_whole(response, self.config.limits.response_bytes)
+                body = rewrite(reply.body)
+                headers = [h for h in headers if h[0] not in ("content-encoding", "content-length")]
+                headers.append(("content-length", str(len(body))))
+                record.bytes_out = len(body)
+                await sink.start(200, headers, True)
+                await sink.send(body)
+                await watch.stop()
+                await sink.end()
+                return
             await sink.start(response.status, headers, has_body)
             if not has_body:
                 return
@@ -170,9 +183,18 @@ class Forwarder:
             query = "&".join(
                 part for part in query.split("&") if _name(part) not in rule.credential_query
             )
-        if not own_header:
+        if own_header:  # a placeholder beside it would be refused as a second, wrong credential
+            headers = [
+                (n, v)
+                for n, v in headers
+                if n.lower() not in rule.credential_headers or bare_token(v)
+            ]
+        else:
             headers = [(n, v) for n, v in headers if n.lower() not in rule.credential_headers]
             headers += rule.credential(key, lookup, self.config)
+        if _rewrite(ask) is not None:  # what is to be read here must be readable
+            headers = [(n, v) for n, v in headers if n.lower() != "accept-encoding"]
+            headers.append(("Accept-Encoding", "identity"))
         headers += [(n, v) for n, v in rule.defaults(self.config) if n not in lookup]
         if ask.length is not None and ask.body is not None:
             headers.append(("Content-Length", str(ask.length)))
@@ -193,7 +215,9 @@ class Forwarder:
     def _key(self, rule: ForwardRule, lookup: Mapping[str, str], query: str) -> tuple[Key, bool]:
         """The key, and whether the caller's own headers carry it as they are."""
         for name in rule.credential_headers:
-            if bare_token(lookup.get(name, "")):
+            if token := bare_token(lookup.get(name, "")):
+                if rule.moves(name, token):
+                    return Key(rule.pool, "", token), False
                 return Key(rule.pool, "", "caller"), True
         for name, value in parse_qsl(query) if rule.credential_query else ():
             if name in rule.credential_query and bare_token(value):
@@ -221,6 +245,11 @@ class Forwarder:
         if key.id:
             out.append(("x-auth-id", key.id))
         return out
+
+
+def _rewrite(ask: ForwardAsk) -> Callable[[bytes], bytes] | None:
+    rule = ask.rule
+    return rule.rewrite(ask.path, ask.public + rule.prefix) if rule.rewrite is not None else None
 
 
 def upward(headers: Headers, lookup: Mapping[str, str]) -> Headers:
