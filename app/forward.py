@@ -1,6 +1,7 @@
 """A raw reverse proxy: any method, any body, no parsing, no buffering.
 
-Bytes travel as they are, compressed ones included. What does not travel: hop-by-hop headers, the
+Bytes travel as they are, compressed ones included (only a rule's `rewrite` touches a body: it puts
+the gateway's address in place of the upstream's own). What does not travel: hop-by-hop headers, the
 caller's cookies and address, the gateway's own headers, the upstream's Set-Cookie.
 After the first byte a cut upstream is made to look cut: the caller's connection is aborted.
 """
@@ -14,7 +15,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from msgspec import Struct
 
-from app.clients import Clients
+from app.clients import Clients, read_whole
 from app.key_pool import KeyPool, bare_token
 from app.logs import CallLog, CallRecord
 from app.sessions import Sessions
@@ -149,6 +150,18 @@ class Forwarder:
             watch.first, watch.seen = False, loop.time()
             headers = self._downward(response.headers, ask, key)
             has_body = ask.method != "HEAD" and response.status not in (204, 304)
+            rewrite = _rewrite(ask)
+            if rewrite is not None and has_body and response.status == 200:
+                reply = await read_whole(response, self.config.limits.response_bytes)
+                body = rewrite(reply.body)
+                headers = [h for h in headers if h[0] not in ("content-encoding", "content-length")]
+                headers.append(("content-length", str(len(body))))
+                record.bytes_out = len(body)
+                await sink.start(200, headers, True)
+                await sink.send(body)
+                await watch.stop()
+                await sink.end()
+                return
             await sink.start(response.status, headers, has_body)
             if not has_body:
                 return
@@ -195,9 +208,18 @@ class Forwarder:
             )
         if rule.via == "browser":  # what a browser says of itself must fit how it connects
             headers = [(n, v) for n, v in headers if not _is_of_the_browser(n.lower())]
-        if not own_header:
+        if own_header:  # a placeholder beside it would be refused as a second, wrong credential
+            headers = [
+                (n, v)
+                for n, v in headers
+                if n.lower() not in rule.credential_headers or bare_token(v)
+            ]
+        else:
             headers = [(n, v) for n, v in headers if n.lower() not in rule.credential_headers]
             headers += rule.credential(key, lookup, self.config)
+        if _rewrite(ask) is not None:  # what is to be read here must be readable
+            headers = [(n, v) for n, v in headers if n.lower() != "accept-encoding"]
+            headers.append(("Accept-Encoding", "identity"))
         headers += [(n, v) for n, v in rule.defaults(self.config) if n not in lookup]
         if ask.length is not None and ask.body is not None:
             headers.append(("Content-Length", str(ask.length)))
@@ -225,7 +247,9 @@ class Forwarder:
             key = self.pool.pick(rule.pool, lookup.get("x-auth-id"))
             return (self.sessions.current(key) if self.sessions is not None else key), False
         for name in rule.credential_headers:
-            if bare_token(lookup.get(name, "")):
+            if token := bare_token(lookup.get(name, "")):
+                if rule.moves(name, token):
+                    return Key(rule.pool, "", token), False
                 return Key(rule.pool, "", "caller"), True
         for name, value in parse_qsl(query) if rule.credential_query else ():
             if name in rule.credential_query and bare_token(value):
@@ -253,6 +277,11 @@ class Forwarder:
         if key.id:
             out.append(("x-auth-id", key.id))
         return out
+
+
+def _rewrite(ask: ForwardAsk) -> Callable[[bytes], bytes] | None:
+    rule = ask.rule
+    return rule.rewrite(ask.path, ask.public + rule.prefix) if rule.rewrite is not None else None
 
 
 def upward(headers: Headers, lookup: Mapping[str, str]) -> Headers:

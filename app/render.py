@@ -339,24 +339,22 @@ class Chunks(_Teller):
     def _render(self, events: Iterable[Event]) -> bytes:
         out: list[bytes] = []
         try:
-            for event in events:
-                # The hot line first: nine of ten events are plain text of the first choice.
-                if (
-                    type(event) is Text
-                    and not event.index
-                    and event.logprobs is None
-                    and self._told
-                ):
-                    if event.text:
-                        out += (self._text_head, encode(event.text), self._text_end)
-                else:
-                    self._say(event, out)
+            self._say_all(events, out)
         except GatewayError as error:
             # What was said in the same read stands before the error, unless nothing was sent yet:
             # then the caller gets a true status, or another key's answer.
             error.said = b"".join(out)
             raise
         return b"".join(out)
+
+    def _say_all(self, events: Iterable[Event], out: list[bytes]) -> None:
+        for event in events:
+            # The hot line first: nine of ten events are plain text of the first choice.
+            if type(event) is Text and not event.index and event.logprobs is None and self._told:
+                if event.text:
+                    out += (self._text_head, encode(event.text), self._text_end)
+            else:
+                self._say(event, out)
 
     def _say(self, event: Event, out: list[bytes]) -> None:
         match event:

@@ -1,5 +1,6 @@
 """Raw paths that belong to an upstream: /v1/*, /dashboard/* and every other forward rule."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -54,12 +55,30 @@ async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
             headers=list(request.headers.items()),
             body=_upload(request) if has_body else None,
             length=None if chunked or length is None else int(length),
-            public=f"{request.scheme}://{request.host}",
+            public=public_address(request),
             record=record,
         ),
         sink,
     )
     return sink.response
+
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+
+
+def public_address(request: Request) -> str:
+    """Our address as this caller sees it: behind a TLS proxy that is the proxy's.
+
+    Only ever told back to the very caller who said it.
+    """
+    scheme, host = request.scheme, request.host
+    said = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    if said in ("http", "https"):
+        scheme = said
+    said = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    if _HOST.fullmatch(said):
+        host = said
+    return f"{scheme}://{host}"
 
 
 async def _upload(request: Request) -> AsyncIterator[bytes]:

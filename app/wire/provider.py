@@ -96,9 +96,16 @@ class Cancellable(Protocol):
 class ForwardRule(Struct, frozen=True, kw_only=True):
     """A family of raw paths: `prefix` on our side goes to `base(config)` + `strip`ped path.
 
-    `credential` puts a key into the outgoing headers. The caller's own credential travels in the
-    header it came in; where `own` is given it finds it in theirs (lower-cased names, "" for none)
-    and `credential` says it as it says a pool's.
+    `credential` puts a key into the outgoing headers. A caller's own credential stays in the header
+    it came in; but where `moves` says so of that header and token, it goes where `credential` puts
+    it, because this upstream would not look for it there. Where `own` is given it finds the
+    caller's credential in their headers (lower-cased names, "" for none), and `credential` says it
+    as it says a pool's.
+
+    Bodies are never touched, with one exception: an upstream that writes its own addresses into
+    its JSON would lead the caller past the gateway. `rewrite`, given the path behind `prefix` and
+    the caller's address of `prefix`, returns what to do with the body of a 200, or None to leave
+    it alone; such a body is read whole.
     """
 
     prefix: str  # "/v1/": what the gateway's path begins with
@@ -113,9 +120,11 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     credential_query: tuple[str, ...] = ()  # query members that carry a credential
     private_headers: tuple[str, ...] = ()  # of the answer, kept back when a pool key was used
     defaults: Callable[[Config], list[tuple[str, str]]] = lambda config: []  # unless the caller has
-    own: Callable[[Mapping[str, str]], str] | None = None  # the caller's credential; see below
+    own: Callable[[Mapping[str, str]], str] | None = None  # the caller's credential; see above
     renewed: Callable[[Key, list[str], int], Key | None] | None = None  # as a provider's
     anonymous: bool = False  # may be asked without any key
+    moves: Callable[[str, str], bool] = lambda header, token: False
+    rewrite: Callable[[str, str], Callable[[bytes], bytes] | None] | None = None
 
 
 class Provider(Struct, frozen=True, kw_only=True):

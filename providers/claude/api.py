@@ -5,7 +5,8 @@ in OpenAI's shape. `FORWARDS` are the raw paths for Anthropic's own SDKs. Source
 API, versions 2023-06-01 and 2026-10-21 (which takes no sampling parameters).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -209,6 +210,18 @@ def _pool_credential(key: Key, headers: Mapping[str, str], config: Config) -> li
     return _credential(key.val, None)
 
 
+_BATCHES = re.compile(r"v1/messages/batches(/[^/]+)?(/cancel)?")
+_RESULTS_URL = re.compile(rb'("results_url"\s*:\s*")https?://[^"]*?/(v1/messages/batches/[^"]*")')
+
+
+def rewrite_results_url(path: str, public: str) -> Callable[[bytes], bytes] | None:
+    """Batch objects name where their results are, and SDKs go to that very address."""
+    if not _BATCHES.fullmatch(path):
+        return None
+    ours = public.encode()
+    return lambda body: _RESULTS_URL.sub(lambda found: found[1] + ours + found[2], body)
+
+
 FORWARDS = (
     ForwardRule(
         prefix="/claude/api/",
@@ -223,5 +236,6 @@ FORWARDS = (
         defaults=lambda config: [
             ("anthropic-version", config.claude.api_version or _DEFAULT_VERSION)
         ],
+        rewrite=rewrite_results_url,
     ),
 )

@@ -404,10 +404,16 @@ class MessagesDecoder:
             self._block_stop(index, out)
 
     def _raise_bare_error(self) -> None:
-        """Some proxies refuse with status 200 and a plain JSON error where a stream is due."""
+        """Some proxies refuse with status 200 and a JSON error, or a page, instead of events."""
+        stray = bytes(self._parser.stray)
         try:
-            answer = _decode_answer(bytes(self._parser.stray))
+            answer = _decode_answer(stray)
         except _NOT_JSON:
+            if stray.lstrip().startswith(b"<"):
+                raise bad_response(
+                    "The upstream answered with a web page instead of a stream; "
+                    "check claude.api_url in the config."
+                ) from None
             return
         if answer.error is not None:
             raise refusal_in_body(answer.error)

@@ -218,6 +218,11 @@ def _forward_credential(key: Key, headers: Mapping[str, str], config: Config) ->
     return credential(key)
 
 
+def is_misplaced(header: str, token: str) -> bool:
+    """An API key as a bearer, as OpenAI users have it: Google takes only OAuth tokens there."""
+    return header == "authorization" and not token.startswith(("ya29.", "ey"))
+
+
 def _bearer(key: Key, headers: Mapping[str, str], config: Config) -> Headers:
     return [("authorization", f"Bearer {key.val}")]
 
@@ -246,5 +251,6 @@ FORWARDS = (
         "/gemini/",
         "/",
         credential=_forward_credential,
+        moves=is_misplaced,
     ),
 )

@@ -9,7 +9,7 @@ from app.key_pool import KeyPool
 from app.logs import CallLog, CallRecord
 from app.shared_state import SharedState
 from app.wire.errors import GatewayError
-from app.wire.settings import Config, KeyEntry, OpenAI
+from app.wire.settings import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
 
 RULE = next(rule for rule in providers.FORWARDS if rule.prefix == "/v1/")
 
@@ -195,3 +195,89 @@ def test_of_the_answer_only_what_is_the_callers_business():
         ("etag", '"1"'),
         ("x-auth-id", "1"),
     ]
+
+
+def claude_and_gemini(headers, prefix, path="v1/x", query=""):
+    keys = [KeyEntry(id="1", val="pool-key")]
+    config = Config(
+        claude=Claude(api_url="https://up.example/base/", api_keys=keys),
+        google_gemini=GoogleGemini(
+            api_url="https://up.example", api_keys=[GeminiKeyEntry(id="1", val="pool-key")]
+        ),
+    )
+    engine = Forwarder(config, Clients(1), KeyPool(config, SharedState()), CallLog())
+    rule = next(rule for rule in providers.FORWARDS if rule.prefix == prefix)
+    ask = ForwardAsk(
+        rule=rule, method="GET", path=path, query=query, headers=headers, body=None, length=None,
+        public="http://gw", record=CallRecord(request_id="r", route="t"),
+    )  # fmt: skip
+    request, key = engine.outgoing(ask)
+    return request, key
+
+
+@pytest.mark.parametrize(
+    ("prefix", "given", "sent"),
+    [
+        ("/gemini/", [("Authorization", "Bearer AIza-own")], [("x-goog-api-key", "AIza-own")]),
+        (
+            "/gemini/",
+            [("Authorization", "Bearer ya29.own")],
+            [("Authorization", "Bearer ya29.own")],
+        ),
+        ("/gemini/", [("x-goog-api-key", "AIza-own")], [("x-goog-api-key", "AIza-own")]),
+        ("/gemini/", [("Authorization", "Bearer pool")], [("x-goog-api-key", "pool-key")]),
+        ("/gemini/", [("x-goog-api-key", "none")], [("x-goog-api-key", "pool-key")]),
+        (
+            "/gemini/",
+            [("x-goog-api-key", "EMPTY"), ("Authorization", "Bearer ya29.own")],
+            [("Authorization", "Bearer ya29.own")],
+        ),
+        (
+            "/gemini/v1beta/openai/",
+            [("Authorization", "Bearer AIza-own")],
+            [("Authorization", "Bearer AIza-own")],
+        ),
+        (
+            "/claude/api/",
+            [("x-api-key", "pool"), ("Authorization", "Bearer own")],
+            [("Authorization", "Bearer own"), ("anthropic-version", "2023-06-01")],
+        ),
+    ],
+)
+def test_a_callers_key_ends_where_the_upstream_looks_for_it(prefix, given, sent):
+    request, _ = claude_and_gemini(given, prefix)
+    assert request.headers == sent
+
+
+@pytest.mark.parametrize("value", ["pool", "none", "EMPTY", ""])
+def test_a_placeholder_in_the_query_means_the_pool_and_does_not_travel(value):
+    request, key = claude_and_gemini([], "/gemini/", query=f"key={value}&alt=sse")
+    assert request.url.endswith("/v1/x?alt=sse") and key.id == "1"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_rewritten"),
+    [
+        ("v1/messages/batches", True),
+        ("v1/messages/batches/msgbatch_1", True),
+        ("v1/messages/batches/msgbatch_1/cancel", True),
+        ("v1/messages/batches/msgbatch_1/results", False),
+        ("v1/messages", False),
+        ("v1/files/file_1/content", False),
+    ],
+)
+def test_only_batch_objects_are_rewritten_and_asked_for_in_plain(path, is_rewritten):
+    rule = next(rule for rule in providers.FORWARDS if rule.prefix == "/claude/api/")
+    rewrite = rule.rewrite(path, "https://gw/claude/api/")
+    assert (rewrite is not None) == is_rewritten
+    headers = dict(claude_and_gemini([("Accept-Encoding", "br")], "/claude/api/", path)[0].headers)
+    assert headers["Accept-Encoding"] == ("identity" if is_rewritten else "br")
+    if is_rewritten:
+        # Whatever the upstream calls itself: it may stand behind an address of its own.
+        body = (
+            b'{"id":"x","results_url": "https://api.anthropic.com/v1/messages/batches/a/results"}'
+        )
+        assert rewrite(body) == (
+            b'{"id":"x","results_url": "https://gw/claude/api/v1/messages/batches/a/results"}'
+        )
+        assert rewrite(b'{"results_url":null}') == b'{"results_url":null}'

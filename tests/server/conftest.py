@@ -20,3 +20,25 @@ def gateway(simulator, tmp_path_factory):
     running = Running(tmp_path_factory.mktemp("gateway"), config_for(simulator.url))
     yield running.wait()
     assert running.stop() == 0
+
+
+CLAUDE_KEYS = {"a1": "sk-ant-api03-one-1111", "a2": "sk-ant-api03-two-2222"}
+GEMINI_KEYS = {"g1": "AIza-operators-one", "g2": "AIza-operators-two"}
+
+
+@pytest.fixture(scope="session")
+def doors(simulator, tmp_path_factory):
+    """One gateway with OpenAI, Claude and Gemini behind it, two keys each."""
+    more = {
+        "claude": {
+            "api_url": f"{simulator.url}/claude",
+            "api_keys": [{"id": i, "val": v} for i, v in CLAUDE_KEYS.items()],
+        },
+        "google_gemini": {
+            "api_url": f"{simulator.url}/gemini",
+            "api_keys": [{"id": i, "val": v} for i, v in GEMINI_KEYS.items()],
+        },
+    }
+    running = Running(tmp_path_factory.mktemp("doors"), config_for(simulator.url) | more)
+    yield running.wait()
+    assert running.stop() == 0
