@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from functools import partial
 
 from app import __version__
 from app.config import ConfigError, load, report
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from app.server import serve  # late: a check needs no web server
 
-    return serve(loaded.config)
+    return serve(loaded.config, partial(load, args.config, os.environ, flags))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -53,6 +53,7 @@ _ask_decoder = msgspec.json.Decoder(schema.Ask)
 def run(settings: Config, main_pid: int) -> None:
     """The process. Leaves on SIGTERM or SIGINT, and when the main process is gone."""
     logs.configure(settings.log_level, settings.log_format, secrets(settings))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it asks the main process to reload
     try:
         import aiohttp  # noqa: F401
         import discord  # noqa: F401

@@ -24,6 +24,7 @@ from app.conversations import Conversations
 from app.key_pool import KeyPool, callers_own
 from app.leases import Lease, Leases
 from app.logs import CallLog, CallRecord
+from app.open_calls import OpenCalls
 from app.render import (
     JSON,
     KEEP_ALIVE,
@@ -97,13 +98,8 @@ class Exchange:
     ) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
         self.sessions, self.conversations, self.leases = sessions, conversations, leases
-        self._live: set[Watch] = set()
+        self.calls = OpenCalls()
         self._farewells: set[asyncio.Task[None]] = set()
-
-    def end_all(self) -> None:
-        """Shutdown: every open call ends with an error that says so."""
-        for watch in list(self._live):
-            watch.expire("shutdown")
 
     async def run(self, ask: Ask, sink: Sink) -> None:
         """Carries one call from body to last byte and writes its log line, whatever happens.
@@ -119,11 +115,12 @@ class Exchange:
                 await sink.send(KEEP_ALIVE)
 
         watch = Watch(self.config.timeouts, comment if stream else None)
-        self._live.add(watch)
+        self.calls.add(watch)
         record.stream = stream
         record.bytes_in = len(ask.body)
         record.status = 200
         try:
+            self.calls.check()
             await self._attempts(ask, sink, watch, began)
             record.outcome = record.outcome or "complete"
         except GatewayError as error:
@@ -138,7 +135,7 @@ class Exchange:
             record.outcome, record.status = "gateway_error", 500
             raise
         finally:
-            self._live.discard(watch)
+            self.calls.discard(watch)
             await watch.stop()
             record.total_ms = round((perf_counter() - began) * 1000, 3)
             self.log.write(record)

@@ -18,6 +18,7 @@ from msgspec import Struct
 from app.clients import Clients, read_whole
 from app.key_pool import KeyPool, bare_token
 from app.logs import CallLog, CallRecord
+from app.open_calls import OpenCalls
 from app.sessions import Sessions
 from app.watch import Watch
 from app.wire.errors import GatewayError
@@ -91,11 +92,7 @@ class Forwarder:
     ) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
         self.sessions = sessions
-        self._live: set[Watch] = set()
-
-    def end_all(self) -> None:
-        for watch in list(self._live):
-            watch.expire("shutdown")
+        self.calls = OpenCalls()
 
     async def run(self, ask: ForwardAsk, sink: ForwardSink) -> None:
         """Carries one request through. Raises GatewayError only while nothing has been sent."""
@@ -103,9 +100,10 @@ class Forwarder:
         began = perf_counter()
         watch = Watch(self.config.timeouts, total=float("inf"))
         watch.expect(self.config.timeouts.forward_idle)
-        self._live.add(watch)
+        self.calls.add(watch)
         error: GatewayError | None = None
         try:
+            self.calls.check()
             await self._pipe(ask, sink, watch, began)
             record.outcome = record.outcome or "complete"
         except GatewayError as caught:
@@ -121,7 +119,7 @@ class Forwarder:
                 sink.abort()
             raise
         finally:
-            self._live.discard(watch)
+            self.calls.discard(watch)
             await watch.stop()
             if error is not None:
                 record.outcome = error.outcome if error.outcome != "error" else "upstream_error"

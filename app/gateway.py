@@ -1,5 +1,6 @@
 """One worker's engine put together: clients, key pool, exchange, forwarder, log."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from app.logs import CallLog
 from app.sessions import Sessions
 from app.shared_state import SharedState
 from app.wire.settings import Config
+
+_FAREWELL_SECONDS = 1.5  # for the closing error event to reach the callers
 
 
 class Gateway:
@@ -45,10 +48,30 @@ class Gateway:
         """From now on not ready for new calls; those that run may end by themselves."""
         self.ready = False
 
+    def refuse(self) -> None:
+        """New calls are told to come again; those that run may end by themselves."""
+        self.exchange.calls.refuse()
+        self.forwarder.calls.refuse()
+
+    async def finish(self, seconds: float) -> None:
+        """Waits for the open calls; those that are open after `seconds` are told to end."""
+        if not await self._empty(seconds):
+            self.end_calls()
+            await self._empty(_FAREWELL_SECONDS)
+
+    async def _empty(self, seconds: float) -> bool:
+        end = asyncio.get_running_loop().time() + seconds
+        while self.exchange.calls or self.forwarder.calls:
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0:
+                return False
+            await asyncio.sleep(min(0.05, left))
+        return True
+
     def end_calls(self) -> None:
         """Open calls are told that the gateway goes."""
-        self.exchange.end_all()
-        self.forwarder.end_all()
+        self.exchange.calls.end_all()
+        self.forwarder.calls.end_all()
 
     async def close(self) -> None:
         await self.clients.close()

@@ -2,6 +2,8 @@
 
 * A worker that dies is started again, with a back-off so that a crash loop stays visible instead
   of furious. Sanic marks it FAILED and leaves it dead.
+* A reload (SIGHUP) brings up new workers beside the old ones and only then lets the old ones go,
+  for as long as their calls last. Sanic restarts each under its old name and forgets what it was.
 * A signal during start-up stops at once. Sanic would wait up to 30 s for workers it has just ended.
 * Stopping takes as long as the drain may take, and no longer. Sanic gives up on workers after 10 s.
 
@@ -11,18 +13,30 @@ upgrade breaks it.
 
 import logging
 import os
+import signal as signals
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.sharedctypes import RawArray
-from signal import SIGKILL
+from signal import SIGHUP, SIGKILL
 from typing import Any
 
+from msgspec import Struct
 from sanic.worker.constants import ProcessState
+from sanic.worker.loader import AppLoader
 from sanic.worker.manager import MonitorCycle, WorkerManager
+from sanic.worker.process import Worker, WorkerProcess
+
+from app import logs
+from app.config import ConfigError, Loaded, secrets
+from app.reload import Board, Outcome, settle
+from app.wire.settings import Config
 
 _CALM_SECONDS = 30.0  # a process that lived this long starts again without delay
 _MAX_DELAY = 30.0
 _START_SECONDS = 30.0
+# What a worker needs beyond its drain: to tell the rest that it goes, and to end.
+FAREWELL_SECONDS = 5.0
+_EARLY = "__TERMINATE_EARLY__"  # Sanic's word of a worker that could not start
 
 logger = logging.getLogger("any_proxy.manager")
 
@@ -45,20 +59,48 @@ class Reviver:
         return True
 
 
+class Rising(Struct):
+    """A reload under way: the workers that come up with the new config."""
+
+    number: int
+    config: Config
+    loader: AppLoader
+    outcome: Outcome
+    workers: list[Worker]
+    until: float
+
+
+def reload_seconds(config: Config) -> float:
+    """How long an old worker may go on with the calls it has: no call is meant to last longer."""
+    return max(config.drain_seconds, config.timeouts.total)
+
+
 class Manager(WorkerManager):
     """Sanic makes it itself, so what it needs is set on the class before."""
 
-    drain_seconds = 30.0
-    stopping = RawArray("b", 1)  # seen by the workers: a signal at the wrong moment may get lost
-    _reviver: Reviver | None = None
+    board: Board
+    config: Config
+    reread: Callable[[], Loaded]
+    loader_for: Callable[[Config], AppLoader]
     _stop_asked = False
+    _reload_asked = False
+    _rising: Rising | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reviver = Reviver()
+        self._leaving: list[tuple[float, WorkerProcess]] = []  # killed after that time
+        signals.signal(SIGHUP, self.reload_signal)
+
+    def reload_signal(self, signal: Any, frame: Any) -> None:
+        self._reload_asked = True  # only a mark, as below
 
     def shutdown_signal(self, signal: Any, frame: Any) -> None:
         # Only a mark: the signal may have interrupted a talk with the table of processes, and
         # using it here, as Sanic does, would garble that talk. A second signal does not wait.
         if self._stop_asked:
             logger.warning("a second signal: every process is killed")
-            for process in self.processes:
+            for process in [*self.processes, *(process for _, process in self._leaving)]:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, SIGKILL)
             os._exit(1)
@@ -68,7 +110,14 @@ class Manager(WorkerManager):
         if self._stop_asked:
             self.shutdown()
             return MonitorCycle.BREAK
+        self._go_on_reloading()
+        self._bury()
         return super()._poll_monitor()
+
+    def _handle_message(self, message: str) -> MonitorCycle | None:
+        if message == _EARLY:
+            return None  # its process ends, which is seen below
+        return super()._handle_message(message)
 
     def wait_for_ack(self) -> None:
         """Until every worker serves, or a signal, or a worker that cannot start."""
@@ -78,7 +127,7 @@ class Manager(WorkerManager):
                 return  # monitor() sees it too
             if self.monitor_subscriber.poll(0.05):
                 message = self.monitor_subscriber.recv()
-                if message == "__TERMINATE_EARLY__":
+                if message == _EARLY:
                     end = 0.0
                 else:
                     self.monitor_publisher.send(message)
@@ -88,7 +137,10 @@ class Manager(WorkerManager):
             self._sync_states()
 
     def shutdown(self) -> None:
-        self.stopping[0] = 1
+        self.board.stop()  # those that leave already see it, and hurry
+        if self._rising is not None:
+            self.board.end(self._rising.number, _failed("the gateway stops"))
+            self._rising = None
         # SIGTERM where Sanic sends SIGINT: the same to a worker that serves, but a
         # KeyboardInterrupt with its traceback in one that is still importing.
         for process in self.processes:
@@ -98,22 +150,139 @@ class Manager(WorkerManager):
         self._shutting_down = True
 
     def cleanup(self) -> None:
-        end = time.monotonic() + self.drain_seconds + 5
-        for process in self.processes:
+        end = time.monotonic() + self.config.drain_seconds + FAREWELL_SECONDS
+        for process in [*self.processes, *(process for _, process in self._leaving)]:
             process._current_process.join(max(end - time.monotonic(), 0))
             if process.is_alive():
                 logger.error("%s did not stop in time and is killed", process.name)
                 process._current_process.kill()
+        for _, process in self._leaving:
+            process.exit()  # type: ignore[no-untyped-call]
         super().cleanup()  # type: ignore[no-untyped-call]
 
     def _sync_states(self) -> None:
         super()._sync_states()  # type: ignore[no-untyped-call]
         if self._shutting_down:
             return
-        if self._reviver is None:
-            self._reviver = Reviver()
-        for process in list(self.processes):
-            dead = process.state is ProcessState.FAILED and process.restartable
-            if dead and self._reviver.is_due(process.name, time.monotonic()):
-                logger.warning("starting %s again, which died", process.name)
-                self.restart(process_names=[process.name])
+        rising = self._rising.workers if self._rising else []
+        for worker in self.workers:
+            if worker in rising or not worker.restartable:
+                continue
+            for process in worker.processes:
+                if process.state not in (ProcessState.FAILED, ProcessState.COMPLETED):
+                    continue
+                if self._reviver.is_due(process.name, time.monotonic()):
+                    logger.warning("starting %s again, which died", process.name)
+                    self.board.count_revived()
+                    self.restart(process_names=[process.name])
+
+    # -- reload
+
+    def _go_on_reloading(self) -> None:
+        if self._rising is not None:
+            self._look_at_rising(self._rising)
+        elif self._reload_asked:
+            self._reload_asked = False
+            self._begin_reload()
+
+    def _begin_reload(self) -> None:
+        number = self.board.begin()
+        try:
+            loaded = type(self).reread()
+        except ConfigError as error:
+            for problem in error.problems:
+                logger.error("reload refused: %s", problem)
+            self.board.end(
+                number,
+                Outcome(
+                    ok=False,
+                    message="The config has mistakes; the gateway goes on with the old one.",
+                    problems=error.problems,
+                ),
+            )
+            return
+        except Exception as error:
+            logger.exception("reload refused")
+            self.board.end(number, _failed(f"the config cannot be read ({type(error).__name__})"))
+            return
+        config, kept = settle(self.config, loaded.config)
+        loader = type(self).loader_for(config)
+        count = config.workers or os.cpu_count() or 1
+        old = self._server_settings
+        self._server_settings = {**old, "app_loader": loader}
+        workers = [self.create_server() for _ in range(count)]
+        self._server_settings = old
+        outcome = Outcome(ok=True, message="Reloaded.", warnings=loaded.warnings, kept=kept)
+        until = time.monotonic() + _START_SECONDS
+        self._rising = Rising(number, config, loader, outcome, workers, until)
+        for process in _processes(workers):
+            process.start()  # type: ignore[no-untyped-call]
+
+    def _look_at_rising(self, rising: Rising) -> None:
+        processes = _processes(rising.workers)
+        if not all(process._current_process.is_alive() for process in processes):
+            self._give_up(rising, "a new worker could not start; the log says why")
+        elif time.monotonic() > rising.until:
+            self._give_up(rising, f"a new worker did not start within {_START_SECONDS:.0f} s")
+        elif all(
+            self.worker_state[process.name].get("state") == ProcessState.ACKED.name
+            for process in processes
+        ):
+            self._take_over(rising)
+
+    def _give_up(self, rising: Rising, why: str) -> None:
+        self._rising = None
+        logger.error("reload taken back: %s", why)
+        self._let_go(rising.workers, 0)
+        self.board.end(rising.number, _failed(why))
+
+    def _take_over(self, rising: Rising) -> None:
+        self._rising = None
+        before = [
+            worker
+            for worker in self.transient.values()
+            if worker.name.startswith(WorkerProcess.SERVER_LABEL) and worker not in rising.workers
+        ]
+        seconds = reload_seconds(self.config)
+        self.config = type(self).config = rising.config
+        self._server_settings = {**self._server_settings, "app_loader": rising.loader}
+        self.num_server = len(rising.workers)
+        config = rising.config
+        logs.configure(config.log_level, config.log_format, secrets(config))
+        for warning in rising.outcome.warnings:
+            logger.warning("%s", warning)
+        for key in rising.outcome.kept:
+            logger.warning("%s is changed only by a restart; it stays as it was", key)
+        logger.info("reloaded: %d workers", self.num_server)
+        # The word first: the worker that was asked is among those that go.
+        self.board.end(rising.number, rising.outcome)
+        self._let_go(before, seconds)
+
+    def _let_go(self, workers: list[Worker], seconds: float) -> None:
+        until = time.monotonic() + seconds + FAREWELL_SECONDS
+        for worker in workers:
+            del self.transient[worker.name]
+            for process in worker.processes:
+                process.set_state(ProcessState.TERMINATED, True)
+                process._current_process.terminate()
+                self._leaving.append((until, process))
+
+    def _bury(self) -> None:
+        for entry in list(self._leaving):
+            until, process = entry
+            if process._current_process.is_alive():
+                if time.monotonic() > until:
+                    logger.error("%s did not leave in time and is killed", process.name)
+                    process._current_process.kill()
+                continue
+            process._current_process.join()
+            process.exit()  # type: ignore[no-untyped-call]
+            self._leaving.remove(entry)
+
+
+def _processes(workers: list[Worker]) -> list[WorkerProcess]:
+    return [process for worker in workers for process in worker.processes]
+
+
+def _failed(why: str) -> Outcome:
+    return Outcome(ok=False, message=f"Nothing was changed: {why}.")

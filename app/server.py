@@ -1,28 +1,35 @@
 """Sanic's life: the one file that knows how the server starts, serves and stops."""
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
 import socket
+import struct
 import sys
+import termios
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing import active_children
 from multiprocessing.sharedctypes import RawArray
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import MethodNotAllowed, NotFound
+from sanic.http.constants import Stage
 from sanic.mixins import startup
 from sanic.server.protocols.http_protocol import HttpProtocol
 from sanic.worker.loader import AppLoader
 
 from app import discord_bridge, logs
-from app.config import listen_address, secrets
+from app.config import Loaded, listen_address, secrets
 from app.gateway import Gateway
 from app.har_watch import HarWatch
-from app.manager import Manager
+from app.manager import Manager, reload_seconds
+from app.reload import Board
 from app.routes import admin, bing, chat, forward, models, sessions
 from app.routes.answers import (
     App,
@@ -36,17 +43,47 @@ from app.shared_state import SharedState
 from app.wire.settings import Config
 
 NAME = "any-proxy"
+_FIRST_REQUEST_SECONDS = 1.0  # what a caller who has just connected gets to begin
+_SWEEP_SECONDS = 0.1
+_LAST_SECONDS = 2.0
 logger = logging.getLogger("any_proxy.server")
 
 
 class Protocol(HttpProtocol):
-    """Sanic's protocol, with small writes sent at once on every event loop."""
+    """Sanic's protocol, with small writes sent at once, and closed so that no request is lost."""
+
+    __slots__ = ("__weakref__", "_began")
+    living: ClassVar[WeakSet["Protocol"]] = WeakSet()
 
     def connection_made(self, transport: Any) -> None:
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)  # type: ignore[no-untyped-call]
+        self._began = self.loop.time()
+        self.living.add(self)
+
+    def close_if_idle(self) -> bool:
+        """Sanic would also close a connection whose request is already on its way in."""
+        http = self.http
+        if http is not None and http.stage is not Stage.IDLE:
+            if http.stage in (Stage.HANDLER, Stage.RESPONSE):
+                http.keep_alive = False  # Sanic's loop would wait for the next request
+            return False
+        is_new = http is None or http.request is None
+        if self.recv_buffer or (is_new and self.loop.time() < self._began + _FIRST_REQUEST_SECONDS):
+            return False
+        if self._has_unread():
+            return False
+        self.close()  # type: ignore[no-untyped-call]
+        return True
+
+    def _has_unread(self) -> bool:
+        sock = self.transport.get_extra_info("socket") if self.transport else None
+        if sock is None or sock.fileno() < 0:
+            return False
+        counted = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
+        return bool(struct.unpack("i", counted)[0])
 
 
 def create_app(config: Config) -> App:
@@ -64,7 +101,8 @@ def create_app(config: Config) -> App:
         # Sanic's is the time between two writes; the exchange keeps the finer clocks.
         RESPONSE_TIMEOUT=max(timeouts.total, timeouts.idle, timeouts.forward_idle) + 30,
         KEEP_ALIVE_TIMEOUT=75,
-        GRACEFUL_SHUTDOWN_TIMEOUT=30,
+        # Only for what is left when the drain is over, see _leave.
+        GRACEFUL_SHUTDOWN_TIMEOUT=_LAST_SECONDS,
     )
     app.ctx.settings = config
     for room in (chat, models, bing, sessions, forward, admin):
@@ -75,18 +113,20 @@ def create_app(config: Config) -> App:
     app.register_listener(_open, "before_server_start")
     app.register_listener(_look_around, "after_server_start")
     app.register_listener(_watch_sessions, "after_server_start")
-    app.register_listener(_drain, "before_server_stop")
+    app.register_listener(_before_stop, "before_server_stop")
     app.register_listener(_close, "after_server_stop")
     return app
 
 
-def serve(config: Config) -> int:
-    """Runs until SIGTERM or SIGINT; the exit status."""
+def serve(config: Config, reread: Callable[[], Loaded]) -> int:
+    """Runs until SIGTERM or SIGINT; the exit status. `reread` gives the config of a reload."""
     # Until Sanic's manager takes over, a signal must still end what was started so far.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    # Inherited by Sanic's helper process: a terminal's hangup must not end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     host, port = listen_address(config)
-    loader = AppLoader(factory=partial(create_app, config))
+    loader = _loader_for(config)
     app = loader.load()
     app.prepare(
         host=host,
@@ -97,10 +137,15 @@ def serve(config: Config) -> int:
         access_log=False,
         protocol=Protocol,
     )
-    Manager.drain_seconds = app.config.GRACEFUL_SHUTDOWN_TIMEOUT
+    Manager.board, Manager.config = Board(), config
+    Manager.reread, Manager.loader_for = staticmethod(reread), staticmethod(_loader_for)
     startup.WorkerManager = Manager  # type: ignore[attr-defined]
     Sanic.serve(primary=app, app_loader=loader)
     return 0
+
+
+def _loader_for(config: Config) -> AppLoader:
+    return AppLoader(factory=partial(create_app, config))
 
 
 def _tls(config: Config) -> dict[str, str] | None:
@@ -147,7 +192,7 @@ async def _share(app: App, *_: Any) -> None:
     # Sanic's own helper processes would outlive a killed main process; workers end them then.
     family = [os.getpid(), *(child.pid or 0 for child in active_children())]
     app.shared_ctx.family = RawArray("q", family)
-    app.shared_ctx.stopping = Manager.stopping
+    app.shared_ctx.board = Manager.board.handles
 
 
 async def _start_bridge(app: App, *_: Any) -> None:
@@ -162,6 +207,8 @@ async def _start_bridge(app: App, *_: Any) -> None:
 async def _open(app: App, *_: Any) -> None:
     # In a single process (tests) there is no main process that could have made the rows.
     handles = getattr(app.shared_ctx, "state", None)
+    board = getattr(app.shared_ctx, "board", None)
+    app.ctx.board = Board(board) if board else None
     app.ctx.gateway = Gateway(app.ctx.settings, SharedState(handles))
 
 
@@ -173,17 +220,20 @@ async def _watch_sessions(app: App, *_: Any) -> None:
 
 async def _look_around(app: App, *_: Any) -> None:
     if hasattr(app, "multiplexer"):  # not in a single process
-        looking = asyncio.get_running_loop().create_task(_look(app, *app.shared_ctx.family))
-        app.ctx.looking = looking  # a task nobody holds may vanish
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the main process
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):  # in place of Sanic's
+            loop.add_signal_handler(number, _leave, app, number)
+        app.ctx.looking = loop.create_task(_look(app, *app.shared_ctx.family))
 
 
 async def _look(app: App, main_pid: int, *helpers: int) -> None:
     """Once a second: is this worker still wanted, and is there still a main process?"""
     gateway: Gateway = app.ctx.gateway
-    stopping = app.shared_ctx.stopping
+    board: Board = app.ctx.board
     while os.getppid() == main_pid:
         await asyncio.sleep(1)
-        if stopping[0] and gateway.ready:  # the signal came before the loop could take it
+        if board.stopping and gateway.ready:  # the signal came before the loop could take it
             os.kill(os.getpid(), signal.SIGTERM)
     # Nobody would ever stop an orphan, nor the helpers of the main process.
     logger.error("the main process is gone: this worker leaves too")
@@ -195,12 +245,55 @@ async def _look(app: App, main_pid: int, *helpers: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-async def _drain(app: App, *_: Any) -> None:
+def _leave(app: App, number: int) -> None:
+    """The signal to go: with the whole gateway, or because a reload brought a successor."""
     gateway: Gateway = app.ctx.gateway
+    if not gateway.ready:
+        return
     gateway.drain()
-    grace = app.config.GRACEFUL_SHUTDOWN_TIMEOUT
-    asyncio.get_running_loop().call_later(max(grace - 2, 0), gateway.end_calls)
+    board: Board = app.ctx.board
+    with_all = board.stopping or number == signal.SIGINT
+    leave = _stop_with_all(app) if with_all else _make_room(app, board)
+    app.ctx.leaving = asyncio.get_running_loop().create_task(
+        leave
+    )  # a task nobody holds may vanish
+
+
+async def _stop_with_all(app: App) -> None:
+    """Goes on listening, so that /readyz can say no and new calls are told to come again."""
+    gateway: Gateway = app.ctx.gateway
+    gateway.refuse()
+    await gateway.finish(gateway.config.drain_seconds)
+    app.stop(terminate=False)
+
+
+async def _make_room(app: App, board: Board) -> None:
+    """Stops listening at once, for the successor does; then the open calls end by themselves."""
+    gateway: Gateway = app.ctx.gateway
+    loop = asyncio.get_running_loop()
+    seconds = reload_seconds(gateway.config)
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = seconds + _LAST_SECONDS
+    app.stop(terminate=False)
+    end, hurried = loop.time() + seconds, False
+    while loop.time() < end:  # Sanic ends with the last connection
+        await asyncio.sleep(_SWEEP_SECONDS)
+        for connection in list(Protocol.living):
+            connection.close_if_idle()
+        if board.stopping and not hurried:  # no longer a reload
+            hurried = True
+            end = min(end, loop.time() + gateway.config.drain_seconds)
+    gateway.end_calls()
+
+
+async def _before_stop(app: App, *_: Any) -> None:
+    # Sanic has taken its handlers away: another signal would end the calls with this process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    app.ctx.gateway.drain()
 
 
 async def _close(app: App, *_: Any) -> None:
+    for name in ("looking", "leaving"):
+        if hasattr(app.ctx, name):
+            getattr(app.ctx, name).cancel()
     await app.ctx.gateway.close()

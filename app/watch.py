@@ -107,6 +107,16 @@ def _timeout(message: str) -> GatewayError:
     return GatewayError(504, message, code="upstream_timeout", outcome="upstream_idle")
 
 
+def shutting_down() -> GatewayError:
+    return GatewayError(
+        503,
+        "The gateway is shutting down; ask again.",
+        code="shutting_down",
+        retry_after=1,
+        outcome="shutdown",
+    )
+
+
 _ENDINGS: dict[str, Callable[[], GatewayError]] = {
     "first_event": lambda: _timeout(
         "The upstream accepted the request but did not begin to answer in time "
@@ -117,11 +127,5 @@ _ENDINGS: dict[str, Callable[[], GatewayError]] = {
     "write": lambda: GatewayError(
         408, "The caller stopped reading.", code="caller_not_reading", outcome="client_gone"
     ),
-    "shutdown": lambda: GatewayError(
-        503,
-        "The gateway is shutting down; ask again.",
-        code="shutting_down",
-        retry_after=1,
-        outcome="shutdown",
-    ),
+    "shutdown": shutting_down,
 }

@@ -29,7 +29,15 @@ GROUND = (
     "app.shared_state",
     "app.yaml_nodes",
 )
-POOL = (*GROUND, "app.key_pool", "app.metrics", "app.sessions", "app.watch")
+POOL = (
+    *GROUND,
+    "app.key_pool",
+    "app.metrics",
+    "app.open_calls",
+    "app.reload",
+    "app.sessions",
+    "app.watch",
+)
 ENGINE = (
     *POOL,
     "app.clients",
@@ -65,7 +73,7 @@ FLOORS = (
     floor(ENGINE[len(POOL) + 1 :], ENGINE, ["msgspec"]),
     floor(
         ["app.routes", "app.dashboard"],
-        [*ENGINE, "app.routes.answers", "providers"],
+        [*ENGINE, "app.routes.answers", "app.routes.operator", "providers"],
         ["msgspec", "sanic"],
     ),
     floor(

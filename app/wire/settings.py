@@ -237,6 +237,22 @@ class Limits(Section, frozen=True):
     response_bytes: Bytes = 64 * 1024 * 1024
 
 
+AdminToken = Annotated[
+    str,
+    Meta(
+        pattern=_HEADER_SAFE,
+        min_length=16,
+        description="at least 16 visible ASCII characters (`openssl rand -hex 24` makes some)",
+        examples=["${ADMIN_TOKEN}"],
+        extra={"secret": True},
+    ),
+]
+
+
+class Admin(Section, frozen=True):
+    token: AdminToken = ""  # without one, only callers on this machine may ask
+
+
 class Config(Section, frozen=True):
     port: Port = ":8999"
     host: Host = ""
@@ -262,3 +278,5 @@ class Config(Section, frozen=True):
     claude: Claude = Claude()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    drain_seconds: Seconds = 60  # what open streams get when the gateway stops
+    admin: Admin = Admin()

@@ -286,7 +286,7 @@ def test_shutdown_tells_open_streams_and_nothing_is_left():
     async def stop():
         task = asyncio.create_task(bench.ask(stream=True))
         await asyncio.sleep(0.05)
-        bench.exchange.end_all()
+        bench.exchange.calls.end_all()
         await task
         assert len(asyncio.all_tasks()) == 1
 
