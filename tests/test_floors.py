@@ -77,12 +77,12 @@ FLOORS = (
         ["msgspec", "sanic"],
     ),
     floor(
-        ["app.discord_bridge", "app.manager", "app.server", "app.watchdog"],
+        ["app.discord_bridge", "app.har_watch", "app.manager", "app.server", "app.watchdog"],
         ALL,
         ["aiohttp", "discord", "msgspec", "sanic", "uvloop", "yarl"],
     ),
     floor(["app.simulator"], ["app.simulator"], ["msgspec", "sanic", "uvloop", "websockets"]),
-    floor(["run"], ["app.config", "app.server"]),
+    floor(["run"], ["app.config", "app.har_watch", "app.server"]),
 )
 
 

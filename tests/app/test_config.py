@@ -436,7 +436,7 @@ def test_every_mistake_is_told_at_its_line_with_what_to_write(what):
     text, expected = MISTAKES[what]
     began = time.monotonic()
     assert problems_of(text) == [f"c.yaml:{line}" for line in expected]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20  # unfolded, each of these takes hours
 
 
 @pytest.mark.parametrize(
@@ -502,7 +502,7 @@ def bomb(depth: int, width: int) -> str:
 def test_alias_bombs_and_thousands_of_mistakes_end_soon_and_in_bounded_space(text):
     began = time.monotonic()
     problems = problems_of(text)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20  # unfolded, each of these takes hours
     assert 1 <= len(problems) <= 1001
     assert sum(map(len, problems)) < 1_000_000
 

@@ -236,12 +236,13 @@ def test_a_call_that_is_not_streamed_may_take_until_the_total():
 
 
 def test_silence_is_bridged_by_comments_from_the_start_of_waiting():
-    pieces = [0.17, EVENT, 0.17, DONE]
+    pieces = [0.3, EVENT, 0.3, DONE]
     bench = Bench(FakeResponse(pieces=pieces), keep_alive_comment=0.05)
     run(bench.ask(stream=True))
     first = bench.sink.sent.index(EVENT)
-    assert bench.sink.sent[:first] == [b": ping\n\n"] * 3
-    assert bench.sink.sent[first + 1 : -1] == [b": ping\n\n"] * 3
+    for bridge in (bench.sink.sent[:first], bench.sink.sent[first + 1 : -1]):
+        assert set(bridge) == {b": ping\n\n"}
+        assert 2 <= len(bridge) <= 6  # five in an idle world
     assert bench.sink.sent[-1] == DONE
 
 
