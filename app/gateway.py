@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from app.clients import Clients
 from app.conversations import Conversations
 from app.exchange import Exchange
@@ -14,9 +16,19 @@ from app.leases import Leases
 from app.logs import CallLog
 from app.sessions import Sessions
 from app.shared_state import SharedState
+from app.wire.errors import GatewayError
 from app.wire.settings import Config
 
 _FAREWELL_SECONDS = 1.5  # for the closing error event to reach the callers
+
+
+class Listing(Struct):
+    """What one provider offers, as last heard: its models, or why there are none."""
+
+    lock: asyncio.Lock
+    until: float = 0.0  # monotonic
+    models: list[dict[str, Any]] | None = None
+    error: GatewayError | None = None
 
 
 class Gateway:
@@ -42,7 +54,7 @@ class Gateway:
         self.forwarder = Forwarder(config, self.clients, self.pool, self.log, self.sessions)
         self.images = Images(Path(config.openai.image_path), self.clients)
         self.ready = True
-        self.model_lists: dict[str, tuple[float, list[dict[str, Any]]]] = {}  # name: until, models
+        self.model_lists: dict[str, Listing] = {}  # by the provider's name
 
     def drain(self) -> None:
         """From now on not ready for new calls; those that run may end by themselves."""

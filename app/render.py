@@ -308,6 +308,7 @@ class Chunks(_Teller):
         self._include_usage = include_usage
         self._told: set[int] = set()  # choices that have had their role chunk
         self._ended: set[int] = set()
+        self._listed: dict[tuple[int, str], int] = {}  # entries told of a choice's extension lists
         self._templates()
 
     def _templates(self) -> None:
@@ -405,7 +406,7 @@ class Chunks(_Teller):
                 self._delta(event.index, {"tool_calls": [piece]}, out)
             case Extension():
                 self._role(event.index, out)
-                self._delta(event.index, event.fields, out)
+                self._delta(event.index, self._numbered(event), out)
             case Finish():
                 self._role(event.index, out)
                 if event.index not in self._ended:
@@ -416,6 +417,16 @@ class Chunks(_Teller):
                         % (event.index, encode(event.reason)),
                         self._end,
                     )
+
+    def _numbered(self, event: Extension) -> dict[str, Any]:
+        """Entries of lists with their `index`: OpenAI's client cannot join deltas without it."""
+        fields = dict(event.fields)
+        for name, value in fields.items():
+            if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+                first = self._listed.get((event.index, name), 0)
+                self._listed[event.index, name] = first + len(value)
+                fields[name] = [{"index": at, **entry} for at, entry in enumerate(value, first)]
+        return fields
 
     def _role(self, index: int, out: list[bytes]) -> None:
         if index not in self._told:

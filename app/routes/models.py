@@ -3,18 +3,21 @@
 import asyncio
 import time
 from typing import Any
+from urllib.parse import unquote
 
 from sanic import HTTPResponse, Request
 
 import providers
 from app.clients import read_whole
-from app.gateway import Gateway
+from app.gateway import Gateway, Listing
 from app.key_pool import callers_own
 from app.routes.answers import App, gateway_of, json_answer
 from app.wire.errors import GatewayError
 from app.wire.provider import Key, Provider
 
 _KEEP_SECONDS = 300.0
+_KEEP_FAILED_SECONDS = 15.0
+_MOST_SECONDS = 10.0  # to wait for a list
 _MAX_BYTES = 8 * 1024 * 1024
 
 
@@ -28,6 +31,7 @@ async def models(request: Request) -> HTTPResponse:
 
 
 async def model(request: Request, model_id: str) -> HTTPResponse:
+    model_id = unquote(model_id)  # SDKs write claude%2Fclaude-...
     for entry in await gather(request):
         if model_id in (entry["id"], f"{entry.get('provider')}/{entry['id']}"):
             return json_answer(request, entry)
@@ -74,21 +78,40 @@ async def gather(request: Request) -> list[dict[str, Any]]:
 
 
 async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list[dict[str, Any]]:
-    cache: dict[str, tuple[float, list[dict[str, Any]]]] = gateway.model_lists
     # The caller's own key speaks for OpenAI only, and what it may see is nobody else's business.
-    use_own = bool(own) and name == "openai"
-    kept = cache.get(name)
-    if not use_own and kept is not None and kept[0] > time.monotonic():
-        return kept[1]
+    if own and name == "openai":
+        return await _ask(gateway, provider, name, Key(provider.pool, "", own))
+    listing = gateway.model_lists.get(name)
+    if listing is None:
+        listing = gateway.model_lists[name] = Listing(asyncio.Lock())
+    async with listing.lock:  # one asks, the others wait for what it hears
+        if listing.until <= time.monotonic():
+            key = gateway.pool.pick(provider.pool)
+            try:
+                listing.models = await _ask(gateway, provider, name, key)
+                listing.error, keep = None, _KEEP_SECONDS
+            except GatewayError as error:
+                # What was heard before is better than nothing; and a provider that is down must
+                # not make every list wait for it.
+                listing.error, keep = error, _KEEP_FAILED_SECONDS
+            listing.until = time.monotonic() + keep
+    if listing.models is not None:
+        return listing.models
+    assert listing.error is not None
+    raise listing.error.with_traceback(None)
+
+
+async def _ask(gateway: Gateway, provider: Provider, name: str, key: Key) -> list[dict[str, Any]]:
     assert provider.models_request is not None and provider.read_models is not None
-    key = Key(provider.pool, "", own) if use_own else gateway.pool.pick(provider.pool)
-    async with asyncio.timeout(gateway.config.timeouts.first_event):
-        response = await gateway.clients.open(provider.models_request(gateway.config, key))
-        reply = await read_whole(response, _MAX_BYTES)
+    try:
+        async with asyncio.timeout(min(gateway.config.timeouts.first_event, _MOST_SECONDS)):
+            response = await gateway.clients.open(provider.models_request(gateway.config, key))
+            reply = await read_whole(response, _MAX_BYTES)
+    except TimeoutError:
+        raise GatewayError(
+            504, f"{name} did not list its models in time.", code="upstream_timeout"
+        ) from None
     gateway.pool.report(key, reply.status)
     if reply.status != 200:
         raise provider.read_error(reply)
-    found = [{**entry, "provider": name} for entry in provider.read_models(reply)]
-    if not use_own:
-        cache[name] = (time.monotonic() + _KEEP_SECONDS, found)
-    return found
+    return [{**entry, "provider": name} for entry in provider.read_models(reply)]

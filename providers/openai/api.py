@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from app.wire.chat import GATEWAY_FIELDS, Envelope, read_member, read_members
-from app.wire.errors import GatewayError
+from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Call, ForwardRule, Key, Provider
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
@@ -142,7 +142,11 @@ def models_request(config: Config, key: Key) -> UpstreamRequest:
 
 def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
     """The list as the API gives it, unknown members included."""
-    return msgspec.json.decode(reply.body, type=ModelList).data
+    try:
+        models = msgspec.json.decode(reply.body, type=ModelList).data
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise bad_response("OpenAI's list of models is not readable.") from None
+    return [model for model in models if isinstance(model.get("id"), str)]
 
 
 PROVIDER = Provider(

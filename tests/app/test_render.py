@@ -252,7 +252,7 @@ def test_reasoning_refusal_and_extensions_have_their_members():
     assert deltas[1:4] == [
         {"reasoning_content": "hm"},
         {"refusal": "no"},
-        {"thinking_blocks": [{"n": 1}]},
+        {"thinking_blocks": [{"index": 0, "n": 1}]},
     ]
     message = folded([*events[:-1], Extension({"thinking_blocks": [{"n": 2}]}), events[-1]])
     message = message["choices"][0]["message"]

@@ -36,7 +36,11 @@ def doors(simulator, tmp_path_factory):
         },
         "google_gemini": {
             "api_url": f"{simulator.url}/gemini",
-            "api_keys": [{"id": i, "val": v} for i, v in GEMINI_KEYS.items()],
+            "model": "gemini-2.5-flash-lite",
+            "api_keys": [
+                {"id": "g1", "val": GEMINI_KEYS["g1"]},
+                {"id": "g2", "val": GEMINI_KEYS["g2"], "version": "v1alpha"},
+            ],
         },
     }
     running = Running(tmp_path_factory.mktemp("doors"), config_for(simulator.url) | more)

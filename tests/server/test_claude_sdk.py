@@ -8,6 +8,7 @@ import httpx
 import openai
 import pytest
 
+from tests import openai_types
 from tests.server.conftest import CLAUDE_KEYS
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-8"
@@ -62,6 +63,7 @@ def test_thoughts_come_as_reasoning_content_and_their_signatures_go_back(client)
     assert thought and blocks[0]["thinking"] == thought and blocks[0]["signature"]
     whole = client.chat.completions.create(messages=ask("Paris"), **asked)
     message = whole.choices[0].message
+    assert [block.pop("index") for block in blocks] == [0]
     assert message.reasoning_content == thought and message.thinking_blocks == blocks
     messages = [
         *ask("Paris"),
@@ -76,6 +78,24 @@ def test_thoughts_come_as_reasoning_content_and_their_signatures_go_back(client)
     assert "x-gateway-dropped-params" not in answer.headers
     assert answer.parse().choices[0].message.content == "The tool said: sunny"
     assert whole.usage.completion_tokens_details.reasoning_tokens > 0
+
+
+def test_what_the_client_assembles_of_several_thoughts_can_be_sent_back_as_it_is(client):
+    asked = {"model": f"claude/{HAIKU}", "tools": TOOLS[:1], "reasoning_effort": "low"}
+    with client.chat.completions.stream(messages=ask("Paris REDACTED"), **asked) as stream:
+        message = stream.get_final_completion().choices[0].message
+    assert [b["type"] for b in message.thinking_blocks] == ["thinking", "redacted_thinking"]
+    said = message.model_dump(exclude_none=True, exclude={"parsed"})
+    for call in said["tool_calls"]:
+        call["function"].pop("parsed_arguments", None)
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": "sunny"} for call in message.tool_calls
+    ]
+    reply = client.chat.completions.with_raw_response.create(
+        messages=[*ask("Paris REDACTED"), said, *results], **asked
+    )
+    assert "x-gateway-dropped-params" not in reply.headers
+    assert reply.parse().choices[0].message.content == "The tool said: sunny"
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -206,8 +226,9 @@ def post_native(doors, body=BODY, **headers):
 
 
 def test_an_anthropic_body_is_answered_with_a_completion(doors):
-    answer = post_native(doors).json()
-    assert answer["object"] == "chat.completion"
+    reply = post_native(doors)
+    openai_types.completion(reply.content)
+    answer = reply.json()
     assert answer["choices"][0]["message"]["content"] == "You said: blue moon"
     assert answer["claude"]["type"] == "api" and answer["claude"]["index"] in CLAUDE_KEYS
 
@@ -217,12 +238,9 @@ def test_an_anthropic_body_is_answered_with_chunks_when_it_says_stream(doors):
     assert reply.status_code == 400  # stream_options is OpenAI's; Anthropic does not know it
     reply = post_native(doors, BODY | {"stream": True})
     assert reply.headers["content-type"].startswith("text/event-stream")
-    lines = [line[6:] for line in reply.text.split("\n\n") if line.startswith("data: ")]
-    assert lines.pop() == "[DONE]"
-    chunks = [json.loads(line) for line in lines]
-    text = "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks)
-    assert text == "You said: blue moon"
-    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    chunks = openai_types.chunks_of(reply.content)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == "You said: blue moon"
+    assert chunks[-1].choices[0].finish_reason == "stop"
 
 
 def test_the_body_of_the_native_route_reaches_anthropic_as_it_is(doors):

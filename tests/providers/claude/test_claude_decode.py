@@ -24,7 +24,9 @@ from providers.claude.api import NATIVE, PROVIDER
 
 HERE = Path(__file__).parent
 RECORDED = HERE.parents[1] / "recorded" / "claude"
-EXPECTED = sorted((HERE / "expected").glob("*.jsonl"))
+EXPECTED = sorted(
+    path for path in (HERE / "expected").glob("*.jsonl") if ".openai." not in path.name
+)
 STREAMS = [path for path in EXPECTED if ".sse." in path.name]
 
 OPENAI = {"model": "claude-haiku-4-5", "messages": [{"role": "user", "content": "Hi"}]}
