@@ -1,0 +1,310 @@
+"""Reload: a transaction in all workers, without a failed request or a cut stream."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from tests.server.conftest import config_for
+from tests.server.load import CHAT, Load
+from tests.server.running import ROOT, Running, free_port, running
+
+BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+BAD = "port: 127.0.0.1:1\nopenai:\n  api_keyz: []\n"
+
+
+def reload(gateway) -> httpx.Response:
+    return httpx.post(f"{gateway.url}/admin/reload", timeout=60)
+
+
+def keys_used(gateway, calls: int = 12) -> set[str]:
+    """The ids that answer callers with a connection of their own each: all workers get some."""
+    found = set()
+    for _ in range(calls):
+        answer = httpx.post(gateway.url + CHAT, json=BODY, timeout=30)
+        assert answer.status_code == 200, answer.text
+        found.add(answer.headers["x-auth-id"])
+    return found
+
+
+def until(what, seconds: float = 8):
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def gateway(simulator, tmp_path):
+    with running(tmp_path, config_for(simulator.url, workers=2)) as started:
+        until(lambda: len(started.workers()) == 2)
+        yield started
+
+
+def rewrite(gateway, change) -> None:
+    config = json.loads(gateway.file.read_text())
+    change(config)
+    gateway.file.write_text(json.dumps(config))
+
+
+def only_key(name):
+    def change(config):
+        config["openai"]["api_keys"] = [{"id": name, "val": f"sk-{name}-33333333"}]
+
+    return change
+
+
+def test_new_keys_are_in_all_workers_and_removed_ones_finish_their_streams(gateway):
+    before = set(gateway.workers())
+    body = BODY | {"model": "sim-long-20+drip-100", "stream": True}
+    headers = {"x-auth-id": "k1"}
+    with httpx.stream("POST", gateway.url + CHAT, json=body, headers=headers) as stream:
+        pieces = stream.iter_raw()
+        next(pieces)
+        rewrite(gateway, only_key("k3"))
+        answer = reload(gateway)
+        assert answer.status_code == 200 and answer.json()["ok"] is True
+        assert keys_used(gateway) == {"k3"}
+        rest = b"".join(pieces)
+    assert rest.endswith(b"data: [DONE]\n\n")
+    after = until(lambda: len(pids := set(gateway.workers())) == 2 and pids)
+    assert not after & before
+
+
+def test_a_bad_file_changes_nothing_and_its_lines_are_told(gateway):
+    before = gateway.workers()
+    gateway.file.write_text(BAD)
+    answer = reload(gateway)
+    assert answer.status_code == 400
+    (problem,) = answer.json()["problems"]
+    assert problem.startswith(f"{gateway.file}:3:3: openai.api_keyz: unknown key")
+    assert answer.json()["error"]["code"] == "config_has_mistakes"
+    assert gateway.workers() == before and keys_used(gateway) == {"k1", "k2"}
+
+
+def test_sighup_reloads_too_and_its_complaints_are_in_the_log(gateway):
+    gateway.file.write_text(BAD)
+    gateway.process.send_signal(signal.SIGHUP)
+    until(lambda: f"{gateway.file}:3:3" in gateway.err.read_text())
+    gateway.file.write_text(json.dumps(config_for("http://127.0.0.1:1")))
+    rewrite(gateway, only_key("k4"))
+    gateway.process.send_signal(signal.SIGHUP)
+    until(lambda: "reloaded" in gateway.err.read_text())
+    assert "port is changed only by a restart" in gateway.err.read_text()
+
+
+def test_a_worker_that_dies_comes_back_with_the_last_good_config(gateway):
+    rewrite(gateway, only_key("k5"))
+    assert reload(gateway).status_code == 200
+    gateway.file.write_text(BAD)
+    assert reload(gateway).status_code == 400
+    before = until(lambda: len(pids := gateway.workers()) == 2 and pids)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: len(pids := set(gateway.workers())) == 2 and not pids & set(before))
+    assert keys_used(gateway) == {"k5"}
+
+
+def test_a_worker_that_is_told_to_leave_is_replaced(gateway):
+    first, second = gateway.workers()
+    os.kill(first, signal.SIGTERM)
+    until(lambda: len(pids := gateway.workers()) == 2 and first not in pids and second in pids)
+
+
+def test_what_needs_a_restart_is_told_and_stays(gateway):
+    rewrite(gateway, lambda config: config.update(port=f"127.0.0.1:{free_port()}", workers=3))
+    answer = reload(gateway)
+    assert answer.status_code == 200 and answer.json()["kept"] == ["port"]
+    until(lambda: len(gateway.workers()) == 3)  # at the old port, where we look
+    assert httpx.get(f"{gateway.url}/readyz").status_code == 200
+
+
+def test_two_reloads_at_once_both_end(gateway):
+    import concurrent.futures
+
+    with concurrent.futures.ThreadPoolExecutor(3) as callers:
+        answers = list(callers.map(lambda _: reload(gateway), range(3)))
+    assert [answer.status_code for answer in answers] == [200] * 3
+    until(lambda: len(gateway.workers()) == 2)
+
+
+_CANNOT_START = """
+import sys
+from functools import partial
+from app import server
+from app.config import load
+from sanic.worker.loader import AppLoader
+
+def create(config):
+    if config.openai.api_keys[0].id == "cursed":
+        raise RuntimeError("no start")
+    return server.create_app(config)
+
+def loader(config):
+    return AppLoader(factory=partial(create, config))
+
+if __name__ == "__main__":
+    server._loader_for = loader
+    reread = partial(load, sys.argv[1], {})
+    server.serve(reread().config, reread)
+"""
+
+
+def test_a_reload_whose_workers_cannot_start_is_taken_back(simulator, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(_CANNOT_START)
+    port = free_port()
+    file = tmp_path / "c.yaml"
+    config = config_for(simulator.url, workers=2, port=f"127.0.0.1:{port}")
+    file.write_text(json.dumps(config))
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [sys.executable, str(program), str(file)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def answers():
+        try:
+            return httpx.get(f"{url}/ping").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        until(answers, 20)
+        config["openai"]["api_keys"][0]["id"] = "cursed"
+        file.write_text(json.dumps(config))
+        answer = httpx.post(f"{url}/admin/reload", timeout=60)
+        assert answer.status_code == 503 and "could not start" in answer.json()["message"]
+        assert httpx.post(url + CHAT, json=BODY, headers={"x-auth-id": "k1"}).status_code == 200
+        config["openai"]["api_keys"][0]["id"] = "blessed"
+        file.write_text(json.dumps(config))
+        assert httpx.post(f"{url}/admin/reload", timeout=60).status_code == 200
+        used = {"x-auth-id": "blessed"}
+        assert httpx.post(url + CHAT, json=BODY, headers=used).status_code == 200
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0
+
+
+class Hands:
+    """Ways in which operators and their tools change a file."""
+
+    def __init__(self, file) -> None:
+        self.file, self.good = file, file.read_text()
+
+    def rename(self, text: str) -> None:
+        fresh = self.file.with_suffix(".new")
+        fresh.write_text(text)
+        os.replace(fresh, self.file)
+
+    def in_place(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def symlink(self, text: str) -> None:
+        target = self.file.with_suffix(f".{time.monotonic_ns()}")
+        target.write_text(text)
+        link = self.file.with_suffix(".link")
+        link.symlink_to(target)
+        os.replace(link, self.file)
+
+
+def reloads_under_load(gateway, reloads: int, streams: int, model: str) -> None:
+    """Every fifth reload is of a broken file; what is broken is put right before the next."""
+    hands = Hands(gateway.file)
+    ways = [hands.rename, hands.in_place, hands.symlink]
+    with Load(gateway.port, streams=streams, model=model, per_second=20) as load:
+        until(lambda: load.open >= streams * 0.9, 30)
+        for n in range(reloads):
+            broken = n % 5 == 4
+            ways[n % 3](BAD if broken else hands.good + "\n" * (n + 1))
+            assert reload(gateway).status_code == (400 if broken else 200)
+            if broken:
+                ways[n % 3](hands.good)
+    assert set(load.streamed) == {"whole"} and load.streamed["whole"] >= streams, load.streamed
+    assert set(load.asked) == {"whole"}, load.asked
+    outcomes = {line["outcome"] for line in gateway.log()}
+    assert outcomes == {"complete"}
+
+
+def test_reloads_under_streams_fail_and_cut_nothing(gateway):
+    reloads_under_load(gateway, 5, 20, "sim-long-20+drip-100")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_hundred_reloads_under_two_hundred_streams_fail_and_cut_nothing(simulator, tmp_path):
+    with running(tmp_path, config_for(simulator.url, workers=2)) as gateway:
+        reloads_under_load(gateway, 100, 200, "sim-long-30+drip-300")
+        until(lambda: len(gateway.workers()) == 2, 20)
+
+
+def start_long_stream(gateway, model: str):
+    stream = httpx.stream(
+        "POST", gateway.url + CHAT, json=BODY | {"model": model, "stream": True}, timeout=60
+    )
+    answer = stream.__enter__()
+    pieces = answer.iter_raw()
+    next(pieces)
+    return stream, pieces
+
+
+def test_a_stopping_gateway_says_not_ready_at_once_and_lets_streams_finish(simulator, tmp_path):
+    gateway = Running(tmp_path, config_for(simulator.url, workers=1)).wait()
+    try:
+        stream, pieces = start_long_stream(gateway, "sim-long-30+drip-100")
+        gateway.process.send_signal(signal.SIGTERM)
+        until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 503, 1)
+        assert httpx.get(f"{gateway.url}/healthz").status_code == 200
+        refused = httpx.post(gateway.url + CHAT, json=BODY)
+        assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
+        assert refused.json()["error"]["code"] == "shutting_down"
+        assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
+        stream.__exit__(None, None, None)
+        assert gateway.process.wait(5) == 0
+    finally:
+        gateway.stop()
+    assert {line["outcome"] for line in gateway.log(stream=True)} == {"complete"}
+
+
+def test_streams_beyond_the_drain_budget_end_with_an_error_event(simulator, tmp_path):
+    config = config_for(simulator.url, workers=2, drain_seconds=1)
+    gateway = Running(tmp_path, config).wait()
+    try:
+        streams = [start_long_stream(gateway, "sim-long-600+drip-100") for _ in range(4)]
+        began = time.monotonic()
+        gateway.process.send_signal(signal.SIGTERM)
+        for stream, pieces in streams:
+            rest = b"".join(pieces)
+            stream.__exit__(None, None, None)
+            last = rest.strip().rpartition(b"data: ")[2]
+            assert json.loads(last)["error"]["code"] == "shutting_down"
+        assert gateway.process.wait(10) == 0
+        assert time.monotonic() - began < 6
+    finally:
+        gateway.stop()
+    assert [line["outcome"] for line in gateway.log()] == ["shutdown"] * 4
+
+
+def test_a_stop_also_hurries_the_workers_that_a_reload_let_go(simulator, tmp_path):
+    config = config_for(simulator.url, workers=1, drain_seconds=1)
+    gateway = Running(tmp_path, config).wait()
+    try:
+        stream, pieces = start_long_stream(gateway, "sim-long-600+drip-100")
+        assert reload(gateway).status_code == 200
+        began = time.monotonic()
+        gateway.process.send_signal(signal.SIGTERM)
+        rest = b"".join(pieces)
+        stream.__exit__(None, None, None)
+        assert b'"shutting_down"' in rest and 0.5 < time.monotonic() - began < 5
+        assert gateway.process.wait(10) == 0
+    finally:
+        gateway.stop()
