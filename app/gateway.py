@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from app.access import Access
+from app.admission import Gate
 from app.clients import Clients
 from app.conversations import Conversations
 from app.exchange import Exchange
@@ -14,6 +16,7 @@ from app.leases import Leases
 from app.logs import CallLog
 from app.sessions import Sessions
 from app.shared_state import SharedState
+from app.token_limits import TokenLimits
 from app.wire.settings import Config
 
 _FAREWELL_SECONDS = 1.5  # for the closing error event to reach the callers
@@ -22,9 +25,15 @@ _FAREWELL_SECONDS = 1.5  # for the closing error event to reach the callers
 class Gateway:
     """Made on the worker's event loop, closed after its last request."""
 
-    def __init__(self, config: Config, state: SharedState) -> None:
+    def __init__(
+        self, config: Config, state: SharedState, token_limits: TokenLimits | None = None
+    ) -> None:
         self.config = config
         self.state = state
+        self.access = Access(config)
+        self.token_limits = token_limits or TokenLimits()
+        limits = config.limits
+        self.gate = Gate(limits.in_flight, limits.queue, limits.queue_seconds)
         self.clients = Clients(config.timeouts.connect)
         self.pool = KeyPool(config, state)
         self.log = CallLog(config.log_format)

@@ -31,11 +31,16 @@ GROUND = (
 )
 POOL = (
     *GROUND,
+    "app.access",
+    "app.admission",
+    "app.asked_model",
+    "app.http_head",
     "app.key_pool",
     "app.metrics",
     "app.open_calls",
     "app.reload",
     "app.sessions",
+    "app.token_limits",
     "app.watch",
 )
 ENGINE = (
@@ -77,9 +82,9 @@ FLOORS = (
         ["msgspec", "sanic"],
     ),
     floor(
-        ["app.discord_bridge", "app.manager", "app.server", "app.watchdog"],
+        ["app.discord_bridge", "app.manager", "app.protocol", "app.server", "app.watchdog"],
         ALL,
-        ["aiohttp", "discord", "msgspec", "sanic", "uvloop", "yarl"],
+        ["aiohttp", "discord", "httptools", "msgspec", "sanic", "uvloop", "yarl"],
     ),
     floor(["app.simulator"], ["app.simulator"], ["msgspec", "sanic", "uvloop", "websockets"]),
     floor(["run"], ["app.config", "app.server"]),
