@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from app import preflight
-from app.config_fields import PORT, base_word, convert, extra, write
+from app.config_fields import PORT, SAMPLE, base_word, convert, extra, write
 from app.wire.settings import Config, Section
 from app.yaml_nodes import Node, Unreadable, read_file, scan
 
@@ -45,10 +45,6 @@ _VARIABLE = re.compile(
     r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w{,127})(?::-(?P<default>[^}]*))?\})?", re.ASCII
 )
 _MAY_BE_EMPTY = re.compile(r"\$\{\w+:-\}")
-_SAMPLE = re.compile(
-    r"(?i)(sk-|sk-ant-|aiza|bearer )?"
-    r"([x*.]{3,}|<.*>|(your|my)[-_ ].*|change[-_ ]?me|(test|sample|example)([-_ ]?(key|token))?)"
-)
 
 _BAD: Any = object()  # a value whose mistake has been told already
 
@@ -92,6 +88,7 @@ def load(
         config = reader.read()
         if path is None and not os.path.lexists(DEFAULT_PATH):
             reader.problems[0] += f", or set {' or '.join(ENVIRONMENT_KEYS)}"
+    reader.check_tokens()
     config = reader.outer_layers(config, overrides or {})
     loaded = Loaded(config, reader.file, reader.warnings, reader.places)
     address_known = not {"file", "yaml", "host", "port"} & reader.mistaken
@@ -160,6 +157,8 @@ class _Reader:
         self.warnings: list[str] = []
         self.places: dict[str, str] = {}
         self._firsts: dict[tuple[str, ...], str] = {}  # (list, id): the entry that had it first
+        self._tokens: list[tuple[Node, str, str]] = []  # of callers: where, and the value
+        self._upstream_secrets: set[str] = set()
         self._holds_secrets = False  # in the file itself, not by way of a variable
         self._left = _MAX_READ
 
@@ -174,6 +173,16 @@ class _Reader:
             self.mistaken.add(error.key)
             config = UNSET
         return config if isinstance(config, Config) else Config()
+
+    def check_tokens(self) -> None:
+        """A token that is something else besides would travel as that, or name two callers."""
+        first: dict[str, str] = {}
+        for node, path, value in self._tokens:
+            other = first.setdefault(value, path)
+            if other != path:
+                self._problem(node, path, f"the same as in {other}; write another")
+            elif value in self._upstream_secrets:
+                self._problem(node, path, "is a key of an upstream too; write another")
 
     def outer_layers(self, config: Config, flags: Mapping[str, str | int | None]) -> Config:
         variables = {key: self.environ.get(names[1]) for key, names in OUTER_KEYS.items()}
@@ -209,6 +218,11 @@ class _Reader:
             notes.append(
                 "keys: there are none, so only callers who bring their own are served; "
                 f"write some, or set {names}"
+            )
+        if not config.access.tokens and not config.access.protected:
+            notes.append(
+                "access.protected: false and no access.tokens: whoever reaches the port uses your "
+                "keys; write access.tokens, or remove protected: false"
             )
         if self._holds_secrets and os.stat(self.file).st_mode & stat.S_IROTH:
             notes.append("file: others on this machine can read the secrets in it; chmod o-r it")
@@ -291,8 +305,12 @@ class _Reader:
         value, message = convert(text, hint)
         if message:
             return self._problem(node, path, f"{message}; {write(name, hint)}")
+        if extra(hint).get("check") == "token":
+            self._tokens.append((node, path, value))
+        elif extra(hint).get("secret"):
+            self._upstream_secrets.add(value)
         if extra(hint).get("secret") or (extra(hint).get("check") == "proxy" and "@" in text):
-            if _SAMPLE.fullmatch(text):
+            if SAMPLE.fullmatch(text):
                 self._warn(node, path, "looks like a sample value; write your own")
             # Values that begin with demo- are known to be fake: etc/demo.yaml.
             self._holds_secrets |= text == node.text and not text.startswith("demo-")

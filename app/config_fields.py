@@ -5,7 +5,7 @@ there, for that may be a secret.
 """
 
 import re
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -19,6 +19,12 @@ _SCHEMES = {
     "websocket": ("ws", "wss"),
     "proxy": ("http", "https", "socks5"),
 }
+# What stands in documentation where a secret should be.
+SAMPLE = re.compile(
+    r"(?i)(sk-|sk-ant-|aiza|bearer )?"
+    r"([x*.]{3,}|<.*>|(your|my)[-_ ].*|change[-_ ]?(me|this)([-_ ].*)?"
+    r"|(test|sample|example)([-_ ]?(key|token))?)"
+)
 _YAML_1_1_BOOL = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _BASE_WORDS = {str: "text", float: "a number", int: "a whole number", bool: "true or false"}
 
@@ -66,6 +72,10 @@ def _is(what: str, text: str) -> bool:
         return port is not None and 1 <= int(port["port"]) <= 65535
     if what == "host":
         return _is_host(text)
+    if what == "network":
+        return _is_network(text)
+    if what == "token":
+        return len(text) >= 16 and len(set(text)) >= 6 and not SAMPLE.fullmatch(text)
     try:  # the signs first: urlsplit drops tabs and line breaks without a word
         parts = urlsplit(text) if re.fullmatch(r"[!-\[\]-~]+", text) else urlsplit("")
         good = parts.scheme in _SCHEMES[what] and parts.port != 0 and _is_host(parts.hostname or "")
@@ -79,5 +89,12 @@ def _is(what: str, text: str) -> bool:
 def _is_host(text: str) -> bool:
     try:
         return bool(re.fullmatch(_HOST, text) or ip_address(text.strip("[]")))
+    except ValueError:
+        return False
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return bool(ip_network(text, strict=False))
     except ValueError:
         return False

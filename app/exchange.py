@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from app.access import OPERATOR, Caller
 from app.clients import Clients, Response, read_whole
 from app.clients.encoding import Inflate
 from app.clients.fetch import fetch
@@ -81,6 +82,7 @@ class Ask(Struct, kw_only=True):
     headers: Mapping[str, str]  # the caller's, looked up without regard to case
     model: str
     record: CallRecord
+    caller: Caller = OPERATOR
 
 
 class Exchange:
@@ -184,6 +186,8 @@ class Exchange:
         """The caller's own credential, else the pool's: by header, by body, at random."""
         provider = ask.provider
         own = callers_own(ask.headers, provider.accepts)
+        if not own:
+            ask.caller.need_keys()
         if provider.candidates is not None:
             keys = self.pool.keys(provider.pool)
             return self.pool.one_of(provider.candidates(keys, own, ask.headers, ask.envelope))

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from msgspec import Struct
 
+from app.access import OPERATOR, Caller
 from app.clients import Clients, read_whole
 from app.key_pool import KeyPool, bare_token
 from app.logs import CallLog, CallRecord
@@ -79,6 +80,7 @@ class ForwardAsk(Struct, kw_only=True):
     length: int | None
     public: str
     record: CallRecord
+    caller: Caller = OPERATOR
 
 
 class Forwarder:
@@ -197,7 +199,7 @@ class Forwarder:
                 headers=(("x-should-retry", "false"),),
             )
         path = safe_path(ask.path)
-        key, own_header = self._key(rule, lookup, ask.query)
+        key, own_header = self._key(rule, lookup, ask)
         headers = upward(ask.headers, lookup)
         query = ask.query
         if rule.credential_query and query:
@@ -235,11 +237,14 @@ class Forwarder:
         )
         return request, key
 
-    def _key(self, rule: ForwardRule, lookup: Mapping[str, str], query: str) -> tuple[Key, bool]:
+    def _key(
+        self, rule: ForwardRule, lookup: Mapping[str, str], ask: ForwardAsk
+    ) -> tuple[Key, bool]:
         """The key, and whether the caller's own headers carry it as they are."""
         if rule.own is not None:
             if value := bare_token(rule.own(lookup)):
                 return Key(rule.pool, "", value), False
+            ask.caller.need_keys()
             if rule.anonymous and not self.pool.size(rule.pool):
                 return Key(rule.pool, "", ""), False
             key = self.pool.pick(rule.pool, lookup.get("x-auth-id"))
@@ -249,9 +254,10 @@ class Forwarder:
                 if rule.moves(name, token):
                     return Key(rule.pool, "", token), False
                 return Key(rule.pool, "", "caller"), True
-        for name, value in parse_qsl(query) if rule.credential_query else ():
+        for name, value in parse_qsl(ask.query) if rule.credential_query else ():
             if name in rule.credential_query and bare_token(value):
                 return Key(rule.pool, "", value), False
+        ask.caller.need_keys()
         return self.pool.pick(rule.pool, lookup.get("x-auth-id")), False
 
     def _downward(self, headers: Headers, ask: ForwardAsk, key: Key) -> Headers:

@@ -6,6 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.access import Access
+from app.admission import Gate
 from app.clients import Clients
 from app.conversations import Conversations
 from app.exchange import Exchange
@@ -16,6 +18,7 @@ from app.leases import Leases
 from app.logs import CallLog
 from app.sessions import Sessions
 from app.shared_state import SharedState
+from app.token_limits import TokenLimits
 from app.wire.errors import GatewayError
 from app.wire.settings import Config
 
@@ -34,9 +37,15 @@ class Listing(Struct):
 class Gateway:
     """Made on the worker's event loop, closed after its last request."""
 
-    def __init__(self, config: Config, state: SharedState) -> None:
+    def __init__(
+        self, config: Config, state: SharedState, token_limits: TokenLimits | None = None
+    ) -> None:
         self.config = config
         self.state = state
+        self.access = Access(config)
+        self.token_limits = token_limits or TokenLimits()
+        limits = config.limits
+        self.gate = Gate(limits.in_flight, limits.queue, limits.queue_seconds)
         self.clients = Clients(config.timeouts.connect)
         self.pool = KeyPool(config, state)
         self.log = CallLog(config.log_format)

@@ -1,27 +1,20 @@
 """Sanic's life: the one file that knows how the server starts, serves and stops."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
-import socket
-import struct
 import sys
-import termios
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing import active_children
 from multiprocessing.sharedctypes import RawArray
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import MethodNotAllowed, NotFound
-from sanic.http.constants import Stage
 from sanic.mixins import startup
-from sanic.server.protocols.http_protocol import HttpProtocol
 from sanic.worker.loader import AppLoader
 
 from app import discord_bridge, logs
@@ -29,8 +22,9 @@ from app.config import Loaded, listen_address, secrets
 from app.gateway import Gateway
 from app.har_watch import HarWatch
 from app.manager import Manager, reload_seconds
+from app.protocol import Protocol
 from app.reload import Board
-from app.routes import admin, bing, chat, forward, models, sessions
+from app.routes import admin, bing, chat, door, forward, models, sessions
 from app.routes.answers import (
     App,
     as_gateway_error,
@@ -40,50 +34,13 @@ from app.routes.answers import (
     record_for,
 )
 from app.shared_state import SharedState
+from app.token_limits import TokenLimits
 from app.wire.settings import Config
 
 NAME = "any-proxy"
-_FIRST_REQUEST_SECONDS = 1.0  # what a caller who has just connected gets to begin
 _SWEEP_SECONDS = 0.1
 _LAST_SECONDS = 2.0
 logger = logging.getLogger("any_proxy.server")
-
-
-class Protocol(HttpProtocol):
-    """Sanic's protocol, with small writes sent at once, and closed so that no request is lost."""
-
-    __slots__ = ("__weakref__", "_began")
-    living: ClassVar[WeakSet["Protocol"]] = WeakSet()
-
-    def connection_made(self, transport: Any) -> None:
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        super().connection_made(transport)  # type: ignore[no-untyped-call]
-        self._began = self.loop.time()
-        self.living.add(self)
-
-    def close_if_idle(self) -> bool:
-        """Sanic would also close a connection whose request is already on its way in."""
-        http = self.http
-        if http is not None and http.stage is not Stage.IDLE:
-            if http.stage in (Stage.HANDLER, Stage.RESPONSE):
-                http.keep_alive = False  # Sanic's loop would wait for the next request
-            return False
-        is_new = http is None or http.request is None
-        if self.recv_buffer or (is_new and self.loop.time() < self._began + _FIRST_REQUEST_SECONDS):
-            return False
-        if self._has_unread():
-            return False
-        self.close()
-        return True
-
-    def _has_unread(self) -> bool:
-        sock = self.transport.get_extra_info("socket") if self.transport else None
-        if sock is None or sock.fileno() < 0:
-            return False
-        counted = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
-        return bool(struct.unpack("i", counted)[0])
 
 
 def create_app(config: Config) -> App:
@@ -97,7 +54,8 @@ def create_app(config: Config) -> App:
         MOTD=False,
         NOISY_EXCEPTIONS=False,
         REQUEST_MAX_SIZE=limits.request_bytes,
-        REQUEST_TIMEOUT=60,
+        REQUEST_MAX_HEADER_SIZE=16384,
+        REQUEST_TIMEOUT=timeouts.request,
         # Sanic's is the time between two writes; the exchange keeps the finer clocks.
         RESPONSE_TIMEOUT=max(timeouts.total, timeouts.idle, timeouts.forward_idle) + 30,
         KEEP_ALIVE_TIMEOUT=75,
@@ -105,7 +63,7 @@ def create_app(config: Config) -> App:
         GRACEFUL_SHUTDOWN_TIMEOUT=_LAST_SECONDS,
     )
     app.ctx.settings = config
-    for room in (chat, models, bing, sessions, forward, admin):
+    for room in (door, chat, models, bing, sessions, forward, admin):
         room.register(app)
     app.error_handler.add(Exception, _on_error)
     app.register_listener(_share, "main_process_start")
@@ -136,6 +94,7 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
         motd=False,
         access_log=False,
         protocol=Protocol,
+        backlog=4096,
     )
     Manager.board, Manager.config = Board(), config
     Manager.reread, Manager.loader_for = staticmethod(reread), staticmethod(_loader_for)
@@ -173,6 +132,7 @@ def _id(request: Request) -> str:
 def _preflight(request: Request) -> HTTPResponse:
     """A browser asks what it may send: anything, from anywhere, without cookies."""
     wanted = request.headers.get("access-control-request-headers", "*")
+    wanted = wanted if wanted.isascii() else "*"
     return HTTPResponse(
         None,
         204,
@@ -189,6 +149,10 @@ def _preflight(request: Request) -> HTTPResponse:
 
 async def _share(app: App, *_: Any) -> None:
     app.shared_ctx.state = SharedState().handles
+    # Old and new workers count side by side while a reload lasts.
+    config: Config = app.ctx.settings
+    slots = 4 * (config.workers or os.cpu_count() or 1) + 16
+    app.shared_ctx.token_limits = TokenLimits(slots=slots).handles
     # Sanic's own helper processes would outlive a killed main process; workers end them then.
     family = [os.getpid(), *(child.pid or 0 for child in active_children())]
     app.shared_ctx.family = RawArray("q", family)
@@ -209,7 +173,8 @@ async def _open(app: App, *_: Any) -> None:
     handles = getattr(app.shared_ctx, "state", None)
     board = getattr(app.shared_ctx, "board", None)
     app.ctx.board = Board(board) if board else None
-    app.ctx.gateway = Gateway(app.ctx.settings, SharedState(handles))
+    token_limits = TokenLimits(getattr(app.shared_ctx, "token_limits", None))
+    app.ctx.gateway = Gateway(app.ctx.settings, SharedState(handles), token_limits)
 
 
 async def _watch_sessions(app: App, *_: Any) -> None:

@@ -31,11 +31,16 @@ GROUND = (
 )
 POOL = (
     *GROUND,
+    "app.access",
+    "app.admission",
+    "app.asked_model",
+    "app.http_head",
     "app.key_pool",
     "app.metrics",
     "app.open_calls",
     "app.reload",
     "app.sessions",
+    "app.token_limits",
     "app.watch",
 )
 ENGINE = (
@@ -77,9 +82,15 @@ FLOORS = (
         ["msgspec", "sanic"],
     ),
     floor(
-        ["app.discord_bridge", "app.har_watch", "app.manager", "app.server", "app.watchdog"],
+        [
+            "app.discord_bridge",
+            "app.har_watch",
+            "app.manager",
+            "app.protocol",
+            "app.server",
+        ],
         ALL,
-        ["aiohttp", "discord", "msgspec", "sanic", "uvloop", "yarl"],
+        ["aiohttp", "discord", "httptools", "msgspec", "sanic", "uvloop", "yarl"],
     ),
     floor(["app.simulator"], ["app.simulator"], ["msgspec", "sanic", "uvloop", "websockets"]),
     floor(["run"], ["app.config", "app.har_watch", "app.server"]),

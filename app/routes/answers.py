@@ -11,6 +11,8 @@ from sanic.compat import Header
 from sanic.exceptions import SanicException
 from sanic.response import BaseHTTPResponse
 
+from app.access import Caller
+from app.asked_model import check_said_once
 from app.clients.encoding import Inflate
 from app.exchange import Ask
 from app.gateway import Gateway
@@ -190,6 +192,11 @@ def as_gateway_error(request: Request, error: Exception) -> GatewayError:
             what, code = f"{request.method} is not offered here.", "method_not_allowed"
         case 408:
             what, code = "The request did not arrive in time.", "request_timeout"
+        case 400:
+            what, code = f"The request cannot be understood: {error}.", "bad_request"
+        case 413 if "header" in str(error):
+            status, code = 431, "headers_too_large"
+            what = "The request's headers are larger than 16 KiB; send less of them."
         case 413:
             limit = request.app.config.REQUEST_MAX_SIZE
             return too_large(limit)
@@ -214,6 +221,10 @@ async def carry(
     """Runs the exchange for one request; what it returns is Sanic's to send."""
     record = request.ctx.record
     record.provider, record.model = provider.name, model[:128]
+    caller: Caller = request.ctx.caller
+    caller.allow(provider.name, model)
+    if caller.token is not None and caller.token.models:
+        check_said_once(body, "model", "provider")
     sink = ChatSink(request)
     request.ctx.carried = True  # from here on the exchange writes the log line
     await gateway_of(request).exchange.run(
@@ -224,6 +235,7 @@ async def carry(
             headers=request.headers,
             model=model,
             record=record,
+            caller=caller,
         ),
         sink,
     )

@@ -14,10 +14,12 @@ COMPLETIONS = "/c/v1/chat/completions"
 
 
 def register(app: App) -> None:
-    app.add_route(completions, COMPLETIONS, methods=["POST"])
+    app.add_route(completions, COMPLETIONS, methods=["POST"], ctx_own_credential=True)
     for path, provider in providers.NATIVE.items():
         name = "native" + path.replace("/", "_")
-        app.add_route(_native(path, provider), path, methods=["POST"], name=name)
+        app.add_route(
+            _native(path, provider), path, methods=["POST"], name=name, ctx_own_credential=True
+        )
 
 
 async def completions(request: Request) -> HTTPResponse | None:

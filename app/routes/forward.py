@@ -7,8 +7,10 @@ from typing import Any
 from sanic import HTTPResponse, Request
 
 import providers
+from app import asked_model
+from app.access import Caller
 from app.forward import ForwardAsk
-from app.routes.answers import App, RawSink, gateway_of, record_for
+from app.routes.answers import App, RawSink, gateway_of, record_for, too_large
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule
 
@@ -20,7 +22,12 @@ def register(app: App) -> None:
     for rule in providers.FORWARDS:
         name = "forward" + rule.prefix.replace("/", "_").replace("-", "_")
         app.add_route(
-            _handler(rule), rule.prefix + "<path:path>", methods=METHODS, stream=True, name=name
+            _handler(rule),
+            rule.prefix + "<path:path>",
+            methods=METHODS,
+            stream=True,
+            name=name,
+            ctx_own_credential=True,
         )
 
 
@@ -44,6 +51,9 @@ async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
     length = request.headers.get("content-length")
     chunked = "transfer-encoding" in request.headers
     has_body = chunked or (length is not None and length != "0")
+    body = _upload(request) if has_body else None
+    caller: Caller = request.ctx.caller
+    body = await _allowed(request, rule, caller, path[len(rule.prefix) :], body)
     sink = RawSink(request)
     request.ctx.carried = True
     await gateway_of(request).forwarder.run(
@@ -53,10 +63,11 @@ async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
             path=path[len(rule.prefix) :],
             query=query,
             headers=list(request.headers.items()),
-            body=_upload(request) if has_body else None,
+            body=body,
             length=None if chunked or length is None else int(length),
             public=public_address(request),
             record=record,
+            caller=caller,
         ),
         sink,
     )
@@ -79,6 +90,39 @@ def public_address(request: Request) -> str:
     if _HOST.fullmatch(said):
         host = said
     return f"{scheme}://{host}"
+
+
+async def _allowed(
+    request: Request,
+    rule: ForwardRule,
+    caller: Caller,
+    path: str,
+    body: AsyncIterator[bytes] | None,
+) -> AsyncIterator[bytes] | None:
+    """The body, once it is clear that the caller's token is for this request."""
+    caller.allow_provider(rule.provider)
+    token = caller.token
+    if token is None or not token.models or asked_model.is_only_a_list(request.method, path):
+        return body
+    model = asked_model.in_path(path) if rule.provider.startswith("gemini") else None
+    if body is None or model:
+        caller.allow(rule.provider, model)
+        return body
+    most = gateway_of(request).config.limits.request_bytes
+    pieces, size = [], 0
+    async for piece in body:
+        size += len(piece)
+        if size > most:
+            raise too_large(most)
+        pieces.append(piece)
+    whole = b"".join(pieces)
+    caller.allow(rule.provider, asked_model.in_body(whole))
+    return _once(whole)
+
+
+async def _once(whole: bytes) -> AsyncIterator[bytes]:
+    if whole:
+        yield whole
 
 
 async def _upload(request: Request) -> AsyncIterator[bytes]:

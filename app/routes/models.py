@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from sanic import HTTPResponse, Request
 
 import providers
+from app.access import Caller
 from app.clients import read_whole
 from app.gateway import Gateway, Listing
 from app.key_pool import callers_own
@@ -22,8 +23,8 @@ _MAX_BYTES = 8 * 1024 * 1024
 
 
 def register(app: App) -> None:
-    app.add_route(models, "/c/v1/models", methods=["GET"])
-    app.add_route(model, "/c/v1/models/<model_id:path>", methods=["GET"])
+    app.add_route(models, "/c/v1/models", methods=["GET"], ctx_own_credential=True)
+    app.add_route(model, "/c/v1/models/<model_id:path>", methods=["GET"], ctx_own_credential=True)
 
 
 async def models(request: Request) -> HTTPResponse:
@@ -48,10 +49,13 @@ async def gather(request: Request) -> list[dict[str, Any]]:
     """Every provider's models; a provider that fails is left out, all failing is an error."""
     gateway = gateway_of(request)
     own = callers_own(request.headers, ("authorization",))
+    caller: Caller = request.ctx.caller
+    if not own:
+        caller.need_keys()
     asked = [
         _of(gateway, provider, name, own)
         for name, provider in providers.LISTED.items()
-        if gateway.pool.size(provider.pool) or (own and name == "openai")
+        if (gateway.pool.size(provider.pool) and caller.may_use_keys) or (own and name == "openai")
     ]
     if not asked:
         raise GatewayError(
@@ -74,7 +78,7 @@ async def gather(request: Request) -> list[dict[str, Any]]:
             found += answer
     if errors and not found:
         raise errors[0]
-    return found
+    return [entry for entry in found if caller.may(entry["provider"], entry.get("id"))]
 
 
 async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list[dict[str, Any]]:

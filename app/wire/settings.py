@@ -102,6 +102,45 @@ SecondsOr0 = Annotated[
 Bytes = Annotated[
     int, Meta(gt=0, le=2**53, description="a whole number of bytes above 0", examples=["33554432"])
 ]
+Places = Annotated[
+    int, Meta(gt=0, le=1_000_000, description="a whole number above 0", examples=["1000"])
+]
+PlacesOr0 = Annotated[
+    int,
+    Meta(ge=0, le=1_000_000, description="a whole number, or 0 for none", examples=["500"]),
+]
+LimitOr0 = Annotated[
+    int,
+    Meta(ge=0, le=2**31, description="a whole number, or 0 for no limit", examples=["60"]),
+]
+Token = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[!-~]*\Z",
+        max_length=1024,
+        description="at least 16 visible ASCII characters without a space, 6 different ones among "
+        "them, no sample (python3 -c 'import secrets; print(secrets.token_urlsafe())' makes one)",
+        examples=["${NAME_OF_A_VARIABLE}"],
+        extra={"secret": True, "check": "token"},
+    ),
+]
+Network = Annotated[
+    str,
+    Meta(
+        description="an address or a network of addresses",
+        examples=["127.0.0.1", "10.0.0.0/8"],
+        extra={"check": "network"},
+    ),
+]
+Pattern = Annotated[
+    str,
+    Meta(
+        pattern=_HEADER_SAFE,
+        max_length=128,
+        description="a model's name, * standing for any signs in it",
+        examples=['"gpt-4o*"'],
+    ),
+]
 
 
 Count = Annotated[
@@ -220,6 +259,7 @@ class Claude(Section, frozen=True):
 class Timeouts(Section, frozen=True):
     """Seconds. `first_event` is per attempt and for streams; `total` spans all attempts."""
 
+    request: Seconds = 30  # a caller's headers, and the longest pause in its body
     connect: Seconds = 10
     first_event: Seconds = 30
     idle: Seconds = 60
@@ -230,11 +270,30 @@ class Timeouts(Section, frozen=True):
 
 
 class Limits(Section, frozen=True):
-    """Bytes. `request_bytes` counts after decompression."""
+    """Bytes, `request_bytes` counted after decompression; then, per worker, calls at a time."""
 
     request_bytes: Bytes = 32 * 1024 * 1024
     upload_bytes: Bytes = 512 * 1024 * 1024
     response_bytes: Bytes = 64 * 1024 * 1024
+    in_flight: Places = 1000
+    queue: PlacesOr0 = 500
+    queue_seconds: Seconds = 5
+
+
+class AccessToken(Section, frozen=True):
+    """Who may use the configured keys, and how much. Empty lists and 0 mean no restriction."""
+
+    id: Id
+    val: Token
+    rpm: LimitOr0 = 0
+    max_concurrent: LimitOr0 = 0
+    providers: list[Literal["openai", "claude", "gemini", "bing", "coze"]] = []
+    models: list[Pattern] = []
+
+
+class Access(Section, frozen=True):
+    tokens: list[AccessToken] = []
+    protected: bool = True  # without tokens: only callers on this machine may use the keys
 
 
 AdminToken = Annotated[
@@ -276,6 +335,8 @@ class Config(Section, frozen=True):
     bing: Bing = Bing()
     coze: Coze = Coze()
     claude: Claude = Claude()
+    access: Access = Access()
+    trusted_proxies: list[Network] = []
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     drain_seconds: Seconds = 60  # what open streams get when the gateway stops

@@ -1,0 +1,253 @@
+"""A caller's connection: Sanic's HTTP/1.1, stricter about bytes and about time.
+
+Sanic looks at how long a connection has been silent; here a request also has to come to its end,
+and a caller has to take what it is sent. Before Sanic routes a request, its head is looked at for
+what two readers could understand differently, and the lock for whom it comes from.
+"""
+
+import fcntl
+import resource
+import socket
+import struct
+import termios
+from contextlib import suppress
+from time import monotonic
+from typing import Any, ClassVar, cast
+from weakref import WeakSet
+
+from httptools import parse_url
+from sanic import Request
+from sanic.exceptions import BadRequest, RequestTimeout, ServiceUnavailable
+from sanic.http import Http, Stage
+from sanic.models.server_types import ConnInfo
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+from app.access import Peer
+from app.gateway import Gateway
+from app.http_head import MAX_CHUNK_LINE, flaw, is_good_chunk_line
+from app.wire.errors import GatewayError
+
+# Slower than this over more than timeouts.request is nobody's line: it is somebody who holds one.
+_MIN_BODY_BYTES_PER_SECOND = 512
+_FIRST_REQUEST_SECONDS = 1.0  # what a caller who has just connected gets to begin
+_SPARE_FILES = 256  # for everything that is neither a caller nor an upstream
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n"
+    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+)
+
+
+class StrictHttp(Http):
+    """Sanic's reader, which takes any two bytes for the end of a chunk, and 0x5 for a length."""
+
+    __slots__ = ()
+
+    async def read(self) -> bytes | None:
+        body: Any = self.request_body
+        if body == "chunked" and self.request_bytes_left == 0:
+            await self._look_at_chunk_line()
+        return await super().read()
+
+    async def _look_at_chunk_line(self) -> None:
+        if self.expecting_continue:
+            self.expecting_continue = False
+            await self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        buffer = self.recv_buffer
+        while (end := buffer.find(b"\r\n", 2)) < 0 and len(buffer) <= MAX_CHUNK_LINE:
+            await self._receive_more()
+        if end < 0 or not is_good_chunk_line(buffer[:end]):
+            self.keep_alive = False
+            raise BadRequest("Bad chunked encoding")
+
+
+class Protocol(HttpProtocol):
+    """One connection."""
+
+    HTTP_CLASS = StrictHttp
+    __slots__ = (
+        "__weakref__",
+        "_asked_at",
+        "_began",
+        "_opened",
+        "_paused_at",
+        "_peer",
+        "_peer_of",
+        "_waited",
+    )
+    living: ClassVar[WeakSet["Protocol"]] = WeakSet()
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.request_handler = handle
+        self._began = self._asked_at = self._waited = self._paused_at = 0.0
+        self._peer: Peer | None = None
+        self._peer_of: Gateway | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            # Small writes are sent at once, on every event loop.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self.connections) >= max_connections():
+            self.transport, self.conn_info = transport, ConnInfo(transport, unix=self._unix)
+            error = GatewayError(503, "The gateway has no room for more connections; come again.")
+            body = error.body()
+            transport.write(_FULL % (len(body), body))
+            transport.close()
+            return
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
+        self._opened = self.loop.time()
+        self.living.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._task is not None:
+            super().data_received(data)
+
+    def pause_writing(self) -> None:
+        self._paused_at = monotonic()
+        super().pause_writing()  # type: ignore[no-untyped-call]
+
+    def resume_writing(self) -> None:
+        self._paused_at = 0.0
+        super().resume_writing()  # type: ignore[no-untyped-call]
+
+    async def receive_more(self) -> None:
+        self.transport.resume_reading()  # type: ignore[union-attr]
+        self._data_received.clear()
+        self._asked_at = monotonic()
+        await self._data_received.wait()
+        now = monotonic()
+        if self._http.stage is Stage.IDLE:
+            self._began = now
+        else:
+            self._waited += now - self._asked_at
+        self._asked_at = 0.0
+
+    def check_timeouts(self) -> None:
+        """Runs again and again as long as the connection lives, in place of Sanic's."""
+        if self._task is None or self._http is None:
+            return
+        now = monotonic()
+        ending = self._ending(now)
+        if ending is None:
+            limits = (self.keep_alive_timeout, self.request_timeout, self.response_timeout)
+            pause = max(0.1, min(limits) / 2)
+            self._callback_check_timeouts = self.loop.call_later(pause, self.check_timeouts)
+        elif ending == "abort":
+            self.transport.abort()  # type: ignore[union-attr]
+        else:
+            if ending == "request":
+                self._http.exception = RequestTimeout("The request did not come in time")
+            elif ending == "response":
+                self._http.exception = ServiceUnavailable("Response Timeout")
+            self._task.cancel()
+
+    def _ending(self, now: float) -> str | None:
+        """Why the connection must end now; None: it need not."""
+        http, silent = self._http, now - self._time
+        if self._paused_at and now - self._paused_at > self.app.ctx.settings.timeouts.write + 5:
+            return "abort"  # the answer's own clock (watch.py) was not there to end it
+        if http.stage is Stage.REQUEST and now - self._began > self.request_timeout:
+            return "request"
+        if http.stage is not Stage.REQUEST and http.request_body and self._asked_at:
+            pause = now - self._asked_at
+            waited = self._waited + pause
+            came = http.request_bytes - http.request_bytes_left
+            if pause > self.request_timeout or (
+                waited > self.request_timeout and came < waited * _MIN_BODY_BYTES_PER_SECOND
+            ):
+                return "request"
+        if http.stage is Stage.IDLE:
+            return "idle" if silent > self.keep_alive_timeout else None
+        if http.stage is not Stage.REQUEST and silent > self.response_timeout:
+            return "response"
+        return None
+
+    def close_if_idle(self) -> bool:
+        """Sanic would also close a connection whose request is already on its way in."""
+        http = self.http
+        if http is not None and http.stage is not Stage.IDLE:
+            if http.stage in (Stage.HANDLER, Stage.RESPONSE):
+                http.keep_alive = False  # Sanic's loop would wait for the next request
+            return False
+        is_new = http is None or http.request is None
+        if self.recv_buffer or (
+            is_new and self.loop.time() < self._opened + _FIRST_REQUEST_SECONDS
+        ):
+            return False
+        if self._has_unread():
+            return False
+        self.close()  # type: ignore[no-untyped-call]
+        return True
+
+    def _has_unread(self) -> bool:
+        sock = self.transport.get_extra_info("socket") if self.transport else None
+        if sock is None or sock.fileno() < 0:
+            return False
+        counted = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
+        return bool(struct.unpack("i", counted)[0])
+
+    def introduce(self, request: Request) -> None:
+        """Whom the request comes from, as `request.ctx.caller`; Gateway tokens leave it here."""
+        gateway: Gateway = self.app.ctx.gateway
+        if self._peer_of is not gateway or self._peer is None:
+            self._peer_of = gateway
+            self._peer = gateway.access.peer(self.conn_info.client_ip if self.conn_info else "")
+        target = request.raw_url.decode("latin-1")
+        path, mark, query = target.partition("?")
+        caller, kept = gateway.access.admit(
+            self._peer,
+            path,
+            query,
+            cast(Any, request.headers),
+            request.head,
+        )
+        request.ctx.caller = caller
+        if kept != query:
+            request.raw_url = (f"{path}{mark}{kept}" if kept else path).encode("latin-1")
+            request._parsed_url = parse_url(request.raw_url)
+
+
+async def handle(request: Request) -> None:
+    """What Sanic calls with every request whose head has come."""
+    stream: Any = request.stream
+    protocol: Protocol = stream.protocol
+    headers = request.headers
+    try:
+        wrong = flaw(
+            request.head,
+            "content-length" in headers,
+            "transfer-encoding" in headers,
+            len(headers.getall("host", ())),
+        )
+        if wrong:
+            stream.keep_alive, stream.request_body = False, None  # where it ends is not known
+            raise GatewayError(400, wrong, code="bad_request")
+        if request.method != "OPTIONS":
+            protocol.introduce(request)
+        await request.app.handle_request(request)
+        if protocol._paused_at:  # a whole answer is held in memory until its reader takes it
+            await protocol._can_write.wait()
+    finally:
+        place = getattr(request.ctx, "place", None)
+        if place is not None:
+            place()
+        protocol._began, protocol._waited = monotonic(), 0.0
+
+
+_most = 0
+
+
+def max_connections() -> int:
+    """Half of the files that this process may open: each call needs one for its upstream too."""
+    global _most
+    if not _most:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = min(hard, 1 << 16) if hard > 0 else 1 << 16
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                soft = wanted
+        files = soft if soft > 0 else 1 << 20
+        _most = max((files - _SPARE_FILES) * 3 // 4, 64)
+    return _most
