@@ -177,7 +177,7 @@ class Protocol(HttpProtocol):
             return False
         if self._has_unread():
             return False
-        self.close()  # type: ignore[no-untyped-call]
+        self.close()
         return True
 
     def _has_unread(self) -> bool:
