@@ -10,7 +10,6 @@ refusal is still a true HTTP status.
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter, time
 from typing import Any, Protocol
@@ -37,6 +36,7 @@ from app.render import (
     Whole,
 )
 from app.sessions import Sessions
+from app.slow_work import SlowWork
 from app.watch import Watch
 from app.wire.chat import Envelope
 from app.wire.errors import GatewayError, bad_response
@@ -48,8 +48,6 @@ from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 _MAX_ERROR_BYTES = 256 * 1024
 _FAREWELL_SECONDS = 10.0
 _LEASE_POLL_SECONDS = 0.05
-# One thread: several would fight the event loop for the interpreter.
-_SLOW_WORK = ThreadPoolExecutor(1, thread_name_prefix="slow-work")
 
 # Answer headers that tell the caller something about this request and nothing about our account.
 _PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
@@ -100,6 +98,7 @@ class Exchange:
     ) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
         self.sessions, self.conversations, self.leases = sessions, conversations, leases
+        self.slow_work = SlowWork()
         self.calls = OpenCalls()
         self._farewells: set[asyncio.Task[None]] = set()
 
@@ -425,7 +424,7 @@ class _Network:
         return await read_whole(response, exchange.config.limits.response_bytes)
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(_SLOW_WORK, function, *args)
+        return await self._exchange.slow_work.run(function, *args)
 
     async def renew(self, key: Key) -> None:
         await self._exchange.renew(key)

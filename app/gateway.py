@@ -96,4 +96,5 @@ class Gateway:
 
     async def close(self) -> None:
         await self.clients.close()
+        await self.exchange.slow_work.close()
         self.log.flush()

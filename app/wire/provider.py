@@ -63,7 +63,10 @@ class Upstream(Protocol):
     async def send(self, request: UpstreamRequest) -> UpstreamReply: ...
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs CPU work above 1 ms off the event loop, one piece at a time per worker."""
+        """Does CPU work above 1 ms elsewhere, one piece at a time per worker.
+
+        `function` is a module's own; it is stopped when its caller is cancelled.
+        """
 
     async def renew(self, key: Key) -> None:
         """From now on the configured key of this pool and id is this one, in every worker."""

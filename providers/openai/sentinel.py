@@ -1,8 +1,8 @@
 """ChatGPT web's guard before every question: what it wants, and the proof of work it may want.
 
 The proof is plain hashcash over a JSON array that describes a browser; no challenge is solved
-here and no foreign script is run. Facts: public clients of the chatgpt.com backend. Pure: the
-slow search runs in slices, so that its caller decides where, how long, and when to stop.
+here and no foreign script is run. Facts: public clients of the chatgpt.com backend. Pure: who
+calls the slow search decides where it runs, how long, and when it stops.
 
     question to /sentinel/chat-requirements -> Requirements -> Puzzle -> search() ... -> token
 """
@@ -24,8 +24,8 @@ QUESTION_PREFIX = "gAAAAAC"
 _FNV_END = "~S"
 COUNTER, ELAPSED = 3, 9  # places in the array
 
-# Tries per slice: short enough that a caller who left stops costing within a tenth of a second.
-SLICE: dict[Kind, int] = {"sha3": 20_000, "fnv": 1_500}
+# Tries that cost less than a millisecond, which is less than having them done elsewhere.
+AT_ONCE: dict[Kind, int] = {"sha3": 120, "fnv": 15}
 MAX_TRIES: dict[Kind, int] = {"sha3": 2_000_000, "fnv": 1_000_000}
 MAX_EXPECTED_TRIES = 400_000  # above that a quarter of the searches would end without an answer
 

@@ -363,9 +363,7 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
     conversation_id = ask.state.conversation_id or ""
     parent_id = await _parent(visitor, ask)
     array = _browser(call)
-    p = await upstream.offload(
-        sentinel.question, call.config.openai.pow, array, f"0.{int(call.new_id()[:13], 16)}"
-    )
+    p = sentinel.question(call.config.openai.pow, array, f"0.{int(call.new_id()[:13], 16)}")
     requirements = await _requirements(visitor, p)
     if requirements.force_login and not call.key.val:
         raise web_errors.login_required()
@@ -492,13 +490,15 @@ async def _proof(
     if sentinel.expected_tries(work.difficulty) > sentinel.MAX_EXPECTED_TRIES:
         raise web_errors.proof_failed("chatgpt.com asks for too much of it")
     puzzle = sentinel.Puzzle(kind, work.seed, work.difficulty, array)
-    for first in range(0, sentinel.MAX_TRIES[kind], sentinel.SLICE[kind]):
-        found: str | None = await upstream.offload(
-            sentinel.search, puzzle, first, sentinel.SLICE[kind]
+    at_once = sentinel.AT_ONCE[kind]
+    found = sentinel.search(puzzle, 0, at_once)
+    if found is None:
+        found = await upstream.offload(
+            sentinel.search, puzzle, at_once, sentinel.MAX_TRIES[kind] - at_once
         )
-        if found is not None:
-            return sentinel.ANSWER_PREFIX + found
-    raise web_errors.proof_failed("no answer was found in time")
+    if found is None:
+        raise web_errors.proof_failed("no answer was found in time")
+    return sentinel.ANSWER_PREFIX + found
 
 
 async def _upload(visitor: _Visitor, picture: Picture, number: int) -> str:

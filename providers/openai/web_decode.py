@@ -42,6 +42,7 @@ from providers.openai.web_schema import (
     Record,
     Reference,
     Root,
+    TextPiece,
     WebMessage,
 )
 
@@ -68,6 +69,7 @@ _MARKERS = re.compile("[\ue200-\ue206]")
 _STRAY = re.compile("[\ue201-\ue206]")
 
 _record = msgspec.json.Decoder(Record)
+_piece = msgspec.json.Decoder(TextPiece)
 _elsewhere = msgspec.json.Decoder(Elsewhere)
 _frame = msgspec.json.Decoder(Frame)
 _PATCH_FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError)
@@ -323,6 +325,11 @@ class AnswerFrames:
         return True
 
     @property
+    def is_plain(self) -> bool:
+        """The answer is SSE and nothing else: its bytes need not come through here any more."""
+        return not self._first and self._json is None
+
+    @property
     def on_websocket(self) -> bool:
         return self._elsewhere is not None
 
@@ -385,6 +392,8 @@ class WebDecoder:
         self._prompt_size, self._size = prompt_size, 0
         self._trees: dict[int, _Tree] = {}
         self._channel, self._path, self._operation = 0, "", "add"
+        self._hot: tuple[_Tree, _Told] | None = None
+        self._visible = ""
         self._told: dict[str, _Told | None] = {}  # by message id; None: not for the caller
         self._conversation_id = ""
         self._started = False
@@ -394,15 +403,35 @@ class WebDecoder:
         self._done = False
         self._handed_off = False
 
-    def feed(self, data: bytes) -> Iterator[Event]:
-        for piece in self._frames.feed(data):
+    def feed(self, data: bytes) -> list[Event]:
+        out: list[Event] = []
+        for piece in (data,) if self._frames.is_plain else self._frames.feed(data):
             if not isinstance(piece, bytes):
-                yield piece
+                out.append(piece)
                 continue
             for _, record in self._records.feed(piece):
-                yield from self._one(record)
+                # The hot line: a bare piece of text, to be appended where the last one was.
+                if self._hot is not None and record.startswith(b'{"v": "') and self._append(record):
+                    if self._visible:
+                        out += self._text(self._hot[1], self._visible)
+                else:
+                    out += self._one(record)
         if self._done and self._frames.on_websocket:
-            yield End()
+            out.append(End())
+        return out
+
+    def _append(self, record: bytes) -> bool:
+        """Takes `{"v": "text"}` and leaves what of it is to be told in `_visible`."""
+        assert self._hot is not None
+        try:
+            piece = _piece.decode(record).v
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False  # has more members than that, or is broken
+        tree, told = self._hot
+        tree.pending.append(piece)
+        told.add(piece)
+        self._visible = told.markers.feed(piece, _references(tree.root))
+        return True
 
     def finish(self) -> Iterator[Event]:
         self._frames.finish()
@@ -426,6 +455,7 @@ class WebDecoder:
         raise upstream_cut("chatgpt.com's answer ended in the middle")
 
     def _one(self, data: bytes) -> Iterator[Event]:
+        self._hot = None
         data = data.strip()  # padded with blanks to a multiple of eight
         if data == b"[DONE]":
             self._done = True
@@ -484,6 +514,8 @@ class WebDecoder:
         ):
             tree.pending.append(value)
             tree.told.add(value)
+            if not tree.told.thinking:
+                self._hot = tree, tree.told
             yield from self._say(tree.told, value, tree.root)
             return
         tree.settle()

@@ -85,6 +85,12 @@ class Record(Struct):
     moderation_response: Moderation | None = None
 
 
+class TextPiece(Struct, forbid_unknown_fields=True):
+    """The commonest event of all: nothing but a piece of text."""
+
+    v: str
+
+
 class Root(Struct):
     """What stands at the top of a snapshot, whichever encoding brought it."""
 

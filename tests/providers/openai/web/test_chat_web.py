@@ -119,7 +119,7 @@ def test_a_proof_of_work_is_done_off_the_loop_and_verifies(kind: str) -> None:
     assert array is not None and array[4] == web.USER_AGENT
     puzzle = sentinel.Puzzle(kind, work["seed"], work["difficulty"], array)  # type: ignore[arg-type]
     assert sentinel.search(puzzle, array[3], 1) == proof.removeprefix("gAAAAAB")
-    assert upstream.offloaded >= 2
+    assert upstream.offloaded <= 1
 
 
 def test_the_har_describes_its_own_browser_in_the_proof() -> None:

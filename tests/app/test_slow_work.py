@@ -1,0 +1,89 @@
+"""Slow work beside the worker: results, failures, stopping, and nothing left behind."""
+
+import asyncio
+import os
+import time
+
+import pytest
+import uvloop
+
+from app.slow_work import SlowWork
+from providers.openai import sentinel
+
+LOOPS = [uvloop.new_event_loop, asyncio.new_event_loop]
+ARRAY = sentinel.browser_array("sha3", "agent", 1, "s")
+ENDLESS = sentinel.Puzzle("sha3", "x", "0" * 60, ARRAY)
+
+
+def run(main, loop) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_results_and_failures_come_back_and_one_process_serves_all(loop) -> None:
+    async def main() -> None:
+        work = SlowWork()
+        assert await asyncio.gather(*(work.run(divmod, n, 3) for n in range(5))) == [
+            divmod(n, 3) for n in range(5)
+        ]
+        first = work._process
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            await work.run(divmod, 1, 0)
+        puzzle = sentinel.Puzzle("sha3", "x", "00ffff", ARRAY)
+        assert await work.run(sentinel.search, puzzle, 0, 5000) == sentinel.search(puzzle, 0, 5000)
+        assert work._process is first
+        await work.close()
+
+    run(main, loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_stops_waiting_stops_the_work(loop) -> None:
+    async def main() -> None:
+        work = SlowWork()
+        assert await work.run(divmod, 7, 2) == (3, 1)
+        pid = work._process.pid
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await work.run(sentinel.search, ENDLESS, 0, 10**9)
+        assert time.monotonic() - began < 1
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        assert await work.run(divmod, 7, 2) == (3, 1)
+        await work.close()
+
+    run(main, loop)
+
+
+def test_a_killed_process_fails_one_call_only() -> None:
+    async def main() -> None:
+        work = SlowWork()
+        await work.run(divmod, 7, 2)
+        os.kill(work._process.pid, 9)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await work.run(divmod, 7, 2)
+        assert await work.run(divmod, 7, 2) == (3, 1)
+        await work.close()
+
+    run(main, LOOPS[0])
+
+
+def test_the_loop_is_free_while_a_hard_proof_is_worked_out() -> None:
+    async def main() -> None:
+        work = SlowWork()
+        await work.run(divmod, 1, 1)
+        busy = asyncio.create_task(work.run(sentinel.search, ENDLESS, 0, 10**9))
+        late = []
+        for _ in range(200):
+            began = time.perf_counter()
+            await asyncio.sleep(0.002)
+            late.append(time.perf_counter() - began - 0.002)
+        busy.cancel()
+        await asyncio.wait([busy])
+        late.sort()
+        assert late[100] < 0.003  # a thread in this process would make it five
+        await work.close()
+
+    run(main, LOOPS[0])
