@@ -70,6 +70,7 @@ def test_a_killed_process_fails_one_call_only() -> None:
     run(main, LOOPS[0])
 
 
+@pytest.mark.slow  # measures time: wants a machine with a core to spare
 def test_the_loop_is_free_while_a_hard_proof_is_worked_out() -> None:
     async def main() -> None:
         work = SlowWork()

@@ -559,6 +559,7 @@ def test_a_caller_who_leaves_is_let_go_upstream_within_a_second(web, simulator, 
     assert time.monotonic() - gone < 1.6
 
 
+@pytest.mark.slow  # measures time: wants a machine with a core to spare
 def test_the_loop_stays_free_while_a_proof_is_worked_out(simulator, tmp_path) -> None:
     """Another call's round trip while ten hard proofs are searched, in one worker."""
     config = config_for(simulator, tmp_path, workers=1)
