@@ -60,6 +60,21 @@ def web(simulator, folder):
     assert running.stop() == 0
 
 
+@pytest.fixture
+def start():
+    """Starts gateways that end with the test, however it ends."""
+    started: list[Running] = []
+
+    def one(folder: Path, config: dict) -> Running:
+        started.append(Running(folder, config))
+        return started[-1].wait()
+
+    yield one
+    for running in started:
+        if running.process.poll() is None:
+            running.stop()
+
+
 def client(gateway, key: str = "none") -> OpenAI:
     return OpenAI(base_url=f"{gateway.url}/c/v1", api_key=key, max_retries=0, timeout=20)
 
@@ -441,7 +456,9 @@ def test_claudes_raw_paths_carry_the_session(web) -> None:
 # Sessions with a life
 
 
-def test_a_rotated_cookie_is_used_by_every_worker_and_after_a_restart(simulator, tmp_path) -> None:
+def test_a_rotated_cookie_is_used_by_every_worker_and_after_a_restart(
+    simulator, tmp_path, start
+) -> None:
     config = config_for(
         simulator,
         tmp_path,
@@ -453,19 +470,19 @@ def test_a_rotated_cookie_is_used_by_every_worker_and_after_a_restart(simulator,
         seen = [r["key"] for r in simulator.last(200, path=paths) if tmp_path.name in r["key"]]
         return int(seen[-1].rpartition("-r")[2]) if "-r" in seen[-1] else 0
 
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
     for _ in range(6):
         ask(running, {**CLAUDE}, True)
     before = newest()
     assert before >= 6
     assert running.stop() == 0
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
     ask(running, {**CLAUDE}, True)
     assert newest() > before
     assert running.stop() == 0
     # What the operator writes wins: another value in the config starts anew.
     config["claude"]["web_sessions"][0]["val"] = f"rotating-new-{tmp_path.name}"
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
     ask(running, {**CLAUDE}, True)
     assert running.stop() == 0
     seen = simulator.last(200, path=paths)
@@ -473,13 +490,13 @@ def test_a_rotated_cookie_is_used_by_every_worker_and_after_a_restart(simulator,
     assert not [p for p in (tmp_path / "sessions").glob("*.json") if p.stat().st_mode & 0o077]
 
 
-def test_a_session_serves_one_at_a_time_across_all_workers(simulator, tmp_path) -> None:
+def test_a_session_serves_one_at_a_time_across_all_workers(simulator, tmp_path, start) -> None:
     config = config_for(
         simulator,
         tmp_path,
         claude={"web_sessions": [{"id": "one", "val": "single-file"}]},
     )
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
     began = time.monotonic()
     with ThreadPoolExecutor(6) as callers:
         done = [
@@ -493,13 +510,13 @@ def test_a_session_serves_one_at_a_time_across_all_workers(simulator, tmp_path) 
     assert running.stop() == 0
 
 
-def test_conversations_go_on_after_all_workers_restart(simulator, tmp_path) -> None:
+def test_conversations_go_on_after_all_workers_restart(simulator, tmp_path, start) -> None:
     config = config_for(simulator, tmp_path)
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
     _, _, gpt, _ = ask(running, {**WEB}, True)
     _, _, claude, _ = ask(running, {**CLAUDE}, True)
     assert running.stop() == 0
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
     assert ask(running, {**WEB, "openai": gpt["openai"]}, True)[0].endswith("(turn 2)")
     assert ask(running, {"provider": "claude", **claude}, True)[0].endswith("(turn 2)")
     gpt["openai"].pop("index")
@@ -507,9 +524,9 @@ def test_conversations_go_on_after_all_workers_restart(simulator, tmp_path) -> N
     assert running.stop() == 0
 
 
-def test_without_any_session_the_question_is_asked_as_nobody(simulator, tmp_path) -> None:
+def test_without_any_session_the_question_is_asked_as_nobody(simulator, tmp_path, start) -> None:
     config = config_for(simulator, tmp_path, openai={"web_sessions": []})
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
     text, _, own, _ = ask(running, {**WEB, "model": "gpt-nobody"}, True)
     assert text == "You said: Hello there"
     assert set(own["openai"]) >= {"device_id", "conversation_id", "last_message_id"}
@@ -560,10 +577,10 @@ def test_a_caller_who_leaves_is_let_go_upstream_within_a_second(web, simulator, 
 
 
 @pytest.mark.slow  # measures time: wants a machine with a core to spare
-def test_the_loop_stays_free_while_a_proof_is_worked_out(simulator, tmp_path) -> None:
+def test_the_loop_stays_free_while_a_proof_is_worked_out(simulator, tmp_path, start) -> None:
     """Another call's round trip while ten hard proofs are searched, in one worker."""
     config = config_for(simulator, tmp_path, workers=1)
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
     worst = 0.0
     with ThreadPoolExecutor(4) as callers, httpx.Client() as fast:
         done = [callers.submit(ask, running, {**WEB}, True, key=f"t-hard-{n}") for n in range(12)]
@@ -592,7 +609,9 @@ def har(token: str = "", cookies: dict | None = None) -> bytes:
     return json.dumps({"log": {"entries": [entry]}}).encode()
 
 
-def test_a_har_becomes_a_session_is_followed_and_goes_with_its_file(simulator, tmp_path) -> None:
+def test_a_har_becomes_a_session_is_followed_and_goes_with_its_file(
+    simulator, tmp_path, start
+) -> None:
     hars = tmp_path / "hars"
     hars.mkdir()
 
@@ -610,7 +629,7 @@ def test_a_har_becomes_a_session_is_followed_and_goes_with_its_file(simulator, t
     put("cookie.har", har(cookies=cookies))
     none: dict = {"web_sessions": []}
     config = config_for(simulator, tmp_path, workers=1, hars_path=str(hars), openai=none)
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
 
     def asked(name: str) -> dict | int:
         try:
@@ -641,21 +660,21 @@ def test_a_har_becomes_a_session_is_followed_and_goes_with_its_file(simulator, t
     assert running.stop() == 0
 
 
-def test_a_large_har_leaves_the_workers_small_and_awake(simulator, tmp_path) -> None:
+def test_a_large_har_leaves_the_workers_small_and_awake(simulator, tmp_path, start) -> None:
     hars = tmp_path / "hars"
     hars.mkdir()
     content = {"text": 'é"x' * 90_000}
     entry = {"request": {"url": "https://cdn.example/"}, "response": {"content": content}}
     filler = json.dumps(entry).encode()
-    start, end = har("large-token").split(b'"entries": [')
+    head, tail = har("large-token").split(b'"entries": [')
     with (hars / "large.har").open("wb") as file:
-        file.write(start + b'"entries": [')
+        file.write(head + b'"entries": [')
         for _ in range(60):
             file.write(filler + b",")
-        file.write(end)
+        file.write(tail)
     assert (hars / "large.har").stat().st_size > 40_000_000
     config = config_for(simulator, tmp_path, hars_path=str(hars), workers=1)
-    running = Running(tmp_path, config).wait()
+    running = start(tmp_path, config)
     worst = 0.0
     end_at = time.monotonic() + 30
     with httpx.Client() as fast:
