@@ -1,7 +1,7 @@
 """What becomes of each OpenAI parameter on its way to Claude: the decision table and its keeping.
 
 What Claude cannot say is dropped and named in `call.dropped` when that is harmless, and refused
-with 400 where dropping it would change the meaning. docs/parameters-claude.md prints the table.
+with 400 where dropping it would change the meaning. docs/parameters.md prints the table.
 """
 
 import re
@@ -12,7 +12,7 @@ from app.wire.provider import Call
 
 PASSED, TRANSLATED, DROPPED, REFUSED = "passed", "translated", "dropped", "400"
 
-# parameter -> (what is done, how). docs/parameters-claude.md prints this; a test compares.
+# parameter -> (what is done, how). docs/parameters.md prints this; a test compares.
 PARAMETERS: dict[str, tuple[str, str]] = {
     "model": (PASSED, "verbatim"),
     "messages": (TRANSLATED, "`system` and alternating turns"),

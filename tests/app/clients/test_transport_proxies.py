@@ -276,3 +276,21 @@ def test_a_proxy_address_that_is_none_is_a_clear_error(url):
 
 def test_a_proxy_never_shows_its_password():
     assert "pw" not in repr(parse_proxy("http://user:pw@host:1"))
+
+
+def test_an_idle_connection_serves_nobody_with_another_way_out(authority, trust):
+    # The Go original set a proxy on a client out of a pool, and put it back as it was.
+    async def main():
+        async with HttpProxy("") as one, HttpProxy("") as two, serving(echo) as upstream:
+            transport = Transport(5, tls=trust)
+            for _ in range(3):
+                for proxy in (one.url, two.url, None):
+                    request = UpstreamRequest(
+                        method="POST", url=upstream.url + "/x", headers=[], body=b"b", proxy=proxy
+                    )
+                    await body_of(transport, request)
+            assert (len(one.asked), len(two.asked)) == (3, 3)
+            assert (one.connections, two.connections, upstream.connections) == (1, 1, 1)
+            await transport.close()
+
+    run(main)

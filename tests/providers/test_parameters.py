@@ -1,0 +1,81 @@
+"""docs/parameters.md against OpenAI's own list of parameters, and its columns against the code."""
+
+import json
+from typing import Any
+
+import pytest
+from openai.types.chat import completion_create_params
+
+from app.wire.errors import GatewayError
+from providers.gemini import api as gemini
+from providers.openai import api as openai_api
+from tests.parameters_table import parameters_table
+from tests.providers.gemini.calls import make_call
+
+# A value of each parameter that says something.
+VALUES: dict[str, Any] = {
+    "audio": {"voice": "x", "format": "wav"},
+    "frequency_penalty": 1,
+    "presence_penalty": 1,
+    "logit_bias": {"5": 1},
+    "logprobs": True,
+    "metadata": {"a": "b"},
+    "moderation": {},
+    "modalities": ["text", "audio"],
+    "n": 2,
+    "parallel_tool_calls": False,
+    "prediction": {"type": "content", "content": "x"},
+    "prompt_cache_key": "k",
+    "prompt_cache_options": {},
+    "prompt_cache_retention": "24h",
+    "safety_identifier": "s",
+    "seed": 5,
+    "service_tier": "flex",
+    "store": True,
+    "user": "u",
+    "verbosity": "low",
+    "web_search_options": {},
+}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def chat(**members: Any) -> bytes:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **members}
+    return json.dumps(body).encode()
+
+
+def test_every_parameter_of_openais_client_has_a_row():
+    shape = completion_create_params.CompletionCreateParamsStreaming
+    members = set(shape.__annotations__)  # inherited ones included
+    assert {"messages", "stream", "logit_bias"} < members
+    assert members <= set(parameters_table("openai"))
+
+
+@pytest.mark.parametrize("name", parameters_table("openai"))
+def test_openai_gets_every_parameter_untouched(name):
+    body = chat(**{name: {"any": 1.50}})
+    assert openai_api.read(body) is body
+    assert parameters_table("openai")[name].startswith("passed")
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_what_the_table_says_of_gemini_is_what_happens(name):
+    said = parameters_table("gemini")[name].partition(":")[0]
+    more = {"tools": [TOOL]} if name == "parallel_tool_calls" else {}
+    call = make_call(chat(**{name: VALUES[name]}, **more), model="gemini-2.5-flash")
+    if said == "400" or name == "modalities":
+        with pytest.raises(GatewayError) as caught:
+            gemini.PROVIDER.request(call)
+        assert (caught.value.status, caught.value.param) == (400, name)
+        return
+    plain = make_call(chat(**more), model="gemini-2.5-flash")
+    changed = gemini.PROVIDER.request(call).body != gemini.PROVIDER.request(plain).body
+    assert (call.dropped == [name]) == (said == "dropped")
+    assert changed == (said == "translated")
+
+
+def test_gemini_drops_nothing_that_the_table_does_not_name():
+    dropped = {name for name, cell in parameters_table("gemini").items() if cell.startswith("drop")}
+    call = make_call(chat(**{name: VALUES[name] for name in dropped}, tools=[TOOL]), model="m")
+    gemini.PROVIDER.request(call)
+    assert set(call.dropped) == dropped

@@ -1,0 +1,102 @@
+"""Each provider has its own way out: the Go original took clients from one pool, whatever proxy
+their last user had set."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import providers
+from app.clients import Clients
+from app.forward import ForwardAsk, Forwarder
+from app.key_pool import KeyPool
+from app.logs import CallLog, CallRecord
+from app.shared_state import SharedState
+from app.wire.chat import read_envelope
+from app.wire.provider import Call, Key
+from app.wire.settings import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
+
+KEYS = [KeyEntry(id="1", val="a-key")]
+GEMINI_KEYS = [GeminiKeyEntry(id="1", val="a-key")]
+PROXIES = {
+    "openai": "http://openai.proxy:1",
+    "claude": "http://claude.proxy:2",
+    "gemini": "http://gemini.proxy:3",
+}
+
+
+def config(common: str = "", **own: str) -> Config:
+    return Config(
+        proxy_url=common,
+        openai=OpenAI(api_keys=KEYS, proxy_url=own.get("openai", "")),
+        claude=Claude(api_keys=KEYS, proxy_url=own.get("claude", "")),
+        google_gemini=GoogleGemini(api_keys=GEMINI_KEYS, proxy_url=own.get("gemini", "")),
+    )
+
+
+def chat_proxy(name: str, settings: Config) -> str | None:
+    body = json.dumps(
+        {"provider": name, "model": "m", "messages": [{"role": "user", "content": "x"}]}
+    )
+    envelope = read_envelope(body.encode())
+    provider, model = providers.choose(envelope)
+    headers: Mapping[str, str] = {}
+    call = Call(
+        config=settings,
+        envelope=envelope,
+        body=body.encode(),
+        chat=provider.read(body.encode()),
+        key=Key(provider.pool, "1", "a-key"),
+        model=model,
+        stream=False,
+        headers=headers,
+        now=1,
+        new_id=lambda: "0" * 32,
+    )
+    assert provider.models_request is not None
+    listing = provider.models_request(settings, call.key).proxy
+    request = provider.request(call)
+    assert request.proxy == listing
+    return request.proxy
+
+
+def forward_proxy(prefix: str, settings: Config) -> str | None:
+    async def run() -> Any:
+        engine = Forwarder(settings, Clients(1), KeyPool(settings, SharedState()), CallLog())
+        rule = next(rule for rule in providers.FORWARDS if rule.prefix == prefix)
+        return engine.outgoing(
+            ForwardAsk(
+                rule=rule,
+                method="GET",
+                path="x",
+                query="",
+                headers=[],
+                body=None,
+                length=None,
+                public="http://gw",
+                record=CallRecord(request_id="r", route="t"),
+            )
+        )
+
+    request, _ = asyncio.run(run())
+    return request.proxy
+
+
+@pytest.mark.parametrize(
+    ("common", "own"),
+    [
+        ("", {}),
+        ("", PROXIES),
+        ("", {"claude": PROXIES["claude"]}),
+        ("http://common.proxy:9", {"gemini": PROXIES["gemini"]}),
+    ],
+)
+def test_every_call_goes_out_by_its_own_providers_proxy(common, own):
+    settings = config(common, **own)
+    prefixes = {"openai": "/v1/", "claude": "/claude/api/", "gemini": "/gemini/"}
+    for name in ("openai", "claude", "gemini", "openai", "gemini", "claude"):
+        wanted = own.get(name) or common or None
+        assert chat_proxy(name, settings) == wanted
+        assert forward_proxy(prefixes[name], settings) == wanted
