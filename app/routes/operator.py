@@ -35,4 +35,5 @@ def check_operator(request: Request) -> None:
 
 def _is_local(request: Request) -> bool:
     caller: Caller | None = getattr(request.ctx, "caller", None)
-    return caller is not None and caller.is_local
+    site = request.headers.get("sec-fetch-site", "none")  # what a browser says of the asking page
+    return caller is not None and caller.is_local and site in ("none", "same-origin")
