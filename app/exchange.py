@@ -116,7 +116,7 @@ class Exchange:
                 await sink.send(KEEP_ALIVE)
 
         watch = Watch(self.config.timeouts, comment if stream else None)
-        self.calls.add(watch)
+        self.calls.add(watch, stream)
         record.stream = stream
         record.bytes_in = len(ask.body)
         record.status = 200
@@ -288,6 +288,7 @@ class Exchange:
         finally:
             self._say_cancelled(decoder)
             if renderer is not None:
+                record.unknown_events += len(getattr(renderer, "unknown", ()))
                 self._remember(provider, call, renderer)
             await response.close()
         if watch.first:

@@ -1,6 +1,7 @@
 """One worker's engine put together: clients, key pool, exchange, forwarder, log."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from msgspec import Struct
 
 from app.access import Access
 from app.admission import Gate
+from app.call_history import CallHistory
 from app.clients import Clients
 from app.conversations import Conversations
 from app.exchange import Exchange
@@ -16,11 +18,16 @@ from app.images import Images
 from app.key_pool import KeyPool
 from app.leases import Leases
 from app.logs import CallLog
+from app.metrics import Metrics
+from app.open_calls import OpenCalls
 from app.sessions import Sessions
 from app.shared_state import SharedState
 from app.token_limits import TokenLimits
 from app.wire.errors import GatewayError
 from app.wire.settings import Config
+from app.worker_rows import WorkerRows
+
+logger = logging.getLogger("any_proxy.gateway")
 
 _FAREWELL_SECONDS = 1.5  # for the closing error event to reach the callers
 
@@ -38,7 +45,11 @@ class Gateway:
     """Made on the worker's event loop, closed after its last request."""
 
     def __init__(
-        self, config: Config, state: SharedState, token_limits: TokenLimits | None = None
+        self,
+        config: Config,
+        state: SharedState,
+        token_limits: TokenLimits | None = None,
+        rows: WorkerRows | None = None,
     ) -> None:
         self.config = config
         self.state = state
@@ -46,9 +57,15 @@ class Gateway:
         self.token_limits = token_limits or TokenLimits()
         limits = config.limits
         self.gate = Gate(limits.in_flight, limits.queue, limits.queue_seconds)
+        self.rows = rows or WorkerRows()
+        row = self.rows.claim()
+        if row is None:
+            logger.warning("no row of shared memory is free: this worker's calls are not counted")
+        self.metrics = Metrics(row)
         self.clients = Clients(config.timeouts.connect)
         self.pool = KeyPool(config, state)
-        self.log = CallLog(config.log_format)
+        keep = CallHistory(row).keep
+        self.log = CallLog(config.log_format, count=self.metrics.call, keep=keep)
         kept = Path(config.openai.cookie_path or "data/sessions")
         self.sessions = Sessions(self.pool, kept)
         self.exchange = Exchange(
@@ -61,6 +78,8 @@ class Gateway:
             Leases(kept / "leases"),
         )
         self.forwarder = Forwarder(config, self.clients, self.pool, self.log, self.sessions)
+        self.calls = OpenCalls(self.metrics.open)
+        self.exchange.calls = self.forwarder.calls = self.calls
         self.images = Images(Path(config.openai.image_path), self.clients)
         self.ready = True
         self.model_lists: dict[str, Listing] = {}  # by the provider's name
@@ -71,8 +90,7 @@ class Gateway:
 
     def refuse(self) -> None:
         """New calls are told to come again; those that run may end by themselves."""
-        self.exchange.calls.refuse()
-        self.forwarder.calls.refuse()
+        self.calls.refuse()
 
     async def finish(self, seconds: float) -> None:
         """Waits for the open calls; those that are open after `seconds` are told to end."""
@@ -82,7 +100,7 @@ class Gateway:
 
     async def _empty(self, seconds: float) -> bool:
         end = asyncio.get_running_loop().time() + seconds
-        while self.exchange.calls or self.forwarder.calls:
+        while self.calls:
             left = end - asyncio.get_running_loop().time()
             if left <= 0:
                 return False
@@ -91,8 +109,7 @@ class Gateway:
 
     def end_calls(self) -> None:
         """Open calls are told that the gateway goes."""
-        self.exchange.calls.end_all()
-        self.forwarder.calls.end_all()
+        self.calls.end_all()
 
     async def close(self) -> None:
         await self.clients.close()

@@ -9,6 +9,8 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 
+from msgspec import Struct
+
 from app import shared_state
 from app.shared_state import SharedState
 from app.wire.errors import GatewayError
@@ -78,6 +80,22 @@ def configured(config: Config) -> dict[str, list[Key]]:
         token = config.coze.discord.chat_bot_token
         pools["coze.discord"] = [Key("coze.discord", "discord", token)]
     return {name: [key for key in keys if key.val] for name, keys in pools.items()}
+
+
+_DISABLED_UNTIL = 1e11
+
+
+class Standing(Struct):
+    """One key as its operator sees it. `state`: awake, resting, due, probing or disabled."""
+
+    pool: str
+    id: str
+    state: str
+    why: str
+    until: float
+    models: int  # 1 when some model of this key may be resting
+    last_status: int
+    uses: int
 
 
 class KeyPool:
@@ -175,3 +193,33 @@ class KeyPool:
     def _until(self, key: Key) -> float:
         row = self._rows.get((key.pool, key.id), -1)  # the caller's own has none
         return self._state.get(row, shared_state.REST_UNTIL) if row >= 0 else 0.0
+
+    # --- for operators ----------------------------------------------------------------------
+
+    def standings(self) -> list[Standing]:
+        now, state = time.time(), self._state
+        found = []
+        for (pool, id), row in self._rows.items():
+            if row < 0:
+                continue
+            until = state.get(row, shared_state.REST_UNTIL)
+            word = "awake" if until <= now else "resting"
+            word, until = ("disabled", 0.0) if until == _DISABLED_UNTIL else (word, until)
+            last = int(state.get(row, shared_state.LAST_STATUS))
+            uses = int(state.get(row, shared_state.USES))
+            found.append(Standing(pool, id, word, "", until, 0, last, uses))
+        return found
+
+    def reset(self, pool: str, id: str) -> bool:
+        """Wakes a key, whatever it rests for. False if there is none."""
+        row = self._rows.get((pool, id), -1)
+        if row >= 0:
+            self._state.set(row, shared_state.REST_UNTIL, 0.0)
+        return row >= 0
+
+    def disable(self, pool: str, id: str) -> bool:
+        """No call goes to this key until `reset`."""
+        row = self._rows.get((pool, id), -1)
+        if row >= 0:
+            self._state.set(row, shared_state.REST_UNTIL, _DISABLED_UNTIL)
+        return row >= 0

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,8 +21,29 @@ _FLUSH_SECONDS = 0.05
 _MAX_WRITE = 4096  # a pipe keeps writes up to this size whole when several workers share it
 
 
+class Attempt(Struct, omit_defaults=True):
+    """One try at an upstream that did not become the answer.
+
+    `outcome` is the word of an Outcome; `next` says what followed: another key, another model, or
+    that the caller was told. `ms` is how long it took.
+    """
+
+    provider: str
+    model: str
+    key_id: str
+    status: int
+    outcome: str
+    code: str
+    ms: float
+    next: str = ""
+
+
 class CallRecord(Struct, kw_only=True, omit_defaults=True):
-    """What the log says of one call. Times in milliseconds."""
+    """What the log says of one call. Times in milliseconds.
+
+    `attempts` counts the upstream calls; `tried` has those that failed, in order. The one that
+    answered is described by the record itself.
+    """
 
     time: str = ""
     request_id: str
@@ -41,25 +63,40 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     upstream_request_id: str = ""
     code: str = ""
     outcome: str = ""
+    tried: list[Attempt] = []
+    unknown_events: int = 0
 
 
 class CallLog:
-    """The writer of call lines of one worker."""
+    """The writer of call lines of one worker. `count` and `keep` are told of every call as well."""
 
-    def __init__(self, form: str = "json", fd: int = 1) -> None:
+    def __init__(
+        self,
+        form: str = "json",
+        fd: int = 1,
+        *,
+        count: Callable[[CallRecord], None] | None = None,
+        keep: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._json = form == "json"
         self._fd = fd
+        self._count, self._keep = count, keep
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second = (0, "")
         self.enabled = True
 
     def write(self, record: CallRecord) -> None:
+        record.time = self._now()
+        if self._count is not None:
+            self._count(record)
+        line = msgspec.json.encode(record)
+        if self._keep is not None:
+            self._keep(line)
         if not self.enabled:
             return
-        record.time = self._now()
         if self._json:
-            self._lines.append(msgspec.json.encode(record) + b"\n")
+            self._lines.append(line + b"\n")
         else:
             self._lines.append(_as_text(record))
         if self._timer is None:

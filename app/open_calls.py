@@ -1,11 +1,17 @@
 """The calls that a worker carries now: counted, refused when it leaves, told to end at the last."""
 
+from collections.abc import Callable
+
 from app.watch import Watch, shutting_down
 
 
 class OpenCalls:
-    def __init__(self) -> None:
-        self._watches: set[Watch] = set()
+    """`show` is told how many there are, and how many of them are streams, at each change."""
+
+    def __init__(self, show: Callable[[int, int], None] = lambda calls, streams: None) -> None:
+        self._watches: dict[Watch, bool] = {}  # whether it is a stream
+        self._streams = 0
+        self._show = show
         self._refusing = False
 
     def __len__(self) -> int:
@@ -20,11 +26,14 @@ class OpenCalls:
         if self._refusing:
             raise shutting_down()
 
-    def add(self, watch: Watch) -> None:
-        self._watches.add(watch)
+    def add(self, watch: Watch, is_stream: bool = False) -> None:
+        self._watches[watch] = is_stream
+        self._streams += is_stream
+        self._show(len(self._watches), self._streams)
 
     def discard(self, watch: Watch) -> None:
-        self._watches.discard(watch)
+        self._streams -= self._watches.pop(watch, False)
+        self._show(len(self._watches), self._streams)
 
     def end_all(self) -> None:
         """Every open call ends with an error that says so."""

@@ -36,6 +36,7 @@ from app.routes.answers import (
 from app.shared_state import SharedState
 from app.token_limits import TokenLimits
 from app.wire.settings import Config
+from app.worker_rows import WorkerRows
 
 NAME = "any-proxy"
 _SWEEP_SECONDS = 0.1
@@ -149,10 +150,11 @@ def _preflight(request: Request) -> HTTPResponse:
 
 async def _share(app: App, *_: Any) -> None:
     app.shared_ctx.state = SharedState().handles
-    # Old and new workers count side by side while a reload lasts.
     config: Config = app.ctx.settings
-    slots = 4 * (config.workers or os.cpu_count() or 1) + 16
-    app.shared_ctx.token_limits = TokenLimits(slots=slots).handles
+    workers = config.workers or os.cpu_count() or 1
+    app.shared_ctx.rows = WorkerRows(workers=workers).handles
+    # Old and new workers count side by side while a reload lasts.
+    app.shared_ctx.token_limits = TokenLimits(slots=4 * workers + 16).handles
     # Sanic's own helper processes would outlive a killed main process; workers end them then.
     family = [os.getpid(), *(child.pid or 0 for child in active_children())]
     app.shared_ctx.family = RawArray("q", family)
@@ -174,7 +176,8 @@ async def _open(app: App, *_: Any) -> None:
     board = getattr(app.shared_ctx, "board", None)
     app.ctx.board = Board(board) if board else None
     token_limits = TokenLimits(getattr(app.shared_ctx, "token_limits", None))
-    app.ctx.gateway = Gateway(app.ctx.settings, SharedState(handles), token_limits)
+    rows = WorkerRows(getattr(app.shared_ctx, "rows", None))
+    app.ctx.gateway = Gateway(app.ctx.settings, SharedState(handles), token_limits, rows)
 
 
 async def _watch_sessions(app: App, *_: Any) -> None:

@@ -27,6 +27,7 @@ GROUND = (
     "app.logs",
     "app.preflight",
     "app.shared_state",
+    "app.worker_rows",
     "app.yaml_nodes",
 )
 POOL = (
@@ -34,6 +35,7 @@ POOL = (
     "app.access",
     "app.admission",
     "app.asked_model",
+    "app.call_history",
     "app.http_head",
     "app.key_pool",
     "app.metrics",

@@ -217,14 +217,14 @@ class Hands:
         os.replace(link, self.file)
 
 
-def reloads_under_load(gateway, reloads: int, streams: int, model: str) -> None:
-    """Every fifth reload is of a broken file; what is broken is put right before the next."""
+def reloads_under_load(gateway, reloads: int, every: int, streams: int, model: str) -> None:
+    """Every so many reloads the file is broken; it is put right before the next."""
     hands = Hands(gateway.file)
     ways = [hands.rename, hands.in_place, hands.symlink]
     with Load(gateway.port, streams=streams, model=model, per_second=20) as load:
         until(lambda: load.open >= streams * 0.9, 30)
         for n in range(reloads):
-            broken = n % 5 == 4
+            broken = n % every == every - 1
             ways[n % 3](BAD if broken else hands.good + "\n" * (n + 1))
             assert reload(gateway).status_code == (400 if broken else 200)
             if broken:
@@ -236,14 +236,14 @@ def reloads_under_load(gateway, reloads: int, streams: int, model: str) -> None:
 
 
 def test_reloads_under_streams_fail_and_cut_nothing(gateway):
-    reloads_under_load(gateway, 5, 20, "sim-long-20+drip-100")
+    reloads_under_load(gateway, 3, 2, 20, "sim-long-20+drip-100")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_hundred_reloads_under_two_hundred_streams_fail_and_cut_nothing(simulator, tmp_path):
     with running(tmp_path, config_for(simulator.url, workers=2)) as gateway:
-        reloads_under_load(gateway, 100, 200, "sim-long-30+drip-300")
+        reloads_under_load(gateway, 100, 5, 200, "sim-long-30+drip-300")
         until(lambda: len(gateway.workers()) == 2, 20)
 
 
