@@ -27,6 +27,7 @@ GROUND = (
     "app.logs",
     "app.preflight",
     "app.shared_state",
+    "app.slow_work",
     "app.worker_rows",
     "app.yaml_nodes",
 )
