@@ -1,31 +1,42 @@
 """Starts the gateway: `run.py -c etc/c.yaml`; or only reads its config: `run.py check -c ...`."""
 
 import argparse
+import asyncio
+import json
 import os
 import sys
+import time
 from functools import partial
+from typing import Any
 
 from app import __version__
-from app.config import ConfigError, load, report
+from app.config import ConfigError, Loaded, load, report
+
+_EPILOG = """\
+run.py check --live        asks the upstreams whether each key and session is still good
+run.py keys list           the keys of the running gateway, and how they stand
+run.py keys reset ID       wakes a key that rests; disable takes it out of use, enable back into it
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 stopped or checked well, 2 the config or the command line is wrong."""
-    args = _parser().parse_args(arguments)
+    """Exit status: 0 stopped or checked well, 1 a key is not good or the gateway said no, 2 the
+    config or the command line is wrong."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    _check_words(parser, args)
     flags = {
         name: getattr(args, name) for name in ("host", "port", "workers", "log_level", "log_format")
     }
-    checking = args.command == "check"
     try:
-        loaded = load(args.config, os.environ, flags, to_start=not checking)
+        loaded = load(args.config, os.environ, flags, to_start=args.command == "serve")
     except ConfigError as error:
         print(report(error), file=sys.stderr)
         return 2
-    if checking:
-        from app.har_watch import check_lines
-
-        print("\n".join([report(loaded), *check_lines(loaded.config)]))
-        return 0
+    if args.command == "keys":
+        return _keys(args, loaded)
+    if args.command == "check":
+        return _live_check(args, loaded) if args.live else _check(loaded)
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
@@ -34,21 +45,82 @@ def main(arguments: list[str] | None = None) -> int:
     return serve(loaded.config, partial(load, args.config, os.environ, flags))
 
 
+def _check(loaded: Loaded) -> int:
+    from app.har_watch import check_lines
+
+    print("\n".join([report(loaded), *check_lines(loaded.config)]))
+    return 0
+
+
+def _live_check(args: argparse.Namespace, loaded: Loaded) -> int:
+    from app import key_doctor
+
+    findings = asyncio.run(key_doctor.examine(loaded.config))
+    if args.json:
+        print(json.dumps([_as_dict(one) for one in findings], indent=2))
+    else:
+        print(key_doctor.as_table(findings) if findings else "no keys are configured")
+    return 0 if all(one.state == "valid" for one in findings) else 1
+
+
+def _as_dict(one: Any) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in one.__struct_fields__}
+
+
+def _keys(args: argparse.Namespace, loaded: Loaded) -> int:
+    from app import key_commands
+
+    order = None
+    if args.action != "list":
+        order = {"action": args.action, "id": args.id, "pool": args.pool or ""}
+    try:
+        keys = key_commands.ask(loaded.config, order)
+    except (key_commands.NotRunning, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if args.pool:
+        keys = [key for key in keys if key["pool"] == args.pool]
+    print(json.dumps(keys, indent=2) if args.json else key_commands.as_table(keys, time.time()))
+    return 0
+
+
+def _check_words(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.command == "keys":
+        args.action = args.action or "list"
+        if args.action not in ("list", "reset", "disable", "enable"):
+            parser.error("keys: write list, reset ID, disable ID or enable ID")
+        if (args.id is None) != (args.action == "list"):
+            parser.error(f"keys {args.action}: {'an id is needed' if args.id is None else 'no id'}")
+    elif args.action is not None:
+        parser.error(f"{args.command} takes no further word: {args.action}")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "check"),
+        choices=("serve", "check", "keys"),
         default="serve",
-        help="serve (the default) or check: read the config, tell every mistake, start nothing",
+        help="serve (the default); check: read the config, tell every mistake, start nothing; "
+        "keys: ask the running gateway",
     )
+    parser.add_argument("action", nargs="?", help="of keys: list, reset, disable or enable")
+    parser.add_argument("id", nargs="?", metavar="ID", help="of the key")
     parser.add_argument("-c", "--config", metavar="FILE", help="default: etc/c.yaml")
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", help="port to listen on")
     parser.add_argument("--workers", help="worker processes; 0: one per core")
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     parser.add_argument("--log-format", metavar="FORM", help="json or text")
+    parser.add_argument("--live", action="store_true", help="of check: ask the upstreams too")
+    parser.add_argument("--json", action="store_true", help="of keys and check --live")
+    parser.add_argument("--pool", help="of keys: where several pools have the id")
     parser.add_argument("--version", action="version", version=f"any-proxy {__version__}")
     return parser
 

@@ -88,6 +88,8 @@ FLOORS = (
         [
             "app.discord_bridge",
             "app.har_watch",
+            "app.key_commands",
+            "app.key_doctor",
             "app.manager",
             "app.protocol",
             "app.server",
@@ -96,7 +98,9 @@ FLOORS = (
         ["aiohttp", "discord", "httptools", "msgspec", "sanic", "uvloop", "yarl"],
     ),
     floor(["app.simulator"], ["app.simulator"], ["msgspec", "sanic", "uvloop", "websockets"]),
-    floor(["run"], ["app.config", "app.har_watch", "app.server"]),
+    floor(
+        ["run"], ["app.config", "app.har_watch", "app.key_commands", "app.key_doctor", "app.server"]
+    ),
 )
 
 

@@ -163,7 +163,10 @@ OWN_BOT = _user("1000000000000000001", "listener", True)
 @blueprint.get("/api/v10/users/<who>")
 async def me(request: Request, who: str) -> HTTPResponse:
     refused = await enter(request)
-    if refused is None and not record_of(request).key.startswith(BOT_TOKENS):
+    key = record_of(request).key
+    if not request.headers.get("authorization", "").startswith("Bot "):
+        return refused or answer(_user(_user_id(key), "someone", False))
+    if refused is None and not key.startswith(BOT_TOKENS):
         refused = wrong(401, 0, "401: Unauthorized")
     return refused or answer(OWN_BOT)
 

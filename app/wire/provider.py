@@ -144,6 +144,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     `retry` may answer an upstream's refusal with another request for the same key, asked once per
     call before the refusal is told: the parameters this upstream turned out not to take are gone
     from it (and named in `call.dropped`). None: the refusal stands.
+    `check_request` asks as cheaply as the upstream allows whether a key is good, `check_reply`
+    raises what the reply refuses (default: `read_error` of a status that is not 200); without
+    them `models_request` asks.
     `models_request` asks the upstream what it offers; `read_models` makes OpenAI model objects of
     the reply and raises what `read_error` says for a refusal. Both or neither.
 
@@ -166,6 +169,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     retry: Callable[[Call, UpstreamReply], UpstreamRequest | None] | None = None
     accepts: tuple[str, ...] = ("authorization",)
     candidates: Callable[[Sequence[Key], str, Mapping[str, str], Envelope], list[Key]] | None = None
+    check_request: Callable[[Config, Key], UpstreamRequest] | None = None
+    check_reply: Callable[[UpstreamReply], None] | None = None
     models_request: Callable[[Config, Key], UpstreamRequest] | None = None
     read_models: Callable[[UpstreamReply], list[dict[str, Any]]] | None = None  # OpenAI's Model
     explain: Callable[[Call, UpstreamReply], GatewayError] | None = None

@@ -433,6 +433,17 @@ def explain(call: Call, reply: UpstreamReply) -> GatewayError:
     return web_errors.read_error(reply, call.now)
 
 
+def check_request(config: Config, key: Key) -> UpstreamRequest:
+    """Which organizations the session belongs to: the page the web app itself asks first."""
+    return UpstreamRequest(
+        method="GET",
+        url=join_url(config.claude.web_url, "/api/organizations"),
+        headers=browser_headers(config, session_cookie(key)),
+        via="browser",
+        proxy=proxy(config),
+    )
+
+
 PROVIDER = Provider(
     name="claude-web",
     pool=POOL,
@@ -447,6 +458,7 @@ PROVIDER = Provider(
     renewed=renewed,
     conversation=conversation,
     told=told,
+    check_request=check_request,
 )
 
 

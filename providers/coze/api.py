@@ -19,6 +19,7 @@ from app.wire.errors import GatewayError, bad_request, bad_response, upstream_cu
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown, Usage
 from app.wire.framing import SSEParser
 from app.wire.provider import Call, Decoder, Key, Provider, Upstream
+from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
 
@@ -629,6 +630,26 @@ def decoder(call: Call) -> Decoder:
     return DecoderV2(call) if call.config.coze.api_chat.version == "v2" else DecoderV3(call)
 
 
+def check_request(config: Config, key: Key) -> UpstreamRequest:
+    """Whose token it is."""
+    return UpstreamRequest(
+        method="GET",
+        url=join_url(config.coze.api_url, "/v1/users/me"),
+        headers=[("authorization", f"Bearer {key.val}"), ("accept", "*/*")],
+        proxy=config.coze.proxy_url or config.proxy_url or None,
+    )
+
+
+def check_reply(reply: UpstreamReply) -> None:
+    """Coze refuses with 200. A token that may not ask this is a known one all the same."""
+    try:
+        number = _error_decoder.decode(reply.body).number
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        number = -1
+    if number not in (0, 4101) or (number == 0 and reply.status != 200):
+        raise read_error(reply)
+
+
 PROVIDER = Provider(
     name="coze-api",
     pool=POOL,
@@ -638,5 +659,7 @@ PROVIDER = Provider(
     stamp=stamp,
     prepare=prepare,
     candidates=candidates,
+    check_request=check_request,
+    check_reply=check_reply,
     idle_seconds=300,  # nothing comes while plugins and workflows run
 )

@@ -17,8 +17,9 @@ from app.wire.errors import ErrorBody, GatewayError, bad_request, bad_response, 
 from app.wire.events import End, Event, Finish, Session, Started, Text, Unknown
 from app.wire.framing import SSEParser
 from app.wire.provider import Call, Key, Provider
+from app.wire.settings import Config
 from app.wire.snapshot import Snapshot
-from app.wire.upstream import UpstreamReply, UpstreamRequest
+from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
 from providers.coze.api import UNSAID
 from providers.coze.channel import NO_RETRY, prompt
@@ -240,6 +241,24 @@ class ReplyDecoder:
         out += (Finish("stop"), End())
 
 
+def check_request(config: Config, key: Key) -> UpstreamRequest:
+    """Whose token it is. The pool's one key is the bridge's bot; the others are users."""
+    token = f"Bot {key.val}" if key.id == "discord" else key.val
+    return UpstreamRequest(
+        method="GET",
+        url=join_url(config.coze.discord.api_url, "/api/v10/users/@me"),
+        headers=[("authorization", token)],
+        via="api" if key.id == "discord" else "browser",
+        proxy=config.coze.proxy_url or config.proxy_url or None,
+    )
+
+
+def check_reply(reply: UpstreamReply) -> None:
+    """Discord itself answers here, not the bridge."""
+    if reply.status != 200:
+        raise GatewayError(reply.status, f"Discord answered with HTTP status {reply.status}.")
+
+
 PROVIDER = Provider(
     name="coze-discord",
     pool=POOL,
@@ -249,4 +268,6 @@ PROVIDER = Provider(
     stamp=stamp,
     accepts=(),
     candidates=candidates,
+    check_request=check_request,
+    check_reply=check_reply,
 )

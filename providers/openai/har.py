@@ -99,6 +99,11 @@ class Found(Struct):
     expires: int | None = None
     problem: str = ""
 
+    @property
+    def is_to_be_renewed(self) -> bool:
+        """Only its cookies are there: the first use makes a token of them."""
+        return self.val == TO_BE_RENEWED
+
 
 class HarReader:
     """Bytes in, at the end one session. Feed it the file in pieces of any size."""
