@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from app import preflight
-from app.config_fields import PORT, SAMPLE, base_word, convert, extra, write
+from app.config_fields import PORT, SAMPLE, base_word, convert, extra, has_password, write
 from app.wire.settings import Config, Section
 from app.yaml_nodes import Node, Unreadable, read_file, scan
 
@@ -111,7 +111,7 @@ def secrets(config: Config) -> frozenset[str]:
     """Every secret value, proxy passwords included: what a log line must never hold."""
     found = set()
     for text, hint in _leaves(config, Config):
-        if extra(hint).get("check") == "proxy":
+        if has_password(hint, text):
             password = urlsplit(text).password or ""
             found |= {password, unquote(password)}
         elif extra(hint).get("secret"):
@@ -241,12 +241,15 @@ class _Reader:
             return self._section(node, hint, path)
         if get_origin(hint) is list:
             return self._list(node, get_args(hint)[0], path)
+        if get_origin(hint) is dict:
+            key_hint, item_hint = get_args(hint)
+            return self._table(node, key_hint, item_hint, path)
         return self._leaf(node, hint, path)
 
     def _section(self, node: Node, section: type[Section], path: str) -> Any:
         hints = _hints(section)
         if node.kind != "mapping":
-            some = ", ".join(f"{name}: ..." for name in list(hints)[:3])
+            some = ", ".join(f"{name}: ..." for name in _required(section) or list(hints)[:3])
             message = f"expected a mapping, got {node.shape()}; write {some}"
             return self._problem(node, path, message)
         lines, seen = dict[str, int](), dict[str, tuple[Node, Any]]()
@@ -292,6 +295,24 @@ class _Reader:
         items = [self._value(child, hint, f"{path}[{i}]") for i, child in enumerate(node.children)]
         return [item for item in items if item is not UNSET and item is not _BAD]
 
+    def _table(self, node: Node, key_hint: Any, hint: Any, path: str) -> Any:
+        """A mapping whose keys are the operator's own."""
+        if node.kind != "mapping":
+            message = f"expected a mapping, got {node.shape()}; write name: value"
+            return self._problem(node, path, message)
+        found: dict[str, Any] = {}
+        for key, child in zip(node.children[::2], node.children[1::2], strict=True):
+            at = f"{path}.{_shown(key.text)}"
+            name = self._leaf(key, key_hint, at)
+            value = self._value(child, hint, at)
+            if name is UNSET:
+                self._problem(key, path, "an empty name; write a name before the colon")
+            elif name in found:
+                self._problem(key, at, "written before; keep one of the two")
+            elif name is not _BAD and value is not UNSET and value is not _BAD:
+                found[name] = value
+        return found
+
     def _leaf(self, node: Node, hint: Any, path: str) -> Any:
         name = re.sub(r"\[\d+\]$", "", path.rpartition(".")[2])
         if node.kind != "text":
@@ -309,7 +330,7 @@ class _Reader:
             self._tokens.append((node, path, value))
         elif extra(hint).get("secret"):
             self._upstream_secrets.add(value)
-        if extra(hint).get("secret") or (extra(hint).get("check") == "proxy" and "@" in text):
+        if extra(hint).get("secret") or has_password(hint, text):
             if SAMPLE.fullmatch(text):
                 self._warn(node, path, "looks like a sample value; write your own")
             # Values that begin with demo- are known to be fake: etc/demo.yaml.
@@ -395,6 +416,9 @@ def _leaves(value: Any, hint: Any) -> Iterator[tuple[Any, Any]]:
     elif get_origin(hint) is list:
         for item in value:
             yield from _leaves(item, get_args(hint)[0])
+    elif get_origin(hint) is dict:
+        for item in value.values():
+            yield from _leaves(item, get_args(hint)[1])
     else:
         yield value, hint
 

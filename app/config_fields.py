@@ -18,6 +18,7 @@ _SCHEMES = {
     "http": ("http", "https"),
     "websocket": ("ws", "wss"),
     "proxy": ("http", "https", "socks5"),
+    "redis": ("redis", "rediss"),
 }
 # What stands in documentation where a secret should be.
 SAMPLE = re.compile(
@@ -37,6 +38,11 @@ def _meta(hint: Any) -> msgspec.Meta:
 
 def extra(hint: Any) -> dict[str, Any]:
     return _meta(hint).extra or {}
+
+
+def has_password(hint: Any, text: str) -> bool:
+    """Whether this is an address with a user's name and password in it."""
+    return extra(hint).get("check") in ("proxy", "redis") and "@" in text
 
 
 def base_word(hint: Any) -> str:
@@ -83,6 +89,8 @@ def _is(what: str, text: str) -> bool:
         return False
     if parts.netloc.endswith(":") or "?" in text or "#" in text:
         return False
+    if what == "redis":
+        return good and re.fullmatch(r"(/\d{0,5})?", parts.path) is not None
     return good and (parts.path in ("", "/") if what == "proxy" else "@" not in parts.netloc)
 
 

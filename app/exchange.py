@@ -1,13 +1,15 @@
 """One chat call: key, request, upstream, answer. The one place that decides about time.
 
     pick a key → prepare → request → open → read → render → send → ... → finish
+         └──────────── another key, another model ───────────┘ until the first event
 
 One coroutine per call and no queue: a slow caller slows the upstream by itself, and cancelling the
 handler frees everything. Nothing is sent before the first event, so until then an upstream's
-refusal is still a true HTTP status.
+refusal is still a true HTTP status, and another key can be tried unseen.
 """
 
 import asyncio
+import random
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,10 +23,18 @@ from app.clients import Clients, Response, read_whole
 from app.clients.encoding import Inflate
 from app.clients.fetch import fetch
 from app.conversations import Conversations
-from app.key_pool import KeyPool, callers_own
-from app.leases import Lease, Leases
-from app.logs import CallLog, CallRecord
+from app.key_pool import INSIST_SECONDS, KeyPool, KeysTried, Turn, callers_own
+from app.logs import Attempt, CallLog, CallRecord
 from app.open_calls import OpenCalls
+from app.outcomes import (
+    OTHER_KEY_MAY_DO,
+    TELLING,
+    Outcome,
+    is_challenge,
+    of_error,
+    retry_after,
+)
+from app.quotas import guess_tokens
 from app.render import (
     JSON,
     KEEP_ALIVE,
@@ -37,6 +47,7 @@ from app.render import (
 )
 from app.sessions import Sessions
 from app.slow_work import SlowWork
+from app.turns import next_turn
 from app.watch import Watch
 from app.wire.chat import Envelope
 from app.wire.errors import GatewayError, bad_response
@@ -47,7 +58,7 @@ from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 _MAX_ERROR_BYTES = 256 * 1024
 _FAREWELL_SECONDS = 10.0
-_LEASE_POLL_SECONDS = 0.05
+_STREAMED_BYTES_PER_TOKEN = 200  # an event each
 
 # Answer headers that tell the caller something about this request and nothing about our account.
 _PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
@@ -71,8 +82,17 @@ class Sink(Protocol):
     headers: Headers  # of the answer; may be added to until the first byte is sent
 
 
+class Way(Struct):
+    """One upstream and one of its models. `name` is what the config calls them together."""
+
+    provider: Provider
+    model: str
+    name: str
+
+
 class Ask(Struct, kw_only=True):
-    """A chat call as a route hands it over."""
+    """A chat call as a route hands it over. `fallbacks` are the ways to try when `provider` has no
+    key left for this model; none of them is for a caller's own key or a named one."""
 
     provider: Provider
     envelope: Envelope
@@ -81,6 +101,28 @@ class Ask(Struct, kw_only=True):
     model: str
     record: CallRecord
     caller: Caller = OPERATOR
+    fallbacks: list[Way] = []
+
+
+class _Choice(Struct):
+    """Which keys may answer. A bound one is the caller's own, or named, or a conversation's."""
+
+    fixed: Key | None = None  # of no pool
+    wanted: str | None = None
+    among: frozenset[str] | None = None
+    is_bound: bool = False
+
+
+class _Trip(Struct):
+    """What the attempts of one call share."""
+
+    ask: Ask
+    sink: "Sink"
+    watch: Watch
+    began: float
+    id: float  # tells this call from others
+    plain_headers: int  # of the answer, those that do not depend on the attempt
+    first_try: float = 0.0
 
 
 class Exchange:
@@ -94,10 +136,9 @@ class Exchange:
         log: CallLog,
         sessions: Sessions | None = None,
         conversations: Conversations | None = None,
-        leases: Leases | None = None,
     ) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
-        self.sessions, self.conversations, self.leases = sessions, conversations, leases
+        self.sessions, self.conversations = sessions, conversations
         self.slow_work = SlowWork()
         self.calls = OpenCalls()
         self._farewells: set[asyncio.Task[None]] = set()
@@ -122,7 +163,7 @@ class Exchange:
         record.status = 200
         try:
             self.calls.check()
-            await self._attempts(ask, sink, watch, began)
+            await self._answer(_Trip(ask, sink, watch, began, random.random(), len(sink.headers)))
             record.outcome = record.outcome or "complete"
         except GatewayError as error:
             await self._tell(error, sink, watch, record)
@@ -148,57 +189,181 @@ class Exchange:
         record.code = error.code or ""
         if not sink.started:
             record.status = error.status
+            error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
             raise error
         await watch.stop()
         with suppress(Exception):
             await sink.send(error.said + error.event())
             await sink.end()
 
-    async def _attempts(self, ask: Ask, sink: Sink, watch: Watch, began: float) -> None:
-        provider, record = ask.provider, ask.record
-        chat = provider.read(ask.body)
-        key = await self._key(ask, chat)
-        record.key_id = key.id
-        if key.id:
-            sink.headers.append(("x-auth-id", key.id))
-        call = Call(
-            config=self.config,
-            envelope=ask.envelope,
-            body=ask.body,
-            chat=chat,
-            key=key,
-            model=ask.model,
-            stream=ask.envelope.stream is True,
-            headers=ask.headers,
-            now=int(time()),
-            new_id=_new_id,
-        )
-        record.attempts += 1
-        watch.expect(self.config.timeouts.first_event if call.stream else None)
-        lease = await self._leased(key)
-        try:
-            await self._attempt(call, provider, sink, watch, record, began)
-        finally:
-            lease.release()
+    async def _answer(self, trip: _Trip) -> None:
+        """The asked model by one of its keys, else a fallback's; raises what the first one said."""
+        ask = trip.ask
+        spent: GatewayError | None = None
+        for way in (Way(ask.provider, ask.model, ask.envelope.model or ""), *ask.fallbacks):
+            try:
+                error = await self._ask_keys(trip, way)
+            except GatewayError:
+                if spent is None or trip.watch.committed:
+                    raise
+                continue  # this fallback cannot say what was asked; perhaps the next one can
+            if error is None:
+                return
+            spent = spent or error
+        assert spent is not None, "there is at least one way"
+        raise spent
 
-    async def _key(self, ask: Ask, chat: Any) -> Key:
+    async def _ask_keys(self, trip: _Trip, way: Way) -> GatewayError | None:
+        """Tries one key after another, each once. None: one has answered. An error: none can, but
+        another model might. Raises what is final."""
+        ask, provider, record = trip.ask, way.provider, trip.ask.record
+        chat = provider.read(ask.body)
+        record.provider, record.model = provider.name, way.model[:128]
+        choice = await self._choice(ask, provider, chat)
+        errors: list[tuple[Outcome, GatewayError]] = []
+        tried: set[str] = set()
+        insist = False
+        while True:
+            try:
+                turn = await self._turn(trip, way, choice, tried, insist)
+            except KeysTried:
+                return _most_telling(errors)
+            except GatewayError as resting:
+                if choice.is_bound:
+                    raise
+                return _most_telling([*errors, (of_error(resting), resting)])
+            call = Call(
+                config=self.config,
+                envelope=ask.envelope,
+                body=ask.body,
+                chat=chat,
+                key=turn.key,
+                model=way.model,
+                stream=ask.envelope.stream is True,
+                headers=ask.headers,
+                now=int(time()),
+                new_id=_new_id,
+            )
+            was_probe = turn.probes_upstream
+            error = await self._try(trip, way, call, turn)
+            if error is None:
+                return None
+            outcome = of_error(error)
+            attempt = record.tried[-1]
+            if outcome not in OTHER_KEY_MAY_DO or choice.is_bound or trip.watch.committed:
+                attempt.next = "told"
+                raise error
+            attempt.next = "next"
+            errors.append((outcome, error))
+            tried.add(turn.key.id)
+            if choice.fixed is not None:
+                return error
+            elapsed = perf_counter() - trip.first_try
+            insist = not was_probe and elapsed < INSIST_SECONDS
+
+    async def _try(self, trip: _Trip, way: Way, call: Call, turn: Turn) -> GatewayError | None:
+        """One attempt, reported to the pool; its error if the call may go on."""
+        record, watch, headers = trip.ask.record, trip.watch, trip.sink.headers
+        began = perf_counter()
+        trip.first_try = trip.first_try or began
+        record.attempts += 1
+        record.key_id = turn.key.id
+        if not trip.sink.started:
+            del headers[trip.plain_headers :]
+            if turn.key.id:
+                headers.append(("x-auth-id", turn.key.id))
+            headers.append(("x-attempts", str(record.attempts)))
+            if trip.ask.fallbacks:
+                headers.append(("x-gateway-model", way.name))
+        record.first_event_ms, record.bytes_out, record.upstream_request_id = None, 0, ""
+        try:
+            await self._attempt(trip, call, way.provider, turn)
+            return None
+        except GatewayError as error:
+            outcome = Outcome.CUT if watch.committed else of_error(error)
+            if outcome is not Outcome.REQUEST or turn.asked:
+                self.pool.report(turn, outcome, error.status, error.retry_after)
+            self._note(trip, way, turn, error, outcome, began)
+            watch.first = True
+            return error
+        except asyncio.CancelledError:
+            if watch.committed or watch.why not in ("first_event", "idle", "total"):
+                raise
+            self.pool.report(turn, Outcome.UPSTREAM, 504)
+            if watch.why == "total" or (late := watch.cancelled()) is None:
+                raise
+            self._note(trip, way, turn, late, Outcome.UPSTREAM, began)
+            watch.resume()
+            return late
+        finally:
+            self.pool.release(turn, _cost(record, call))
+
+    def _note(
+        self,
+        trip: _Trip,
+        way: Way,
+        turn: Turn,
+        error: GatewayError,
+        outcome: Outcome,
+        began: float,
+    ) -> None:
+        trip.ask.record.tried.append(
+            Attempt(
+                provider=way.provider.name,
+                model=way.model[:128],
+                key_id=turn.key.id,
+                status=error.status,
+                outcome=outcome.word,
+                code=(error.code or "")[:64],
+                ms=round((perf_counter() - began) * 1000, 3),
+            )
+        )
+
+    async def _choice(self, ask: Ask, provider: Provider, chat: Any) -> _Choice:
         """The caller's own credential, else the pool's: by header, by body, at random."""
-        provider = ask.provider
         own = callers_own(ask.headers, provider.accepts)
         if not own:
             ask.caller.need_keys()
+        named = ask.headers.get("x-auth-id")
         if provider.candidates is not None:
-            keys = self.pool.keys(provider.pool)
-            return self.pool.one_of(provider.candidates(keys, own, ask.headers, ask.envelope))
+            keys = provider.candidates(
+                self.pool.keys(provider.pool), own, ask.headers, ask.envelope
+            )
+            if not keys[0].id:
+                return _Choice(random.choice(keys), is_bound=bool(own))
+            among = frozenset(key.id for key in keys)
+            return _Choice(among=among, is_bound=bool(named))
         if own:
-            return Key(provider.pool, "", own)
-        wanted = ask.headers.get("x-auth-id") or provider.index(ask.envelope)
+            return _Choice(Key(provider.pool, "", own), is_bound=True)
+        wanted = named or provider.index(ask.envelope)
+        conversation = None
         if not wanted and provider.conversation is not None:
-            wanted = await self._owner(provider, provider.conversation(chat))
+            conversation = provider.conversation(chat)
+            wanted = await self._owner(provider, conversation)
         if not wanted and provider.anonymous and not self.pool.size(provider.pool):
-            return Key(provider.pool, "", "")
-        key = self.pool.pick(provider.pool, wanted)
-        return self.sessions.current(key) if self.sessions is not None else key
+            return _Choice(Key(provider.pool, "", ""))
+        return _Choice(wanted=wanted, is_bound=bool(wanted or conversation))
+
+    async def _turn(
+        self, trip: _Trip, way: Way, choice: _Choice, tried: set[str], insist: bool
+    ) -> Turn:
+        """The next key. Waits a while where all that could answer have their hands full."""
+        if choice.fixed is not None:
+            return Turn(choice.fixed)
+        trip.watch.expect(None)
+        return await next_turn(
+            self.pool,
+            self.sessions,
+            self.config.timeouts.first_event,
+            way.provider.pool,
+            wanted=choice.wanted,
+            model=way.model,
+            among=choice.among,
+            tried=tried,
+            call=trip.id,
+            body_bytes=len(trip.ask.body),
+            insist=insist,
+        )
 
     async def _owner(self, provider: Provider, conversation_id: str | None) -> str | None:
         """The session a continued conversation belongs to, where the caller did not say."""
@@ -230,28 +395,15 @@ class Exchange:
                 None, self.conversations.remember, provider.pool, conversation_id, call.key.id
             )
 
-    async def _leased(self, key: Key) -> Lease:
-        """Waits its turn at a session that serves only so many at a time."""
-        if self.leases is None:
-            return Lease()
-        while (lease := self.leases.take(key)) is None:  # noqa: ASYNC110, the others are processes
-            await asyncio.sleep(_LEASE_POLL_SECONDS)
-        return lease
-
-    async def _attempt(
-        self,
-        call: Call,
-        provider: Provider,
-        sink: Sink,
-        watch: Watch,
-        record: CallRecord,
-        began: float,
-    ) -> None:
+    async def _attempt(self, trip: _Trip, call: Call, provider: Provider, turn: Turn) -> None:
         loop = asyncio.get_running_loop()
+        sink, watch, record = trip.sink, trip.watch, trip.ask.record
         watch.expect(self.config.timeouts.first_event if call.stream else None)
         if provider.prepare is not None:
-            call = await provider.prepare(call, _Network(self))
-        response = await self._open(provider.request(call))
+            call = await provider.prepare(call, _Network(self, turn))
+        request = provider.request(call)
+        turn.asked = True
+        response = await self._open(request)
         decoder: Decoder | None = None
         renderer: Renderer | None = None
         try:
@@ -259,7 +411,6 @@ class Exchange:
                 await self._renew_if_told(provider.renewed, call, response)
             if not _is_answer(response.status):
                 response = await self._refused(call, provider, response, record)
-            self.pool.report(call.key, response.status)
             if call.dropped:
                 sink.headers.append(("x-gateway-dropped-params", ", ".join(call.dropped)))
             renderer = self._renderer(call, provider)
@@ -268,7 +419,10 @@ class Exchange:
             plain = _plain(response, self.config.limits.response_bytes)
             if provider.decoder is None:
                 _check_type(response, renderer)
-            while data := await response.read():
+            held = self._holdback(call)
+            while data := await (
+                response.read() if held is None else held.read(response, sink, watch)
+            ):
                 watch.seen = loop.time()
                 if plain is not None:
                     data = plain.feed(data)
@@ -277,11 +431,17 @@ class Exchange:
                     response = await self._obey(renderer, response)
                 if out:
                     if watch.first:
-                        self._first(watch, provider, record, began)
+                        if isinstance(renderer, Passthrough):
+                            renderer.check_opening(out)
+                        self._first(trip, provider, turn, response.status)
                     record.bytes_out += len(out)
-                    watch.sending, watch.told = True, watch.seen
-                    await sink.send(out)
-                    watch.sending = False
+                    if held is not None:
+                        out = held.add(out, watch.seen)
+                    if out:
+                        watch.committed = watch.sending = True
+                        watch.told = watch.seen
+                        await sink.send(out)
+                        watch.sending = False
                 if renderer.ended:
                     break
             out = renderer.finish()
@@ -292,7 +452,7 @@ class Exchange:
                 self._remember(provider, call, renderer)
             await response.close()
         if watch.first:
-            self._first(watch, provider, record, began)
+            self._first(trip, provider, turn, response.status)
         await watch.stop()
         record.bytes_out += len(out)
         usage = renderer.usage
@@ -301,17 +461,29 @@ class Exchange:
             record.completion_tokens = usage.completion_tokens
         if renderer.refused:
             record.outcome = "upstream_error"
+        watch.committed = True
         if renderer.content_type == JSON:
             await sink.answer(out, JSON)
         else:
+            if held is not None:
+                out = held.take() + out
             if out:
                 await sink.send(out)
             await sink.end()
 
-    def _first(self, watch: Watch, provider: Provider, record: CallRecord, began: float) -> None:
+    def _first(self, trip: _Trip, provider: Provider, turn: Turn, status: int) -> None:
+        """The upstream has begun to answer: its key is well."""
+        watch, record = trip.watch, trip.ask.record
         watch.first = False
         watch.expect(provider.idle_seconds or self.config.timeouts.idle)
-        record.first_event_ms = round((perf_counter() - began) * 1000, 3)
+        record.first_event_ms = round((perf_counter() - trip.began) * 1000, 3)
+        self.pool.report(turn, Outcome.OK, status)
+
+    def _holdback(self, call: Call) -> "_Held | None":
+        asked = self.config.stream_holdback
+        if not call.stream or not (asked.tokens or asked.seconds):
+            return None
+        return _Held(asked.tokens, asked.seconds)
 
     def _say_cancelled(self, decoder: Decoder | None) -> None:
         """Tells an upstream that goes on by itself; nobody waits for its answer."""
@@ -372,7 +544,10 @@ class Exchange:
                 return response
             reply = await read_whole(response, _MAX_ERROR_BYTES)
         error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
-        self.pool.report(call.key, error.status)
+        if error.retry_after is None:
+            error.retry_after = retry_after(reply.headers, reply.body, time())
+        if error.status == 403 and is_challenge(reply.headers):
+            error.outcome = "upstream_challenge"
         passed = [(n, v) for n, v in reply.headers.items() if n.startswith(_PASSED_FAMILY)]
         error.headers = (*error.headers, *passed)
         if error.status == 401 and call.key.id:
@@ -384,6 +559,7 @@ class Exchange:
                 type="invalid_request_error",
                 code=error.code or "invalid_api_key",
                 headers=error.headers,
+                outcome=error.outcome,
             )
         raise error
 
@@ -416,11 +592,12 @@ class Exchange:
 class _Network:
     """What `prepare` may use: whole requests and a place for slow work."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: Exchange, turn: Turn) -> None:
+        self._exchange, self._turn = exchange, turn
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
         exchange = self._exchange
+        self._turn.asked = True
         response = await exchange.clients.open(request)
         return await read_whole(response, exchange.config.limits.response_bytes)
 
@@ -432,6 +609,73 @@ class _Network:
 
     async def fetch(self, url: str) -> tuple[str, bytes]:
         return await fetch(url)
+
+
+class _Held:
+    """The start of a stream, held back while another key could still answer in its place."""
+
+    def __init__(self, tokens: int, seconds: float) -> None:
+        self._tokens, self._seconds = tokens, seconds
+        self._pieces: list[bytes] = []
+        self._events = 0
+        self._until = 0.0  # loop time; 0: nothing is held
+        self._is_over = False
+
+    def add(self, out: bytes, now: float) -> bytes:
+        """What may be sent now: nothing, or all there is."""
+        if self._is_over:
+            return out
+        self._pieces.append(out)
+        self._events += out.count(b"\n\n")  # about a token each
+        if not self._until and self._seconds:
+            self._until = now + self._seconds
+        enough = self._tokens and self._events >= self._tokens
+        return self.take() if enough or (self._until and now >= self._until) else b""
+
+    def take(self) -> bytes:
+        self._is_over = True
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+    async def read(self, response: Response, sink: Sink, watch: Watch) -> bytes:
+        """The next bytes of the upstream; what is held is sent when its time is over first."""
+        if self._is_over or not self._until:
+            return await response.read()
+        loop = asyncio.get_running_loop()
+        reading = loop.create_task(response.read())
+        try:
+            await asyncio.wait({reading}, timeout=max(self._until - loop.time(), 0))
+            if not reading.done():
+                watch.committed = watch.sending = True
+                watch.told = loop.time()
+                await sink.send(self.take())
+                watch.sending = False
+            return await reading
+        finally:
+            if not reading.done():
+                reading.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await reading
+
+
+def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:
+    """Of equals the one that is soonest over."""
+
+    def rank(one: tuple[Outcome, GatewayError]) -> tuple[int, float]:
+        outcome, error = one
+        return TELLING.index(outcome), error.retry_after or float("inf")
+
+    return min(errors, key=rank)[1]
+
+
+def _cost(record: CallRecord, call: Call) -> int | None:
+    """Tokens of an attempt; guessed from the bytes where the upstream does not count them."""
+    if record.prompt_tokens is not None:
+        return record.prompt_tokens + (record.completion_tokens or 0)
+    if not record.bytes_out:
+        return None
+    per_token = _STREAMED_BYTES_PER_TOKEN if call.stream else 4
+    return guess_tokens(len(call.body)) + record.bytes_out // per_token
 
 
 def _is_answer(status: int) -> bool:

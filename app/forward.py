@@ -4,28 +4,47 @@ Bytes travel as they are, compressed ones included (only a rule's `rewrite` touc
 the gateway's address in place of the upstream's own). What does not travel: hop-by-hop headers, the
 caller's cookies and address, the gateway's own headers, the upstream's Set-Cookie.
 After the first byte a cut upstream is made to look cut: the caller's connection is aborted.
+Before it, a request that fails with one of the pool's keys is sent again with another, if it has no
+body or a small one of known length: only such a body is kept in memory.
 """
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from time import perf_counter, time
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+import msgspec
 from msgspec import Struct
 
 from app.access import OPERATOR, Caller
-from app.clients import Clients, read_whole
-from app.key_pool import KeyPool, bare_token
-from app.logs import CallLog, CallRecord
+from app.clients import Clients, Response, read_whole
+from app.clients.encoding import decode_body
+from app.key_pool import INSIST_SECONDS, WEB_SESSIONS, KeyPool, KeysTried, Turn, bare_token
+from app.logs import Attempt, CallLog, CallRecord
 from app.open_calls import OpenCalls
+from app.outcomes import (
+    OTHER_KEY_MAY_DO,
+    TELLING,
+    Outcome,
+    of_error,
+    of_reply,
+    of_status,
+    retry_after,
+)
 from app.sessions import Sessions
+from app.turns import next_turn
 from app.watch import Watch
-from app.wire.errors import GatewayError
+from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import ForwardRule, Key
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamRequest
+
+_REPEATED_BYTES = 1024 * 1024
+_REFUSAL_BYTES = 256 * 1024
 
 
 def _names(text: str) -> frozenset[str]:
@@ -124,6 +143,7 @@ class Forwarder:
             self.calls.discard(watch)
             await watch.stop()
             if error is not None:
+                error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
                 record.outcome = error.outcome if error.outcome != "error" else "upstream_error"
                 record.code = error.code or ""
                 record.status = record.status or error.status
@@ -135,20 +155,139 @@ class Forwarder:
             sink.abort()
 
     async def _pipe(self, ask: ForwardAsk, sink: ForwardSink, watch: Watch, began: float) -> None:
-        loop, record = asyncio.get_running_loop(), ask.record
+        rule, record = ask.rule, ask.record
+        lookup = _lookup(ask)
+        trip = await self._trip(ask, lookup, watch)
+        tried: set[str] = set()
+        insist = False
+        last: tuple[int, _Refusal | GatewayError] | None = (
+            None  # what the caller is told if all fail
+        )
+        while True:
+            try:
+                turn = await self._turn(trip, ask, lookup, tried, insist)
+            except GatewayError as error:
+                if not isinstance(error, KeysTried) and (last is None or error.status == 429):
+                    raise
+                break
+            record.key_id = turn.key.id
+            record.attempts += 1
+            started, was_probe = perf_counter(), turn.probes_upstream
+            try:
+                request = self.outgoing(ask, turn.key, trip.in_header, trip.body, lookup)
+                turn.asked = True
+                response = await self.clients.open(request)
+                if rule.renewed is not None and turn.key.id:
+                    await self._renew_if_told(rule.renewed, turn.key, response.headers)
+                outcome = of_status(response.status)
+                if outcome not in OTHER_KEY_MAY_DO or turn.entry is None:
+                    self.pool.report(turn, outcome, response.status)
+                    await self._deliver(ask, sink, watch, began, response, turn.key)
+                    return
+                refusal = await _refusal(response, turn.key)
+                outcome = of_reply(refusal.status, refusal.named, refusal.plain)
+                asked = retry_after(refusal.named, refusal.plain, time())
+                self.pool.report(turn, outcome, refusal.status, asked)
+                failed: _Refusal | GatewayError = refusal
+            except GatewayError as error:
+                outcome = Outcome.CUT if sink.started else of_error(error)
+                if turn.asked:
+                    self.pool.report(turn, outcome, error.status)
+                if sink.started or outcome not in OTHER_KEY_MAY_DO:
+                    raise
+                failed = error
+            except asyncio.CancelledError:
+                if watch.why == "first_event":
+                    self.pool.report(turn, Outcome.UPSTREAM, 504)
+                raise
+            finally:
+                self.pool.release(turn)
+            code = failed.code or "" if isinstance(failed, GatewayError) else ""
+            ms = round((perf_counter() - started) * 1000, 3)
+            record.tried.append(
+                Attempt(
+                    provider=rule.provider,
+                    model=trip.model[:128],
+                    key_id=turn.key.id,
+                    status=failed.status,
+                    outcome=outcome.word,
+                    code=code,
+                    ms=ms,
+                    next="next" if trip.may_repeat else "told",
+                )
+            )
+            tried.add(turn.key.id)
+            rank = TELLING.index(outcome)
+            if last is None or rank < last[0]:
+                last = rank, failed
+            if not trip.may_repeat:
+                break
+            insist = not was_probe and perf_counter() - began < INSIST_SECONDS
+        assert last is not None, "the loop ends after a failure only"
+        if isinstance(last[1], GatewayError):
+            raise last[1]
+        await self._deliver(ask, sink, watch, began, last[1], last[1].key)
+
+    async def _trip(self, ask: ForwardAsk, lookup: Mapping[str, str], watch: Watch) -> "_Trip":
+        """Whose key it is, and what of the body can be sent twice."""
         rule = ask.rule
-        request, key = self.outgoing(ask, watch)
-        record.key_id = key.id
-        record.attempts += 1
-        response = await self.clients.open(request)
+        own, in_header = self.own_key(rule, lookup, ask)
+        body: AsyncIterator[bytes] | bytes | None = None
+        if ask.body is not None:
+            body = _counted(ask.body, self.config.limits.upload_bytes, ask.record, watch)
+            if own is None and ask.length is not None and ask.length <= _REPEATED_BYTES:
+                body = b"".join([piece async for piece in body])
+        # Web sessions are accounts: what is asked of one means nothing to another.
+        bound = own is not None or bool(lookup.get("x-auth-id")) or rule.pool in WEB_SESSIONS
+        return _Trip(
+            own=own,
+            in_header=in_header,
+            body=body,
+            model=_model(ask.path, body) if own is None else "",
+            may_repeat=not bound and (body is None or isinstance(body, bytes)),
+            id=random.random(),
+        )
+
+    async def _turn(
+        self,
+        trip: "_Trip",
+        ask: ForwardAsk,
+        lookup: Mapping[str, str],
+        tried: set[str],
+        insist: bool,
+    ) -> Turn:
+        if trip.own is not None:
+            return Turn(trip.own)
+        return await next_turn(
+            self.pool,
+            self.sessions,
+            self.config.timeouts.first_event,
+            ask.rule.pool,
+            wanted=lookup.get("x-auth-id"),
+            model=trip.model,
+            tried=tried,
+            call=trip.id,
+            body_bytes=len(trip.body) if isinstance(trip.body, bytes) else 0,
+            insist=insist,
+        )
+
+    async def _deliver(
+        self,
+        ask: ForwardAsk,
+        sink: ForwardSink,
+        watch: Watch,
+        began: float,
+        response: Response,
+        key: Key,
+    ) -> None:
+        """The answer, as it comes."""
+        loop, record = asyncio.get_running_loop(), ask.record
         try:
-            self.pool.report(key, response.status)
-            if rule.renewed is not None and key.id:
-                await self._renew_if_told(rule.renewed, key, response.headers)
             record.status = response.status
             record.first_event_ms = round((perf_counter() - began) * 1000, 3)
             watch.first, watch.seen = False, loop.time()
             headers = self._downward(response.headers, ask, key)
+            headers.append(("x-attempts", str(record.attempts)))
             has_body = ask.method != "HEAD" and response.status not in (204, 304)
             rewrite = _rewrite(ask)
             if rewrite is not None and has_body and response.status == 200:
@@ -187,10 +326,17 @@ class Forwarder:
         if changed is not None and self.sessions is not None:
             await self.sessions.renew(changed)
 
-    def outgoing(self, ask: ForwardAsk, watch: Watch | None = None) -> tuple[UpstreamRequest, Key]:
-        """The request as the upstream gets it, and the key it travels with."""
+    def outgoing(
+        self,
+        ask: ForwardAsk,
+        key: Key,
+        own_header: bool,
+        body: AsyncIterator[bytes] | bytes | None,
+        lookup: Mapping[str, str],
+    ) -> UpstreamRequest:
+        """The request as the upstream gets it with this key. `own_header`: the caller's headers
+        carry it as they are."""
         rule = ask.rule
-        lookup = {name.lower(): value for name, value in reversed(ask.headers)}
         if lookup.get("upgrade", "").lower() == "websocket":
             raise GatewayError(
                 501,
@@ -199,7 +345,6 @@ class Forwarder:
                 headers=(("x-should-retry", "false"),),
             )
         path = safe_path(ask.path)
-        key, own_header = self._key(rule, lookup, ask)
         headers = upward(ask.headers, lookup)
         query = ask.query
         if rule.credential_query and query:
@@ -221,13 +366,10 @@ class Forwarder:
             headers = [(n, v) for n, v in headers if n.lower() != "accept-encoding"]
             headers.append(("Accept-Encoding", "identity"))
         headers += [(n, v) for n, v in rule.defaults(self.config) if n not in lookup]
-        if ask.length is not None and ask.body is not None:
+        if ask.length is not None and body is not None and not isinstance(body, bytes):
             headers.append(("Content-Length", str(ask.length)))
         url = rule.base(self.config).rstrip("/") + rule.upstream_prefix + path
-        body = ask.body
-        if body is not None:
-            body = _counted(body, self.config.limits.upload_bytes, ask.record, watch)
-        request = UpstreamRequest(
+        return UpstreamRequest(
             method=ask.method,
             url=f"{url}?{query}" if query else url,
             headers=headers,
@@ -235,20 +377,18 @@ class Forwarder:
             via=rule.via,
             proxy=rule.proxy(self.config) or self.config.proxy_url or None,
         )
-        return request, key
 
-    def _key(
+    def own_key(
         self, rule: ForwardRule, lookup: Mapping[str, str], ask: ForwardAsk
-    ) -> tuple[Key, bool]:
-        """The key, and whether the caller's own headers carry it as they are."""
+    ) -> tuple[Key | None, bool]:
+        """The caller's own key or None for the pool's; whether their headers carry it as it is."""
         if rule.own is not None:
             if value := bare_token(rule.own(lookup)):
                 return Key(rule.pool, "", value), False
             ask.caller.need_keys()
             if rule.anonymous and not self.pool.size(rule.pool):
                 return Key(rule.pool, "", ""), False
-            key = self.pool.pick(rule.pool, lookup.get("x-auth-id"))
-            return (self.sessions.current(key) if self.sessions is not None else key), False
+            return None, False
         for name in rule.credential_headers:
             if token := bare_token(lookup.get(name, "")):
                 if rule.moves(name, token):
@@ -258,7 +398,7 @@ class Forwarder:
             if name in rule.credential_query and bare_token(value):
                 return Key(rule.pool, "", value), False
         ask.caller.need_keys()
-        return self.pool.pick(rule.pool, lookup.get("x-auth-id")), False
+        return None, False
 
     def _downward(self, headers: Headers, ask: ForwardAsk, key: Key) -> Headers:
         rule = ask.rule
@@ -281,6 +421,73 @@ class Forwarder:
         if key.id:
             out.append(("x-auth-id", key.id))
         return out
+
+
+class _Trip(Struct):
+    """What the attempts of one request share."""
+
+    own: Key | None
+    in_header: bool
+    body: AsyncIterator[bytes] | bytes | None
+    model: str
+    may_repeat: bool
+    id: float  # tells this request from others
+
+
+class _Refusal:
+    """A refusal that was read, to be passed on as it came should no other key do better."""
+
+    def __init__(self, response: Response, key: Key, body: bytes) -> None:
+        self.status, self.headers, self.key = response.status, response.headers, key
+        self.named = dict(response.headers)
+        self._response = response
+        self._read: bytes = body
+        self.plain = b""
+        with suppress(GatewayError):
+            self.plain = decode_body(body, dict(response.headers), _REFUSAL_BYTES)
+
+    async def read(self) -> bytes:
+        body, self._read = self._read, b""
+        return body
+
+    async def close(self) -> None:
+        await self._response.close()
+
+
+async def _refusal(response: Response, key: Key) -> _Refusal:
+    pieces: list[bytes] = []
+    left = _REFUSAL_BYTES
+    try:
+        while left > 0 and (piece := await response.read()):
+            pieces.append(piece)
+            left -= len(piece)
+    finally:
+        await response.close()
+    if left <= 0:
+        raise bad_response(f"The upstream's refusal (HTTP {response.status}) has no end.")
+    return _Refusal(response, key, b"".join(pieces))
+
+
+def _lookup(ask: ForwardAsk) -> dict[str, str]:
+    return {name.lower(): value for name, value in reversed(ask.headers)}
+
+
+class _Named(Struct):
+    model: str = ""
+
+
+_named = msgspec.json.Decoder(_Named)
+_MODEL_IN_PATH = re.compile(r"(?:^|/)models/([^/:?]+)")
+
+
+def _model(path: str, body: object) -> str:
+    """Which model is asked, as far as a glance tells: limits are told per model."""
+    if found := _MODEL_IN_PATH.search(path):
+        return found[1]
+    if isinstance(body, bytes) and body.lstrip()[:1] == b"{":
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _named.decode(body).model
+    return ""
 
 
 def _rewrite(ask: ForwardAsk) -> Callable[[bytes], bytes] | None:

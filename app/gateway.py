@@ -15,8 +15,8 @@ from app.conversations import Conversations
 from app.exchange import Exchange
 from app.forward import Forwarder
 from app.images import Images
+from app.keeper import Keeper
 from app.key_pool import KeyPool
-from app.leases import Leases
 from app.logs import CallLog
 from app.metrics import Metrics
 from app.open_calls import OpenCalls
@@ -64,6 +64,7 @@ class Gateway:
         self.metrics = Metrics(row)
         self.clients = Clients(config.timeouts.connect)
         self.pool = KeyPool(config, state)
+        self.keeper = Keeper(config, state, self.pool)
         keep = CallHistory(row).keep
         self.log = CallLog(config.log_format, count=self.metrics.call, keep=keep)
         kept = Path(config.openai.cookie_path or "data/sessions")
@@ -75,7 +76,6 @@ class Gateway:
             self.log,
             self.sessions,
             Conversations(kept / "conversations.db"),
-            Leases(kept / "leases"),
         )
         self.forwarder = Forwarder(config, self.clients, self.pool, self.log, self.sessions)
         self.calls = OpenCalls(self.metrics.open)
@@ -112,6 +112,7 @@ class Gateway:
         self.calls.end_all()
 
     async def close(self) -> None:
+        await self.keeper.close()
         await self.clients.close()
         await self.exchange.slow_work.close()
         self.log.flush()

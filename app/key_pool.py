@@ -1,18 +1,48 @@
-"""The key pool: which credential answers this call.
+"""The key pool: which credential answers this call, and which rest.
 
 The caller's own first, then the one named by id, else one at random among the configured keys that
-are not resting. Random needs no agreement between workers; only rests are shared.
-Never talks to an upstream.
+do not rest. Random needs no agreement between workers; rests stand in shared memory, and when one
+ends a single request of all workers probes the key while the others keep away.
+
+    awake --failure--> resting --its time is over--> due --one probe--> awake, or a longer rest
+
+When the keys of one upstream fail alike within seconds, the upstream is to blame: it rests itself
+(the breaker), and no key does. Never talks to an upstream; nothing here awaits.
 """
 
+import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
-from app import shared_state
-from app.shared_state import SharedState
+from app.outcomes import Outcome
+from app.quotas import Limits, Quotas, guess_tokens
+from app.rests import MODEL_MEMORY
+from app.shared_state import (
+    CHANGED_AT,
+    FAILED_CALL,
+    FAILURES,
+    FIELDS,
+    KIND,
+    LAST_AT,
+    LAST_STATUS,
+    MODELS_UNTIL,
+    PROBE_PID,
+    PROBE_UNTIL,
+    REST_UNTIL,
+    RESTED_AT,
+    ROWS,
+    STRIKES,
+    SUCCESS_AT,
+    USES,
+    VALUE,
+    WHY,
+    SharedState,
+    alive,
+    fingerprint,
+)
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
 from app.wire.settings import Config
@@ -20,8 +50,28 @@ from app.wire.settings import Config
 # What SDK users type where a key is required though the gateway has one: no credential.
 PLACEHOLDERS = frozenset({"", "pool", "none", "empty"})
 
-
 WEB_SESSIONS = ("openai.web_sessions", "claude.web_sessions")
+
+# How long a key rests the first time, and at most; it doubles in between.
+RESTS = {
+    Outcome.AUTH: (10.0, 600.0),
+    Outcome.FORBIDDEN: (10.0, 600.0),
+    Outcome.SPENT: (1800.0, 43_200.0),
+    Outcome.LIMITED: (10.0, 300.0),
+    Outcome.UPSTREAM: (2.0, 2.0),
+}
+BREAKER_RESTS = (2.0, 5.0)
+MAX_RETRY_AFTER = 1800.0
+# How long a call goes on with other keys after it has seen that the upstream is down.
+INSIST_SECONDS = 5.0
+_IN_A_ROW = frozenset((Outcome.FORBIDDEN, Outcome.UPSTREAM))  # one alone is forgiven
+_REFUSALS = frozenset((Outcome.AUTH, Outcome.FORBIDDEN))
+_SEVERAL = 3  # keys that fail alike; of fewer, all
+_ALIKE_SECONDS = {Outcome.AUTH: 30.0, Outcome.FORBIDDEN: 30.0, Outcome.UPSTREAM: 10.0}
+_BREAKER_PROBE_SECONDS = 5.0
+_DISABLED = 100.0  # a WHY that no outcome has
+_DISABLED_UNTIL = 1e11
+_NO_ROW = ROWS * FIELDS  # a row behind the last, which nobody writes: it never rests
 
 
 def bare_token(value: str) -> str:
@@ -48,17 +98,11 @@ def configured(config: Config) -> dict[str, list[Key]]:
     pools: dict[str, list[Key]] = {
         "openai.api_keys": [Key("openai.api_keys", k.id, k.val) for k in config.openai.api_keys],
         "openai.web_sessions": [
-            Key("openai.web_sessions", s.id, s.val, {"max_concurrent": str(s.max_concurrent)})
-            for s in config.openai.web_sessions
+            Key("openai.web_sessions", s.id, s.val) for s in config.openai.web_sessions
         ],
         "claude.api_keys": [Key("claude.api_keys", k.id, k.val) for k in config.claude.api_keys],
         "claude.web_sessions": [
-            Key(
-                "claude.web_sessions",
-                s.id,
-                s.val,
-                {"organization_id": s.organization_id, "max_concurrent": str(s.max_concurrent)},
-            )
+            Key("claude.web_sessions", s.id, s.val, {"organization_id": s.organization_id})
             for s in config.claude.web_sessions
         ],
         "google_gemini.api_keys": [
@@ -82,7 +126,84 @@ def configured(config: Config) -> dict[str, list[Key]]:
     return {name: [key for key in keys if key.val] for name, keys in pools.items()}
 
 
-_DISABLED_UNTIL = 1e11
+def limits_of(config: Config) -> dict[tuple[str, str], Limits]:
+    """The limits the config sets: (pool, id) -> them."""
+    pools = {
+        "openai.api_keys": config.openai.api_keys,
+        "openai.web_sessions": config.openai.web_sessions,
+        "claude.api_keys": config.claude.api_keys,
+        "claude.web_sessions": config.claude.web_sessions,
+        "google_gemini.api_keys": config.google_gemini.api_keys,
+    }
+    found = {}
+    for pool, entries in pools.items():
+        for entry in entries:  # type: ignore[attr-defined]
+            limits = Limits(entry.max_concurrent, entry.rpm, entry.tpm)
+            if limits != Limits():
+                found[pool, entry.id] = limits
+    return found
+
+
+class _Entry:
+    """One key and where its row begins."""
+
+    __slots__ = ("base", "key", "limits", "row")
+
+    def __init__(self, key: Key, row: int, limits: Limits | None) -> None:
+        self.key, self.limits = key, limits
+        self.row = row if row >= 0 else ROWS
+        self.base = self.row * FIELDS
+
+
+class _Group:
+    """One pool: the keys of one upstream, and the upstream's own row."""
+
+    __slots__ = ("base", "by_id", "entries", "name")
+
+    def __init__(self, name: str, row: int) -> None:
+        self.name = name
+        self.base = (row if row >= 0 else ROWS) * FIELDS
+        self.entries: list[_Entry] = []
+        self.by_id: dict[str, _Entry] = {}
+
+
+class Turn:
+    """One attempt with one key: `report` how it went, then `release` it, always."""
+
+    __slots__ = ("asked", "at", "call", "claims", "entry", "group", "guess", "key", "model", "open")
+
+    def __init__(
+        self,
+        key: Key,
+        group: _Group | None = None,
+        entry: _Entry | None = None,
+        *,
+        model: str = "",
+        call: float = 0.0,
+        at: float = 0.0,
+        guess: int = 0,
+    ) -> None:
+        self.key, self.group, self.entry = key, group, entry
+        self.model, self.call, self.at = model, call, at
+        self.claims: tuple[int, ...] = ()  # bases of the rows whose probe this is
+        self.guess = guess  # tokens, as counted before the call
+        self.asked = False  # the upstream has heard of it
+        self.open = False  # it is counted as an open call of the key
+
+    @property
+    def probes_upstream(self) -> bool:
+        return self.group is not None and self.group.base in self.claims
+
+
+class KeysBusy(GatewayError):
+    """Every key that could answer has as many calls open as it may: worth a short wait."""
+
+
+class KeysTried(GatewayError):
+    """Every key that could answer has been tried in this call."""
+
+
+_NOBODY = Key("", "", "")
 
 
 class Standing(Struct):
@@ -100,73 +221,127 @@ class Standing(Struct):
 
 class KeyPool:
     def __init__(self, config: Config, state: SharedState) -> None:
-        self._pools = configured(config)
-        self._state = state
-        self._by_id = {name: {key.id: key for key in keys} for name, keys in self._pools.items()}
-        self._rows = {
-            (key.pool, key.id): state.row(f"{key.pool}/{key.id}")
-            for keys in self._pools.values()
-            for key in keys
-        }
+        self._state, self._cells = state, state.cells
+        self.quotas = Quotas(state)
+        self._limits = limits_of(config)
+        timeouts = config.timeouts
+        self._probe_seconds = timeouts.connect + timeouts.first_event
+        self._dead_looked_for = 0.0
+        self._groups: dict[str, _Group] = {}
+        for name, keys in configured(config).items():
+            self._group(name)
+            for key in keys:
+                self.put(key)
+                self._check_value(self._groups[name].by_id[key.id])
+
+    # --- the keys ---------------------------------------------------------------------------
 
     def web_sessions(self) -> list[Key]:
         """The keys that live, end and are renewed."""
-        return [key for name in WEB_SESSIONS for key in self._pools.get(name, ())]
+        return [key for name in WEB_SESSIONS for key in self.keys(name)]
 
     def find(self, pool: str, id: str) -> Key | None:
-        return self._by_id.get(pool, {}).get(id)
+        group = self._groups.get(pool)
+        entry = group.by_id.get(id) if group else None
+        return entry.key if entry else None
 
-    def put(self, key: Key) -> None:
-        """A key that is new, or has become another value under its old id."""
-        keys = self._pools.setdefault(key.pool, [])
-        by_id = self._by_id.setdefault(key.pool, {})
-        if key.id in by_id:
-            keys[keys.index(by_id[key.id])] = key
-        else:
-            keys.append(key)
-            self._rows[key.pool, key.id] = self._state.row(f"{key.pool}/{key.id}")
-        by_id[key.id] = key
+    def put(self, key: Key, *, is_renewed: bool = False) -> None:
+        """A key that is new, or has become another value under its old id.
+
+        A renewed one need not rest any longer for what its old value was refused for.
+        """
+        group = self._group(key.pool)
+        entry = group.by_id.get(key.id)
+        if entry is None:
+            row = self._state.row(f"{key.pool}/{key.id}")
+            entry = _Entry(key, row, self._limits.get((key.pool, key.id)))
+            group.by_id[key.id] = entry
+            group.entries.append(entry)
+        entry.key = key
+        if is_renewed and self._cells[entry.base + WHY] in _REFUSALS:
+            self._lift(entry.base, time.time())
+
+    def _check_value(self, entry: _Entry) -> None:
+        """What a key's former value did is not the fault of the one that the config has now."""
+        value = float(fingerprint(entry.key.val))
+        known = self._cells[entry.base + VALUE]
+        if entry.row >= ROWS or known == value:
+            return
+        self._cells[entry.base + VALUE] = value
+        if known and self._cells[entry.base + WHY] != _DISABLED:
+            self._lift(entry.base, time.time())
+            self._cells[entry.base + MODELS_UNTIL] = 0.0
 
     def drop(self, pool: str, id: str) -> None:
         """A key that is no more; its row stays, for it may come back."""
-        key = self._by_id.get(pool, {}).pop(id, None)
-        if key is not None:
-            self._pools[pool].remove(key)
+        group = self._groups.get(pool)
+        entry = group.by_id.pop(id, None) if group else None
+        if group is not None and entry is not None:
+            group.entries.remove(entry)
 
     def size(self, pool: str) -> int:
-        return len(self._pools.get(pool, ()))
+        group = self._groups.get(pool)
+        return len(group.entries) if group else 0
 
     def keys(self, pool: str) -> list[Key]:
-        return self._pools.get(pool, [])
+        group = self._groups.get(pool)
+        return [entry.key for entry in group.entries] if group else []
 
-    def one_of(self, keys: Sequence[Key]) -> Key:
-        """A random one of these that is not resting; of all when all are."""
-        if len(keys) == 1:
-            return keys[0]
-        now = time.time()
-        awake = [key for key in keys if self._until(key) <= now]
-        return random.choice(awake or keys)
+    def limited(self) -> dict[str, int]:
+        """The keys with limits: their fingerprint, as text, and their row."""
+        return {
+            f"{fingerprint(f'{group.name}/{entry.key.id}'):x}": entry.row
+            for group in self._groups.values()
+            for entry in group.entries
+            if entry.limits is not None and entry.row < ROWS
+        }
 
-    def pick(self, pool: str, wanted: str | None = None) -> Key:
-        """The key named `wanted`, else a random one that is not resting.
+    def _group(self, name: str) -> _Group:
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = _Group(name, self._state.row(f"upstream:{name}"))
+        return group
 
-        Raises GatewayError 401: `unknown_auth_id` for an id that is not configured, `no_api_key`
-        for an empty pool. An unknown id is never answered by another key.
+    # --- picking ----------------------------------------------------------------------------
+
+    def pick(
+        self,
+        pool: str,
+        wanted: str | None = None,
+        *,
+        model: str = "",
+        among: Collection[str] | None = None,
+        tried: Collection[str] = (),
+        call: float = 0.0,
+        body_bytes: int = 0,
+        insist: bool = False,
+    ) -> Turn:
+        """A turn with the key named `wanted`, else with a random one that does not rest.
+
+        `among` are the ids that fit, `tried` those that had their turn in this call, which may
+        `insist` although the upstream rests. Raises GatewayError: 401 `unknown_auth_id` for an id
+        that is not configured, `no_api_key` for an empty pool; 429 `all_keys_cooling` or 503
+        `upstream_down` with the time until the first rest ends; KeysBusy; KeysTried. An unknown id
+        is never answered by another key.
         """
-        if wanted:
-            key = self._by_id.get(pool, {}).get(wanted)
-            if key is None:
-                raise GatewayError(
-                    401,
-                    f"No key with id {wanted[:64]!r} in {pool} ({self.size(pool)} configured); "
-                    "leave out x-auth-id and index to let the gateway choose.",
-                    type="invalid_request_error",
-                    code="unknown_auth_id",
-                    headers=(("x-should-retry", "false"),),
-                )
-            return key
-        keys = self._pools.get(pool)
-        if not keys:
+        now = time.time()
+        group = self._groups.get(pool)
+        cells = self._cells
+        if group is not None and not wanted and not tried and among is None:
+            entries = group.entries
+            if entries and cells[group.base + REST_UNTIL] == 0.0:
+                for _ in range(3):  # the quick way: nearly always the first one is awake
+                    entry = entries[int(random.random() * len(entries))]
+                    base = entry.base
+                    if (
+                        cells[base + REST_UNTIL] == 0.0
+                        and cells[base + MODELS_UNTIL] < now
+                        and entry.limits is None
+                    ):
+                        return Turn(entry.key, group, entry, model=model, call=call, at=now)
+        if group is None or not group.entries:
+            if wanted:
+                raise self._unknown(pool, wanted)
             raise GatewayError(
                 401,
                 f"No key to use: send your own in the Authorization header, or configure {pool}.",
@@ -174,52 +349,398 @@ class KeyPool:
                 code="no_api_key",
                 headers=(("x-should-retry", "false"),),
             )
-        return self.one_of(keys)
-
-    def report(self, key: Key, status: int) -> None:
-        """What an upstream said to a key: its HTTP status, 0 when it said nothing at all."""
-        row = self._rows.get((key.pool, key.id), -1)
-        if row < 0:
-            return
-        state = self._state
-        state.add(row, shared_state.USES)
-        state.set(row, shared_state.LAST_STATUS, float(status))
-        state.set(row, shared_state.LAST_AT, time.time())
-        if 200 <= status < 300:
-            state.set(row, shared_state.FAILURES, 0.0)
+        if wanted:
+            entry_wanted = group.by_id.get(wanted)
+            if entry_wanted is None:
+                raise self._unknown(pool, wanted)
+            fitting = [entry_wanted] if wanted not in tried else []
         else:
-            state.add(row, shared_state.FAILURES)
+            fitting = [
+                entry
+                for entry in group.entries
+                if entry.key.id not in tried and (among is None or entry.key.id in among)
+            ]
+        if not fitting:
+            raise KeysTried(502, f"Every key of {pool} has had its turn.", code="all_keys_tried")
+        asked = Turn(_NOBODY, group, model=model, call=call, at=now, guess=guess_tokens(body_bytes))
+        return self._search(asked, group, fitting, wanted, insist)
 
-    def _until(self, key: Key) -> float:
-        row = self._rows.get((key.pool, key.id), -1)  # the caller's own has none
-        return self._state.get(row, shared_state.REST_UNTIL) if row >= 0 else 0.0
+    def _search(
+        self, turn: Turn, group: _Group, fitting: list[_Entry], wanted: str | None, insist: bool
+    ) -> Turn:
+        now, model = turn.at, turn.model
+        if not insist and (down := self._wait(group.base, now)):
+            raise self._upstream_down(group, down)
+        random.shuffle(fitting)
+        soonest, busy = _DISABLED_UNTIL, False
+        for entry in fitting:
+            model_base = self._model_base(entry, model, now)
+            wait = self._wait(entry.base, now)
+            if model_base >= 0:
+                wait = max(wait, self._wait(model_base, now))
+            if not wait and entry.limits is not None:
+                wait = self.quotas.wait(entry.row, entry.limits, now)
+            if not wait:
+                bases = (entry.base, model_base) if insist else (group.base, entry.base, model_base)
+                if self._take(turn, entry, [base for base in bases if base >= 0]):
+                    return turn
+                wait = 1.0
+            if wait < 0:
+                busy = True
+            else:
+                soonest = min(soonest, wait)
+        if busy:
+            if now - self._dead_looked_for > 0.5:  # a killed worker's calls are given back
+                self._dead_looked_for = now
+                with self._state.guard:
+                    self._state.forget_dead()
+            raise KeysBusy(
+                429,
+                f"Every key of {group.name} that is awake serves as many calls as it may "
+                "(max_concurrent).",
+                code="all_keys_busy",
+                retry_after=1,
+            )
+        raise self._all_resting(group, wanted, soonest, now)
+
+    def _wait(self, base: int, now: float) -> float:
+        """Seconds until this row lets a call through, 0 for at once (perhaps as its probe)."""
+        cells = self._cells
+        until = cells[base + REST_UNTIL]
+        if until == 0.0:
+            return 0.0
+        if until > now:
+            return until - now
+        # Due. Somebody probes already, unless they died over it.
+        if cells[base + PROBE_UNTIL] > now and alive(int(cells[base + PROBE_PID])):
+            return 1.0
+        return 0.0
+
+    def _model_base(self, entry: _Entry, model: str, now: float) -> int:
+        """Where the row of this key and model begins, -1 when there is none."""
+        if self._cells[entry.base + MODELS_UNTIL] < now:
+            return -1
+        base = self._state.model_base(_model_mark(entry.key, model))
+        if base >= 0 and 0.0 < self._cells[base + REST_UNTIL] < now - MODEL_MEMORY:
+            return -1  # so long ago that it is no news
+        return base
+
+    def _take(self, turn: Turn, entry: _Entry, bases: list[int]) -> bool:
+        """Claims what must be probed and takes from the limits in one step; False when another
+        process was faster."""
+        cells, now, limits = self._cells, turn.at, entry.limits
+        claims = [base for base in bases if cells[base + REST_UNTIL] != 0.0]
+        if claims or limits is not None:
+            with self._state.guard:
+                if any(self._wait(base, now) for base in claims):
+                    return False
+                if limits is not None:
+                    if self.quotas.wait(entry.row, limits, now):
+                        return False
+                    self.quotas.take(entry.row, limits, turn.guess, now)
+                    turn.open = True
+                for base in claims:
+                    is_upstream = turn.group is not None and base == turn.group.base
+                    patience = _BREAKER_PROBE_SECONDS if is_upstream else self._probe_seconds
+                    cells[base + PROBE_PID] = os.getpid()
+                    cells[base + PROBE_UNTIL] = now + patience
+        turn.key, turn.entry, turn.claims = entry.key, entry, tuple(claims)
+        return True
+
+    # --- refusing ---------------------------------------------------------------------------
+
+    def _unknown(self, pool: str, wanted: str) -> GatewayError:
+        return GatewayError(
+            401,
+            f"No key with id {wanted[:64]!r} in {pool} ({self.size(pool)} configured); "
+            "leave out x-auth-id and index to let the gateway choose.",
+            type="invalid_request_error",
+            code="unknown_auth_id",
+            headers=(("x-should-retry", "false"),),
+        )
+
+    def _upstream_down(self, group: _Group, wait: float) -> GatewayError:
+        if Outcome(int(self._cells[group.base + WHY])) is Outcome.UPSTREAM:
+            what = "fails for every key that was tried"
+        else:
+            what = "refuses all of its keys alike"
+        return GatewayError(
+            503,
+            f"The upstream of {group.name} {what}: it rests, and is tried again in {wait:.1f} s.",
+            code="upstream_down",
+            retry_after=wait,
+            outcome="upstream_down",
+        )
+
+    def _all_resting(
+        self, group: _Group, wanted: str | None, soonest: float, now: float
+    ) -> GatewayError:
+        if wanted:
+            code = "key_cooling"
+            what = f"The key {wanted[:64]} of {group.name} rests"
+            what += self._reasons([group.by_id[wanted]], now)
+        else:
+            code = "all_keys_cooling"
+            what = f"All {len(group.entries)} keys of {group.name} rest"
+            what += self._reasons(group.entries, now)
+        known = soonest < _DISABLED_UNTIL / 2
+        when = f"ask again in {soonest:.1f} s." if known else "its operator has disabled it."
+        return GatewayError(
+            429,
+            f"{what}; {when}",
+            code=code,
+            retry_after=soonest if known else None,
+            outcome=code,
+        )
+
+    def _reasons(self, entries: list[_Entry], now: float) -> str:
+        words: dict[str, int] = {}
+        for entry in entries:
+            why = self._why(entry.base)
+            if not why:
+                why = "rate limited" if self._cells[entry.base + MODELS_UNTIL] > now else "in use"
+            words[why] = words.get(why, 0) + 1
+        return f" ({', '.join(f'{count} {word}' for word, count in sorted(words.items()))})"
+
+    def _why(self, base: int) -> str:
+        if self._cells[base + REST_UNTIL] == 0.0:
+            return ""
+        why = self._cells[base + WHY]
+        return "disabled" if why == _DISABLED else Outcome(int(why)).word
+
+    # --- reporting --------------------------------------------------------------------------
+
+    def report(
+        self, turn: Turn, outcome: Outcome, status: int = 0, retry_after: float | None = None
+    ) -> None:
+        """How the attempt went; `retry_after` is what the upstream asked for, in seconds."""
+        entry, group = turn.entry, turn.group
+        if entry is None or group is None or entry.row >= ROWS or outcome is Outcome.GONE:
+            return  # the caller's own, or nothing was learned
+        cells, base, now = self._cells, entry.base, time.time()
+        cells[base + USES] += 1
+        cells[base + LAST_STATUS] = status
+        if outcome is Outcome.OK or outcome is Outcome.REQUEST:
+            cells[base + LAST_AT] = now
+            if cells[base + KIND]:
+                cells[base + KIND] = cells[base + FAILURES] = 0.0
+            cells[group.base + SUCCESS_AT] = now
+            if cells[base + REST_UNTIL]:
+                self._recover(base, turn)
+            if cells[group.base + REST_UNTIL]:
+                self._recover(group.base, turn)
+            for claimed in turn.claims:
+                self._recover(claimed, turn)
+            turn.claims = ()
+        elif outcome is not Outcome.CUT:
+            self._failed(turn, entry, group, outcome, retry_after, now)
+
+    def _failed(
+        self,
+        turn: Turn,
+        entry: _Entry,
+        group: _Group,
+        outcome: Outcome,
+        retry_after: float | None,
+        now: float,
+    ) -> None:
+        cells, base = self._cells, entry.base
+        if cells[base + KIND] != outcome:
+            cells[base + KIND], cells[base + FAILURES] = outcome, 0.0
+        cells[base + FAILURES] += 1
+        cells[base + LAST_AT] = now
+        cells[base + FAILED_CALL] = turn.call
+        if self._is_upstreams_doing(turn, group, outcome, now):
+            return
+        if outcome is Outcome.LIMITED:
+            base = self._model_row(entry, turn.model, now)
+        elif base not in turn.claims and outcome in _IN_A_ROW and cells[base + FAILURES] < 2:
+            return
+        seconds = self._rest(base, outcome, retry_after, turn, now)
+        if outcome is Outcome.LIMITED:
+            until = now + seconds + MODEL_MEMORY
+            cells[entry.base + MODELS_UNTIL] = max(cells[entry.base + MODELS_UNTIL], until)
+
+    def _model_row(self, entry: _Entry, model: str, now: float) -> int:
+        base = self._state.claim_model(_model_mark(entry.key, model), now)
+        self._cells[base + VALUE] = self._cells[entry.base]  # whose model: the key's fingerprint
+        if 0.0 < self._cells[base + REST_UNTIL] < now - MODEL_MEMORY:
+            self._lift(base, now)  # long ago: this is a new first time
+        return base
+
+    def _rest(
+        self, base: int, why: Outcome, retry_after: float | None, turn: Turn, now: float
+    ) -> float:
+        """Begins a rest, or makes it longer; how many seconds are left of it."""
+        cells = self._cells
+        if cells[base + WHY] == _DISABLED:
+            return 0.0
+        asked = None
+        if retry_after is not None and 0 <= retry_after < float("inf"):
+            asked = min(max(retry_after, 0.1), MAX_RETRY_AFTER)
+        if cells[base + REST_UNTIL] and turn.at < cells[base + RESTED_AT]:
+            # This attempt was on its way when the rest began: the same incident, told once more.
+            if asked is not None and now + asked > cells[base + REST_UNTIL]:
+                cells[base + REST_UNTIL], cells[base + CHANGED_AT] = now + asked, now
+            return cells[base + REST_UNTIL] - now
+        if why is Outcome.UPSTREAM and cells[base + WHY] not in (0.0, Outcome.UPSTREAM):
+            # A probe that told nothing about what the key rests for: the next one soon.
+            seconds = RESTS[why][0]
+        else:
+            first, most = BREAKER_RESTS if turn.group and base == turn.group.base else RESTS[why]
+            same = cells[base + WHY] == why
+            strikes = min(cells[base + STRIKES] + 1, 30) if same else 1
+            seconds = min(first * 2 ** (strikes - 1), most) if asked is None else asked
+            cells[base + STRIKES] = strikes
+            cells[base + WHY] = why
+        cells[base + RESTED_AT] = cells[base + CHANGED_AT] = now
+        cells[base + PROBE_UNTIL] = 0.0
+        cells[base + REST_UNTIL] = now + seconds  # last: from here on everybody sees it
+        return seconds
+
+    def _recover(self, base: int, turn: Turn) -> None:
+        """The rest is over, if this attempt began after it."""
+        cells = self._cells
+        if turn.at >= cells[base + RESTED_AT] and cells[base + WHY] != _DISABLED:
+            self._lift(base, time.time())
+
+    def _lift(self, base: int, now: float) -> None:
+        cells = self._cells
+        cells[base + REST_UNTIL] = 0.0
+        for field in (STRIKES, WHY, PROBE_UNTIL, FAILURES, KIND):
+            cells[base + field] = 0.0
+        cells[base + CHANGED_AT] = now
+
+    def release(self, turn: Turn, tokens: int | None = None) -> None:
+        """The attempt is over; `tokens` is what it cost, where the upstream told. Idempotent."""
+        for base in turn.claims:
+            # Nobody told how it went: the next one may probe. (A rest that began anew has done so.)
+            if self._cells[base + PROBE_PID] == os.getpid():
+                self._cells[base + PROBE_UNTIL] = 0.0
+        turn.claims = ()
+        if not turn.open or turn.entry is None or turn.entry.limits is None:
+            return
+        turn.open = False
+        self.quotas.give_back(turn.entry.row, turn.entry.limits)
+        if tokens is not None and turn.entry.limits.tpm and tokens != turn.guess:
+            self.quotas.correct(turn.entry.row, tokens - turn.guess, time.time())
+
+    # --- the breaker ------------------------------------------------------------------------
+
+    def _is_upstreams_doing(self, turn: Turn, group: _Group, outcome: Outcome, now: float) -> bool:
+        """Whether the key is not to blame: the breaker is open for this, or opens now."""
+        cells, base = self._cells, group.base
+        if base == _NO_ROW:
+            return False
+        if cells[base + REST_UNTIL]:
+            blamed = Outcome(int(cells[base + WHY]))
+            if _alike(outcome, blamed) or outcome is Outcome.UPSTREAM:
+                self._rest(base, blamed, None, turn, now)
+                return _alike(outcome, blamed)
+            # It answers, and says something about this key alone: the upstream is back.
+            self._recover(base, turn)
+            return False
+        since = self._fail_alike(group, outcome, now)
+        if since is None:
+            return False
+        self._rest(base, outcome, None, turn, now)
+        for entry in group.entries:
+            resting = cells[entry.base + REST_UNTIL] and cells[entry.base + RESTED_AT] >= since
+            if resting and _alike(Outcome(int(cells[entry.base + KIND])), outcome):
+                self._lift(entry.base, now)
+        return True
+
+    def _fail_alike(self, group: _Group, outcome: Outcome, now: float) -> float | None:
+        """Since when several keys, and nothing but failing ones, met with this outcome.
+
+        A request that breaks the upstream by itself must not close the door for everybody: except
+        for 401, which no request provokes, two calls at least have to agree.
+        """
+        window = _ALIKE_SECONDS.get(outcome)
+        if window is None or len(group.entries) < 2:
+            return None
+        cells = self._cells
+        since = max(now - window, cells[group.base + SUCCESS_AT])
+        alike, calls = 0, set()
+        several = min(_SEVERAL, len(group.entries))
+        for entry in group.entries:
+            base = entry.base
+            kind = Outcome(int(cells[base + KIND]))
+            if kind and _alike(kind, outcome) and cells[base + LAST_AT] >= since:
+                alike += 1
+                calls.add(cells[base + FAILED_CALL])
+                if outcome is Outcome.UPSTREAM and alike >= several and len(calls) > 1:
+                    return since
+            elif outcome in _REFUSALS and not (
+                cells[base + REST_UNTIL] and cells[base + RESTED_AT] < since
+            ):
+                return None  # a key that is not refused: then it is the others that are bad
+        if outcome is Outcome.UPSTREAM or alike < several:
+            return None
+        return since if outcome is Outcome.AUTH or len(calls) > 1 else None
+
+    def is_down(self, pool: str) -> bool:
+        """Whether the breaker of this pool's upstream is open."""
+        group = self._groups.get(pool)
+        return group is not None and self._cells[group.base + REST_UNTIL] != 0.0
 
     # --- for operators ----------------------------------------------------------------------
 
     def standings(self) -> list[Standing]:
-        now, state = time.time(), self._state
-        found = []
-        for (pool, id), row in self._rows.items():
-            if row < 0:
-                continue
-            until = state.get(row, shared_state.REST_UNTIL)
-            word = "awake" if until <= now else "resting"
-            word, until = ("disabled", 0.0) if until == _DISABLED_UNTIL else (word, until)
-            last = int(state.get(row, shared_state.LAST_STATUS))
-            uses = int(state.get(row, shared_state.USES))
-            found.append(Standing(pool, id, word, "", until, 0, last, uses))
+        """Every key, and every upstream under the id "" that rests."""
+        now, found = time.time(), []
+        for group in self._groups.values():
+            if self.is_down(group.name):
+                found.append(self._standing(group.name, "", group.base, now))
+            for entry in group.entries:
+                found.append(self._standing(group.name, entry.key.id, entry.base, now))
         return found
 
+    def _standing(self, pool: str, id: str, base: int, now: float) -> Standing:
+        cells = self._cells
+        until, why = cells[base + REST_UNTIL], self._why(base)
+        wait = self._wait(base, now)
+        state = "resting" if until > now else "probing" if wait else "due"
+        if until == 0.0:
+            state = "awake"
+        elif why == "disabled":
+            state, until = "disabled", 0.0
+        models = 1 if id and cells[base + MODELS_UNTIL] > now else 0
+        last, uses = int(cells[base + LAST_STATUS]), int(cells[base + USES])
+        return Standing(pool, id, state, why, until, models, last, uses)
+
     def reset(self, pool: str, id: str) -> bool:
-        """Wakes a key, whatever it rests for. False if there is none."""
-        row = self._rows.get((pool, id), -1)
-        if row >= 0:
-            self._state.set(row, shared_state.REST_UNTIL, 0.0)
-        return row >= 0
+        """Wakes a key, whatever it rests for; "" wakes the upstream. False if there is none."""
+        base = self._base_of(pool, id)
+        if base is None:
+            return False
+        self._lift(base, time.time())
+        if id:
+            self._cells[base + MODELS_UNTIL] = 0.0
+        return True
 
     def disable(self, pool: str, id: str) -> bool:
         """No call goes to this key until `reset`."""
-        row = self._rows.get((pool, id), -1)
-        if row >= 0:
-            self._state.set(row, shared_state.REST_UNTIL, _DISABLED_UNTIL)
-        return row >= 0
+        base = self._base_of(pool, id) if id else None
+        if base is None:
+            return False
+        self._cells[base + WHY] = _DISABLED
+        self._cells[base + CHANGED_AT] = time.time()
+        self._cells[base + REST_UNTIL] = _DISABLED_UNTIL
+        return True
+
+    def _base_of(self, pool: str, id: str) -> int | None:
+        group = self._groups.get(pool)
+        if group is None:
+            return None
+        entry = group.by_id.get(id)
+        base = group.base if not id else entry.base if entry else _NO_ROW
+        return None if base == _NO_ROW else base
+
+
+def _alike(one: Outcome, other: Outcome) -> bool:
+    return one is other or (one in _REFUSALS and other in _REFUSALS)
+
+
+def _model_mark(key: Key, model: str) -> int:
+    return fingerprint(f"{key.pool}/{key.id}\n{model}")

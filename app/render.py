@@ -75,6 +75,45 @@ class _Glance(Struct):
 _glance = msgspec.json.Decoder(_Glance)
 
 
+class _Detail(Struct):
+    message: str | None = None
+    type: str | None = None
+    code: str | int | None = None
+    param: str | None = None
+
+
+class _Opening(Struct):
+    error: _Detail | None = None
+
+
+_opening = msgspec.json.Decoder(_Opening)
+# What OpenAI's words for an error inside a stream would have been as a status.
+_STATUS = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "tokens": 429,
+    "requests": 429,
+    "insufficient_quota": 429,
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+}
+
+
+def _as_error(detail: _Detail) -> GatewayError:
+    code = None if detail.code is None else str(detail.code)
+    status = _STATUS.get(code or "") or _STATUS.get(detail.type or "") or 502
+    return GatewayError(
+        status,
+        detail.message or "The upstream broke its answer off at once, without a reason.",
+        type=detail.type or "",
+        code=code or ("upstream_error" if status == 502 else None),
+        param=detail.param,
+        outcome="upstream_error",
+    )
+
+
 def _usage(glance: _Glance) -> Usage | None:
     counts = glance.usage
     if counts is None:
@@ -108,6 +147,18 @@ class Passthrough:
         if b'"usage":{' in out or b'"usage": {' in out:
             self._counted = out
         return out
+
+    def check_opening(self, out: bytes) -> None:
+        """Raises what a stream says that begins with an error in place of an answer."""
+        if b'"error"' not in out[:64]:
+            return
+        line = out.lstrip().partition(b"\n")[0]
+        try:
+            detail = _opening.decode(line.removeprefix(b"data:")).error
+        except (msgspec.DecodeError, ValueError):
+            return
+        if detail is not None:
+            raise _as_error(detail)
 
     def _whole_events(self, data: bytes) -> bytes:
         held = self._held

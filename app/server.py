@@ -5,11 +5,13 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing import active_children
 from multiprocessing.sharedctypes import RawArray
+from pathlib import Path
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
@@ -17,7 +19,7 @@ from sanic.exceptions import MethodNotAllowed, NotFound
 from sanic.mixins import startup
 from sanic.worker.loader import AppLoader
 
-from app import discord_bridge, logs
+from app import discord_bridge, logs, rests
 from app.config import Loaded, listen_address, secrets
 from app.gateway import Gateway
 from app.har_watch import HarWatch
@@ -72,6 +74,7 @@ def create_app(config: Config) -> App:
     app.register_listener(_open, "before_server_start")
     app.register_listener(_look_around, "after_server_start")
     app.register_listener(_watch_sessions, "after_server_start")
+    app.register_listener(_keep, "after_server_start")
     app.register_listener(_before_stop, "before_server_stop")
     app.register_listener(_close, "after_server_stop")
     return app
@@ -149,9 +152,11 @@ def _preflight(request: Request) -> HTTPResponse:
 
 
 async def _share(app: App, *_: Any) -> None:
-    app.shared_ctx.state = SharedState().handles
     config: Config = app.ctx.settings
     workers = config.workers or os.cpu_count() or 1
+    state = SharedState(workers=workers)
+    rests.load(state, Path(config.state_path), time.time())
+    app.shared_ctx.state = state.handles
     app.shared_ctx.rows = WorkerRows(workers=workers).handles
     # Old and new workers count side by side while a reload lasts.
     app.shared_ctx.token_limits = TokenLimits(slots=4 * workers + 16).handles
@@ -177,13 +182,20 @@ async def _open(app: App, *_: Any) -> None:
     app.ctx.board = Board(board) if board else None
     token_limits = TokenLimits(getattr(app.shared_ctx, "token_limits", None))
     rows = WorkerRows(getattr(app.shared_ctx, "rows", None))
-    app.ctx.gateway = Gateway(app.ctx.settings, SharedState(handles), token_limits, rows)
+    state = SharedState(handles)
+    if handles is None:
+        rests.load(state, Path(app.ctx.settings.state_path), time.time())
+    app.ctx.gateway = Gateway(app.ctx.settings, state, token_limits, rows)
 
 
 async def _watch_sessions(app: App, *_: Any) -> None:
     speaks = os.environ.get("SANIC_WORKER_NAME", "Sanic-Server-0-0").endswith("-0-0")
     watch = HarWatch(app.ctx.gateway.sessions, app.ctx.settings.hars_path, speaks)
     app.add_task(watch.run(), name="watch_sessions")
+
+
+async def _keep(app: App, *_: Any) -> None:
+    app.add_task(app.ctx.gateway.keeper.run(), name="keep")
 
 
 async def _look_around(app: App, *_: Any) -> None:

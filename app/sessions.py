@@ -95,7 +95,7 @@ class Sessions:
         origin = self._origins.get((key.pool, key.id))
         if origin is None:
             return  # it was taken away meanwhile
-        self._pool.put(key)
+        self._pool.put(key, is_renewed=True)
         path = self._path(key.pool, key.id)
         kept = _Kept(key.pool, key.id, origin, key.val, dict(key.fields))
         lock = self._locks.setdefault(path.name, asyncio.Lock())

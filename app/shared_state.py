@@ -1,20 +1,60 @@
 """Fixed rows in shared memory that every worker sees at once.
 
-One row per key (or key and model), found by fingerprint and not by position, so that a reload
-with a reordered key list never gives one key's rest to another. Every field is a single 8-byte
-value where the last writer is right: no lock is held to read or write one, and a process killed
-at any moment leaves the table whole. Claiming a row takes a lock with a time limit.
+A row is found by fingerprint and not by position, so that a reload with a reordered key list never
+gives one key's rest to another. A process killed at any moment leaves the table whole: every field
+is one 8-byte value, and what must be decided by one process alone is decided under a lock that the
+system takes back from the dead.
+
+    keys      one row per key and per upstream, claimed for good
+    models    one row per key and model that rests, claimed when needed; the stalest gives way
+    windows   beside each key's row: requests and tokens of the last minute
+    counts    one line per worker: its open calls per key; only its owner writes in it
 """
 
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2b
-from multiprocessing import get_context
-from multiprocessing.sharedctypes import RawArray
-from multiprocessing.synchronize import Lock
-from typing import Any
+from multiprocessing.heap import Arena
+from pathlib import Path
+from types import TracebackType
 
-ROWS = 4096
-_FIELDS = 8  # 8-byte values per row
-FINGERPRINT, REST_UNTIL, FAILURES, LAST_STATUS, LAST_AT, USES = range(6)
+ROWS = 4096  # of keys; a row behind them stays empty for keys that found no place
+MODEL_ROWS = 4096
+_WAYS = 8  # places that one model's fingerprint may take
+
+FIELDS = 16  # 8-byte values per row
+(
+    FINGERPRINT,
+    REST_UNTIL,  # Unix time; 0: awake; past: whoever comes next is the probe
+    FAILURES,  # of one kind, in a row
+    LAST_STATUS,
+    LAST_AT,
+    USES,
+    STRIKES,  # rests in a row: each is longer than the one before
+    RESTED_AT,  # when this rest began
+    WHY,  # of the rest, an Outcome
+    PROBE_UNTIL,  # somebody probes, and is believed to be alive that long
+    PROBE_PID,
+    CHANGED_AT,  # when the rest was last set or lifted
+    MODELS_UNTIL,  # of a key: until then a look at its models' rows is needed
+    VALUE,  # of a key: fingerprint of its secret; of a model's row: of its key's row
+    FAILED_CALL,  # which call met the last failure
+    KIND,  # of the last failure, an Outcome; 0 when all was well
+) = range(FIELDS)
+SUCCESS_AT = MODELS_UNTIL  # of an upstream's row: when a key of its last did its work
+
+BUCKETS = 16  # of 5 s each: more than a minute's
+WINDOW = BUCKETS * 3  # stamp, requests, tokens
+OTHERS = WINDOW  # behind them what other hosts use: requests, tokens, open calls, until
+_WINDOW_FIELDS = WINDOW + 4
+
+_MODELS_AT = (ROWS + 1) * FIELDS
+_WINDOWS_AT = _MODELS_AT + MODEL_ROWS * FIELDS
+_PIDS_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
+_GUARD_SECONDS = 0.05
 
 
 def fingerprint(name: str) -> int:
@@ -22,39 +62,90 @@ def fingerprint(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=6).digest(), "big") or 1
 
 
-class SharedState:
-    """The table. Make it in the main process; `handles` is what a worker needs to attach."""
+class _Guard:
+    """One process at a time. The system takes the lock back from a process that dies."""
 
-    def __init__(self, handles: tuple[Any, Lock] | None = None) -> None:
-        context = get_context("spawn")
-        self.handles = handles or (RawArray("d", ROWS * _FIELDS), context.Lock())
-        self._cells = memoryview(self.handles[0]).cast("B").cast("d")
-        self._lock = self.handles[1]
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> None:
+        end = 0.0
+        while True:
+            try:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+                return
+            except OSError:
+                # Held for microseconds, unless its holder was stopped in the middle: then going on
+                # without it (a second probe, a call too many) is better than standing still.
+                now = time.monotonic()
+                end = end or now + _GUARD_SECONDS
+                if now >= end:
+                    return
+                time.sleep(0.0002)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, 0)
+
+
+class SharedState:
+    """The memory. Made in the main process; `handles` is what a worker needs to attach.
+
+    `cells` is all of it as numbers: a row's fields stand from its base on.
+    """
+
+    def __init__(self, handles: Arena | None = None, workers: int = 1) -> None:
+        # Old and new workers live side by side during a reload, and the dead are found late.
+        slots = 2 * workers + 8
+        size = (_PIDS_AT + slots) * 8 + slots * (ROWS + 1) * 2
+        self.handles = handles if handles is not None else Arena(size)
+        memory = memoryview(self.handles.buffer)
+        self._slots = (self.handles.size - _PIDS_AT * 8) // (8 + (ROWS + 1) * 2)
+        counts_at = (_PIDS_AT + self._slots) * 8
+        self.cells = memory[:counts_at].cast("d")
+        self._counts = memory[counts_at : counts_at + self._slots * (ROWS + 1) * 2].cast("H")
+        self._descriptor = self.handles.fd
+        self.guard = _Guard(self._descriptor)
+        self._slot = -1
+
+    def lead(self) -> bool:
+        """Whether this process is the one that does what one of them must do."""
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
+        except OSError:
+            return False
+        return True
+
+    # --- rows -------------------------------------------------------------------------------
 
     def row(self, name: str) -> int:
         """The row of `name`, claimed if it has none yet; -1 when the table is full."""
-        mark = float(fingerprint(name))
+        return self.row_of(fingerprint(name))
+
+    def row_of(self, mark: int) -> int:
         found, free = self._find(mark)
         if found >= 0 or free < 0:
             return found
-        # A killed holder never releases the lock: after the limit we go on without it. The worst
-        # a lost race can do is that two names claim one row, which the re-read below notices.
-        locked = self._lock.acquire(timeout=0.2)
-        try:
+        with self.guard:
             found, free = self._find(mark)
             if found < 0 and free >= 0:
-                self._cells[free * _FIELDS + FINGERPRINT] = mark
-                found, _ = self._find(mark)
-            return found
-        finally:
-            if locked:
-                self._lock.release()
+                self.cells[free * FIELDS + FINGERPRINT] = mark
+                found = free
+        return found
 
-    def _find(self, mark: float) -> tuple[int, int]:
-        cells = self._cells
-        row = int(mark) % ROWS
+    def known(self, mark: int) -> int:
+        """The row with this fingerprint, -1 when there is none."""
+        return self._find(mark)[0]
+
+    def _find(self, mark: int) -> tuple[int, int]:
+        cells = self.cells
+        row = mark % ROWS
         for _ in range(ROWS):
-            seen = cells[row * _FIELDS]
+            seen = cells[row * FIELDS]
             if seen == mark:
                 return row, -1
             if seen == 0.0:
@@ -62,12 +153,104 @@ class SharedState:
             row = (row + 1) % ROWS
         return -1, -1
 
+    def model_base(self, mark: int) -> int:
+        """Where the row of a resting key and model begins in `cells`, -1 when there is none."""
+        cells = self.cells
+        first = _MODELS_AT + (mark % (MODEL_ROWS // _WAYS)) * _WAYS * FIELDS
+        for base in range(first, first + _WAYS * FIELDS, FIELDS):
+            if cells[base] == mark:
+                return base
+        return -1
+
+    def claim_model(self, mark: int, now: float) -> int:
+        """The same, claimed if need be: callers choose models' names, so the table has an end and
+        the row whose rest ended first gives way."""
+        base = self.model_base(mark)
+        if base >= 0:
+            return base
+        cells = self.cells
+        with self.guard:
+            first = _MODELS_AT + (mark % (MODEL_ROWS // _WAYS)) * _WAYS * FIELDS
+            places = range(first, first + _WAYS * FIELDS, FIELDS)
+            for base in places:
+                if cells[base] in (0.0, mark):
+                    break
+            else:
+                base = min(places, key=lambda place: cells[place + REST_UNTIL])
+            if cells[base] != mark:
+                for field in range(FIELDS):
+                    cells[base + field] = 0.0
+                cells[base] = mark
+        return base
+
+    def changed(self, since: float) -> Iterator[tuple[int, bool]]:
+        """Bases of rows whose rest changed after `since`, and whether they are a model's."""
+        for start, rows in ((0, ROWS), (_MODELS_AT, MODEL_ROWS)):
+            column = self.cells[start + CHANGED_AT : start + rows * FIELDS : FIELDS].tolist()
+            for number, changed_at in enumerate(column):
+                if changed_at > since:
+                    yield start + number * FIELDS, start > 0
+
     def get(self, row: int, field: int) -> float:
-        return self._cells[row * _FIELDS + field]
+        return self.cells[row * FIELDS + field]
 
     def set(self, row: int, field: int, value: float) -> None:
-        self._cells[row * _FIELDS + field] = value
+        self.cells[row * FIELDS + field] = value
 
-    def add(self, row: int, field: int, amount: float = 1.0) -> None:
-        """Not atomic across workers: for figures where a rare lost count does no harm."""
-        self._cells[row * _FIELDS + field] += amount
+    def window(self, row: int) -> int:
+        """Where the last minute of the key in this row begins in `cells`."""
+        return _WINDOWS_AT + row * _WINDOW_FIELDS
+
+    # --- open calls, counted per worker so that a dead one's can be told from the rest -----------
+
+    def open_calls(self, row: int) -> int:
+        return sum(self._counts[row :: ROWS + 1].tolist())
+
+    def count(self, row: int, change: int) -> None:
+        """This process has one more, or one less, open call at the key in this row."""
+        if self._slot < 0:
+            self._slot = self._claim_slot()
+        place = self._slot * (ROWS + 1) + row
+        self._counts[place] = max(self._counts[place] + change, 0)
+
+    def forget_dead(self) -> bool:
+        """Gives back what killed workers had open. True when there was one."""
+        found = False
+        for slot in range(self._slots):
+            pid = int(self.cells[_PIDS_AT + slot])
+            if pid and not alive(pid):
+                self._clear(slot)
+                self.cells[_PIDS_AT + slot] = 0.0
+                found = True
+        return found
+
+    def _claim_slot(self) -> int:
+        # Under the guard already, as every change of a count.
+        me = float(os.getpid())
+        for _ in range(2):
+            pids = self.cells[_PIDS_AT : _PIDS_AT + self._slots].tolist()
+            for wanted in (os.getpid(), 0):
+                if wanted in pids:
+                    slot = pids.index(wanted)
+                    self._clear(slot)
+                    self.cells[_PIDS_AT + slot] = me
+                    return slot
+            self.forget_dead()
+        return self._slots - 1  # more processes than there can be: they share one
+
+    def _clear(self, slot: int) -> None:
+        start, end = slot * (ROWS + 1), (slot + 1) * (ROWS + 1)
+        self._counts[start:end] = memoryview(bytes(2 * (ROWS + 1))).cast("H")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process lives; one that is dead but not yet buried does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    return True

@@ -40,6 +40,7 @@ class Watch:
         self.seen = began  # when the upstream, or before that the call, last did something
         self.told = began  # when the caller last got something
         self.first = True  # no event has come yet
+        self.committed = False  # an event has been sent: no other key may answer any more
         self.sending = False
         self.why: str | None = None
         self._timer = self._loop.call_later(self._pause(), self._tick)
@@ -57,6 +58,12 @@ class Watch:
         if self.why is None:
             self.why = why
             self._task.cancel()
+
+    def resume(self) -> None:
+        """After `cancelled()`: the call goes on, with another key."""
+        self.why, self.first, self.sending = None, True, False
+        self._timer.cancel()
+        self._timer = self._loop.call_later(self._pause(), self._tick)
 
     async def stop(self) -> None:
         self._timer.cancel()

@@ -23,9 +23,10 @@ GROUND = (
     "app.config",
     "app.config_fields",
     "app.conversations",
-    "app.leases",
     "app.logs",
+    "app.outcomes",
     "app.preflight",
+    "app.quotas",
     "app.shared_state",
     "app.slow_work",
     "app.worker_rows",
@@ -42,8 +43,10 @@ POOL = (
     "app.metrics",
     "app.open_calls",
     "app.reload",
+    "app.rests",
     "app.sessions",
     "app.token_limits",
+    "app.turns",
     "app.watch",
 )
 ENGINE = (
@@ -53,6 +56,7 @@ ENGINE = (
     "app.forward",
     "app.gateway",
     "app.images",
+    "app.keeper",
     "app.render",
 )
 ALL = ("app", "providers")
@@ -77,8 +81,9 @@ FLOORS = (
     floor(["providers"], WIRE, ["msgspec"], IMPURE),  # and its own family, see `_is_allowed`
     floor(GROUND[1:], GROUND, ["msgspec", "yaml"]),
     floor(POOL[len(GROUND) :], POOL, ["msgspec"]),
+    floor(["app.mirror"], POOL, ["msgspec", "redis"]),
     floor(["app.clients"], [*WIRE, "app.clients"], ["msgspec", *NETWORK]),
-    floor(ENGINE[len(POOL) + 1 :], ENGINE, ["msgspec"]),
+    floor(ENGINE[len(POOL) + 1 :], [*ENGINE, "app.mirror"], ["msgspec"]),
     floor(
         ["app.routes", "app.dashboard"],
         [*ENGINE, "app.routes.answers", "app.routes.operator", "providers"],

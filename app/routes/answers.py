@@ -14,7 +14,7 @@ from sanic.response import BaseHTTPResponse
 from app.access import Caller
 from app.asked_model import check_said_once
 from app.clients.encoding import Inflate
-from app.exchange import Ask
+from app.exchange import Ask, Way
 from app.gateway import Gateway
 from app.logs import CallRecord
 from app.render import JSON, SSE
@@ -216,7 +216,12 @@ def json_answer(request: Request, body: Any, status: int = 200) -> HTTPResponse:
 
 
 async def carry(
-    request: Request, provider: Provider, model: str, envelope: Envelope, body: bytes
+    request: Request,
+    provider: Provider,
+    model: str,
+    envelope: Envelope,
+    body: bytes,
+    fallbacks: Iterable[Way] = (),
 ) -> HTTPResponse | None:
     """Runs the exchange for one request; what it returns is Sanic's to send."""
     record = request.ctx.record
@@ -236,6 +241,7 @@ async def carry(
             model=model,
             record=record,
             caller=caller,
+            fallbacks=[way for way in fallbacks if caller.may(way.provider.name, way.model)],
         ),
         sink,
     )

@@ -6,8 +6,9 @@ from typing import Any
 from sanic import HTTPResponse, Request
 
 import providers
+from app.exchange import Way
 from app.routes.answers import App, body_of, carry, gateway_of, record_for
-from app.wire.chat import read_envelope
+from app.wire.chat import Envelope, read_envelope
 from app.wire.provider import Provider
 
 COMPLETIONS = "/c/v1/chat/completions"
@@ -28,6 +29,11 @@ async def completions(request: Request) -> HTTPResponse | None:
     body = body_of(request, gateway_of(request).config.limits.request_bytes)
     envelope = read_envelope(body)
     provider, model = providers.choose(envelope)
+    named = gateway_of(request).config.fallbacks
+    if named:
+        others = named.get(envelope.model or "") or named.get(model) or ()
+        ways = [Way(*providers.choose(Envelope(model=name)), name) for name in others]
+        return await carry(request, provider, model, envelope, body, ways)
     return await carry(request, provider, model, envelope, body)
 
 

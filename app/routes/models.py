@@ -11,7 +11,8 @@ import providers
 from app.access import Caller
 from app.clients import read_whole
 from app.gateway import Gateway, Listing
-from app.key_pool import callers_own
+from app.key_pool import Turn, callers_own
+from app.outcomes import Outcome, of_error
 from app.routes.answers import App, gateway_of, json_answer
 from app.wire.errors import GatewayError
 from app.wire.provider import Key, Provider
@@ -84,15 +85,15 @@ async def gather(request: Request) -> list[dict[str, Any]]:
 async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list[dict[str, Any]]:
     # The caller's own key speaks for OpenAI only, and what it may see is nobody else's business.
     if own and name == "openai":
-        return await _ask(gateway, provider, name, Key(provider.pool, "", own))
+        return await _ask(gateway, provider, name, Turn(Key(provider.pool, "", own)))
     listing = gateway.model_lists.get(name)
     if listing is None:
         listing = gateway.model_lists[name] = Listing(asyncio.Lock())
     async with listing.lock:  # one asks, the others wait for what it hears
         if listing.until <= time.monotonic():
-            key = gateway.pool.pick(provider.pool)
             try:
-                listing.models = await _ask(gateway, provider, name, key)
+                turn = gateway.pool.pick(provider.pool)
+                listing.models = await _ask(gateway, provider, name, turn)
                 listing.error, keep = None, _KEEP_SECONDS
             except GatewayError as error:
                 # What was heard before is better than nothing; and a provider that is down must
@@ -105,17 +106,23 @@ async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list
     raise listing.error.with_traceback(None)
 
 
-async def _ask(gateway: Gateway, provider: Provider, name: str, key: Key) -> list[dict[str, Any]]:
+async def _ask(gateway: Gateway, provider: Provider, name: str, turn: Turn) -> list[dict[str, Any]]:
     assert provider.models_request is not None and provider.read_models is not None
+    pool = gateway.pool
     try:
         async with asyncio.timeout(min(gateway.config.timeouts.first_event, _MOST_SECONDS)):
-            response = await gateway.clients.open(provider.models_request(gateway.config, key))
+            response = await gateway.clients.open(provider.models_request(gateway.config, turn.key))
             reply = await read_whole(response, _MAX_BYTES)
+        if reply.status != 200:
+            raise provider.read_error(reply)
+        pool.report(turn, Outcome.OK, reply.status)
     except TimeoutError:
         raise GatewayError(
             504, f"{name} did not list its models in time.", code="upstream_timeout"
         ) from None
-    gateway.pool.report(key, reply.status)
-    if reply.status != 200:
-        raise provider.read_error(reply)
+    except GatewayError as error:
+        pool.report(turn, of_error(error), error.status, error.retry_after)
+        raise
+    finally:
+        pool.release(turn)
     return [{**entry, "provider": name} for entry in provider.read_models(reply)]

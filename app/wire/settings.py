@@ -149,6 +149,35 @@ Count = Annotated[
 ]
 
 
+PerMinute = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=2**40,
+        description="a whole number, 0 for no limit",
+        examples=["60"],
+    ),
+]
+RedisUrl = Annotated[
+    str,
+    Meta(
+        description="a Redis server's address: redis:// or rediss://, then "
+        "[user:password@]host[:port][/number]",
+        examples=["redis://127.0.0.1:6379/0"],
+        extra={"check": "redis"},
+    ),
+]
+ModelName = Annotated[
+    str,
+    Meta(
+        pattern=_HEADER_SAFE,
+        max_length=256,
+        description="a model's name, with its provider before it if need be",
+        examples=["claude/claude-sonnet-4-5"],
+    ),
+]
+
+
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A mapping of the file; an unknown key in it is a mistake, not silence."""
 
@@ -156,18 +185,26 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class KeyEntry(Section, frozen=True):
     id: Id
     val: Secret
+    max_concurrent: Count = 0  # calls at a time, in all workers together; 0: any number
+    rpm: PerMinute = 0  # requests per minute, likewise
+    tpm: PerMinute = 0  # tokens per minute, asked and answered
 
 
 class SessionEntry(Section, frozen=True):
     id: Id
     val: Secret
     max_concurrent: Count = 0  # calls at a time, in all workers together; 0: any number
+    rpm: PerMinute = 0  # requests per minute, likewise
+    tpm: PerMinute = 0  # tokens per minute, asked and answered
 
 
 class GeminiKeyEntry(Section, frozen=True):
     id: Id
     val: Secret
     version: Name = ""
+    max_concurrent: Count = 0  # calls at a time, in all workers together; 0: any number
+    rpm: PerMinute = 0  # requests per minute, likewise
+    tpm: PerMinute = 0  # tokens per minute, asked and answered
 
 
 class ClaudeSessionEntry(Section, frozen=True):
@@ -175,6 +212,8 @@ class ClaudeSessionEntry(Section, frozen=True):
     val: Secret
     organization_id: Name = ""
     max_concurrent: Count = 1  # calls at a time, in all workers together; 0: any number
+    rpm: PerMinute = 0  # requests per minute, likewise
+    tpm: PerMinute = 0  # tokens per minute, asked and answered
 
 
 class HttpsInfo(Section, frozen=True):
@@ -312,6 +351,19 @@ class Admin(Section, frozen=True):
     token: AdminToken = ""  # without one, only callers on this machine may ask
 
 
+class Holdback(Section, frozen=True):
+    """How much of a stream is held back so that, if it breaks, another key can answer unseen."""
+
+    tokens: Annotated[
+        int,
+        Meta(ge=0, le=100_000, description="a whole number, 0 for none", examples=["20"]),
+    ] = 0
+    seconds: Annotated[
+        float,
+        Meta(ge=0, le=60, description="seconds, 0 to 60; 0 for none", examples=["1.5"]),
+    ] = 0
+
+
 class Config(Section, frozen=True):
     port: Port = ":8999"
     host: Host = ""
@@ -337,6 +389,10 @@ class Config(Section, frozen=True):
     claude: Claude = Claude()
     access: Access = Access()
     trusted_proxies: list[Network] = []
+    fallbacks: dict[ModelName, list[ModelName]] = {}  # other models, when a model's keys are spent
+    stream_holdback: Holdback = Holdback()
+    state_path: str = "data/rests.json"  # what rests, for the next start
+    redis_url: RedisUrl = ""  # several hosts share what rests
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     drain_seconds: Seconds = 60  # what open streams get when the gateway stops

@@ -202,7 +202,7 @@ def test_a_compressed_stream_is_undone_though_none_was_asked_for():
 
 
 def test_no_first_event_in_time_is_a_504():
-    bench = Bench(FakeResponse(pieces=[5, EVENT]), first_event=0.05)
+    bench = Bench(lambda request: FakeResponse(pieces=[5, EVENT]), first_event=0.05)
     with pytest.raises(GatewayError) as caught:
         run(bench.ask(stream=True))
     assert caught.value.status == 504 and "first_event" in caught.value.message

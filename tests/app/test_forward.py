@@ -20,6 +20,14 @@ def forwarder():
     return Forwarder(config, Clients(1), KeyPool(config, SharedState()), CallLog())
 
 
+def sent(engine, ask):
+    """The request as it goes out, and the key it goes with."""
+    lookup = {name.lower(): value for name, value in reversed(ask.headers)}
+    own, in_header = engine.own_key(ask.rule, lookup, ask)
+    key = own or engine.pool.pick(ask.rule.pool, lookup.get("x-auth-id")).key
+    return engine.outgoing(ask, key, in_header, ask.body, lookup), key
+
+
 def outgoing(headers=(), path="models", query=""):
     ask = ForwardAsk(
         rule=RULE,
@@ -32,7 +40,7 @@ def outgoing(headers=(), path="models", query=""):
         public="http://gw",
         record=CallRecord(request_id="r", route="t"),
     )
-    return forwarder().outgoing(ask)
+    return sent(forwarder(), ask)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +180,7 @@ def test_of_the_answer_only_what_is_the_callers_business():
         public="http://gw:1", record=CallRecord(request_id="r", route="t"),
     )  # fmt: skip
     engine = forwarder()
-    _, key = engine.outgoing(ask)
+    _, key = sent(engine, ask)
     down = engine._downward(
         [
             ("content-type", "text/plain"),
@@ -211,7 +219,7 @@ def claude_and_gemini(headers, prefix, path="v1/x", query=""):
         rule=rule, method="GET", path=path, query=query, headers=headers, body=None, length=None,
         public="http://gw", record=CallRecord(request_id="r", route="t"),
     )  # fmt: skip
-    request, key = engine.outgoing(ask)
+    request, key = sent(engine, ask)
     return request, key
 
 

@@ -44,7 +44,7 @@ def test_the_first_header_with_a_real_credential_wins():
 
 def test_random_is_uniform():
     pool = pool_of(4)
-    counts = Counter(pool.pick(POOL).id for _ in range(4000))
+    counts = Counter(pool.pick(POOL).key.id for _ in range(4000))
     assert set(counts) == {"0", "1", "2", "3"}
     assert all(850 < n < 1150 for n in counts.values())
 
@@ -53,7 +53,7 @@ def test_a_resting_key_is_passed_over():
     state = SharedState()
     pool = pool_of(3, state)
     state.set(state.row(f"{POOL}/1"), REST_UNTIL, 4e9)
-    assert {pool.pick(POOL).id for _ in range(200)} == {"0", "2"}
+    assert {pool.pick(POOL).key.id for _ in range(200)} == {"0", "2"}
 
 
 def test_a_rest_stays_with_its_key_when_the_list_is_reordered():
@@ -62,7 +62,7 @@ def test_a_rest_stays_with_its_key_when_the_list_is_reordered():
     state.set(state.row(f"{POOL}/1"), REST_UNTIL, 4e9)
     keys = [KeyEntry(id=n, val=f"sk-{n}") for n in ("new", "2", "1", "0")]
     reordered = KeyPool(Config(openai=OpenAI(api_keys=keys)), SharedState(state.handles))
-    assert {reordered.pick(POOL).id for _ in range(300)} == {"new", "2", "0"}
+    assert {reordered.pick(POOL).key.id for _ in range(300)} == {"new", "2", "0"}
 
 
 def test_an_id_is_never_answered_by_another_key():
@@ -72,7 +72,7 @@ def test_an_id_is_never_answered_by_another_key():
 
 
 def test_no_error_and_no_repr_holds_a_key():
-    key = pool_of(1).pick(POOL)
+    key = pool_of(1).pick(POOL).key
     assert "sk-0" not in repr(key) and "sk-0" not in f"{key}"
 
 

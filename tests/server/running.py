@@ -32,7 +32,12 @@ class Running:
         self.out = folder / "out.log"
         self.err = folder / "err.log"
         # JSON is YAML: no quoting to get wrong.
-        self.file.write_text(json.dumps({"port": f"127.0.0.1:{self.port}", "workers": 1} | config))
+        own = {
+            "port": f"127.0.0.1:{self.port}",
+            "workers": 1,
+            "state_path": str(folder / "rests.json"),  # what rests here is nobody else's business
+        }
+        self.file.write_text(json.dumps(own | config))
         self.file.chmod(0o600)
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(

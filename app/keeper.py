@@ -1,0 +1,77 @@
+"""What one worker does for all of them: keeps the rests for the next start, and mirrors them.
+
+The worker that holds a lock leads; when it dies, the system gives the lock to another.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from app import rests
+from app.key_pool import KeyPool
+from app.shared_state import SharedState
+from app.wire.settings import Config
+
+logger = logging.getLogger("any_proxy.keeper")
+
+_PAUSE_SECONDS = 0.5
+_SAVE_SECONDS = 1.0
+
+
+class _Mirror(Protocol):
+    async def sync(self) -> bool: ...
+
+    async def close(self) -> None: ...
+
+
+class Keeper:
+    def __init__(self, config: Config, state: SharedState, pool: KeyPool) -> None:
+        self._state = state
+        self._path = Path(config.state_path)
+        self._saved_at = time.time()
+        self._complained = False
+        self._mirror: _Mirror | None = None
+        if config.redis_url:
+            # Imported late: who has one host does not need the package.
+            from app.mirror import Mirror
+
+            self._mirror = Mirror(config.redis_url, state, pool)
+
+    async def run(self) -> None:
+        """Until it is cancelled. Never raises for what a file or a server does."""
+        while True:
+            if self._state.lead():
+                if self._mirror is not None:
+                    await self._mirror.sync()
+                if time.time() - self._saved_at >= _SAVE_SECONDS and self._is_news():
+                    await asyncio.to_thread(self.save)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _is_news(self) -> bool:
+        return next(self._state.changed(self._saved_at), None) is not None
+
+    def save(self) -> None:
+        now = time.time()
+        try:
+            rests.save(self._state, self._path, now)
+        except OSError as error:
+            if not self._complained:
+                logger.warning(
+                    "%s cannot be written (%s): rests do not outlive this process; "
+                    "set state_path to a place that can",
+                    self._path,
+                    error.strerror,
+                )
+            self._complained = True
+        self._saved_at = now
+
+    async def close(self) -> None:
+        """The last word before the process ends."""
+        if self._state.lead() and self._is_news():
+            self.save()
+        if self._mirror is not None:
+            with suppress(asyncio.CancelledError):
+                await self._mirror.close()
