@@ -32,6 +32,12 @@ def client(gateway):
 
 
 @pytest.fixture(scope="module")
+def own(gateway):
+    """With a key of the caller's own: failures are told as they are, and rest nobody's key."""
+    return openai.OpenAI(base_url=f"{gateway.url}/c/v1", api_key="sk-own-1234", max_retries=0)
+
+
+@pytest.fixture(scope="module")
 def raw(gateway):
     """The /v1 door: everything the API has beside chat."""
     return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="pool", max_retries=0)
@@ -181,17 +187,17 @@ def test_the_raw_door_streams_chat_as_well(raw):
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_every_failure_is_the_clients_own_error_class(client, model, error, status, stream):
+def test_every_failure_is_the_clients_own_error_class(own, model, error, status, stream):
     with pytest.raises(error) as caught:
-        client.chat.completions.create(model=model, messages=ask("hi"), stream=stream)
+        own.chat.completions.create(model=model, messages=ask("hi"), stream=stream)
     assert caught.value.status_code == status
     assert caught.value.request_id
     assert caught.value.body["message"]
 
 
-def test_retry_after_reaches_the_caller(client):
+def test_retry_after_reaches_the_caller(own):
     with pytest.raises(openai.RateLimitError) as caught:
-        client.chat.completions.create(model="sim-429-after-7", messages=ask("hi"))
+        own.chat.completions.create(model="sim-429-after-7", messages=ask("hi"))
     assert caught.value.response.headers["retry-after"] == "7"
 
 
@@ -217,25 +223,25 @@ def test_an_unknown_id_is_an_error_and_no_other_key(client):
 
 
 @pytest.mark.parametrize("model", ["sim-cut-after-3", "sim-close-after-3", "sim-end-after-3"])
-def test_a_stream_that_breaks_is_an_error_not_an_end(client, model):
+def test_a_stream_that_breaks_is_an_error_not_an_end(own, model):
     seen = []
     with pytest.raises(openai.APIError) as caught:
-        for chunk in client.chat.completions.create(model=model, messages=ask("hi"), stream=True):
+        for chunk in own.chat.completions.create(model=model, messages=ask("hi"), stream=True):
             seen.append(chunk)
     assert seen and caught.value.code == "upstream_cut"
 
 
-def test_an_error_inside_the_stream_reaches_the_caller(client):
+def test_an_error_inside_the_stream_reaches_the_caller(own):
     with pytest.raises(openai.APIError):
         list(
-            client.chat.completions.create(model="sim-error-event", messages=ask("x"), stream=True)
+            own.chat.completions.create(model="sim-error-event", messages=ask("x"), stream=True)
         )
 
 
 @pytest.mark.parametrize("model", ["sim-html", "sim-bad-json"])
-def test_what_is_no_answer_is_a_502(client, model):
+def test_what_is_no_answer_is_a_502(own, model):
     with pytest.raises(openai.InternalServerError) as caught:
-        client.chat.completions.create(model=model, messages=ask("hi"))
+        own.chat.completions.create(model=model, messages=ask("hi"))
     assert caught.value.status_code == 502 and caught.value.code == "upstream_bad_response"
 
 
