@@ -24,7 +24,7 @@ from app.access import OPERATOR, Caller
 from app.clients import Clients, Response, read_whole
 from app.clients.encoding import decode_body
 from app.key_pool import INSIST_SECONDS, WEB_SESSIONS, KeyPool, KeysTried, Turn, bare_token
-from app.logs import Attempt, CallLog, CallRecord
+from app.logs import Attempt, CallLog, CallRecord, redact
 from app.open_calls import OpenCalls
 from app.outcomes import (
     OTHER_KEY_MAY_DO,
@@ -143,6 +143,7 @@ class Forwarder:
             self.calls.discard(watch)
             await watch.stop()
             if error is not None:
+                redact.clean(error)
                 error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
                 record.outcome = error.outcome if error.outcome != "error" else "upstream_error"
                 record.code = error.code or ""
