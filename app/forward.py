@@ -283,6 +283,11 @@ class Forwarder:
     ) -> None:
         """The answer, as it comes."""
         loop, record = asyncio.get_running_loop(), ask.record
+        if key.id and response.status >= 400 and ask.method != "HEAD" and not _is_large(response):
+            # An upstream may quote the key it refuses; this one is the operator's.
+            if not isinstance(response, _Refusal):
+                response = await _refusal(response, key)
+            response.hide_secrets()
         try:
             record.status = response.status
             record.first_event_ms = round((perf_counter() - began) * 1000, 3)
@@ -447,12 +452,26 @@ class _Refusal:
         with suppress(GatewayError):
             self.plain = decode_body(body, dict(response.headers), _REFUSAL_BYTES)
 
+    def hide_secrets(self) -> None:
+        text = self.plain.decode("utf-8", "surrogateescape")
+        if (clean := redact(text)) != text:
+            self._read = clean.encode("utf-8", "surrogateescape")
+            told = [h for h in self.headers if h[0] not in ("content-encoding", "content-length")]
+            self.headers = [*told, ("content-length", str(len(self._read)))]
+        self.headers = [(name, redact(value)) for name, value in self.headers]
+
     async def read(self) -> bytes:
         body, self._read = self._read, b""
         return body
 
     async def close(self) -> None:
         await self._response.close()
+
+
+def _is_large(response: Response) -> bool:
+    """Its length is told, and too much to hold."""
+    length = dict(response.headers).get("content-length", "0")
+    return not length.isdecimal() or int(length) > _REFUSAL_BYTES
 
 
 async def _refusal(response: Response, key: Key) -> _Refusal:
