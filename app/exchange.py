@@ -24,7 +24,7 @@ from app.clients.encoding import Inflate
 from app.clients.fetch import fetch
 from app.conversations import Conversations
 from app.key_pool import INSIST_SECONDS, KeyPool, KeysTried, Turn, callers_own
-from app.logs import Attempt, CallLog, CallRecord
+from app.logs import Attempt, CallLog, CallRecord, redact
 from app.open_calls import OpenCalls
 from app.outcomes import (
     OTHER_KEY_MAY_DO,
@@ -185,6 +185,7 @@ class Exchange:
     async def _tell(
         self, error: GatewayError, sink: Sink, watch: Watch, record: CallRecord
     ) -> None:
+        redact.clean(error)
         record.outcome = error.outcome if error.outcome != "error" else "upstream_error"
         record.code = error.code or ""
         if not sink.started:

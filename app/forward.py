@@ -24,7 +24,7 @@ from app.access import OPERATOR, Caller
 from app.clients import Clients, Response, read_whole
 from app.clients.encoding import decode_body
 from app.key_pool import INSIST_SECONDS, WEB_SESSIONS, KeyPool, KeysTried, Turn, bare_token
-from app.logs import Attempt, CallLog, CallRecord
+from app.logs import Attempt, CallLog, CallRecord, redact
 from app.open_calls import OpenCalls
 from app.outcomes import (
     OTHER_KEY_MAY_DO,
@@ -143,6 +143,7 @@ class Forwarder:
             self.calls.discard(watch)
             await watch.stop()
             if error is not None:
+                redact.clean(error)
                 error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
                 record.outcome = error.outcome if error.outcome != "error" else "upstream_error"
                 record.code = error.code or ""
@@ -282,6 +283,11 @@ class Forwarder:
     ) -> None:
         """The answer, as it comes."""
         loop, record = asyncio.get_running_loop(), ask.record
+        if key.id and response.status >= 400 and ask.method != "HEAD" and not _is_large(response):
+            # An upstream may quote the key it refuses; this one is the operator's.
+            if not isinstance(response, _Refusal):
+                response = await _refusal(response, key)
+            response.hide_secrets()
         try:
             record.status = response.status
             record.first_event_ms = round((perf_counter() - began) * 1000, 3)
@@ -446,12 +452,26 @@ class _Refusal:
         with suppress(GatewayError):
             self.plain = decode_body(body, dict(response.headers), _REFUSAL_BYTES)
 
+    def hide_secrets(self) -> None:
+        text = self.plain.decode("utf-8", "surrogateescape")
+        if (clean := redact(text)) != text:
+            self._read = clean.encode("utf-8", "surrogateescape")
+            told = [h for h in self.headers if h[0] not in ("content-encoding", "content-length")]
+            self.headers = [*told, ("content-length", str(len(self._read)))]
+        self.headers = [(name, redact(value)) for name, value in self.headers]
+
     async def read(self) -> bytes:
         body, self._read = self._read, b""
         return body
 
     async def close(self) -> None:
         await self._response.close()
+
+
+def _is_large(response: Response) -> bool:
+    """Its length is told, and too much to hold."""
+    length = dict(response.headers).get("content-length", "0")
+    return not length.isdecimal() or int(length) > _REFUSAL_BYTES
 
 
 async def _refusal(response: Response, key: Key) -> _Refusal:

@@ -11,13 +11,20 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
 
+from app.wire.errors import GatewayError
+
 _FLUSH_SECONDS = 0.05
+_FEW = 200
+_START = 8  # so many characters of a secret say too much already
+_MASKED = re.compile(r"[\w*•…+/=.-]*")  # how the rest of a quoted one may look
 _MAX_WRITE = 4096  # a pipe keeps writes up to this size whole when several workers share it
 
 
@@ -147,14 +154,63 @@ def _word(value: Any) -> str:
 
 
 class Redactor:
-    """Replaces every known secret in a text by `[secret]`."""
+    """Replaces every known secret in a text by `[secret]`, and what begins like one: upstreams
+    quote keys as `sk-proj-abcd****wxyz`. Also as they stand in addresses and in base64.
+    """
 
-    def __init__(self, secrets: frozenset[str] = frozenset()) -> None:
-        known = sorted((s for s in secrets if len(s) >= 4), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, known))) if known else None
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._by_start: dict[str, list[str]] = {}
+        self._shorts: set[str] = set()
+        self._short: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Secrets that came later: renewed tokens, files of sessions."""
+        for secret in secrets:
+            for form in {secret, quote(secret, safe=""), b64encode(secret.encode()).decode()}:
+                forms = self._by_start.setdefault(form[:_START], []) if len(form) > 15 else []
+                if len(form) > 15 and form not in forms:
+                    forms.append(form)
+                elif 4 <= len(form) <= 15:
+                    self._shorts.add(form)
+        if self._shorts:
+            longest_first = sorted(self._shorts, key=len, reverse=True)
+            self._short = re.compile("|".join(map(re.escape, longest_first)))
 
     def __call__(self, text: str) -> str:
-        return self._pattern.sub("[secret]", text) if self._pattern else text
+        if self._short is not None:
+            text = self._short.sub("[secret]", text)
+        starts = self._by_start
+        if len(starts) < _FEW and not any(start in text for start in starts):
+            return text
+        # A look at each place, whatever the number of keys: one pattern of them all is far slower.
+        found = [i for i in range(len(text) - _START + 1) if text[i : i + _START] in starts]
+        if not found:
+            return text
+        out, done = [], 0
+        for at in found:
+            if at < done:
+                continue
+            forms = starts[text[at : at + _START]]
+            known = max((len(form) for form in forms if text.startswith(form, at)), default=0)
+            masked = _MASKED.match(text, at + max(known, _START))
+            assert masked is not None
+            out += [text[done:at], "[secret]"]
+            done = masked.end() if not known else at + known
+        return "".join([*out, text[done:]])
+
+    def clean(self, error: GatewayError) -> None:
+        """Takes what an upstream quoted of a key out of an error that a caller will see."""
+        error.message = self(error.message)
+        error.code = self(error.code) if error.code else error.code
+        error.headers = tuple((name, self(value)) for name, value in error.headers)
+        if error.raw is not None:
+            raw = error.raw.decode("utf-8", "surrogateescape")
+            if (clean := self(raw)) != raw:
+                error.raw = clean.encode("utf-8", "surrogateescape")
+
+
+redact = Redactor()  # what this process knows; its loggers and its answers use it
 
 
 class _Formatter(logging.Formatter):
@@ -181,7 +237,8 @@ class _Formatter(logging.Formatter):
 def configure(level: str, form: str, secrets: frozenset[str]) -> None:
     """Sends every logger of this process through one redacting handler to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(form, Redactor(secrets)))
+    redact.learn(secrets)  # those of an old config are secrets still
+    handler.setFormatter(_Formatter(form, redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from app.key_pool import KeyPool
+from app.logs import redact
 from app.wire.expiry import jwt_expiry
 from app.wire.provider import Key
 
@@ -56,7 +57,7 @@ class Sessions:
                 name: key.fields[name] for name in _THE_OPERATORS if key.fields.get(name)
             }
             self._seen.pop(self._path(key.pool, key.id).name, None)
-            self._pool.put(key)
+            self._put(key)
             self.current(key)
 
     def given(self, pool: str) -> list[Key]:
@@ -87,7 +88,7 @@ class Sessions:
             if kept is not None and (kept.pool, kept.id, kept.origin) == (key.pool, key.id, origin):
                 # What the operator says of the session holds, what it learned is added.
                 fields = {**kept.fields, **self._given.get((key.pool, key.id), {})}
-                self._pool.put(Key(key.pool, key.id, kept.val, fields))
+                self._put(Key(key.pool, key.id, kept.val, fields))
         return self._pool.find(key.pool, key.id) or key
 
     async def renew(self, key: Key) -> None:
@@ -95,7 +96,7 @@ class Sessions:
         origin = self._origins.get((key.pool, key.id))
         if origin is None:
             return  # it was taken away meanwhile
-        self._pool.put(key, is_renewed=True)
+        self._put(key, is_renewed=True)
         path = self._path(key.pool, key.id)
         kept = _Kept(key.pool, key.id, origin, key.val, dict(key.fields))
         lock = self._locks.setdefault(path.name, asyncio.Lock())
@@ -125,6 +126,11 @@ class Sessions:
             if ends is not None:
                 found.append((key, ends - now))
         return found
+
+    def _put(self, key: Key, *, is_renewed: bool = False) -> None:
+        cookies = (part.partition("=")[2] for part in key.fields.get("cookies", "").split("; "))
+        redact.learn([key.val, *(value for value in cookies if len(value) > 15)])
+        self._pool.put(key, is_renewed=is_renewed)
 
     def _path(self, pool: str, id: str) -> Path:
         return self._folder / (_mark(f"{pool}/{id}") + ".json")

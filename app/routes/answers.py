@@ -16,7 +16,7 @@ from app.asked_model import check_said_once
 from app.clients.encoding import Inflate
 from app.exchange import Ask, Way
 from app.gateway import Gateway
-from app.logs import CallRecord
+from app.logs import CallRecord, redact
 from app.render import JSON, SSE
 from app.wire.chat import Envelope
 from app.wire.errors import GatewayError
@@ -164,6 +164,7 @@ class RawSink:
 
 def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
     """A failure before the first byte, in OpenAI's shape."""
+    redact.clean(error)
     headers = headers_for(request, error.headers)
     if error.retry_after is not None and "retry-after" not in headers:
         headers["retry-after"] = str(max(1, round(error.retry_after + 0.499)))
