@@ -13,13 +13,13 @@ When the keys of one upstream fail alike within seconds, the upstream is to blam
 import os
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import Struct
 
 from app.outcomes import Outcome
 from app.quotas import Limits, Quotas, guess_tokens
-from app.rests import MODEL_MEMORY
+from app.rests import DISABLED, DISABLED_UNTIL, MODEL_MEMORY
 from app.shared_state import (
     CHANGED_AT,
     FAILED_CALL,
@@ -69,8 +69,6 @@ _REFUSALS = frozenset((Outcome.AUTH, Outcome.FORBIDDEN))
 _SEVERAL = 3  # keys that fail alike; of fewer, all
 _ALIKE_SECONDS = {Outcome.AUTH: 30.0, Outcome.FORBIDDEN: 30.0, Outcome.UPSTREAM: 10.0}
 _BREAKER_PROBE_SECONDS = 5.0
-_DISABLED = 100.0  # a WHY that no outcome has
-_DISABLED_UNTIL = 1e11
 _NO_ROW = ROWS * FIELDS  # a row behind the last, which nobody writes: it never rests
 
 
@@ -220,8 +218,10 @@ class Standing(Struct):
 
 
 class KeyPool:
-    def __init__(self, config: Config, state: SharedState) -> None:
-        self._state, self._cells = state, state.cells
+    def __init__(
+        self, config: Config, state: SharedState, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._state, self._cells, self._clock = state, state.cells, clock
         self.quotas = Quotas(state)
         self._limits = limits_of(config)
         timeouts = config.timeouts
@@ -259,7 +259,7 @@ class KeyPool:
             group.entries.append(entry)
         entry.key = key
         if is_renewed and self._cells[entry.base + WHY] in _REFUSALS:
-            self._lift(entry.base, time.time())
+            self._lift(entry.base, self._clock())
 
     def _check_value(self, entry: _Entry) -> None:
         """What a key's former value did is not the fault of the one that the config has now."""
@@ -268,8 +268,8 @@ class KeyPool:
         if entry.row >= ROWS or known == value:
             return
         self._cells[entry.base + VALUE] = value
-        if known and self._cells[entry.base + WHY] != _DISABLED:
-            self._lift(entry.base, time.time())
+        if known and self._cells[entry.base + WHY] != DISABLED:
+            self._lift(entry.base, self._clock())
             self._cells[entry.base + MODELS_UNTIL] = 0.0
 
     def drop(self, pool: str, id: str) -> None:
@@ -324,7 +324,7 @@ class KeyPool:
         `upstream_down` with the time until the first rest ends; KeysBusy; KeysTried. An unknown id
         is never answered by another key.
         """
-        now = time.time()
+        now = self._clock()
         group = self._groups.get(pool)
         cells = self._cells
         if group is not None and not wanted and not tried and among is None:
@@ -372,7 +372,7 @@ class KeyPool:
         if not insist and (down := self._wait(group.base, now)):
             raise self._upstream_down(group, down)
         random.shuffle(fitting)
-        soonest, busy = _DISABLED_UNTIL, False
+        soonest, busy = DISABLED_UNTIL, False
         for entry in fitting:
             model_base = self._model_base(entry, model, now)
             wait = self._wait(entry.base, now)
@@ -483,7 +483,7 @@ class KeyPool:
             code = "all_keys_cooling"
             what = f"All {len(group.entries)} keys of {group.name} rest"
             what += self._reasons(group.entries, now)
-        known = soonest < _DISABLED_UNTIL / 2
+        known = soonest < DISABLED_UNTIL / 2
         when = f"ask again in {soonest:.1f} s." if known else "its operator has disabled it."
         return GatewayError(
             429,
@@ -506,7 +506,7 @@ class KeyPool:
         if self._cells[base + REST_UNTIL] == 0.0:
             return ""
         why = self._cells[base + WHY]
-        return "disabled" if why == _DISABLED else Outcome(int(why)).word
+        return "disabled" if why == DISABLED else Outcome(int(why)).word
 
     # --- reporting --------------------------------------------------------------------------
 
@@ -517,7 +517,7 @@ class KeyPool:
         entry, group = turn.entry, turn.group
         if entry is None or group is None or entry.row >= ROWS or outcome is Outcome.GONE:
             return  # the caller's own, or nothing was learned
-        cells, base, now = self._cells, entry.base, time.time()
+        cells, base, now = self._cells, entry.base, self._clock()
         cells[base + USES] += 1
         cells[base + LAST_STATUS] = status
         if outcome is Outcome.OK or outcome is Outcome.REQUEST:
@@ -573,12 +573,12 @@ class KeyPool:
     ) -> float:
         """Begins a rest, or makes it longer; how many seconds are left of it."""
         cells = self._cells
-        if cells[base + WHY] == _DISABLED:
+        if cells[base + WHY] == DISABLED:
             return 0.0
         asked = None
         if retry_after is not None and 0 <= retry_after < float("inf"):
             asked = min(max(retry_after, 0.1), MAX_RETRY_AFTER)
-        if cells[base + REST_UNTIL] and turn.at < cells[base + RESTED_AT]:
+        if cells[base + REST_UNTIL] and turn.at <= cells[base + RESTED_AT]:
             # This attempt was on its way when the rest began: the same incident, told once more.
             if asked is not None and now + asked > cells[base + REST_UNTIL]:
                 cells[base + REST_UNTIL], cells[base + CHANGED_AT] = now + asked, now
@@ -601,8 +601,8 @@ class KeyPool:
     def _recover(self, base: int, turn: Turn) -> None:
         """The rest is over, if this attempt began after it."""
         cells = self._cells
-        if turn.at >= cells[base + RESTED_AT] and cells[base + WHY] != _DISABLED:
-            self._lift(base, time.time())
+        if turn.at > cells[base + RESTED_AT] and cells[base + WHY] != DISABLED:
+            self._lift(base, self._clock())
 
     def _lift(self, base: int, now: float) -> None:
         cells = self._cells
@@ -623,7 +623,7 @@ class KeyPool:
         turn.open = False
         self.quotas.give_back(turn.entry.row, turn.entry.limits)
         if tokens is not None and turn.entry.limits.tpm and tokens != turn.guess:
-            self.quotas.correct(turn.entry.row, tokens - turn.guess, time.time())
+            self.quotas.correct(turn.entry.row, tokens - turn.guess, self._clock())
 
     # --- the breaker ------------------------------------------------------------------------
 
@@ -645,7 +645,7 @@ class KeyPool:
             return False
         self._rest(base, outcome, None, turn, now)
         for entry in group.entries:
-            resting = cells[entry.base + REST_UNTIL] and cells[entry.base + RESTED_AT] >= since
+            resting = cells[entry.base + REST_UNTIL] and cells[entry.base + RESTED_AT] > since
             if resting and _alike(Outcome(int(cells[entry.base + KIND])), outcome):
                 self._lift(entry.base, now)
         return True
@@ -666,13 +666,13 @@ class KeyPool:
         for entry in group.entries:
             base = entry.base
             kind = Outcome(int(cells[base + KIND]))
-            if kind and _alike(kind, outcome) and cells[base + LAST_AT] >= since:
+            if kind and _alike(kind, outcome) and cells[base + LAST_AT] > since:
                 alike += 1
                 calls.add(cells[base + FAILED_CALL])
                 if outcome is Outcome.UPSTREAM and alike >= several and len(calls) > 1:
                     return since
             elif outcome in _REFUSALS and not (
-                cells[base + REST_UNTIL] and cells[base + RESTED_AT] < since
+                cells[base + REST_UNTIL] and cells[base + RESTED_AT] <= since
             ):
                 return None  # a key that is not refused: then it is the others that are bad
         if outcome is Outcome.UPSTREAM or alike < several:
@@ -688,7 +688,7 @@ class KeyPool:
 
     def standings(self) -> list[Standing]:
         """Every key, and every upstream under the id "" that rests."""
-        now, found = time.time(), []
+        now, found = self._clock(), []
         for group in self._groups.values():
             if self.is_down(group.name):
                 found.append(self._standing(group.name, "", group.base, now))
@@ -714,7 +714,7 @@ class KeyPool:
         base = self._base_of(pool, id)
         if base is None:
             return False
-        self._lift(base, time.time())
+        self._lift(base, self._clock())
         if id:
             self._cells[base + MODELS_UNTIL] = 0.0
         return True
@@ -724,9 +724,9 @@ class KeyPool:
         base = self._base_of(pool, id) if id else None
         if base is None:
             return False
-        self._cells[base + WHY] = _DISABLED
-        self._cells[base + CHANGED_AT] = time.time()
-        self._cells[base + REST_UNTIL] = _DISABLED_UNTIL
+        self._cells[base + WHY] = DISABLED
+        self._cells[base + CHANGED_AT] = self._clock()
+        self._cells[base + REST_UNTIL] = DISABLED_UNTIL
         return True
 
     def _base_of(self, pool: str, id: str) -> int | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from app.outcomes import Outcome
 from app.shared_state import (
     CHANGED_AT,
     FIELDS,
@@ -30,7 +31,9 @@ from app.shared_state import (
 
 MODEL_MEMORY = 600.0  # after its end a model's rest waits that long for its probe
 _DAY = 86_400.0
-_FOREVER = 1e10  # later than this: disabled, which has no end
+DISABLED = 100.0  # a WHY that no outcome has
+DISABLED_UNTIL = 1e11
+_OUTCOMES = frozenset(float(outcome) for outcome in Outcome)
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -50,9 +53,9 @@ class Rest(Struct, array_like=True):
         numbers = (self.until, self.began, self.changed, self.why, self.strikes)
         return (
             all(isfinite(number) and number >= 0 for number in numbers)
-            and (self.until <= now + _DAY or self.until >= _FOREVER)
+            and (self.until <= now + _DAY or self.until == DISABLED_UNTIL)
             and self.changed <= now + _DAY
-            and self.why <= 100
+            and (self.why in _OUTCOMES or self.why == DISABLED)
             and self.strikes <= 100
             and 0 < self.mark < 2**48
         )

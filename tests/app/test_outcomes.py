@@ -1,0 +1,127 @@
+"""What an upstream's answer says about a key, and how long it asks us to stay away."""
+
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.outcomes import Outcome, of_error, of_reply, of_status, retry_after
+from app.wire.errors import GatewayError
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, Outcome.OK),
+        (206, Outcome.OK),
+        (302, Outcome.OK),  # a forwarded redirect is an answer
+        (400, Outcome.REQUEST),
+        (401, Outcome.AUTH),
+        (402, Outcome.SPENT),
+        (403, Outcome.FORBIDDEN),
+        (404, Outcome.REQUEST),
+        (408, Outcome.UPSTREAM),
+        (413, Outcome.REQUEST),
+        (422, Outcome.REQUEST),
+        (429, Outcome.LIMITED),
+        (500, Outcome.UPSTREAM),
+        (503, Outcome.UPSTREAM),
+        (529, Outcome.UPSTREAM),
+    ],
+)
+def test_what_a_status_says(status, outcome):
+    assert of_status(status) is outcome
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (GatewayError(429, "x", code="insufficient_quota"), Outcome.SPENT),
+        (GatewayError(403, "x", code="insufficient_quota"), Outcome.SPENT),
+        (GatewayError(429, "x", code="rate_limit_exceeded"), Outcome.LIMITED),
+        (GatewayError(403, "x", code="cloudflare_challenge"), Outcome.UPSTREAM),
+        (GatewayError(502, "x", code="upstream_challenge"), Outcome.UPSTREAM),
+        (GatewayError(403, "x", outcome="upstream_challenge"), Outcome.UPSTREAM),
+        (GatewayError(403, "x"), Outcome.FORBIDDEN),
+        (GatewayError(504, "x", code="upstream_timeout"), Outcome.UPSTREAM),
+    ],
+)
+def test_what_an_error_says(error, outcome):
+    assert of_error(error) is outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "outcome"),
+    [
+        (429, {}, b'{"error":{"code":"insufficient_quota"}}', Outcome.SPENT),
+        (429, {}, b'{"error":{"type": "insufficient_quota"}}', Outcome.SPENT),
+        (429, {}, b'{"error":{"code":"rate_limit_exceeded"}}', Outcome.LIMITED),
+        (403, {"cf-mitigated": "challenge"}, b"", Outcome.UPSTREAM),
+        (403, {"content-type": "text/html; charset=UTF-8"}, b"<html>", Outcome.UPSTREAM),
+        (403, {"content-type": "application/json"}, b"{}", Outcome.FORBIDDEN),
+    ],
+)
+def test_what_a_forwarded_answer_says(status, headers, body, outcome):
+    assert of_reply(status, headers, body) is outcome
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "seconds"),
+    [
+        ({"retry-after": "7"}, b"", 7.0),
+        ({"retry-after": " 0.5 "}, b"", 0.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, b"", 0.25),
+        ({"retry-after": formatdate(NOW + 30, usegmt=True)}, b"", 30.0),
+        (
+            # The upstream's clock is an hour ahead of ours: what counts is the distance.
+            {
+                "retry-after": formatdate(NOW + 3630, usegmt=True),
+                "date": formatdate(NOW + 3600, usegmt=True),
+            },
+            b"",
+            30.0,
+        ),
+        ({"retry-after": formatdate(NOW - 99, usegmt=True)}, b"", 0.0),
+        ({"retry-after": "2027-01-15T08:00:20Z"}, b"", 20.0),
+        ({}, b'{"error":{"details":[{"retryDelay": "34.07s"}]}}', 34.07),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, b"", 360.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}, b"", 0.02),
+        ({"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "20ms"}, b"", None),
+        (
+            {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h2m3s"},
+            b"",
+            3723,
+        ),
+        ({}, b"", None),
+        ({"retry-after": "soon"}, b"", None),
+        ({"retry-after": "-5"}, b"", None),
+        ({"retry-after": "nan"}, b"", None),
+        ({"retry-after": "inf"}, b"", None),
+        ({"retry-after": "1_0"}, b"", None),
+        ({"retry-after": "1e9"}, b"", None),
+        ({"retry-after": "9" * 400}, b"", None),
+        ({"retry-after": "Fri, 99 Foo 99999 99:99:99 GMT"}, b"", None),
+        ({"retry-after": "\u0663"}, b"", None),  # a digit, but not one of ours
+    ],
+)
+def test_how_long_an_upstream_asks_us_to_wait(headers, body, seconds):
+    assert retry_after(headers, body, NOW) == (None if seconds is None else pytest.approx(seconds))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["retry-after", "retry-after-ms", "date", "x-ratelimit-remaining-requests",
+             "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"]
+        ),
+        st.text(max_size=40) | st.sampled_from(["0", "1s", "99999999999999999999"]),
+    ),
+    st.binary(max_size=60),
+)  # fmt: skip
+def test_nonsense_is_survived(headers, body):
+    seconds = retry_after(headers, body, NOW)
+    assert seconds is None or 0 <= seconds < float("inf")
