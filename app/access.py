@@ -30,15 +30,29 @@ HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "x-access-token")
 # Asked by load balancers and by browsers before they ask anything else: no lock.
 _OPEN = frozenset({"/ping", "/healthz", "/readyz"})
 # These look at their visitors themselves: `admin.token`, a picture's signed link.
-_OWN_LOCK = re.compile(r"/(?:admin|metrics|gptimage)(?:/|\Z)")
+_OWN_LOCK = re.compile(r"/(?:admin|metrics|gptimage)(?:/|\Z)").match
+_UNLOCKED = (*_OPEN, "/admin", "/metrics", "/gptimage")
 
-# A request that bears one of these has come by way of a proxy: it says nothing about this machine.
-_FORWARDED = re.compile(
-    rb"\n(?:x-forwarded-[a-z-]+|forwarded|via|x-real-ip|x-client-ip|x-cluster-client-ip"
-    rb"|x-original-forwarded-for|x-envoy-external-address|true-client-ip|cf-connecting-ip"
-    rb"|fastly-client-ip|fly-client-ip|x-appengine-user-ip|x-azure-clientip):",
-    re.IGNORECASE,
-).search
+# A request that bears one of these, or any X-Forwarded-..., has come by way of a proxy: its
+# connection says nothing about where it comes from.
+_FORWARDED = frozenset(
+    (
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-original-forwarded-for",
+        "x-envoy-external-address",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "fly-client-ip",
+        "x-appengine-user-ip",
+        "x-azure-clientip",
+    )
+)
 # The whole host, that no public name can hide in it: 127.0.0.1.evil.example is one.
 _LOCAL_HOST = re.compile(
     r"(?:localhost|[a-z0-9_-]+|(?:[a-z0-9_-]+\.)+(?:localhost|local|internal|lan|home\.arpa)"
@@ -161,23 +175,30 @@ class Access:
         return Peer(plain, _is_loopback(plain), _is_in(plain, self._trusted))
 
     def admit(
-        self, peer: Peer, path: str, query: str, headers: Headers, head: bytes
+        self,
+        peer: Peer,
+        path: str,
+        query: str,
+        names: set[str],
+        headers: Headers,
+        head: bytes,
     ) -> tuple[Caller, str]:
         """The caller, and the query that may travel on; the token is gone from `headers` as well.
 
+        `names` are the names in `headers`, lower-cased; `head` is what they were read from.
         Raises GatewayError 401 without a token where one is needed, 429 for who tries too many.
         """
-        forwarded = _FORWARDED(head) is not None
+        forwarded = (peer.is_local or peer.is_trusted) and _is_forwarded(names)
         address = peer.address
         if forwarded and peer.is_trusted:
             address = self._behind(peer, headers)
-        local = peer.is_local and not forwarded and _is_no_web_page(headers)
-        if path in _OPEN or _OWN_LOCK.match(path) or path.rstrip("/") in _OPEN:
+        local = peer.is_local and not forwarded and _is_no_web_page(names, headers)
+        if path.startswith(_UNLOCKED) and (path.rstrip("/") in _OPEN or _OWN_LOCK(path)):
             return Caller(address, address, None, local, local), query
         if not self._tokens:
             keys = local or self._open
             return Caller(_group(address), address, None, local, keys, local), query
-        digest, token, query = self._take_token(path, query, headers, head, address)
+        digest, token, query = self._take_token(path, query, names, headers, head, address)
         if token is None or digest is None:
             raise _no_token()
         self._befriend(address, digest)
@@ -211,7 +232,13 @@ class Access:
                 )
 
     def _take_token(
-        self, path: str, query: str, headers: Headers, head: bytes, address: str
+        self,
+        path: str,
+        query: str,
+        names: set[str],
+        headers: Headers,
+        head: bytes,
+        address: str,
     ) -> tuple[bytes | None, AccessToken | None, str]:
         """Takes every token off the request; the first one is the caller's."""
         digest: bytes | None = None
@@ -219,9 +246,9 @@ class Access:
         shown = False
         taken = 0
         for name in HEADERS:
-            values = headers.getall(name, ())
-            if not values:
+            if name not in names:
                 continue
+            values = headers.getall(name, ())
             kept = []
             for value in values:
                 mark = self._digest(bare) if (bare := bare_token(value)) else b""
@@ -342,15 +369,41 @@ def _group(plain: str) -> str:
     return str(IPv6Network((plain, 64), strict=False).network_address)
 
 
-def _is_no_web_page(headers: Headers) -> bool:
+# Names and hosts seen before, known to be harmless. Bounded, for callers choose them.
+_innocent: set[str] = set()
+_local_hosts: set[str] = set()
+_MAX_KNOWN = 1024
+_MAX_LENGTH = 64
+
+
+def _is_forwarded(names: set[str]) -> bool:
+    if _innocent >= names:
+        return False
+    if not _FORWARDED.isdisjoint(names):
+        return True
+    if any(name.startswith("x-forwarded-") for name in names):
+        return True
+    if len(_innocent) < _MAX_KNOWN:
+        _innocent.update(name for name in names if len(name) <= _MAX_LENGTH)
+    return False
+
+
+def _is_no_web_page(names: set[str], headers: Headers) -> bool:
     """False for a page of somebody else in a browser on this machine.
 
     Such a page reaches us under its own name when that name has been pointed at this machine (the
     Host), or says where it is from (the Origin). Neither can be made up by the page.
     """
-    if not _LOCAL_HOST(headers.get("host", "localhost")):
+    host = headers.get("host", "localhost")
+    if host not in _local_hosts:
+        if not _LOCAL_HOST(host):
+            return False
+        if len(_local_hosts) < _MAX_KNOWN and len(host) <= _MAX_LENGTH:
+            _local_hosts.add(host)
+    # The browser's own word where it gives it, for addresses it trusts as this machine's.
+    if "sec-fetch-site" in names and headers.get("sec-fetch-site") == "cross-site":
         return False
-    origin = headers.get("origin", "")
+    origin = headers.get("origin", "") if "origin" in names else ""
     if not origin:
         return True
     scheme, _, host = origin.partition("://")

@@ -18,6 +18,7 @@ class _Line(Struct):
 
     is_sole: bool
     waiting: deque["asyncio.Future[None]"]
+    served: int  # the turn in which it last got a place; or it came just before that one
     running: int = 0
 
 
@@ -28,6 +29,7 @@ class Gate:
         self._places, self._queue, self._seconds = places, queue, seconds
         self._most = places - places // 10  # that one caller among others may have
         self._lines: dict[str, _Line] = {}  # only of those who are here: bounded by both numbers
+        self._turn = 0
         self.running = 0
         self.waiting = 0
 
@@ -35,10 +37,9 @@ class Gate:
         """Returns with a place, which `leave(name)` gives back. Raises GatewayError 503."""
         line = self._lines.get(name)
         if line is None:
-            line = self._lines[name] = _Line(is_sole, deque())
+            line = self._lines[name] = _Line(is_sole, deque(), self._turn - 1)
         if self._may_go(line) and not line.waiting:
-            line.running += 1
-            self.running += 1
+            self._take(line)
             return
         try:
             if self.waiting >= self._queue:
@@ -78,17 +79,22 @@ class Gate:
         most = self._places if line.is_sole else self._most
         return self.running < self._places and line.running < most
 
+    def _take(self, line: _Line) -> None:
+        self._turn += 1
+        line.served = self._turn
+        line.running += 1
+        self.running += 1
+
     def _let_in(self) -> None:
         while self.waiting and self.running < self._places:
             able = [line for line in self._lines.values() if line.waiting and self._may_go(line)]
             if not able:
                 return
-            line = min(able, key=_running)
+            line = min(able, key=_claim)
             turn = line.waiting.popleft()
             self.waiting -= 1
             if not turn.done():
-                line.running += 1
-                self.running += 1
+                self._take(line)
                 turn.set_result(None)
 
     def _make_room(self, line: _Line) -> None:
@@ -122,8 +128,8 @@ class Gate:
         )
 
 
-def _running(line: _Line) -> int:
-    return line.running
+def _claim(line: _Line) -> tuple[int, int]:
+    return line.running, line.served
 
 
 def _length(line: _Line) -> int:

@@ -6,47 +6,69 @@ Pure; one pass over the bytes.
 """
 
 import re
+from collections.abc import Sequence
+from typing import Protocol
 
 MAX_HEADERS = 100
-
-# Request line in origin form (or `*`), then fields: a token, a colon, visible signs. No lone CR or
-# LF, no folded lines, no space before the colon, no absolute address, no CONNECT target.
-_GOOD = re.compile(
-    rb"[A-Z]{1,16}+ (?:/[!-~]*+|\*) HTTP/1\.[01]"
-    rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+)*+"
-).fullmatch
-_HOST = re.compile(
-    rb"\nhost:[ \t]*+([A-Za-z0-9._-]++|\[[0-9A-Fa-f:.]++\])?(?::[0-9]{0,5})?[ \t]*+(?=\r|\Z)", re.I
-).findall
-_LENGTH = re.compile(rb"\ncontent-length:[ \t]*+[0-9]{1,18}[ \t]*+(?=\r|\Z)", re.I).search
-_TARGET = re.compile(rb"[A-Z]{1,16} (?!/|\* )[^ ]+ HTTP/").match
-_CHUNK = re.compile(rb"\r\n[0-9A-Fa-f]{1,15}[ \t]*+(?:;[\t -~\x80-\xff]*+)?").fullmatch
 MAX_CHUNK_LINE = 1024
 
+# In origin form, or `*`: no absolute address, no CONNECT target.
+_LINE = re.compile(rb"[A-Z]{1,16}+ (?:/[!-~]*+|\*) HTTP/1\.([01])(?=\r\n|\Z)").match
+_OTHER_TARGET = re.compile(rb"[A-Z]{1,16} (?!/|\* )[^ ]+ HTTP/").match
+_FINE = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
+_LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
+_CHUNK = re.compile(rb"\r\n[0-9A-Fa-f]{1,15}[ \t]*+(?:;[\t -~\x80-\xff]*+)?").fullmatch
+# Names seen before, known to be tokens. Bounded, for callers may invent them without end.
+_known: set[str] = {"host"}
+_MAX_KNOWN = 2048
+_MAX_NAME = 64
 
-def flaw(head: bytes, has_length: bool, is_chunked: bool, hosts: int) -> str:
-    """What is wrong with a head (without its last empty line), "" when nothing is.
 
-    `has_length`, `is_chunked` and `hosts` are what the framework made of it.
-    """
-    if not _GOOD(head):
-        if _TARGET(head):
+class Headers(Protocol):
+    """What the framework made of the head: names in lower case, every value of each."""
+
+    def getall(self, name: str, default: Sequence[str], /) -> Sequence[str]: ...
+
+
+def flaw(head: bytes, names: set[str], headers: Headers) -> str:
+    """What is wrong with a head (without its last empty line), "" when nothing is."""
+    line = _LINE(head)
+    if line is None:
+        if _OTHER_TARGET(head):
             return "Write the path alone after the method: this is no proxy."
-        return "The request's head is malformed."
-    if head.count(b"\r\n") > MAX_HEADERS:
+        return "The request line is malformed."
+    breaks = head.count(b"\r\n")
+    # A lone CR or LF, a NUL: where would the next line begin?
+    if head.translate(None, _FINE) != b"\r\n" * breaks:
+        return "The headers hold control characters."
+    if breaks > MAX_HEADERS:
         return f"The request has more than {MAX_HEADERS} headers."
-    first_line_10 = head.find(b" HTTP/1.0", 0, head.find(b"\r\n") + 1 or None) >= 0
-    if hosts != 1 and not (hosts == 0 and first_line_10):
-        return "Send one Host header."
-    if hosts and len(_HOST(head)) != 1:
+    if not _known >= names:
+        for name in names - _known:
+            # A folded line, a space before the colon, a colon first: no name is a name for all.
+            if not _TOKEN(name):
+                return "The name of a header is malformed."
+            if len(_known) < _MAX_KNOWN and len(name) <= _MAX_NAME:
+                _known.add(name)
+    is_old = line[1] == b"0"
+    hosts = headers.getall("host", ())
+    if len(hosts) != 1:
+        if hosts or not is_old:
+            return "Send one Host header."
+    elif not _HOST(hosts[0].rstrip()):
         return "The Host header holds no host."
-    if has_length and not _LENGTH(head):
-        return "The Content-Length is no plain number."
-    if is_chunked and (has_length or first_line_10):
-        return "A chunked body has no other length, and needs HTTP/1.1."
+    is_chunked = "transfer-encoding" in names
+    if "content-length" in names:
+        lengths = headers.getall("content-length", ())
+        if is_chunked or len(lengths) != 1 or not _LENGTH(lengths[0].strip(" \t")):
+            return "The Content-Length must be one plain number, without Transfer-Encoding."
+    elif is_chunked and is_old:
+        return "A chunked body needs HTTP/1.1."
     return ""
 
 
-def is_good_chunk_line(line: bytes) -> bool:
+def is_good_chunk_line(line: bytes | bytearray) -> bool:
     """The line before a chunk, with the line break that ends the chunk before it."""
     return len(line) <= MAX_CHUNK_LINE and _CHUNK(line) is not None

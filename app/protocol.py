@@ -42,11 +42,22 @@ class StrictHttp(Http):
 
     __slots__ = ()
 
+    def __init__(self, protocol: "Protocol") -> None:
+        super().__init__(protocol)  # type: ignore[no-untyped-call]
+        # Sanic does it later, but the clock looks at once.
+        self.init_for_request()  # type: ignore[no-untyped-call]
+
     async def read(self) -> bytes | None:
         body: Any = self.request_body
         if body == "chunked" and self.request_bytes_left == 0:
             await self._look_at_chunk_line()
         return await super().read()
+
+    def create_empty_request(self) -> None:
+        # For the answer to a request that could not be read: Sanic would read its address again,
+        # and fail again.
+        self.url = None
+        super().create_empty_request()
 
     async def _look_at_chunk_line(self) -> None:
         if self.expecting_continue:
@@ -97,6 +108,7 @@ class Protocol(HttpProtocol):
             return
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         self._opened = self.loop.time()
+        self._began = monotonic()
         self.living.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -117,10 +129,10 @@ class Protocol(HttpProtocol):
         self._asked_at = monotonic()
         await self._data_received.wait()
         now = monotonic()
-        if self._http.stage is Stage.IDLE:
-            self._began = now
-        else:
+        if self._http.request_body:
             self._waited += now - self._asked_at
+        elif self._http.stage is Stage.IDLE:
+            self._began = now
         self._asked_at = 0.0
 
     def check_timeouts(self) -> None:
@@ -129,17 +141,19 @@ class Protocol(HttpProtocol):
             return
         now = monotonic()
         ending = self._ending(now)
-        if ending is None:
+        if ending == "abort":
+            self.transport.abort()  # type: ignore[union-attr]
+            return
+        if ending is None or ending == "request":
             limits = (self.keep_alive_timeout, self.request_timeout, self.response_timeout)
             pause = max(0.1, min(limits) / 2)
             self._callback_check_timeouts = self.loop.call_later(pause, self.check_timeouts)
-        elif ending == "abort":
-            self.transport.abort()  # type: ignore[union-attr]
-        else:
-            if ending == "request":
-                self._http.exception = RequestTimeout("The request did not come in time")
-            elif ending == "response":
-                self._http.exception = ServiceUnavailable("Response Timeout")
+        if ending == "request":
+            self._http.request_body = None  # nobody waits for the rest of it
+            self._http.exception = RequestTimeout("The request did not come in time")
+        elif ending == "response":
+            self._http.exception = ServiceUnavailable("Response Timeout")
+        if ending is not None:
             self._task.cancel()
 
     def _ending(self, now: float) -> str | None:
@@ -187,7 +201,7 @@ class Protocol(HttpProtocol):
         counted = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
         return bool(struct.unpack("i", counted)[0])
 
-    def introduce(self, request: Request) -> None:
+    def introduce(self, request: Request, names: set[str]) -> None:
         """Whom the request comes from, as `request.ctx.caller`; Gateway tokens leave it here."""
         gateway: Gateway = self.app.ctx.gateway
         if self._peer_of is not gateway or self._peer is None:
@@ -199,6 +213,7 @@ class Protocol(HttpProtocol):
             self._peer,
             path,
             query,
+            names,
             cast(Any, request.headers),
             request.head,
         )
@@ -212,19 +227,14 @@ async def handle(request: Request) -> None:
     """What Sanic calls with every request whose head has come."""
     stream: Any = request.stream
     protocol: Protocol = stream.protocol
-    headers = request.headers
+    names = set(request.headers)
     try:
-        wrong = flaw(
-            request.head,
-            "content-length" in headers,
-            "transfer-encoding" in headers,
-            len(headers.getall("host", ())),
-        )
+        wrong = flaw(request.head, names, request.headers)
         if wrong:
             stream.keep_alive, stream.request_body = False, None  # where it ends is not known
             raise GatewayError(400, wrong, code="bad_request")
         if request.method != "OPTIONS":
-            protocol.introduce(request)
+            protocol.introduce(request, names)
         await request.app.handle_request(request)
         if protocol._paused_at:  # a whole answer is held in memory until its reader takes it
             await protocol._can_write.wait()

@@ -39,6 +39,7 @@ POOL = (
     "app.asked_model",
     "app.call_history",
     "app.http_head",
+    "app.json_limits",
     "app.key_pool",
     "app.metrics",
     "app.open_calls",

@@ -10,6 +10,10 @@ from app.wire.errors import bad_response
 # What may stand in Accept-Encoding of requests whose answers the gateway itself reads.
 READABLE = "gzip, deflate"
 
+# Empty gzip members cost time and count as no output; zlib copies what stands behind each.
+_MAX_MEMBERS = 4096
+_SLICE = 64 * 1024
+
 
 class Inflate:
     """gzip or deflate (zlib-wrapped or raw), incremental and bounded."""
@@ -20,6 +24,7 @@ class Inflate:
         self._encoding = encoding
         self._z: zlib._Decompress | None = None
         self._left = max_bytes
+        self._members = 0
 
     def feed(self, data: bytes) -> bytes:
         if not data:
@@ -29,6 +34,13 @@ class Inflate:
             deflate = 15 if data[0] & 0x0F == 8 else -15
             wbits = deflate if self._encoding == "deflate" else 31
             self._z = zlib.decompressobj(wbits)
+        if len(data) <= _SLICE:
+            return self._inflate(data)
+        slices = range(0, len(data), _SLICE)
+        return b"".join([self._inflate(data[at : at + _SLICE]) for at in slices])
+
+    def _inflate(self, data: bytes) -> bytes:
+        assert self._z is not None
         out = []
         while data:
             try:
@@ -42,8 +54,15 @@ class Inflate:
             data = self._z.unconsumed_tail
             if self._z.eof:
                 data = self._z.unused_data  # gzip may hold several members
-                self._z = zlib.decompressobj(31) if data else self._z
+                if data:
+                    self._next_member()
         return b"".join(out)
+
+    def _next_member(self) -> None:
+        self._members += 1
+        if self._members > _MAX_MEMBERS:
+            raise bad_response("The upstream's answer is too large: gzip members without end.")
+        self._z = zlib.decompressobj(31)
 
     @property
     def whole(self) -> bool:

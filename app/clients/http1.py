@@ -29,6 +29,7 @@ MAX_LENGTH_DIGITS = 18
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Names seen before, known to be tokens. Bounded, for an upstream may invent them without end.
 _MAX_NAMES = 2048
+_MAX_NAME_LENGTH = 64
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def _learn_request_name(name: str) -> int:
     if not _TOKEN.fullmatch(name):
         raise GatewayError(400, "A header's name holds forbidden characters.", code="bad_header")
     kind = _KINDS.get(name.lower(), _PLAIN)
-    if len(_request_names) < _MAX_NAMES:
+    if len(_request_names) < _MAX_NAMES and len(name) <= _MAX_NAME_LENGTH:
         _request_names[name] = kind
     return kind
 
@@ -442,7 +443,7 @@ def _learn_response_name(name: str) -> str:
     if not _TOKEN.fullmatch(name):
         raise bad_response("The upstream sent a header whose name holds forbidden characters.")
     lower = name.lower()
-    if len(_response_names) < _MAX_NAMES:
+    if len(_response_names) < _MAX_NAMES and len(name) <= _MAX_NAME_LENGTH:
         _response_names[name] = lower
     return lower
 

@@ -16,6 +16,8 @@ from app.asked_model import check_said_once
 from app.clients.encoding import Inflate
 from app.exchange import Ask, Way
 from app.gateway import Gateway
+from app.json_limits import check_values
+from app.key_pool import callers_own
 from app.logs import CallRecord, redact
 from app.render import JSON, SSE
 from app.wire.chat import Envelope
@@ -65,6 +67,7 @@ def body_of(request: Request, max_bytes: int) -> bytes:
     body: bytes = request.body
     encoding = request.headers.get("content-encoding")
     if encoding is None or encoding.strip().lower() in ("", "identity"):
+        check_values(body)
         return body
     try:
         inflate = Inflate(encoding.strip().lower(), max_bytes)
@@ -80,6 +83,7 @@ def body_of(request: Request, max_bytes: int) -> bytes:
         ) from None
     if not inflate.whole:
         raise GatewayError(400, "The compressed request body ends early.", code="bad_encoding")
+    check_values(plain)
     return plain
 
 
@@ -228,6 +232,8 @@ async def carry(
     record = request.ctx.record
     record.provider, record.model = provider.name, model[:128]
     caller: Caller = request.ctx.caller
+    if not caller.may_use_keys and not callers_own(request.headers, provider.accepts):
+        caller.need_keys()  # before the body is looked at
     caller.allow(provider.name, model)
     if caller.token is not None and caller.token.models:
         check_said_once(body, "model", "provider")

@@ -52,7 +52,6 @@ def test_the_upstream_sees_a_pool_key_and_nothing_of_the_caller(http):
         http,
         headers={
             "Cookie": "session=1",
-            "X-Forwarded-For": "10.1.2.3",
             "x-auth-id": "k2",
             "OpenAI-Beta": "assistants=v2",
             "OpenAI-Organization": "org-callers",
@@ -62,7 +61,13 @@ def test_the_upstream_sees_a_pool_key_and_nothing_of_the_caller(http):
     assert headers["authorization"] == "Bearer sk-two-2222"
     assert headers["openai-beta"] == "assistants=v2"
     assert headers["openai-organization"] == "org-callers"
-    assert not {"cookie", "x-forwarded-for", "x-auth-id", "forwarded", "via"} & names(seen)
+    assert not {"cookie", "x-auth-id"} & names(seen)
+
+
+def test_the_upstream_is_not_told_where_the_caller_is(http):
+    where = {"X-Forwarded-For": "10.1.2.3", "Forwarded": "for=x", "Via": "1.1 x", "X-Real-IP": "x"}
+    seen = echo(http, headers={"Authorization": "Bearer sk-own"} | where)
+    assert not {name.lower() for name in where} & names(seen)
 
 
 def test_the_dashboard_is_forwarded_too(http):
@@ -165,11 +170,10 @@ def test_no_path_leaves_the_prefix(gateway, simulator, target):
     assert b'"code":"bad_path"' in answer
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1:1", "a@b"])
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1:1", "x"])
 def test_the_callers_host_header_chooses_nothing(gateway, host):
-    answer = raw(
-        gateway, f"GET /v1/_echo/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-    )
+    own = "Authorization: sk-own\r\nConnection: close\r\n"
+    answer = raw(gateway, f"GET /v1/_echo/x HTTP/1.1\r\nHost: {host}\r\n{own}\r\n".encode())
     seen = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert next(v for n, v in seen["headers"] if n.lower() == "host").startswith("127.0.0.1")
 
