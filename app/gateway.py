@@ -48,13 +48,12 @@ class Gateway:
         self,
         config: Config,
         state: SharedState,
-        token_limits: TokenLimits | None = None,
         rows: WorkerRows | None = None,
     ) -> None:
         self.config = config
         self.state = state
         self.access = Access(config)
-        self.token_limits = token_limits or TokenLimits()
+        self.token_limits = TokenLimits(state)
         limits = config.limits
         self.gate = Gate(limits.in_flight, limits.queue, limits.queue_seconds)
         self.rows = rows or WorkerRows()

@@ -36,7 +36,6 @@ from app.routes.answers import (
     record_for,
 )
 from app.shared_state import SharedState
-from app.token_limits import TokenLimits
 from app.wire.settings import Config
 from app.worker_rows import WorkerRows
 
@@ -159,7 +158,6 @@ async def _share(app: App, *_: Any) -> None:
     app.shared_ctx.state = state.handles
     app.shared_ctx.rows = WorkerRows(workers=workers).handles
     # Old and new workers count side by side while a reload lasts.
-    app.shared_ctx.token_limits = TokenLimits(slots=4 * workers + 16).handles
     # Sanic's own helper processes would outlive a killed main process; workers end them then.
     family = [os.getpid(), *(child.pid or 0 for child in active_children())]
     app.shared_ctx.family = RawArray("q", family)
@@ -180,12 +178,11 @@ async def _open(app: App, *_: Any) -> None:
     handles = getattr(app.shared_ctx, "state", None)
     board = getattr(app.shared_ctx, "board", None)
     app.ctx.board = Board(board) if board else None
-    token_limits = TokenLimits(getattr(app.shared_ctx, "token_limits", None))
     rows = WorkerRows(getattr(app.shared_ctx, "rows", None))
     state = SharedState(handles)
     if handles is None:
         rests.load(state, Path(app.ctx.settings.state_path), time.time())
-    app.ctx.gateway = Gateway(app.ctx.settings, state, token_limits, rows)
+    app.ctx.gateway = Gateway(app.ctx.settings, state, rows)
 
 
 async def _watch_sessions(app: App, *_: Any) -> None:

@@ -1,6 +1,7 @@
 """Between the request that has come whole and its route: the token's limits, and a free place."""
 
 from collections.abc import Callable
+from functools import partial
 
 from sanic import Request
 
@@ -32,8 +33,7 @@ async def enter(request: Request) -> None:
     gateway = gateway_of(request)
     gate, token_limits, token = gateway.gate, gateway.token_limits, caller.token
     if token is not None and (token.rpm or token.max_concurrent):
-        row = f"access.tokens/{token.id}"
-        wait = token_limits.enter(row, token.rpm, token.max_concurrent)
+        wait = token_limits.enter(token)
         if wait:
             raise GatewayError(
                 429,
@@ -42,8 +42,7 @@ async def enter(request: Request) -> None:
                 code="token_limit",
                 retry_after=wait,
             )
-        most = token.max_concurrent
-        request.ctx.place = lambda: token_limits.leave(row, most)
+        request.ctx.place = partial(token_limits.leave, token)
     await gate.enter(caller.name, caller.is_sole)
     before: Callable[[], None] | None = getattr(request.ctx, "place", None)
 

@@ -233,9 +233,7 @@ def test_a_stream_that_breaks_is_an_error_not_an_end(own, model):
 
 def test_an_error_inside_the_stream_reaches_the_caller(own):
     with pytest.raises(openai.APIError):
-        list(
-            own.chat.completions.create(model="sim-error-event", messages=ask("x"), stream=True)
-        )
+        list(own.chat.completions.create(model="sim-error-event", messages=ask("x"), stream=True))
 
 
 @pytest.mark.parametrize("model", ["sim-html", "sim-bad-json"])
