@@ -328,6 +328,10 @@ def test_the_sites_own_stream_is_passed_on(web, side, model) -> None:
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert b'"message"' in answer.content and b"You" in answer.content
     assert answer.content.rstrip().endswith(b"data: [DONE]")
+
+
+def test_the_sites_own_refusal_is_passed_on(web) -> None:
+    # Once: from then on the session rests for this model, and the gateway itself says so.
     refused = httpx.post(
         f"{web.url}/backend-api/conversation",
         json=NATIVE | {"model": "gpt-capped"},
