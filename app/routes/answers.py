@@ -1,7 +1,7 @@
 """How an answer leaves through Sanic: whole, streamed, forwarded, or as an error."""
 
+import os
 import re
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,7 +46,7 @@ def request_id(request: Request) -> str:
     found: str | None = getattr(request.ctx, "request_id", None)
     if found is None:
         given = request.headers.get("x-request-id")
-        found = given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        found = given if given and _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         request.ctx.request_id = found
     return found
 

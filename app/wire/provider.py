@@ -5,7 +5,7 @@ Adding one: a family folder under providers/ with `schema.py` (the upstream's sh
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -88,7 +88,6 @@ class Decoder(Protocol):
         """End of the body. Raises `upstream_cut()` when the answer was not whole."""
 
 
-@runtime_checkable
 class Cancellable(Protocol):
     """A decoder whose upstream goes on answering unless it is told that nobody listens."""
 
