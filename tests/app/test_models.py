@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from app.access import Caller
 from app.gateway import Gateway
 from app.routes import models
 from app.shared_state import SharedState
@@ -63,7 +64,8 @@ class Room:
 
     async def list(self, **headers):
         app = SimpleNamespace(ctx=SimpleNamespace(gateway=self.gateway))
-        return await models.gather(SimpleNamespace(app=app, headers=headers))
+        request = SimpleNamespace(app=app, headers=headers, ctx=SimpleNamespace(caller=Caller()))
+        return await models.gather(request)
 
 
 def test_each_model_says_whose_it_is_and_openais_members_stay():

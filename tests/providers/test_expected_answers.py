@@ -111,10 +111,10 @@ def test_the_chunks_are_the_same_under_every_two_way_split_and_byte_by_byte(fami
 
 
 @pytest.mark.parametrize(("family", "name"), ANSWERS)
-def test_the_completion_is_the_same_under_every_two_way_split_and_byte_by_byte(family, name):
+def test_the_completion_is_the_same_under_two_way_splits_and_byte_by_byte(family, name):
     data = data_of(family, name)
     whole = render(family, name, data, folded=True)
-    for at in range(1, len(data)):
+    for at in range(1, len(data), 7):  # the events are compared under every split elsewhere
         assert render(family, name, data[:at], data[at:], folded=True) == whole, at
     assert render(family, name, *(data[i : i + 1] for i in range(len(data))), folded=True) == whole
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 import providers
-from app.clients import Clients
 from app.forward import ForwardAsk, Forwarder
 from app.key_pool import KeyPool
-from app.logs import CallLog, CallRecord
+from app.logs import CallRecord
 from app.shared_state import SharedState
 from app.wire.chat import read_envelope
 from app.wire.provider import Call, Key
 from app.wire.settings import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
+from tests.app.fakes import FakeClients, FakeResponse, ListLog
 
 KEYS = [KeyEntry(id="1", val="a-key")]
 GEMINI_KEYS = [GeminiKeyEntry(id="1", val="a-key")]
@@ -62,26 +62,36 @@ def chat_proxy(name: str, settings: Config) -> str | None:
     return request.proxy
 
 
-def forward_proxy(prefix: str, settings: Config) -> str | None:
-    async def run() -> Any:
-        engine = Forwarder(settings, Clients(1), KeyPool(settings, SharedState()), CallLog())
-        rule = next(rule for rule in providers.FORWARDS if rule.prefix == prefix)
-        return engine.outgoing(
-            ForwardAsk(
-                rule=rule,
-                method="GET",
-                path="x",
-                query="",
-                headers=[],
-                body=None,
-                length=None,
-                public="http://gw",
-                record=CallRecord(request_id="r", route="t"),
-            )
-        )
+class Nobody:
+    """A caller who does not listen."""
 
-    request, _ = asyncio.run(run())
-    return request.proxy
+    started = False
+
+    async def start(self, status: int, headers: Any, has_body: bool) -> None: ...
+
+    async def send(self, data: bytes) -> None: ...
+
+    async def end(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+def forward_proxy(prefix: str, settings: Config) -> str | None:
+    clients = FakeClients(lambda request: FakeResponse())
+    pool = KeyPool(settings, SharedState())
+    ask = ForwardAsk(
+        rule=next(rule for rule in providers.FORWARDS if rule.prefix == prefix),
+        method="GET",
+        path="x",
+        query="",
+        headers=[],
+        body=None,
+        length=None,
+        public="http://gw",
+        record=CallRecord(request_id="r", route="t"),
+    )
+    asyncio.run(Forwarder(settings, clients, pool, ListLog()).run(ask, Nobody()))
+    return clients.requests[0].proxy
 
 
 @pytest.mark.parametrize(

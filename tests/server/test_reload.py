@@ -125,6 +125,7 @@ def test_what_needs_a_restart_is_told_and_stays(gateway):
     assert httpx.get(f"{gateway.url}/readyz").status_code == 200
 
 
+@pytest.mark.slow
 def test_two_reloads_at_once_both_end(gateway):
     import concurrent.futures
 
@@ -156,6 +157,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_reload_whose_workers_cannot_start_is_taken_back(simulator, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(_CANNOT_START)
@@ -235,6 +237,7 @@ def reloads_under_load(gateway, reloads: int, every: int, streams: int, model: s
     assert outcomes == {"complete"}
 
 
+@pytest.mark.slow
 def test_reloads_under_streams_fail_and_cut_nothing(gateway):
     reloads_under_load(gateway, 3, 2, 20, "sim-long-20+drip-100")
 
@@ -275,6 +278,7 @@ def test_a_stopping_gateway_says_not_ready_at_once_and_lets_streams_finish(simul
     assert {line["outcome"] for line in gateway.log(stream=True)} == {"complete"}
 
 
+@pytest.mark.slow
 def test_streams_beyond_the_drain_budget_end_with_an_error_event(simulator, tmp_path):
     config = config_for(simulator.url, workers=2, drain_seconds=1)
     gateway = Running(tmp_path, config).wait()
@@ -294,6 +298,7 @@ def test_streams_beyond_the_drain_budget_end_with_an_error_event(simulator, tmp_
     assert [line["outcome"] for line in gateway.log()] == ["shutdown"] * 4
 
 
+@pytest.mark.slow
 def test_a_stop_also_hurries_the_workers_that_a_reload_let_go(simulator, tmp_path):
     config = config_for(simulator.url, workers=1, drain_seconds=1)
     gateway = Running(tmp_path, config).wait()

@@ -460,6 +460,7 @@ def test_claudes_raw_paths_carry_the_session(web) -> None:
 # Sessions with a life
 
 
+@pytest.mark.slow
 def test_a_rotated_cookie_is_used_by_every_worker_and_after_a_restart(
     simulator, tmp_path, start
 ) -> None:
@@ -494,6 +495,7 @@ def test_a_rotated_cookie_is_used_by_every_worker_and_after_a_restart(
     assert not [p for p in (tmp_path / "sessions").glob("*.json") if p.stat().st_mode & 0o077]
 
 
+@pytest.mark.slow
 def test_a_session_serves_one_at_a_time_across_all_workers(simulator, tmp_path, start) -> None:
     config = config_for(
         simulator,
@@ -514,6 +516,7 @@ def test_a_session_serves_one_at_a_time_across_all_workers(simulator, tmp_path, 
     assert running.stop() == 0
 
 
+@pytest.mark.slow
 def test_conversations_go_on_after_all_workers_restart(simulator, tmp_path, start) -> None:
     config = config_for(simulator, tmp_path)
     running = start(tmp_path, config)
@@ -664,6 +667,7 @@ def test_a_har_becomes_a_session_is_followed_and_goes_with_its_file(
     assert running.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_large_har_leaves_the_workers_small_and_awake(simulator, tmp_path, start) -> None:
     hars = tmp_path / "hars"
     hars.mkdir()
