@@ -1,10 +1,8 @@
 """Who may ask as an operator: the holder of `admin.token`; without one, this machine itself."""
 
-import hmac
-
 from sanic import Request
 
-from app.access import Caller
+from app.access import Caller, same
 from app.key_pool import bare_token
 from app.routes.answers import gateway_of
 from app.wire.errors import GatewayError
@@ -12,10 +10,15 @@ from app.wire.errors import GatewayError
 
 def check_operator(request: Request) -> None:
     """Raises GatewayError 401 or 403 for everyone else."""
-    token = gateway_of(request).config.admin.token
+    gateway = gateway_of(request)
+    token, caller = gateway.config.admin.token, _caller(request)
     if token:
         given = bare_token(request.headers.get("authorization", ""))
-        if not hmac.compare_digest(given.encode(), token.encode()):
+        if given:
+            gateway.access.slow_down(caller.address)
+        if not same(given, token):
+            if given:
+                gateway.access.failed(caller.address)
             raise GatewayError(
                 401,
                 "This is for operators: send admin.token of the config as "
@@ -23,7 +26,7 @@ def check_operator(request: Request) -> None:
                 code="admin_token_needed",
                 headers=(("www-authenticate", "Bearer"), ("x-should-retry", "false")),
             )
-    elif not _is_local(request):
+    elif not _is_local(request, caller):
         raise GatewayError(
             403,
             "Without admin.token in the config only callers on this machine may ask this, "
@@ -33,7 +36,11 @@ def check_operator(request: Request) -> None:
         )
 
 
-def _is_local(request: Request) -> bool:
-    caller: Caller | None = getattr(request.ctx, "caller", None)
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.ctx.caller
+    return caller
+
+
+def _is_local(request: Request, caller: Caller) -> bool:
     site = request.headers.get("sec-fetch-site", "none")  # what a browser says of the asking page
-    return caller is not None and caller.is_local and site in ("none", "same-origin")
+    return caller.is_local and site in ("none", "same-origin")

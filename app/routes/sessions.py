@@ -25,10 +25,12 @@ class _Download(Struct):
 
 
 def register(app: App) -> None:
-    app.add_route(image, IMAGE + "<path:path>", methods=["GET"])
+    # A link is its own key, and the platform is asked with the caller's own token.
+    app.add_route(image, IMAGE + "<path:path>", methods=["GET"], ctx_own_credential=True)
     for path in ("/auth/token/platform/refresh", "/auth/token/platform/revoke"):
-        app.add_route(token, path, methods=["POST"], name=path.strip("/").replace("/", "_"))
-    app.add_route(session, "/auth/session/platform", methods=["POST"])
+        name = path.strip("/").replace("/", "_")
+        app.add_route(token, path, methods=["POST"], name=name, ctx_own_credential=True)
+    app.add_route(session, "/auth/session/platform", methods=["POST"], ctx_own_credential=True)
     app.add_route(login, "/auth/token/web", methods=["POST"])
     for name in ("token", "solve"):
         path = f"/arkose/{name}/<pk:path>"
