@@ -16,6 +16,10 @@ MAX_CHUNK_LINE = 1024
 _LINE = re.compile(rb"[A-Z]{1,16}+ (?:/[!-~]*+|\*) HTTP/1\.([01])(?=\r\n|\Z)").match
 _OTHER_TARGET = re.compile(rb"[A-Z]{1,16} (?!/|\* )[^ ]+ HTTP/").match
 _FINE = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+# Sanic strips Unicode's spaces too: to it, a length after a no-break space is a length.
+_ODD_FRAMING = re.compile(
+    rb"\n(?:host|content-length|transfer-encoding|connection|expect):[\t -~]*+[\x80-\xff]", re.I
+).search
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
@@ -43,6 +47,8 @@ def flaw(head: bytes, names: set[str], headers: Headers) -> str:
     # A lone CR or LF, a NUL: where would the next line begin?
     if head.translate(None, _FINE) != b"\r\n" * breaks:
         return "The headers hold control characters."
+    if not head.isascii() and _ODD_FRAMING(head):
+        return "Host and lengths are written in ASCII."
     if breaks > MAX_HEADERS:
         return f"The request has more than {MAX_HEADERS} headers."
     if not _known >= names:
