@@ -13,6 +13,7 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from time import perf_counter, time
 from typing import Any, Protocol
 
@@ -63,6 +64,15 @@ _STREAMED_BYTES_PER_TOKEN = 200  # an event each
 # Answer headers that tell the caller something about this request and nothing about our account.
 _PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
 _PASSED_FAMILY = ("x-ratelimit-", "anthropic-ratelimit-", "x-should-retry")
+_IGNORED, _PASSED_ON, _REQUEST_ID, _TYPE, _ENCODING = range(5)
+_SPECIAL = {
+    "x-request-id": _REQUEST_ID,
+    "request-id": _REQUEST_ID,
+    "content-type": _TYPE,
+    "content-encoding": _ENCODING,
+}
+_kinds: dict[str, int] = {}  # of names seen before; bounded, for upstreams invent them
+_MAX_KINDS = 1024
 
 
 class Sink(Protocol):
@@ -113,6 +123,9 @@ class _Choice(Struct):
     is_bound: bool = False
 
 
+_ANY = _Choice()  # of the pool's keys
+
+
 class _Trip(Struct):
     """What the attempts of one call share."""
 
@@ -152,11 +165,7 @@ class Exchange:
         began = perf_counter()
         stream = ask.envelope.stream is True
 
-        async def comment() -> None:
-            with suppress(Exception):  # the main send will meet the same trouble and tell it
-                await sink.send(KEEP_ALIVE)
-
-        watch = Watch(self.config.timeouts, comment if stream else None)
+        watch = Watch(self.config.timeouts, partial(_comment, sink) if stream else None)
         self.calls.add(watch, stream)
         record.stream = stream
         record.bytes_in = len(ask.body)
@@ -178,7 +187,7 @@ class Exchange:
             raise
         finally:
             self.calls.discard(watch)
-            await watch.stop()
+            watch.stop()
             record.total_ms = round((perf_counter() - began) * 1000, 3)
             self.log.write(record)
 
@@ -192,7 +201,7 @@ class Exchange:
             record.status = error.status
             error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
             raise error
-        await watch.stop()
+        watch.stop()
         with suppress(Exception):
             await sink.send(error.said + error.event())
             await sink.end()
@@ -220,7 +229,9 @@ class Exchange:
         ask, provider, record = trip.ask, way.provider, trip.ask.record
         chat = provider.read(ask.body)
         record.provider, record.model = provider.name, way.model[:128]
-        choice = await self._choice(ask, provider, chat)
+        choice = self._choice(ask, provider)
+        if choice is None:
+            choice = await self._conversation_choice(provider, chat)
         errors: list[tuple[Outcome, GatewayError]] = []
         tried: set[str] = set()
         insist = False
@@ -320,8 +331,9 @@ class Exchange:
             )
         )
 
-    async def _choice(self, ask: Ask, provider: Provider, chat: Any) -> _Choice:
-        """The caller's own credential, else the pool's: by header, by body, at random."""
+    def _choice(self, ask: Ask, provider: Provider) -> _Choice | None:
+        """The caller's own credential, else the pool's: by header, by body, at random. None: which
+        conversation it is decides."""
         own = callers_own(ask.headers, provider.accepts)
         if not own:
             ask.caller.need_keys()
@@ -337,10 +349,14 @@ class Exchange:
         if own:
             return _Choice(Key(provider.pool, "", own), is_bound=True)
         wanted = named or provider.index(ask.envelope)
-        conversation = None
-        if not wanted and provider.conversation is not None:
-            conversation = provider.conversation(chat)
-            wanted = await self._owner(provider, conversation)
+        if wanted:
+            return _Choice(wanted=wanted, is_bound=True)
+        return _ANY if provider.conversation is None and not provider.anonymous else None
+
+    async def _conversation_choice(self, provider: Provider, chat: Any) -> _Choice:
+        """The session that a continued conversation belongs to; for a new one, any."""
+        conversation = provider.conversation(chat) if provider.conversation is not None else None
+        wanted = await self._owner(provider, conversation)
         if not wanted and provider.anonymous and not self.pool.size(provider.pool):
             return _Choice(Key(provider.pool, "", ""))
         return _Choice(wanted=wanted, is_bound=bool(wanted or conversation))
@@ -351,7 +367,7 @@ class Exchange:
         """The next key. Waits a while where all that could answer have their hands full."""
         if choice.fixed is not None:
             return Turn(choice.fixed)
-        trip.watch.expect(None)
+        trip.watch.limit = None
         return await next_turn(
             self.pool,
             self.sessions,
@@ -404,7 +420,7 @@ class Exchange:
             call = await provider.prepare(call, _Network(self, turn))
         request = provider.request(call)
         turn.asked = True
-        response = await self._open(request)
+        response = await self.clients.open(request)
         decoder: Decoder | None = None
         renderer: Renderer | None = None
         try:
@@ -416,10 +432,7 @@ class Exchange:
                 sink.headers.append(("x-gateway-dropped-params", ", ".join(call.dropped)))
             renderer = self._renderer(call, provider)
             decoder = getattr(renderer, "decoder", None)
-            self._pass_headers(call, response, sink, record)
-            plain = _plain(response, self.config.limits.response_bytes)
-            if provider.decoder is None:
-                _check_type(response, renderer)
+            plain = self._read_headers(response.headers, sink, record, renderer, provider)
             held = self._holdback(call)
             while data := await (
                 response.read() if held is None else held.read(response, sink, watch)
@@ -454,7 +467,7 @@ class Exchange:
             await response.close()
         if watch.first:
             self._first(trip, provider, turn, response.status)
-        await watch.stop()
+        watch.stop()
         record.bytes_out += len(out)
         usage = renderer.usage
         if usage is not None:
@@ -520,16 +533,13 @@ class Exchange:
         if self.sessions is not None:
             await self.sessions.renew(key)
 
-    async def _open(self, request: UpstreamRequest) -> Response:
-        return await self.clients.open(request)
-
     async def _obey(self, renderer: Renderer, response: Response) -> Response:
         """Does what the decoder asked for: answer on the websocket, or read on elsewhere."""
         asks, renderer.asks = renderer.asks, []
         for ask in asks:
             if isinstance(ask, Follow):
                 await response.close()
-                response = await self._open(ask.request)
+                response = await self.clients.open(ask.request)
             else:
                 await response.send(ask.data)  # type: ignore[attr-defined]
         return response
@@ -542,7 +552,7 @@ class Exchange:
         record.upstream_request_id = _request_id(reply.headers)
         again = provider.retry(call, reply) if provider.retry is not None else None
         if again is not None:
-            response = await self._open(again)
+            response = await self.clients.open(again)
             if _is_answer(response.status):
                 return response
             reply = await read_whole(response, _MAX_ERROR_BYTES)
@@ -583,13 +593,37 @@ class Exchange:
             return Chunks(decoder, include_usage=call.envelope.include_usage, **told)
         return Completion(decoder, max_bytes=limit, **told)
 
-    def _pass_headers(self, call: Call, response: Response, sink: Sink, record: CallRecord) -> None:
-        for name, value in response.headers:
-            if name in _PASSED or name.startswith(_PASSED_FAMILY):
+    def _read_headers(
+        self,
+        headers: Headers,
+        sink: Sink,
+        record: CallRecord,
+        renderer: Renderer,
+        provider: Provider,
+    ) -> Inflate | None:
+        """What the answer's headers say: some of it to the caller, some to us.
+
+        An encoding that came although none was asked for is undone piece by piece.
+        """
+        plain = None
+        for name, value in headers:
+            kind = _kinds.get(name)
+            if kind is None:
+                kind = _kind(name)
+            if kind == _IGNORED:
+                continue
+            if kind == _PASSED_ON:
                 sink.headers.append((name, value))
-            elif name in ("x-request-id", "request-id"):
+            elif kind == _REQUEST_ID:
                 record.upstream_request_id = value
                 sink.headers.append(("x-upstream-request-id", value))
+            elif kind == _TYPE:
+                if provider.decoder is None:
+                    _check_type(value, renderer)
+            elif value.strip().lower() not in ("", "identity"):
+                encoding = value.strip().lower()
+                plain = plain or Inflate(encoding, self.config.limits.response_bytes)
+        return plain
 
 
 class _Network:
@@ -661,6 +695,11 @@ class _Held:
                     await reading
 
 
+async def _comment(sink: Sink) -> None:
+    with suppress(Exception):  # the main send will meet the same trouble and tell it
+        await sink.send(KEEP_ALIVE)
+
+
 def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:
     """Of equals the one that is soonest over."""
 
@@ -693,20 +732,20 @@ def _request_id(headers: Mapping[str, str]) -> str:
     return headers.get("x-request-id") or headers.get("request-id") or ""
 
 
-def _plain(response: Response, max_bytes: int) -> Inflate | None:
-    """An encoding that came although none was asked for is undone piece by piece."""
-    for name, value in response.headers:
-        if name == "content-encoding" and value.strip().lower() not in ("", "identity"):
-            return Inflate(value.strip().lower(), max_bytes)
-    return None
+def _kind(name: str) -> int:
+    kind = _SPECIAL.get(name, _IGNORED)
+    if name in _PASSED or name.startswith(_PASSED_FAMILY):
+        kind = _PASSED_ON
+    if len(_kinds) < _MAX_KINDS and len(name) <= 64:
+        _kinds[name] = kind
+    return kind
 
 
-def _check_type(response: Response, renderer: Renderer) -> None:
+def _check_type(content_type: str, renderer: Renderer) -> None:
     """A 200 of the wrong kind (a captive portal's page, JSON for a stream) is no answer."""
     wanted = "text/event-stream" if renderer.content_type != JSON else "json"
-    for name, value in response.headers:
-        if name == "content-type" and wanted not in value.lower():
-            raise bad_response(
-                f"The upstream answered 200 with {value.split(';')[0]!r} instead of {wanted}; "
-                "check the upstream address in the config."
-            )
+    if wanted not in content_type.lower():
+        raise bad_response(
+            f"The upstream answered 200 with {content_type.split(';')[0]!r} instead of {wanted}; "
+            "check the upstream address in the config."
+        )

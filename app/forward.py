@@ -141,7 +141,7 @@ class Forwarder:
             raise
         finally:
             self.calls.discard(watch)
-            await watch.stop()
+            watch.stop()
             if error is not None:
                 redact.clean(error)
                 error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
@@ -304,7 +304,7 @@ class Forwarder:
                 record.bytes_out = len(body)
                 await sink.start(200, headers, True)
                 await sink.send(body)
-                await watch.stop()
+                watch.stop()
                 await sink.end()
                 return
             await sink.start(response.status, headers, has_body)
@@ -318,7 +318,7 @@ class Forwarder:
                 watch.sending = False
         finally:
             await response.close()
-        await watch.stop()
+        watch.stop()
         await sink.end()
 
     async def _renew_if_told(

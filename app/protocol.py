@@ -1,11 +1,15 @@
 """A caller's connection: Sanic's HTTP/1.1, stricter about bytes and about time.
 
 Sanic looks at how long a connection has been silent; here a request also has to come to its end,
-and a caller has to take what it is sent. Before Sanic routes a request, its head is looked at for
+and a caller has to take what it is sent. Before a request is routed, its head is looked at for
 what two readers could understand differently, and the lock for whom it comes from.
+
+An SDK says the same head again and again on its connection, but for the length of the body. What
+was found out about the last one is kept, and trusted for the very same bytes.
 """
 
 import fcntl
+import re
 import resource
 import socket
 import struct
@@ -16,13 +20,22 @@ from typing import Any, ClassVar, cast
 from weakref import WeakSet
 
 from httptools import parse_url
+from msgspec import Struct
 from sanic import Request
-from sanic.exceptions import BadRequest, RequestTimeout, ServiceUnavailable
+from sanic.compat import Header
+from sanic.exceptions import (
+    BadRequest,
+    RequestCancelled,
+    RequestTimeout,
+    ServiceUnavailable,
+)
+from sanic.headers import _HTTP1_STATUSLINES
+from sanic.helpers import has_message_body
 from sanic.http import Http, Stage
 from sanic.models.server_types import ConnInfo
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from app.access import Peer
+from app.access import Caller, Peer
 from app.gateway import Gateway
 from app.http_head import MAX_CHUNK_LINE, flaw, is_good_chunk_line
 from app.wire.errors import GatewayError
@@ -31,21 +44,144 @@ from app.wire.errors import GatewayError
 _MIN_BODY_BYTES_PER_SECOND = 512
 _FIRST_REQUEST_SECONDS = 1.0  # what a caller who has just connected gets to begin
 _SPARE_FILES = 256  # for everything that is neither a caller nor an upstream
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n"
     b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 )
+_NO_BREAKS = str.maketrans("", "", "\r\n\0")
+_MAX_KNOWN_HEAD = 4096
+# Where the length stands in a head that is worth keeping, with all that may come before it.
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})(?=\r\n|\Z)", re.I).search
+_MAX_DIGITS = 18
+# What makes a head one of a kind, or its request one that needs more than a look.
+_RARE = frozenset(("connection", "expect", "transfer-encoding", "upgrade"))
+
+
+class _Known(Struct, frozen=True):
+    """A head that was found in order, and whom it came from. `start` and `end` are its bytes around
+    the digits of the length; where there is no length, `end` is empty."""
+
+    start: bytes
+    end: bytes
+    length: int  # -1: no body
+    url: bytes
+    method: str
+    headers: Header  # without the gateway's tokens
+    caller: Caller
 
 
 class StrictHttp(Http):
-    """Sanic's reader, which takes any two bytes for the end of a chunk, and 0x5 for a length."""
+    """Sanic's HTTP, which takes any two bytes for the end of a chunk, and 0x5 for a length."""
 
-    __slots__ = ()
+    __slots__ = ("known",)
 
     def __init__(self, protocol: "Protocol") -> None:
         super().__init__(protocol)  # type: ignore[no-untyped-call]
+        self.known: _Known | None = None  # what the request in hand was recognised by
         # Sanic does it later, but the clock looks at once.
         self.init_for_request()  # type: ignore[no-untyped-call]
+
+    async def http1_request_header(self) -> None:
+        known = cast(Protocol, self.protocol).known
+        if known is None or not self._recognise(known):
+            self.known = None
+            await super().http1_request_header()  # type: ignore[no-untyped-call]
+
+    def _recognise(self, known: _Known) -> bool:
+        """Takes the request's head if it is the one that is known, byte for byte."""
+        buffer, start = self.recv_buffer, known.start
+        if not buffer.startswith(start):
+            return False
+        length, behind = known.length, len(start)
+        if length >= 0:
+            end = buffer.find(b"\r", behind, behind + _MAX_DIGITS + 1)
+            digits = buffer[behind:end]
+            if end < 0 or not digits.isdigit() or not buffer.startswith(known.end, end):
+                return False
+            length, behind = int(digits), end + len(known.end)
+        protocol = self.protocol
+        request = Request(
+            known.url,
+            known.headers,  # copied in there
+            "1.1",
+            known.method,
+            cast(Any, protocol.transport),
+            protocol.app,
+            bytes(buffer[: behind - 4]),
+        )
+        if length != known.length:
+            request.headers["content-length"] = digits.decode()
+        self.known = known
+        self.keep_alive, self.head_only = True, False
+        self.request_body = cast(Any, True if length >= 0 else None)
+        self.request_bytes_left = self.request_bytes = max(length, 0)
+        del buffer[:behind]
+        self.request, request.stream = request, cast(Any, self)
+        return True
+
+    async def whole_body(self) -> bytes:
+        """The request's body, as one piece of memory where it has come already."""
+        http: Any = self
+        left, buffer = http.request_bytes_left, self.recv_buffer
+        if (
+            http.request_body is True
+            and not self.expecting_continue
+            and len(buffer) >= left
+            and http.request_bytes == left <= http.request_max_size
+        ):
+            body = bytes(buffer[:left])
+            del buffer[:left]
+            http.request_bytes_left, http.request_body = 0, None
+            return body
+        return b"".join([data async for data in self])
+
+    async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
+        """The head of the answer, and `data` behind it, in one write."""
+        http: Any = self  # Sanic's types do not say that its fields may be None
+        answer: Any = self.response
+        if not data and getattr(answer, "body", None):
+            data, end_stream = answer.body, True
+        status, headers, size = answer.status, answer.headers, len(data)
+        if not isinstance(status, int) or not 200 <= status < 1000:
+            raise RuntimeError(f"Invalid response status {status!r}")
+        http.response_func = None
+        self.response_size = size
+        framing = ""
+        has_body = has_message_body(status)  # type: ignore[no-untyped-call]
+        if not has_body:
+            if data or not end_stream or "content-length" in headers:
+                data, end_stream = b"", True
+                headers.pop("content-length", None)
+        elif "content-length" in headers and (self.head_only or not end_stream):
+            if not self.head_only:
+                self.response_bytes_left = int(headers["content-length"]) - size
+                http.response_func = self.http1_response_normal
+        elif end_stream:
+            headers.pop("content-length", None)
+            framing = f"content-length: {size}\r\n"
+        else:
+            framing = "transfer-encoding: chunked\r\n"
+            data = b"%x\r\n%b\r\n" % (size, data) if size else b""
+            http.response_func = self.http1_response_chunked
+        if self.head_only:
+            data = b""
+            http.response_func = self.head_response_ignored
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        if has_body and answer.content_type and "content-type" not in headers:
+            lines.append(f"content-type: {answer.content_type}\r\n")
+        text = "".join(lines)
+        if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+            text = "".join(line[:-2].translate(_NO_BREAKS) + "\r\n" for line in lines)
+        text += framing
+        text += "connection: keep-alive\r\n\r\n" if self.keep_alive else "connection: close\r\n\r\n"
+        out = _HTTP1_STATUSLINES[status] + text.encode("utf-8", "surrogateescape") + data
+        if self.expecting_continue:
+            self.expecting_continue = False
+            if status != 417:
+                out = _CONTINUE + out
+        await self._send(out)
+        self.stage = Stage.IDLE if end_stream else Stage.RESPONSE
 
     async def read(self) -> bytes | None:
         body: Any = self.request_body
@@ -62,7 +198,7 @@ class StrictHttp(Http):
     async def _look_at_chunk_line(self) -> None:
         if self.expecting_continue:
             self.expecting_continue = False
-            await self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await self._send(_CONTINUE)
         buffer = self.recv_buffer
         while (end := buffer.find(b"\r\n", 2)) < 0 and len(buffer) <= MAX_CHUNK_LINE:
             await self._receive_more()
@@ -84,6 +220,7 @@ class Protocol(HttpProtocol):
         "_peer",
         "_peer_of",
         "_waited",
+        "known",
     )
     living: ClassVar[WeakSet["Protocol"]] = WeakSet()
 
@@ -93,6 +230,7 @@ class Protocol(HttpProtocol):
         self._began = self._asked_at = self._waited = self._paused_at = 0.0
         self._peer: Peer | None = None
         self._peer_of: Gateway | None = None
+        self.known: _Known | None = None
 
     def connection_made(self, transport: Any) -> None:
         sock = transport.get_extra_info("socket")
@@ -114,6 +252,15 @@ class Protocol(HttpProtocol):
     def data_received(self, data: bytes) -> None:
         if self._task is not None:
             super().data_received(data)
+
+    async def send(self, data: bytes) -> None:
+        if not self._can_write.is_set():
+            await self._can_write.wait()
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise RequestCancelled
+        transport.write(data)
+        self._time = monotonic()
 
     def pause_writing(self) -> None:
         self._paused_at = monotonic()
@@ -221,20 +368,47 @@ class Protocol(HttpProtocol):
         if kept != query:
             request.raw_url = (f"{path}{mark}{kept}" if kept else path).encode("latin-1")
             request._parsed_url = parse_url(request.raw_url)
+        else:
+            self._remember(request, names, caller)
+
+    def _remember(self, request: Request, names: set[str], caller: Caller) -> None:
+        head: bytes = request.head
+        self.known = None
+        if (
+            len(head) > _MAX_KNOWN_HEAD
+            or request.version != "1.1"
+            or request.method not in ("POST", "GET")
+            or not _RARE.isdisjoint(names)
+        ):
+            return
+        start, end, length = head + b"\r\n\r\n", b"", -1
+        if "content-length" in names:
+            found = _LENGTH(head)
+            if found is None:
+                return
+            start, end = head[: found.start(1)], head[found.end(1) :] + b"\r\n\r\n"
+            length = int(found[1])
+        self.known = _Known(
+            start, end, length, request.raw_url, request.method, Header(request.headers), caller
+        )
 
 
 async def handle(request: Request) -> None:
     """What Sanic calls with every request whose head has come."""
     stream: Any = request.stream
     protocol: Protocol = stream.protocol
-    names = set(request.headers)
+    known: _Known | None = stream.known
     try:
-        wrong = flaw(request.head, names, request.headers)
-        if wrong:
-            stream.keep_alive, stream.request_body = False, None  # where it ends is not known
-            raise GatewayError(400, wrong, code="bad_request")
-        if request.method != "OPTIONS":
-            protocol.introduce(request, names)
+        if known is not None:
+            request.ctx.caller = known.caller
+        else:
+            names = set(request.headers)
+            wrong = flaw(request.head, names, request.headers)
+            if wrong:
+                stream.keep_alive, stream.request_body = False, None  # where it ends is not known
+                raise GatewayError(400, wrong, code="bad_request")
+            if request.method != "OPTIONS":
+                protocol.introduce(request, names)
         await request.app.handle_request(request)
         if protocol._paused_at:  # a whole answer is held in memory until its reader takes it
             await protocol._can_write.wait()

@@ -48,7 +48,7 @@ logger = logging.getLogger("any_proxy.server")
 def create_app(config: Config) -> App:
     """The application, in the main process and again in every worker."""
     logs.configure(config.log_level, config.log_format, secrets(config))
-    app: App = Sanic(NAME, configure_logging=False)
+    app: App = door.Application(NAME, configure_logging=False)
     limits, timeouts = config.limits, config.timeouts
     app.config.update(
         AUTO_EXTEND=False,
@@ -65,7 +65,7 @@ def create_app(config: Config) -> App:
         GRACEFUL_SHUTDOWN_TIMEOUT=_LAST_SECONDS,
     )
     app.ctx.settings = config
-    for room in (door, chat, models, bing, sessions, forward, admin):
+    for room in (chat, models, bing, sessions, forward, admin):
         room.register(app)
     app.error_handler.add(Exception, _on_error)
     app.register_listener(_share, "main_process_start")

@@ -7,7 +7,6 @@ means cancelling the task that carries the call; `cancelled()` then tells why.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 
 from app.wire.errors import GatewayError
 from app.wire.settings import Timeouts
@@ -26,11 +25,11 @@ class Watch:
         comment: Callable[[], Coroutine[None, None, None]] | None = None,
         total: float | None = None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        self._loop = loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
-        began = self._loop.time()
+        began = loop.time()
         self._write_limit = limits.write
         self._interval = limits.keep_alive_comment
         self._total_at = began + (limits.total if total is None else total)
@@ -43,15 +42,15 @@ class Watch:
         self.committed = False  # an event has been sent: no other key may answer any more
         self.sending = False
         self.why: str | None = None
-        self._timer = self._loop.call_later(self._pause(), self._tick)
+        self._next = began + self._pause(began)
+        self._timer = loop.call_at(self._next, self._tick)
 
     def expect(self, limit: float | None) -> None:
         """From now on the upstream may be silent for `limit` seconds; None: up to the total."""
         self.limit = limit
-        self.seen = self._loop.time()
-        if limit is not None and self._timer.when() > self.seen + limit:
-            self._timer.cancel()
-            self._timer = self._loop.call_later(limit, self._tick)
+        self.seen = now = self._loop.time()
+        if limit is not None and self._next > now + limit:
+            self._wake_at(now + limit)
 
     def expire(self, why: str) -> None:
         """Ends the call for a reason other than the clock's."""
@@ -62,15 +61,13 @@ class Watch:
     def resume(self) -> None:
         """After `cancelled()`: the call goes on, with another key."""
         self.why, self.first, self.sending = None, True, False
-        self._timer.cancel()
-        self._timer = self._loop.call_later(self._pause(), self._tick)
+        now = self._loop.time()
+        self._wake_at(now + self._pause(now))
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         self._timer.cancel()
         if self._commenting is not None:
-            self._commenting.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._commenting
+            self._commenting.cancel()  # a comment that waits for its reader is never written
 
     def cancelled(self) -> GatewayError | None:
         """After a CancelledError: the error if this watch caused it, None if the caller left."""
@@ -81,11 +78,16 @@ class Watch:
             return None
         return _ENDINGS[self.why]()
 
-    def _pause(self) -> float:
-        limits = [self._interval, self._write_limit / 2, self._total_at - self._loop.time()]
-        if self.limit is not None:
-            limits.append(self.limit)
-        return max(min(limits), 0.001)
+    def _pause(self, now: float) -> float:
+        pause = min(self._interval, self._write_limit / 2, self._total_at - now)
+        if self.limit is not None and self.limit < pause:
+            pause = self.limit
+        return pause if pause > 0.001 else 0.001
+
+    def _wake_at(self, when: float) -> None:
+        self._timer.cancel()
+        self._next = when
+        self._timer = self._loop.call_at(when, self._tick)
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -106,8 +108,8 @@ class Watch:
                     self.told = now
                     self._commenting = self._loop.create_task(self._comment())
                 due = min(due, self.told + self._interval)
-        pause = max(min(due, self._total_at) - now, 0.001)
-        self._timer = self._loop.call_later(pause, self._tick)
+        self._next = max(min(due, self._total_at), now + 0.001)
+        self._timer = self._loop.call_at(self._next, self._tick)
 
 
 def _timeout(message: str) -> GatewayError:

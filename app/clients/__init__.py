@@ -5,7 +5,8 @@ Which library moves the bytes is decided by `request.via` and nobody above this 
 One `Clients` per worker process, made on its event loop.
 """
 
-from typing import Literal, Protocol
+from collections.abc import Coroutine
+from typing import Any, Literal, Protocol
 
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
@@ -56,11 +57,11 @@ class Clients:
         self._transport = transport
         self._made: dict[str, Client] = {}
 
-    async def open(self, request: UpstreamRequest) -> Response:
+    def open(self, request: UpstreamRequest) -> Coroutine[Any, Any, Response]:
         client = self._made.get(request.via)
         if client is None:
             client = self._made[request.via] = self._make(request.via)
-        return await client.open(request)
+        return client.open(request)
 
     def _make(self, via: str) -> Client:
         # Imported late: a worker that never needs a browser does not load its library.

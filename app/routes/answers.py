@@ -1,8 +1,8 @@
 """How an answer leaves through Sanic: whole, streamed, forwarded, or as an error."""
 
-import os
 import re
 from collections.abc import Iterable
+from random import getrandbits
 from typing import Any
 
 import msgspec
@@ -43,11 +43,12 @@ def gateway_of(request: Request) -> Gateway:
 
 def request_id(request: Request) -> str:
     """The caller's x-request-id if it is well formed, else a new one; the same at every call."""
-    found: str | None = getattr(request.ctx, "request_id", None)
+    ctx = request.ctx
+    found: str | None = getattr(ctx, "request_id", None)
     if found is None:
         given = request.headers.get("x-request-id")
-        found = given if given and _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-        request.ctx.request_id = found
+        found = given if given and _REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
+        ctx.request_id = found
     return found
 
 
@@ -100,25 +101,30 @@ class ChatSink:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._out: BaseHTTPResponse | None = None
+        self._http: Any = request.stream
         self.headers: Headers = []
         self.started = False
         self.response: HTTPResponse | None = None
 
     async def send(self, data: bytes) -> None:
-        if self._out is None:
+        if not self.started:
             self.started = True
-            headers = headers_for(self._request, [*_STREAM, *self.headers])
-            self._out = await self._request.respond(headers=headers, content_type=SSE)
-        await self._out.send(data)
+            response = HTTPResponse(None, 200, None, SSE)
+            response.headers = headers_for(self._request, [*_STREAM, *self.headers])
+            self._http.respond(response)
+            self._request.responded = True
+            await self._http.http1_response_header(data, False)
+        else:
+            # The loop of the body, without the layers of the framework between.
+            await self._http.send(data, False)
 
     async def end(self) -> None:
-        if self._out is not None:
-            await self._out.send(end_stream=True)
+        if self.started and self._http.send is not None:
+            await self._http.send(b"", True)
 
     async def answer(self, body: bytes, content_type: str) -> None:
-        headers = headers_for(self._request, self.headers)
-        self.response = HTTPResponse(body, 200, headers, content_type)
+        self.response = HTTPResponse(body, 200, None, content_type)
+        self.response.headers = headers_for(self._request, self.headers)
 
 
 class RawSink:
@@ -229,16 +235,17 @@ async def carry(
     fallbacks: Iterable[Way] = (),
 ) -> HTTPResponse | None:
     """Runs the exchange for one request; what it returns is Sanic's to send."""
-    record = request.ctx.record
+    ctx = request.ctx
+    record: CallRecord = ctx.record
     record.provider, record.model = provider.name, model[:128]
-    caller: Caller = request.ctx.caller
+    caller: Caller = ctx.caller
     if not caller.may_use_keys and not callers_own(request.headers, provider.accepts):
         caller.need_keys()  # before the body is looked at
     caller.allow(provider.name, model)
     if caller.token is not None and caller.token.models:
         check_said_once(body, "model", "provider")
     sink = ChatSink(request)
-    request.ctx.carried = True  # from here on the exchange writes the log line
+    ctx.carried = True  # from here on the exchange writes the log line
     await gateway_of(request).exchange.run(
         Ask(
             provider=provider,
@@ -248,7 +255,9 @@ async def carry(
             model=model,
             record=record,
             caller=caller,
-            fallbacks=[way for way in fallbacks if caller.may(way.provider.name, way.model)],
+            fallbacks=[way for way in fallbacks if caller.may(way.provider.name, way.model)]
+            if fallbacks
+            else [],
         ),
         sink,
     )

@@ -1,35 +1,54 @@
-"""Between the request that has come whole and its route: the token's limits, and a free place."""
+"""From a request to its route and back, past the token's limits and into a free place."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from sanic import Request
+from sanic import HTTPResponse, Request, Sanic
+from sanic.exceptions import ServerError
 
 from app.access import Caller
-from app.routes.answers import App, gateway_of
+from app.routes.answers import gateway_of
 from app.wire.errors import GatewayError
 
 # Answered however busy the worker is, and to everybody whom the lock let through.
 _FREE = ("/ping", "/healthz", "/readyz", "/metrics", "/admin")
 
 
-def register(app: App) -> None:
-    app.on_request(enter)
+class Application(Sanic[Any, Any]):
+    """Sanic with a short way to the handler: no middleware and no signals, for there are none."""
+
+    async def handle_request(self, request: Request) -> None:
+        http: Any = request.stream
+        try:
+            route, handler, values = self.router.get(
+                request.path, request.method, request.headers.get("host")
+            )
+            request.route, request._match_info = route, dict(values)
+            if http.request_body:
+                if hasattr(handler, "is_stream"):
+                    http.request_max_size = float("inf")  # it counts for itself
+                else:
+                    request.body = await http.whole_body()
+            caller: Caller | None = getattr(request.ctx, "caller", None)
+            if caller is not None and not request.path.startswith(_FREE):
+                if not getattr(route.ctx, "own_credential", False):
+                    caller.need_keys()
+                await enter(request, caller)
+            response: HTTPResponse | None = await handler(request, **values)
+            if response is not None and not request.responded:
+                http.respond(response)
+                await http.http1_response_header(b"", True)
+            elif request.responded and http.response is not None:
+                await http.response.send(end_stream=True)
+            else:
+                raise ServerError("The handler produced no response")
+        except Exception as error:
+            await self.handle_exception(request, error, run_middleware=False)
 
 
-async def enter(request: Request) -> None:
+async def enter(request: Request, caller: Caller) -> None:
     """Waits for a place; `request.ctx.place` gives it back. Raises GatewayError 401, 429, 503."""
-    route, stream = request.route, request.stream
-    caller: Caller | None = getattr(request.ctx, "caller", None)
-    if route is None or caller is None:
-        return  # no route, or a preflight: nothing is carried
-    is_streamed = hasattr(route.handler, "is_stream")
-    if not is_streamed and stream is not None and stream.request_body:
-        return  # Sanic comes by once more after a body that could not be read
-    if request.path.startswith(_FREE):
-        return
-    if not getattr(route.ctx, "own_credential", False):
-        caller.need_keys()
     gateway = gateway_of(request)
     gate, token_limits, token = gateway.gate, gateway.token_limits, caller.token
     if token is not None and (token.rpm or token.max_concurrent):

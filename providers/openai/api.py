@@ -33,7 +33,10 @@ _PRIVATE = ("openai-organization", "openai-project")
 
 def read(body: bytes) -> bytes:
     """The caller's bytes without the gateway's members; the very same bytes when there are none."""
-    if not any(member in body for member in _OWN_MEMBERS):
+    for member in _OWN_MEMBERS:  # any() would cost more than all the looking
+        if member in body:
+            break
+    else:
         return body
     members = read_members(body)
     if not any(name in members for name in GATEWAY_FIELDS):
