@@ -83,6 +83,12 @@ class Sink(Protocol):
     async def send(self, data: bytes) -> None:
         """The next piece of a stream; the first one sends status 200 and `headers` before it."""
 
+    def write(self, data: bytes) -> bool:
+        """`send` for a stream that has begun, at once; False: go on after `drain`."""
+
+    async def drain(self) -> None:
+        """Until the caller has taken most of what was written."""
+
     async def end(self) -> None:
         """The proper end of a stream."""
 
@@ -209,8 +215,14 @@ class Exchange:
     async def _answer(self, trip: _Trip) -> None:
         """The asked model by one of its keys, else a fallback's; raises what the first one said."""
         ask = trip.ask
+        asked = Way(ask.provider, ask.model, ask.envelope.model or "")
+        if not ask.fallbacks:
+            error = await self._ask_keys(trip, asked)
+            if error is not None:
+                raise error
+            return
         spent: GatewayError | None = None
-        for way in (Way(ask.provider, ask.model, ask.envelope.model or ""), *ask.fallbacks):
+        for way in (asked, *ask.fallbacks):
             try:
                 error = await self._ask_keys(trip, way)
             except GatewayError:
@@ -237,7 +249,9 @@ class Exchange:
         insist = False
         while True:
             try:
-                turn = await self._turn(trip, way, choice, tried, insist)
+                turn = self._quick_turn(trip, way, choice, tried)
+                if turn is None:
+                    turn = await self._turn(trip, way, choice, tried, insist)
             except KeysTried:
                 return _most_telling(errors)
             except GatewayError as resting:
@@ -361,12 +375,21 @@ class Exchange:
             return _Choice(Key(provider.pool, "", ""))
         return _Choice(wanted=wanted, is_bound=bool(wanted or conversation))
 
+    def _quick_turn(self, trip: _Trip, way: Way, choice: _Choice, tried: set[str]) -> Turn | None:
+        """A turn that needs no waiting, in nearly every case; None: ask again, at leisure."""
+        if choice.fixed is not None:
+            return Turn(choice.fixed)
+        if choice is not _ANY or tried:
+            return None
+        turn = self.pool.quick(way.provider.pool, way.model, trip.id)
+        if turn is not None and self.sessions is not None:
+            turn.key = self.sessions.current(turn.key)
+        return turn
+
     async def _turn(
         self, trip: _Trip, way: Way, choice: _Choice, tried: set[str], insist: bool
     ) -> Turn:
         """The next key. Waits a while where all that could answer have their hands full."""
-        if choice.fixed is not None:
-            return Turn(choice.fixed)
         trip.watch.limit = None
         return await next_turn(
             self.pool,
@@ -434,6 +457,7 @@ class Exchange:
             decoder = getattr(renderer, "decoder", None)
             plain = self._read_headers(response.headers, sink, record, renderer, provider)
             held = self._holdback(call)
+            can_pump = held is None and plain is None and hasattr(response, "pump")
             while data := await (
                 response.read() if held is None else held.read(response, sink, watch)
             ):
@@ -458,6 +482,10 @@ class Exchange:
                         watch.sending = False
                 if renderer.ended:
                     break
+                if can_pump and watch.committed:
+                    await self._pump(response, renderer, sink, watch, record)
+                    if renderer.ended:
+                        break
             out = renderer.finish()
         finally:
             self._say_cancelled(decoder)
@@ -484,6 +512,34 @@ class Exchange:
             if out:
                 await sink.send(out)
             await sink.end()
+
+    async def _pump(
+        self, response: Any, renderer: Renderer, sink: Sink, watch: Watch, record: CallRecord
+    ) -> None:
+        """The rest of a stream that has begun: each read goes to the caller as it comes.
+
+        Returns at the end of the body, or when the renderer has said what is to be done next.
+        """
+        time, feed, write = watch.time, renderer.feed, sink.write
+
+        def take(data: bytes) -> bool:
+            watch.seen = now = time()
+            out = feed(data)
+            if out:
+                record.bytes_out += len(out)
+                watch.told = now
+                if not write(out):
+                    return False
+            return not (renderer.ended or renderer.asks)
+
+        while await response.pump(take):
+            if renderer.ended:
+                return
+            if renderer.asks:
+                await self._obey(renderer, response)
+            watch.sending = True
+            await sink.drain()
+            watch.sending = False
 
     def _first(self, trip: _Trip, provider: Provider, turn: Turn, status: int) -> None:
         """The upstream has begun to answer: its key is well."""

@@ -61,7 +61,7 @@ class Gateway:
         if row is None:
             logger.warning("no row of shared memory is free: this worker's calls are not counted")
         self.metrics = Metrics(row)
-        self.clients = Clients(config.timeouts.connect)
+        self.clients = Clients(config.timeouts.connect, config.transport)
         self.pool = KeyPool(config, state)
         self.keeper = Keeper(config, state, self.pool)
         keep = CallHistory(row).keep

@@ -175,7 +175,6 @@ class Turn:
         key: Key,
         group: _Group | None = None,
         entry: _Entry | None = None,
-        *,
         model: str = "",
         call: float = 0.0,
         at: float = 0.0,
@@ -304,6 +303,24 @@ class KeyPool:
 
     # --- picking ----------------------------------------------------------------------------
 
+    def quick(self, pool: str, model: str = "", call: float = 0.0) -> Turn | None:
+        """`pick` where nothing stands in the way: nearly always the first key is awake."""
+        group = self._groups.get(pool)
+        cells = self._cells
+        if group is None or not group.entries or cells[group.base + REST_UNTIL]:
+            return None
+        entries, now = group.entries, self._clock()
+        for _ in range(3):
+            entry = entries[int(random.random() * len(entries))]
+            base = entry.base
+            if (
+                not cells[base + REST_UNTIL]
+                and cells[base + MODELS_UNTIL] < now
+                and entry.limits is None
+            ):
+                return Turn(entry.key, group, entry, model, call, now)
+        return None
+
     def pick(
         self,
         pool: str,
@@ -324,21 +341,12 @@ class KeyPool:
         `upstream_down` with the time until the first rest ends; KeysBusy; KeysTried. An unknown id
         is never answered by another key.
         """
+        if not wanted and not tried and among is None:
+            turn = self.quick(pool, model, call)
+            if turn is not None:
+                return turn
         now = self._clock()
         group = self._groups.get(pool)
-        cells = self._cells
-        if group is not None and not wanted and not tried and among is None:
-            entries = group.entries
-            if entries and cells[group.base + REST_UNTIL] == 0.0:
-                for _ in range(3):  # the quick way: nearly always the first one is awake
-                    entry = entries[int(random.random() * len(entries))]
-                    base = entry.base
-                    if (
-                        cells[base + REST_UNTIL] == 0.0
-                        and cells[base + MODELS_UNTIL] < now
-                        and entry.limits is None
-                    ):
-                        return Turn(entry.key, group, entry, model=model, call=call, at=now)
         if group is None or not group.entries:
             if wanted:
                 raise self._unknown(pool, wanted)

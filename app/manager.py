@@ -34,6 +34,7 @@ from app.wire.settings import Config
 _CALM_SECONDS = 30.0  # a process that lived this long starts again without delay
 _MAX_DELAY = 30.0
 _START_SECONDS = 30.0
+_SYNC_SECONDS = 0.5
 # What a worker needs beyond its drain: to tell the rest that it goes, and to end.
 FAREWELL_SECONDS = 5.0
 _EARLY = "__TERMINATE_EARLY__"  # Sanic's word of a worker that could not start
@@ -85,6 +86,7 @@ class Manager(WorkerManager):
     _stop_asked = False
     _reload_asked = False
     _rising: Rising | None = None
+    _synced_at = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -161,6 +163,15 @@ class Manager(WorkerManager):
         super().cleanup()  # type: ignore[no-untyped-call]
 
     def _sync_states(self) -> None:
+        now = time.monotonic()
+        if (
+            now - self._synced_at < _SYNC_SECONDS
+            and self._rising is None
+            and not self._leaving
+            and all(process.is_alive() for process in self.processes)
+        ):
+            return  # the table of states is in another process, and a talk with it costs
+        self._synced_at = now
         super()._sync_states()  # type: ignore[no-untyped-call]
         if self._shutting_down:
             return

@@ -14,6 +14,7 @@ import resource
 import socket
 import struct
 import termios
+from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, ClassVar, cast
@@ -68,6 +69,7 @@ class _Known(Struct, frozen=True):
     url: bytes
     method: str
     headers: Header  # without the gateway's tokens
+    lookup: dict[str, str]  # the same, the first value of each
     caller: Caller
 
 
@@ -136,6 +138,17 @@ class StrictHttp(Http):
             return body
         return b"".join([data async for data in self])
 
+    async def answer(self, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """A whole answer with status 200, `headers` holding its type. No HEAD gets here."""
+        http: Any = self
+        http.response_func, http.request.responded = None, True
+        keep = b"connection: keep-alive" if self.keep_alive else b"connection: close"
+        await self._send(
+            b"HTTP/1.1 200 OK\r\n%bcontent-length: %d\r\n%b\r\n\r\n%b"
+            % (_lines(headers), len(body), keep, body)
+        )
+        self.stage = Stage.IDLE
+
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
         """The head of the answer, and `data` behind it, in one write."""
         http: Any = self  # Sanic's types do not say that its fields may be None
@@ -167,21 +180,32 @@ class StrictHttp(Http):
         if self.head_only:
             data = b""
             http.response_func = self.head_response_ignored
-        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
         if has_body and answer.content_type and "content-type" not in headers:
-            lines.append(f"content-type: {answer.content_type}\r\n")
-        text = "".join(lines)
-        if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
-            text = "".join(line[:-2].translate(_NO_BREAKS) + "\r\n" for line in lines)
-        text += framing
-        text += "connection: keep-alive\r\n\r\n" if self.keep_alive else "connection: close\r\n\r\n"
-        out = _HTTP1_STATUSLINES[status] + text.encode("utf-8", "surrogateescape") + data
+            headers["content-type"] = answer.content_type
+        framing += "connection: keep-alive" if self.keep_alive else "connection: close"
+        out = b"%b%b%b\r\n\r\n%b" % (
+            _HTTP1_STATUSLINES[status],
+            _lines(headers.items()),
+            framing.encode(),
+            data,
+        )
         if self.expecting_continue:
             self.expecting_continue = False
             if status != 417:
                 out = _CONTINUE + out
         await self._send(out)
         self.stage = Stage.IDLE if end_stream else Stage.RESPONSE
+
+    def write_chunk(self, data: bytes) -> bool:
+        """The next piece of an answer without a length, at once. False: let the caller read first,
+        see `_can_write`."""
+        protocol = self.protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise RequestCancelled
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        protocol._time = monotonic()
+        return not cast(Protocol, protocol)._paused_at
 
     async def read(self) -> bytes | None:
         body: Any = self.request_body
@@ -205,6 +229,14 @@ class StrictHttp(Http):
         if end < 0 or not is_good_chunk_line(buffer[:end]):
             self.keep_alive = False
             raise BadRequest("Bad chunked encoding")
+
+
+def _lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    text = "".join(lines)
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+        text = "".join(line[:-2].translate(_NO_BREAKS) + "\r\n" for line in lines)
+    return text.encode("utf-8", "surrogateescape")
 
 
 class Protocol(HttpProtocol):
@@ -388,8 +420,16 @@ class Protocol(HttpProtocol):
                 return
             start, end = head[: found.start(1)], head[found.end(1) :] + b"\r\n\r\n"
             length = int(found[1])
+        headers = Header(request.headers)
         self.known = _Known(
-            start, end, length, request.raw_url, request.method, Header(request.headers), caller
+            start=start,
+            end=end,
+            length=length,
+            url=request.raw_url,
+            method=request.method,
+            headers=headers,
+            lookup=dict(reversed(list(headers.items()))),
+            caller=caller,
         )
 
 

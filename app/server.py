@@ -1,6 +1,7 @@
 """Sanic's life: the one file that knows how the server starts, serves and stops."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -196,6 +197,10 @@ async def _keep(app: App, *_: Any) -> None:
 
 
 async def _look_around(app: App, *_: Any) -> None:
+    # What is there now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     if hasattr(app, "multiplexer"):  # not in a single process
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the main process
         loop = asyncio.get_running_loop()

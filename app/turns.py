@@ -13,7 +13,7 @@ _POLL_SECONDS = 0.05  # who gives a key back may be another process
 async def next_turn(
     pool: KeyPool, sessions: Sessions | None, seconds: float, name: str, **asked: Any
 ) -> Turn:
-    """`pool.pick(name, ...)`, which may wait `seconds` for one of the calls under way to end."""
+    """`pool.pick(name, ...)`, waiting up to `seconds` for one of the calls under way to end."""
     end = 0.0
     while True:
         try:

@@ -26,6 +26,7 @@ class Watch:
         total: float | None = None,
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
+        self.time = loop.time
         task = asyncio.current_task(loop)
         assert task is not None
         self._task = task

@@ -11,7 +11,7 @@ response begins: whatever two readers could understand differently is refused (R
 
 import re
 from asyncio import Future
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from httptools import HttpParserError, HttpResponseParser
 from msgspec import Struct
@@ -194,6 +194,7 @@ class ResponseReader:
         "started",
         "status",
         "surplus",
+        "taker",
         "unread",
         "waiter",
     )
@@ -214,7 +215,8 @@ class ResponseReader:
         self.keep_alive = False
         self.idle_seconds: float | None = None  # how long the upstream keeps it open
         self.error: GatewayError | None = None  # for the connection to set
-        self.waiter: Future[None] | None = None  # whoever waits for this response
+        self.waiter: Future[bool | None] | None = None  # whoever waits for this response
+        self.taker: Callable[[bytes], bool] | None = None  # see TransportResponse.pump
         self._bodiless = bodiless
         self._state = _READ_HEAD
         self._head = b""

@@ -108,6 +108,34 @@ class TransportResponse:
             self._connection.resume(reader)
         return data
 
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Hands over all that comes, in the very turn of the loop in which it came.
+
+        Returns True as soon as `take` says False (it may be called again later), False at the end
+        of the body. What `take` raises is raised here.
+        """
+        reader, connection = self._reader, self._connection
+        while True:
+            if reader.pieces:
+                data = reader.take()
+                if connection.is_paused:
+                    connection.resume(reader)
+                if not take(data):
+                    return True
+            if reader.complete:
+                return False
+            if reader.error is not None:
+                raise reader.error
+            waiter = reader.waiter = connection.loop.create_future()
+            reader.taker = take
+            try:
+                if await waiter:
+                    return True
+            finally:
+                reader.taker = None
+                if reader.waiter is waiter:
+                    reader.waiter = None
+
     async def close(self) -> None:
         if not self._reader.complete:
             self._connection.drop(self._reader)
@@ -186,14 +214,25 @@ class Connection(asyncio.Protocol):
             return
         if reader.complete:
             self._finish(reader)
-        elif reader.unread > HIGH_WATER_BYTES and not self.is_paused:
+        stopped = None
+        waiter = reader.waiter
+        take = reader.taker
+        if take is not None and waiter is not None and not waiter.done():
+            try:
+                stopped = bool(reader.pieces) and not take(reader.take())
+            except (Exception, asyncio.CancelledError) as error:
+                reader.waiter = None
+                waiter.set_exception(error)
+                return
+            if not (stopped or reader.complete):
+                return
+        elif reader.unread > HIGH_WATER_BYTES and not self.is_paused and not reader.complete:
             self.is_paused = True
             self.transport.pause_reading()
-        waiter = reader.waiter
         if waiter is not None:
             reader.waiter = None
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(stopped)
 
     def eof_received(self) -> None:
         reader = self.reader

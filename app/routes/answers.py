@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from random import getrandbits
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sanic import HTTPResponse, Request, Sanic
@@ -97,14 +97,14 @@ def too_large(max_bytes: int) -> GatewayError:
 
 
 class ChatSink:
-    """The exchange's way to the caller. `response` is set when the answer came whole."""
+    """The exchange's way to the caller."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._http: Any = request.stream
+        self._http = http = cast(Any, request.stream)
+        self.lookup: dict[str, str] | None = http.known.lookup if http.known is not None else None
         self.headers: Headers = []
         self.started = False
-        self.response: HTTPResponse | None = None
 
     async def send(self, data: bytes) -> None:
         if not self.started:
@@ -118,13 +118,19 @@ class ChatSink:
             # The loop of the body, without the layers of the framework between.
             await self._http.send(data, False)
 
+    def write(self, data: bytes) -> bool:
+        return bool(self._http.write_chunk(data))
+
+    async def drain(self) -> None:
+        await self._http.protocol._can_write.wait()
+
     async def end(self) -> None:
         if self.started and self._http.send is not None:
             await self._http.send(b"", True)
 
     async def answer(self, body: bytes, content_type: str) -> None:
-        self.response = HTTPResponse(body, 200, None, content_type)
-        self.response.headers = headers_for(self._request, self.headers)
+        own = (("content-type", content_type), ("x-request-id", request_id(self._request)))
+        await self._http.answer([*own, *CORS, *self.headers], body)
 
 
 class RawSink:
@@ -233,8 +239,8 @@ async def carry(
     envelope: Envelope,
     body: bytes,
     fallbacks: Iterable[Way] = (),
-) -> HTTPResponse | None:
-    """Runs the exchange for one request; what it returns is Sanic's to send."""
+) -> None:
+    """Runs the exchange for one request, which is answered when this returns."""
     ctx = request.ctx
     record: CallRecord = ctx.record
     record.provider, record.model = provider.name, model[:128]
@@ -251,7 +257,7 @@ async def carry(
             provider=provider,
             envelope=envelope,
             body=body,
-            headers=request.headers,
+            headers=request.headers if sink.lookup is None else sink.lookup,
             model=model,
             record=record,
             caller=caller,
@@ -261,4 +267,3 @@ async def carry(
         ),
         sink,
     )
-    return sink.response

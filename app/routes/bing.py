@@ -28,12 +28,12 @@ def register(app: App) -> None:
     app.add_route(delete, CONVERSATION, methods=["DELETE"], name="delete_bing")
 
 
-async def message(request: Request) -> HTTPResponse | None:
+async def message(request: Request) -> None:
     """A chat request that goes to Bing whatever its `provider` says."""
     record_for(request, MESSAGE)
     body = body_of(request, gateway_of(request).config.limits.request_bytes)
     envelope = read_envelope(body)
-    return await carry(request, web.PROVIDER, envelope.model or "", envelope, body)
+    await carry(request, web.PROVIDER, envelope.model or "", envelope, body)
 
 
 async def create(request: Request) -> HTTPResponse:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from sanic import HTTPResponse, Request
+from sanic import Request
 
 import providers
 from app.exchange import Way
@@ -23,30 +23,27 @@ def register(app: App) -> None:
         )
 
 
-async def completions(request: Request) -> HTTPResponse | None:
+async def completions(request: Request) -> None:
     """An OpenAI chat request for whichever upstream `provider` or the model's prefix names."""
     record_for(request, COMPLETIONS)
     body = body_of(request, gateway_of(request).config.limits.request_bytes)
     envelope = read_envelope(body)
     provider, model = providers.choose(envelope)
-    named = gateway_of(request).config.fallbacks
+    named, ways = gateway_of(request).config.fallbacks, []
     if named:
         others = named.get(envelope.model or "") or named.get(model) or ()
         ways = [Way(*providers.choose(Envelope(model=name)), name) for name in others]
-        return await carry(request, provider, model, envelope, body, ways)
-    return await carry(request, provider, model, envelope, body)
+    await carry(request, provider, model, envelope, body, ways)
 
 
-def _native(
-    path: str, provider: Provider
-) -> Callable[[Request], Coroutine[Any, Any, HTTPResponse | None]]:
-    async def handle(request: Request) -> HTTPResponse | None:
+def _native(path: str, provider: Provider) -> Callable[[Request], Coroutine[Any, Any, None]]:
+    async def handle(request: Request) -> None:
         """A body in the upstream's own shape."""
         record_for(request, path)
         body = body_of(request, gateway_of(request).config.limits.request_bytes)
         envelope = read_envelope(body)
         if provider.untranslated:
             envelope.stream = True  # the upstream's own stream is one, and nobody folds it
-        return await carry(request, provider, envelope.model or "", envelope, body)
+        await carry(request, provider, envelope.model or "", envelope, body)
 
     return handle

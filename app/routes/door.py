@@ -39,10 +39,10 @@ class Application(Sanic[Any, Any]):
             if response is not None and not request.responded:
                 http.respond(response)
                 await http.http1_response_header(b"", True)
-            elif request.responded and http.response is not None:
-                await http.response.send(end_stream=True)
-            else:
+            elif not request.responded:
                 raise ServerError("The handler produced no response")
+            elif http.send is not None:
+                await http.send(b"", True)
         except Exception as error:
             await self.handle_exception(request, error, run_middleware=False)
 

@@ -378,6 +378,7 @@ class Config(Section, frozen=True):
     ] = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
+    transport: Literal["own", "httpx"] = "own"  # to plain APIs; httpx is there to compare
     https_info: HttpsInfo = HttpsInfo()
     hars_path: str = ""
     proxy_url: ProxyUrl = ""

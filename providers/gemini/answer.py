@@ -216,7 +216,12 @@ class AnswerDecoder:
         if chunk.usage_metadata:
             self._usage = chunk.usage_metadata
         for candidate in chunk.candidates or ():
-            self._read_candidate(candidate, record, events)
+            text = _plain_text(candidate)
+            if text and 0 in self._finish:  # nearly every chunk of a stream
+                self._told = True
+                events.append(Text(text))
+            else:
+                self._read_candidate(candidate, record, events)
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
             self._blocked = chunk.prompt_feedback.block_reason
         if self._started is not None and events:
@@ -431,6 +436,22 @@ def _fenced(code: str, language: str) -> str:
     fence = "`" * max([3, *(len(ticks) + 1 for ticks in _TICKS.findall(code))])
     end = "" if code.endswith("\n") else "\n"
     return f"\n{fence}{language}\n{code}{end}{fence}\n"
+
+
+def _plain_text(candidate: Candidate) -> str | None:
+    """The text of a first candidate that has nothing but text to say."""
+    content = candidate.content
+    if (
+        content is None
+        or candidate.index
+        or candidate.finish_reason is not None
+        or candidate.logprobs_result
+        or not content.parts
+        or len(content.parts) != 1
+    ):
+        return None
+    part = content.parts[0]
+    return None if part.thought or part.function_call is not None else part.text
 
 
 def _markdown(mime: str, url: str) -> str:

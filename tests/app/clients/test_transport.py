@@ -782,3 +782,164 @@ def test_one_switch_chooses_the_transport(transport):
             await clients.close()
 
     run(main)
+
+
+# --- pump: an answer handed over as it comes ------------------------------------------------------
+
+
+def trickling(pieces, *, pause=0.002, whole=True):
+    async def handler(reader, writer):
+        await read_request(reader)
+        writer.write(OK + b"Transfer-Encoding: chunked\r\n\r\n")
+        for piece in pieces:
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await writer.drain()
+            await asyncio.sleep(pause)
+        if whole:
+            writer.write(b"0\r\n\r\n")
+            await asyncio.sleep(1)
+        writer.transport.abort()
+
+    return handler
+
+
+@both_loops
+@pytest.mark.parametrize("read_first", [True, False])
+def test_a_pump_hands_over_everything_in_order(loop, read_first):
+    pieces = [b"%03d" % n for n in range(50)]
+
+    async def main():
+        async with Server(trickling(pieces)) as server:
+            transport = Transport(5)
+            response = await transport.open(get(server.url))
+            got = [await response.read()] if read_first else []
+            assert await response.pump(lambda data: got.append(data) is None) is False
+            assert b"".join(got) == b"".join(pieces) and len(got) > 5
+            assert await response.pump(got.append) is False
+            assert await response.read() == b""
+            await response.close()
+            assert transport.stats().idle
+            await transport.close()
+
+    run(main, loop)
+
+
+@both_loops
+def test_a_pump_stops_when_it_is_told_and_goes_on_when_it_is_called_again(loop):
+    async def main():
+        async with Server(trickling([b"%03d" % n for n in range(20)])) as server:
+            transport = Transport(5)
+            response = await transport.open(get(server.url))
+            got = []
+            stops = 0
+            while await response.pump(lambda data: got.append(data) is not None):
+                stops += 1
+                await asyncio.sleep(0.005 if stops % 3 else 0)
+            assert b"".join(got) == b"".join(b"%03d" % n for n in range(20)) and stops > 3
+            await response.close()
+            await transport.close()
+
+    run(main, loop)
+
+
+@both_loops
+def test_what_the_taker_raises_comes_out_of_the_pump(loop):
+    class WrongError(Exception):
+        pass
+
+    async def main():
+        async with Server(trickling([b"a", b"b", b"c", b"d"], pause=0.02)) as server:
+            transport = Transport(5)
+            for wrong in (WrongError, asyncio.CancelledError):
+                response = await transport.open(get(server.url))
+                got = []
+
+                def take(data, got=got, wrong=wrong):
+                    got.append(data)
+                    if len(got) == 2:
+                        raise wrong
+                    return True
+
+                with pytest.raises(wrong):
+                    await response.pump(take)
+                await response.close()
+                assert len(got) == 2
+            await asyncio.sleep(0.01)
+            assert transport.stats().open == 0
+            await transport.close()
+
+    run(main, loop)
+
+
+@both_loops
+def test_a_pump_tells_a_cut(loop):
+    async def main():
+        async with Server(trickling([b"a", b"b"], whole=False)) as server:
+            transport = Transport(5)
+            response = await transport.open(get(server.url))
+            got = []
+            with pytest.raises(GatewayError) as caught:
+                await response.pump(lambda data: got.append(data) is None)
+            assert caught.value.code == "upstream_cut" and b"".join(got) == b"ab"
+            await response.close()
+            await transport.close()
+
+    run(main, loop)
+
+
+@both_loops
+def test_a_cancelled_pump_loses_nothing_and_calls_nobody(loop):
+    async def main():
+        async with Server(trickling([b"%03d" % n for n in range(40)])) as server:
+            transport = Transport(5)
+            response = await transport.open(get(server.url))
+            got = []
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await response.pump(lambda data: got.append(data) is None)
+            before = len(got)
+            await asyncio.sleep(0.02)
+            assert len(got) == before
+            while data := await response.read():
+                got.append(data)
+            assert b"".join(got) == b"".join(b"%03d" % n for n in range(40))
+            await response.close()
+            await transport.close()
+
+    run(main, loop)
+
+
+@both_loops
+def test_a_taker_that_wants_no_more_stops_the_upstream(loop):
+    total = 64 << 20
+
+    async def main():
+        async def handler(reader, writer):
+            await read_request(reader)
+            writer.write(OK + b"Content-Length: %d\r\n\r\n" % total)
+            for _ in range(total >> 16):
+                writer.write(b"x" * 65536)
+                await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+        async with Server(handler) as server:
+            transport = Transport(5)
+            response = await transport.open(get(server.url))
+            got = 0
+
+            def take(data):
+                nonlocal got
+                got += len(data)
+                return got > 8 << 20  # at first one read at a time
+
+            assert await response.pump(take)
+            await asyncio.sleep(0.2)
+            assert response._reader.unread < HIGH_WATER_BYTES + (300 << 10)
+            while await response.pump(take):
+                assert response._reader.unread < HIGH_WATER_BYTES + (300 << 10)
+            assert got == total
+            await response.close()
+            await transport.close()
+
+    run(main, loop)
