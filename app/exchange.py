@@ -319,6 +319,7 @@ class Exchange:
         outcome: Outcome,
         began: float,
     ) -> None:
+        redact.clean(error)
         trip.ask.record.tried.append(
             Attempt(
                 provider=way.provider.name,

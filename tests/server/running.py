@@ -24,7 +24,14 @@ def free_port() -> int:
 class Running:
     """One gateway. `url` is its address, `log()` its call lines so far."""
 
-    def __init__(self, folder: Path, config: dict, *flags: str, env: dict | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: dict,
+        *flags: str,
+        env: dict | None = None,
+        program: Path = ROOT / "run.py",
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +48,7 @@ class Running:
         self.file.chmod(0o600)
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "run.py"), "-c", str(self.file), *flags],
+                [sys.executable, str(program), "-c", str(self.file), *flags],
                 stdout=out,
                 stderr=err,
                 stdin=subprocess.DEVNULL,
