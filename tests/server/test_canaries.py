@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -69,6 +70,17 @@ def routes() -> list[tuple[str, str]]:
     return sorted(set(found) - {("POST", "/admin/reload")})
 
 
+@contextmanager
+def driving(gateway: Running, config: dict):
+    driver = Driver(gateway, config)
+    try:
+        gateway.wait()
+        yield driver
+    finally:
+        driver.close()
+        gateway.stop()
+
+
 class Driver:
     """Asks everything there is, as every kind of caller, and keeps all that was answered."""
 
@@ -79,8 +91,8 @@ class Driver:
         self.callers = [
             {"authorization": f"Bearer {token}"},
             {"x-access-token": token, "authorization": "Bearer own-credential-of-the-caller"},
-            {"authorization": "Bearer nobody-knows-this-token"},
         ]
+        self.stranger = {"authorization": "Bearer nobody-knows-this-token"}
         self.answers: list[tuple[str, bytes]] = []
         self._http = httpx.Client(base_url=gateway.url, timeout=30)
 
@@ -97,7 +109,7 @@ class Driver:
             self.answers.append((place, told))
         return answer
 
-    def everything(self, callers: int = 3, one_by_one: bool = False) -> None:
+    def everything(self, callers: int = 2, one_by_one: bool = False) -> None:
         """Every route and every provider, streamed or not; keys that rest are woken before, or
         before each single request."""
         self.wake()
@@ -105,11 +117,14 @@ class Driver:
         for headers in self.callers[:callers]:
             for method, path in routes():
                 body = None if method in ("GET", "HEAD", "DELETE") else {"messages": MESSAGES}
-                todo.append((method, path, headers, body))
+                is_inside = path.startswith(("/admin", "/metrics"))
+                todo.append((method, path, self.admin if is_inside else headers, body))
             for chat in CHATS:
                 for stream in (False, True):
                     body = chat | {"messages": MESSAGES, "stream": stream}
                     todo.append(("POST", "/c/v1/chat/completions", headers, body))
+        # Whoever shows too many wrong tokens is not looked at any more.
+        todo = [*todo, *(("GET", path, self.stranger, None) for path in ("/v1/models", "/admin"))]
         if one_by_one:
             for each in todo:
                 self.ask(*each)
@@ -130,13 +145,15 @@ class Driver:
     def look_inside(self) -> None:
         """What only operators see."""
         for path in ("/metrics", "/admin/", "/admin/state", "/admin/keys"):
-            assert self.ask("GET", path, self.admin).status_code == 200
+            assert self.ask("GET", path, self.admin).status_code == 200, self.answers[-1]
         for line in self.gateway.log()[-200:]:
             self.ask("GET", f"/admin/requests/{line['request_id']}", self.admin)
 
+    def close(self) -> None:
+        self._http.close()
+
     def places(self):
         """Everything that anybody could look at."""
-        self._http.close()
         settle()
         yield from self.answers
         yield "the log", self.gateway.out.read_bytes()
@@ -159,36 +176,27 @@ def upstream():
     simulator.stop()
 
 
-def start(folder: Path, config: dict, *program: str, env: dict | None = None) -> Running:
-    gateway = Running(folder, config, *program, env=env)
-    return gateway.wait()
-
-
 def drive_all(upstream, folder: Path, faults) -> list[str]:
     mark = Markers()
-    whole = config_of(mark, upstream.url, folder, free_port(), free_port())
-    config = without_proxies(whole)
-    gateway = start(folder, config)
+    config = without_proxies(config_of(mark, upstream.url, folder, free_port(), free_port()))
+    gateway = Running(folder, config)
     try:
-        driver = Driver(gateway, config)
-        driver.everything()
-        for fault in faults:
-            upstream.fault(fault, times=100_000)
-            driver.everything(callers=2 if fault != "hang" else 1)
-            upstream.reset()
-        gateway.file.write_text(json.dumps(config | {"openai": {"api_keyz": mark.all}}))
-        assert driver.ask("POST", "/admin/reload", driver.admin).status_code == 400
-        keys = config["openai"]["api_keys"]
-        bad = config | {"openai": {"api_keys": [key["val"] for key in keys]}, mark.all[8]: 1}
-        gateway.file.write_text(json.dumps(bad))
-        assert driver.ask("POST", "/admin/reload", driver.admin).status_code == 400
-        driver.look_inside()
-        leaks = mark.leaks(driver.places())
-        outcomes = {line["outcome"] for line in gateway.log()}
-        assert {"complete", "upstream_error", "refused"} <= outcomes, outcomes
+        with driving(gateway, config) as driver:
+            driver.everything()
+            for fault in faults:
+                upstream.fault(fault, times=100_000)
+                driver.everything(callers=2 if fault != "hang" else 1)
+                upstream.reset()
+            keys = [key["val"] for key in config["openai"]["api_keys"]]
+            for bad in ({"openai": {"api_keyz": keys}}, {"openai": {"api_keys": keys}, keys[0]: 1}):
+                gateway.file.write_text(json.dumps(config | bad))
+                assert driver.ask("POST", "/admin/reload", driver.admin).status_code == 400
+            driver.look_inside()
+            leaks = mark.leaks(driver.places())
+            outcomes = {line["outcome"] for line in gateway.log()}
+            assert {"complete", "upstream_error", "refused"} <= outcomes, outcomes
     finally:
         upstream.reset()
-        gateway.stop()
     return leaks + mark.leaks([("the last errors", gateway.err.read_bytes())])
 
 
@@ -211,14 +219,10 @@ def test_no_secret_is_seen_in_any_failure(upstream, tmp_path):
 def test_no_secret_is_seen_when_the_proxies_are_dead(upstream, tmp_path):
     mark = Markers()
     config = config_of(mark, upstream.url, tmp_path, free_port(), free_port())
-    gateway = start(tmp_path, config)
-    try:
-        driver = Driver(gateway, config)
+    with driving(Running(tmp_path, config), config) as driver:
         driver.everything(callers=1)
         driver.look_inside()
         assert mark.leaks(driver.places()) == []
-    finally:
-        gateway.stop()
 
 
 @pytest.mark.parametrize(
@@ -228,23 +232,19 @@ def test_no_secret_comes_back_from_an_upstream_that_quotes_it(tmp_path, quotes):
     mark, echo = Markers(), Echo()
     config = without_proxies(config_of(mark, echo.url, tmp_path, free_port(), free_port()))
     config["coze"]["discord"]["enable"] = False
-    gateway = start(tmp_path, config)
-    try:
-        driver = Driver(gateway, config)
+    with driving(Running(tmp_path, config), config) as driver:
         for echo.status, echo.shape in quotes:
             driver.everything(callers=1, one_by_one=True)
         driver.look_inside()
         assert mark.leaks(driver.places()) == []
-        # The gateway's own tokens are nobody else's business; the keys did go there.
-        tokens = [config["admin"]["token"], *(one["val"] for one in config["access"]["tokens"])]
-        seen = "\n".join(echo.seen)
-        assert not [token for token in tokens if token in seen]
-        assert config["openai"]["api_keys"][0]["val"] in seen
-        for family in ("openai", "claude", "claude-web", "chatgpt", "gemini", "bing", "coze"):
-            assert f" /{family}/" in seen
-    finally:
-        gateway.stop()
-        echo.stop()
+    echo.stop()
+    # The gateway's own tokens are nobody else's business; the keys did go there.
+    tokens = [config["admin"]["token"], *(one["val"] for one in config["access"]["tokens"])]
+    seen = "\n".join(echo.seen)
+    assert not [token for token in tokens if token in seen]
+    assert config["openai"]["api_keys"][0]["val"] in seen
+    for family in ("openai", "claude", "claude-web", "chatgpt", "gemini", "bing", "coze"):
+        assert f" /{family}/" in seen
 
 
 def test_no_secret_is_seen_by_those_who_ask_on_the_command_line(upstream, tmp_path):
@@ -282,18 +282,11 @@ def test_a_build_that_leaks_is_found_out(upstream, tmp_path, kind):
     mark = Markers()
     config = without_proxies(config_of(mark, upstream.url, tmp_path, free_port(), free_port()))
     config["coze"]["discord"]["enable"] = False
-    gateway = Running(
-        tmp_path,
-        config,
-        env={"LEAK": kind, "LEAK_FOLDER": str(tmp_path / "data")},
-        program=ROOT / "tests" / "server" / "leaky.py",
-    ).wait()
-    try:
-        driver = Driver(gateway, config)
+    env = {"LEAK": kind, "LEAK_FOLDER": str(tmp_path / "data")}
+    leaky = ROOT / "tests" / "server" / "leaky.py"
+    with driving(Running(tmp_path, config, env=env, program=leaky), config) as driver:
         chat = {"model": "gpt-4o", "messages": MESSAGES}
         driver.ask("POST", "/c/v1/chat/completions", driver.callers[0], chat)
         driver.look_inside()
         found = mark.leaks(driver.places())
-        assert any(LEAKS[kind] in leak for leak in found), (kind, found)
-    finally:
-        gateway.stop()
+    assert any(LEAKS[kind] in leak for leak in found), (kind, found)
