@@ -138,15 +138,15 @@ def config_of(mark: Markers, url: str, folder: Path, bridge_port: int, dead_port
             "discord": {
                 "enable": True,
                 "api_url": f"{url}/discord",
-                "gateway_url": url.replace("http", "ws") + "/discord",
+                "gateway_url": url.replace("http", "ws") + "/discord/gw",
                 "guild_id": "1100000000000000001",
-                "channel_id": "1100000000000000002",
+                "channel_id": "1300000000000000001",
                 "chat_bot_token": mark("bot-"),
-                "coze_bot": ["1100000000000000003"],
+                "coze_bot": ["1400000000000000001"],
                 "auth": [mark(), mark()],
-                "request_out_time": 3,
-                "request_stream_out_time": 3,
-                "quiet_seconds": 1,
+                "request_out_time": 1,
+                "request_stream_out_time": 1,
+                "quiet_seconds": 0.2,
                 "bridge_port": bridge_port,
             },
         },
@@ -172,6 +172,7 @@ class Echo:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one piece: the second would wait for the first's ACK
 
             def log_message(self, *_: object) -> None:
                 pass
