@@ -171,10 +171,14 @@ def kill_and_reload(gateway, *, per_second, streams, model, kills):
         assert httpx.post(f"{gateway.url}/admin/reload", timeout=60).status_code == 200
         now = counters(gateway)
         assert all(now.get(name, -1) >= value for name, value in last.items())
+    print(f"{dict(load.streamed)} streams, {dict(load.asked)} requests")
     assert sum(load.streamed.values()) - load.streamed["whole"] == lost_streams
     failed = sum(load.asked.values()) - load.asked["whole"]
     assert failed <= kills * (2 + per_second // 20), load.asked  # those the dead had accepted
     assert httpx.post(gateway.url + CHAT, json=BODY, timeout=30).status_code == 200
+    state = httpx.get(f"{gateway.url}/admin/state", timeout=10).json()
+    assert not any(worker["open_streams"] for worker in state["workers"])
+    assert {key["state"] for key in state["keys"]} == {"awake"}
 
 
 def kill_and_wait(gateway, pid: int, count: int) -> None:
