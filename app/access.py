@@ -207,7 +207,22 @@ class Access:
             query,
         )
 
-    def failed(self, address: str) -> None:
+    def is_right(self, address: str, given: str, secret: str) -> bool:
+        """Whether `given` is the secret; "" is no guess. Raises GatewayError 429 where too many
+        wrong ones came from `address`, unless this very one has been right there before."""
+        if not given:
+            return False
+        digest = self._digest(given)
+        visitor = self._visitors.get(_group(address))
+        if not (visitor and digest in visitor.friends):
+            self._slow_down(address)
+        if not same(given, secret):
+            self._failed(address)
+            return False
+        self._befriend(address, digest)
+        return True
+
+    def _failed(self, address: str) -> None:
         """A wrong secret came from `address`."""
         now = time.monotonic()
         visitor = self._visitor(_group(address))
@@ -215,7 +230,7 @@ class Access:
             visitor.since, visitor.failures = now, 0
         visitor.failures += 1
 
-    def slow_down(self, address: str) -> None:
+    def _slow_down(self, address: str) -> None:
         """Raises GatewayError 429 while too many wrong secrets have come from `address`.
 
         Nothing waits here: a guess that is not looked at costs the guesser as much as a delay.
@@ -284,10 +299,10 @@ class Access:
             query = "&".join(parts)
         visitor = self._visitors.get(_group(address))
         if shown and not (visitor and digest in visitor.friends):
-            self.slow_down(address)
+            self._slow_down(address)
         if token is None:
             if shown:
-                self.failed(address)
+                self._failed(address)
             return None, None, query
         if head.count(token.val.encode()) > taken:
             query = _scrub(token.val, path, query, headers)

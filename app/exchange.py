@@ -333,6 +333,7 @@ class Exchange:
         outcome: Outcome,
         began: float,
     ) -> None:
+        redact.clean(error)
         trip.ask.record.tried.append(
             Attempt(
                 provider=way.provider.name,
@@ -487,6 +488,10 @@ class Exchange:
                     if renderer.ended:
                         break
             out = renderer.finish()
+        except GatewayError as error:
+            if renderer is None or error.code != "upstream_cut":
+                raise
+            out = _said_all(renderer, error)
         finally:
             self._say_cancelled(decoder)
             if renderer is not None:
@@ -754,6 +759,17 @@ class _Held:
 async def _comment(sink: Sink) -> None:
     with suppress(Exception):  # the main send will meet the same trouble and tell it
         await sink.send(KEEP_ALIVE)
+
+
+def _said_all(renderer: Renderer, error: GatewayError) -> bytes:
+    """What is left to send where a connection broke off after all was said; else raises."""
+    try:
+        return renderer.finish()
+    except GatewayError as missing:
+        if missing.code not in ("upstream_cut", "upstream_bad_response"):
+            raise  # the upstream's own word of what went wrong
+        error.said = error.said or missing.said
+        raise error from None
 
 
 def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:

@@ -196,6 +196,7 @@ class Forwarder:
                     self.pool.report(turn, outcome, error.status)
                 if sink.started or outcome not in OTHER_KEY_MAY_DO:
                     raise
+                redact.clean(error)
                 failed = error
             except asyncio.CancelledError:
                 if watch.why == "first_event":
@@ -293,6 +294,8 @@ class Forwarder:
             record.first_event_ms = round((perf_counter() - began) * 1000, 3)
             watch.first, watch.seen = False, loop.time()
             headers = self._downward(response.headers, ask, key)
+            if key.id and response.status >= 400:
+                headers = [(name, redact(value)) for name, value in headers]
             headers.append(("x-attempts", str(record.attempts)))
             has_body = ask.method != "HEAD" and response.status not in (204, 304)
             rewrite = _rewrite(ask)
@@ -458,7 +461,6 @@ class _Refusal:
             self._read = clean.encode("utf-8", "surrogateescape")
             told = [h for h in self.headers if h[0] not in ("content-encoding", "content-length")]
             self.headers = [*told, ("content-length", str(len(self._read)))]
-        self.headers = [(name, redact(value)) for name, value in self.headers]
 
     async def read(self) -> bytes:
         body, self._read = self._read, b""

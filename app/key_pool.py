@@ -390,9 +390,9 @@ class KeyPool:
                 wait = self.quotas.wait(entry.row, entry.limits, now)
             if not wait:
                 bases = (entry.base, model_base) if insist else (group.base, entry.base, model_base)
-                if self._take(turn, entry, [base for base in bases if base >= 0]):
+                wait = self._take(turn, entry, [base for base in bases if base >= 0])
+                if not wait:
                     return turn
-                wait = 1.0
             if wait < 0:
                 busy = True
             else:
@@ -433,18 +433,18 @@ class KeyPool:
             return -1  # so long ago that it is no news
         return base
 
-    def _take(self, turn: Turn, entry: _Entry, bases: list[int]) -> bool:
-        """Claims what must be probed and takes from the limits in one step; False when another
-        process was faster."""
+    def _take(self, turn: Turn, entry: _Entry, bases: list[int]) -> float:
+        """Claims what must be probed and takes from the limits in one step: 0. When another process
+        was faster, the wait that this makes, as of `Quotas.wait`."""
         cells, now, limits = self._cells, turn.at, entry.limits
         claims = [base for base in bases if cells[base + REST_UNTIL] != 0.0]
         if claims or limits is not None:
             with self._state.guard:
                 if any(self._wait(base, now) for base in claims):
-                    return False
+                    return 1.0
                 if limits is not None:
-                    if self.quotas.wait(entry.row, limits, now):
-                        return False
+                    if wait := self.quotas.wait(entry.row, limits, now):
+                        return wait
                     self.quotas.take(entry.row, limits, turn.guess, now)
                     turn.open = True
                 for base in claims:
@@ -453,7 +453,7 @@ class KeyPool:
                     cells[base + PROBE_PID] = os.getpid()
                     cells[base + PROBE_UNTIL] = now + patience
         turn.key, turn.entry, turn.claims = entry.key, entry, tuple(claims)
-        return True
+        return 0.0
 
     # --- refusing ---------------------------------------------------------------------------
 

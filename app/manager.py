@@ -16,8 +16,8 @@ import os
 import signal as signals
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from signal import SIGHUP, SIGKILL
+from multiprocessing import active_children
+from signal import SIGHUP
 from typing import Any
 
 from msgspec import Struct
@@ -102,9 +102,10 @@ class Manager(WorkerManager):
         # using it here, as Sanic does, would garble that talk. A second signal does not wait.
         if self._stop_asked:
             logger.warning("a second signal: every process is killed")
-            for process in [*self.processes, *(process for _, process in self._leaving)]:
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, SIGKILL)
+            # Sanic's helper process too, which is none of `processes` and would stay behind. What
+            # tracks shared memory cleans up and ends by itself when nobody is left.
+            for child in active_children():
+                child.kill()
             os._exit(1)
         self._stop_asked = True
 

@@ -240,9 +240,12 @@ class Whole:
     def finish(self) -> bytes:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         try:
-            glance = _glance.decode(body)
-        except msgspec.ValidationError:
-            return body  # JSON, though not of the usual shape: not ours to judge
+            try:
+                glance = _glance.decode(body)
+            except msgspec.ValidationError:
+                # Of another shape, which is not ours to judge; but it must be JSON to its end.
+                msgspec.json.decode(body)
+                return body
         except (msgspec.DecodeError, ValueError):
             raise bad_response("The upstream's answer is not valid JSON.") from None
         self.usage = _usage(glance)

@@ -27,6 +27,7 @@ from app.wire.upstream import Headers
 
 App = Sanic[Any, Any]
 
+_CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 CORS: Headers = [
@@ -180,11 +181,10 @@ class RawSink:
 
 def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
     """A failure before the first byte, in OpenAI's shape."""
-    redact.clean(error)
     headers = headers_for(request, error.headers)
     if error.retry_after is not None and "retry-after" not in headers:
         headers["retry-after"] = str(max(1, round(error.retry_after + 0.499)))
-    if error.code:
+    if error.code and _CODE.fullmatch(error.code):  # some are the upstream's own words
         headers["x-gateway-error"] = error.code
     return HTTPResponse(error.body(), error.status, headers, JSON)
 
@@ -192,6 +192,7 @@ def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
 def as_gateway_error(request: Request, error: Exception) -> GatewayError:
     """Whatever was raised, Sanic's own refusals included, as the one error type."""
     if isinstance(error, GatewayError):
+        redact.clean(error)
         return error
     if not isinstance(error, SanicException):
         return GatewayError(

@@ -2,7 +2,7 @@
 
 from sanic import Request
 
-from app.access import Caller, same
+from app.access import Caller
 from app.key_pool import bare_token
 from app.routes.answers import gateway_of
 from app.wire.errors import GatewayError
@@ -14,11 +14,7 @@ def check_operator(request: Request) -> None:
     token, caller = gateway.config.admin.token, _caller(request)
     if token:
         given = bare_token(request.headers.get("authorization", ""))
-        if given:
-            gateway.access.slow_down(caller.address)
-        if not same(given, token):
-            if given:
-                gateway.access.failed(caller.address)
+        if not gateway.access.is_right(caller.address, given, token):
             raise GatewayError(
                 401,
                 "This is for operators: send admin.token of the config as "

@@ -335,20 +335,8 @@ class Access(Section, frozen=True):
     protected: bool = True  # without tokens: only callers on this machine may use the keys
 
 
-AdminToken = Annotated[
-    str,
-    Meta(
-        pattern=_HEADER_SAFE,
-        min_length=16,
-        description="at least 16 visible ASCII characters (`openssl rand -hex 24` makes some)",
-        examples=["${ADMIN_TOKEN}"],
-        extra={"secret": True},
-    ),
-]
-
-
 class Admin(Section, frozen=True):
-    token: AdminToken = ""  # without one, only callers on this machine may ask
+    token: Token = ""  # without one, only callers on this machine may ask
 
 
 class Holdback(Section, frozen=True):

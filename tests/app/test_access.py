@@ -227,6 +227,23 @@ def test_guessing_is_slowed_down_by_address_and_friends_go_on(monkeypatch):
     assert ask(door, FAR, authorization=BOB)[0].token.id == "bob"
 
 
+def test_an_operator_who_was_right_before_goes_on_while_others_guess():
+    door, secret = lock(), "operator-token-0123456789"
+    assert door.is_right(FAR, secret, secret)
+    for _ in range(20):
+        assert not door.is_right(FAR, "wrong", secret)
+    assert not door.is_right(FAR, "", secret)  # nobody guessed
+    with pytest.raises(GatewayError) as caught:
+        door.is_right(FAR, "wrong", secret)
+    assert (caught.value.status, caught.value.code) == (429, "too_many_failures")
+    assert door.is_right(FAR, secret, secret)
+    near = "198.51.100.8"
+    for _ in range(20):
+        assert not door.is_right(near, "wrong", secret)
+    with pytest.raises(GatewayError):  # right, but never seen from there
+        door.is_right(near, secret, secret)
+
+
 def test_a_whole_ipv6_network_is_one_guesser():
     door = lock(ALICE)
     for number in range(20):

@@ -9,6 +9,7 @@ import pytest
 
 from app.key_pool import KeyPool, KeysBusy
 from app.outcomes import Outcome
+from app.quotas import Quotas
 from app.shared_state import SharedState
 from app.wire.errors import GatewayError
 from app.wire.settings import Config, KeyEntry, OpenAI
@@ -52,6 +53,31 @@ def test_so_many_calls_at_a_time_and_no_more():
     pool.pick(POOL)
     with pytest.raises(KeysBusy):
         pool.pick(POOL)
+
+
+class Overtaken(Quotas):
+    """Between the look and the taking, another worker takes what was left."""
+
+    def wait(self, row, limits, now):
+        wait = super().wait(row, limits, now)
+        if not wait:
+            super().take(row, limits, 0, now)
+        return wait
+
+
+def test_whoever_is_overtaken_waits_for_a_place_as_the_others_do():
+    (pool,), state = workers(max_concurrent=1)
+    pool.quotas = Overtaken(state)
+    with pytest.raises(KeysBusy):
+        pool.pick(POOL)
+
+
+def test_whoever_is_overtaken_is_told_the_true_wait():
+    (pool,), state = workers(rpm=1)
+    pool.quotas = Overtaken(state)
+    with pytest.raises(GatewayError) as caught:
+        pool.pick(POOL)
+    assert caught.value.code == "all_keys_cooling" and 55 < caught.value.retry_after <= 66
 
 
 def test_another_key_serves_while_one_is_busy():

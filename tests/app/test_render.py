@@ -107,7 +107,7 @@ def test_a_recorded_body_passes_untouched(name):
     assert renderer.usage.prompt_tokens > 0
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"a":1} x', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"a":1} x', b"\xff", b'{"usage":1,"a":'])
 def test_a_body_that_is_no_json_is_a_bad_response(body):
     with pytest.raises(GatewayError) as caught:
         through(Whole(1000), [body])

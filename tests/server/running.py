@@ -24,7 +24,14 @@ def free_port() -> int:
 class Running:
     """One gateway. `url` is its address, `log()` its call lines so far."""
 
-    def __init__(self, folder: Path, config: dict, *flags: str, env: dict | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: dict,
+        *flags: str,
+        env: dict | None = None,
+        program: Path = ROOT / "run.py",
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +48,7 @@ class Running:
         self.file.chmod(0o600)
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "run.py"), "-c", str(self.file), *flags],
+                [sys.executable, str(program), "-c", str(self.file), *flags],
                 stdout=out,
                 stderr=err,
                 stdin=subprocess.DEVNULL,
@@ -118,11 +125,21 @@ def children(pid: int) -> list[int]:
 
 def alive(pid: int) -> bool:
     """Running: a zombie that nobody has buried yet does not count."""
+    return _stat(pid)[0] != "Z"
+
+
+def of_session(leader: int) -> list[int]:
+    """All that this process has started, whoever is their parent by now."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in pids if (stat := _stat(pid))[3] == str(leader) and stat[0] != "Z"]
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent, group, session: the start of what the system tells of a process."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
     except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+        return ["Z", "", "", ""]  # it is gone
 
 
 def _inherits_listener(pid: int, port: int) -> bool:

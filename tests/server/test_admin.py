@@ -51,6 +51,18 @@ def test_the_token_is_asked_for_even_on_this_machine(guarded, path):
     assert right.status_code == 404 or "access-control-allow-origin" not in right.headers
 
 
+def test_wrong_tokens_from_the_same_address_do_not_lock_the_operator_out(simulator, tmp_path):
+    right, wrong = ({"authorization": f"Bearer {token}"} for token in (TOKEN, "x" * 20))
+    with (
+        running(tmp_path, config_for(simulator.url, admin={"token": TOKEN})) as gateway,
+        httpx.Client(base_url=gateway.url) as http,
+    ):
+        assert http.get("/admin/keys", headers=right).status_code == 200
+        refused = [http.get("/admin/keys", headers=wrong) for _ in range(25)]
+        assert [answer.status_code for answer in refused] == [401] * 20 + [429] * 5
+        assert http.get("/admin/keys", headers=right).status_code == 200
+
+
 def test_changes_need_the_token_too(guarded):
     for path in ("/admin/reload", "/admin/keys"):
         assert httpx.post(guarded.url + path, json={}).status_code == 401
@@ -159,10 +171,14 @@ def kill_and_reload(gateway, *, per_second, streams, model, kills):
         assert httpx.post(f"{gateway.url}/admin/reload", timeout=60).status_code == 200
         now = counters(gateway)
         assert all(now.get(name, -1) >= value for name, value in last.items())
+    print(f"{dict(load.streamed)} streams, {dict(load.asked)} requests")
     assert sum(load.streamed.values()) - load.streamed["whole"] == lost_streams
     failed = sum(load.asked.values()) - load.asked["whole"]
     assert failed <= kills * (2 + per_second // 20), load.asked  # those the dead had accepted
     assert httpx.post(gateway.url + CHAT, json=BODY, timeout=30).status_code == 200
+    state = httpx.get(f"{gateway.url}/admin/state", timeout=10).json()
+    assert not any(worker["open_streams"] for worker in state["workers"])
+    assert {key["state"] for key in state["keys"]} == {"awake"}
 
 
 def kill_and_wait(gateway, pid: int, count: int) -> None:

@@ -260,4 +260,4 @@ def test_limits_hold_across_workers(simulator, tmp_path):
         assert Counter(status for status, *_ in answers) == {200: 20, 429: 60}
         assert calls(simulator, key) == 20
         waits = [int(h["retry-after"]) for status, h, *_ in answers if status == 429]
-        assert all(30 < wait <= 66 for wait in waits)
+        assert all(30 < wait <= 66 for wait in waits), sorted(waits)

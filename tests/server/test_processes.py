@@ -17,7 +17,7 @@ import pytest
 
 from app import __version__
 from tests.server.conftest import config_for
-from tests.server.running import ROOT, Running, alive, children, free_port, running
+from tests.server.running import ROOT, Running, alive, children, free_port, of_session, running
 
 CHAT = "/c/v1/chat/completions"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
@@ -180,6 +180,32 @@ def test_a_signal_stops_cleanly_and_open_streams_may_finish(simulator, tmp_path,
         assert line["outcome"] == "complete"
     finally:
         gateway.stop()
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_a_second_signal_leaves_no_process_behind(simulator, tmp_path, number):
+    gateway = Running(tmp_path, config_for(simulator.url, workers=2)).wait()
+    pid = gateway.process.pid
+    try:
+        body = BODY | {"model": "sim-hang-after-2", "stream": True}
+        with httpx.stream("POST", gateway.url + CHAT, json=body, timeout=30) as answer:
+            pieces = answer.iter_raw()  # held: let go, it would close the connection
+            next(pieces)
+            assert len(of_session(pid)) >= 4  # it, two workers, Sanic's helpers
+            gateway.process.send_signal(number)
+            time.sleep(0.3)
+            assert gateway.process.poll() is None  # it waits for the stream
+            gateway.process.send_signal(number)
+            assert gateway.process.wait(3) == 1
+        end = time.monotonic() + 3
+        while (left := of_session(pid)) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not left
+    finally:
+        for each in of_session(pid):
+            os.kill(each, signal.SIGKILL)
 
 
 def test_text_logs_hold_the_same_words(simulator, tmp_path):

@@ -231,6 +231,7 @@ def reloads_under_load(gateway, reloads: int, every: int, streams: int, model: s
             assert reload(gateway).status_code == (400 if broken else 200)
             if broken:
                 ways[n % 3](hands.good)
+    print(f"{dict(load.streamed)} streams, {dict(load.asked)} requests, {reloads} reloads")
     assert set(load.streamed) == {"whole"} and load.streamed["whole"] >= streams, load.streamed
     assert set(load.asked) == {"whole"}, load.asked
     outcomes = {line["outcome"] for line in gateway.log()}
