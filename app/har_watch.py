@@ -19,6 +19,7 @@ from typing import BinaryIO
 import msgspec
 
 from app.sessions import Sessions, Warner, ending
+from app.slow_work import start_beside
 from app.wire.expiry import jwt_expiry
 from app.wire.provider import Key
 from app.wire.settings import Config
@@ -32,7 +33,6 @@ WARN_EVERY_LOOKS = 30
 PIECE_BYTES = 1024 * 1024
 READ_SECONDS = 300
 _ID = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?\Z")  # it travels in x-auth-id
-_ROOT = Path(__file__).parents[1]
 
 Seen = dict[Path, tuple[int, int]]
 
@@ -87,14 +87,10 @@ class HarWatch:
         self._say(logging.INFO, path, "is a web session now")
 
     async def _read(self, path: Path) -> Found:
-        reader = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
+        reader = await start_beside(
             "app.har_watch",
             os.path.abspath(path),  # noqa: ASYNC240, looks at no disk
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            cwd=_ROOT,
+            stdin=asyncio.subprocess.DEVNULL,
         )
         try:
             async with asyncio.timeout(READ_SECONDS):

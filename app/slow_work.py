@@ -14,11 +14,39 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 _ROOT = Path(__file__).parents[1]
 _SIZE = struct.Struct("!I")
+
+
+async def start_beside(module: str, *args: str, stdin: int) -> asyncio.subprocess.Process:
+    """`python -m module args` in a process that inherits nothing but its own pipes."""
+    _keep_files()
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        *args,
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd=_ROOT,
+    )
+
+
+@cache
+def _keep_files() -> None:
+    """Marks what this process was started with, its listening socket above all, as its own.
+
+    uvloop does not close files in a child: one that outlives its worker would hold the port.
+    """
+    for name in os.listdir("/dev/fd"):
+        if int(name) > 2:
+            with suppress(OSError):  # the listing's own
+                os.set_inheritable(int(name), False)
 
 
 class SlowWork:
@@ -31,7 +59,9 @@ class SlowWork:
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """`function(*args)`: a module's own function, arguments and result that can be pickled."""
         async with self._turn:
-            process = self._process or await self._start()
+            process = self._process or await start_beside(
+                "app.slow_work", stdin=asyncio.subprocess.PIPE
+            )
             self._process = None  # until it answers: who is cancelled here leaves none behind
             try:
                 assert process.stdin is not None and process.stdout is not None
@@ -47,17 +77,6 @@ class SlowWork:
         if not went_well:
             raise RuntimeError(f"{function.__qualname__} failed: {result}")
         return result
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "app.slow_work",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            cwd=_ROOT,
-        )
 
     async def close(self) -> None:
         process, self._process = self._process, None
