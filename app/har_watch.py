@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 import msgspec
 
+from app.beside import Beside
 from app.sessions import Sessions, Warner, ending
-from app.slow_work import start_beside
 from app.wire.expiry import jwt_expiry
 from app.wire.provider import Key
 from app.wire.settings import Config
@@ -87,22 +87,18 @@ class HarWatch:
         self._say(logging.INFO, path, "is a web session now")
 
     async def _read(self, path: Path) -> Found:
-        reader = await start_beside(
+        reader = await Beside.start(
             "app.har_watch",
             os.path.abspath(path),  # noqa: ASYNC240, looks at no disk
-            stdin=asyncio.subprocess.DEVNULL,
         )
         try:
             async with asyncio.timeout(READ_SECONDS):
-                told, _ = await reader.communicate()
+                told = await reader.reader.read()
             return msgspec.json.decode(told, type=Found)
-        except (TimeoutError, msgspec.DecodeError):
+        except (TimeoutError, OSError, msgspec.DecodeError):
             return Found(problem="it cannot be read")
         finally:
-            if reader.returncode is None:
-                with suppress(ProcessLookupError):
-                    reader.kill()
-                await reader.wait()
+            await reader.end()
 
     def _say(self, level: int, path: Path, what: str) -> None:
         if self._speaks:

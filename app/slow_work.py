@@ -13,65 +13,34 @@ import pickle
 import struct
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import Any, BinaryIO
 
-_ROOT = Path(__file__).parents[1]
+from app.beside import Beside
+
 _SIZE = struct.Struct("!I")
-
-
-async def start_beside(module: str, *args: str, stdin: int) -> asyncio.subprocess.Process:
-    """`python -m module args` in a process that inherits nothing but its own pipes."""
-    _keep_files()
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        *args,
-        stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        cwd=_ROOT,
-    )
-
-
-@cache
-def _keep_files() -> None:
-    """Marks what this process was started with, its listening socket above all, as its own.
-
-    uvloop does not close files in a child: one that outlives its worker would hold the port.
-    """
-    for name in os.listdir("/dev/fd"):
-        if int(name) > 2:
-            with suppress(OSError):  # the listing's own
-                os.set_inheritable(int(name), False)
 
 
 class SlowWork:
     """One per worker."""
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Beside | None = None
         self._turn = asyncio.Lock()
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """`function(*args)`: a module's own function, arguments and result that can be pickled."""
         async with self._turn:
-            process = self._process or await start_beside(
-                "app.slow_work", stdin=asyncio.subprocess.PIPE
-            )
+            process = self._process or await Beside.start("app.slow_work")
             self._process = None  # until it answers: who is cancelled here leaves none behind
             try:
-                assert process.stdin is not None and process.stdout is not None
                 call = pickle.dumps((function, args))
-                process.stdin.write(_SIZE.pack(len(call)) + call)
-                await process.stdin.drain()
-                (size,) = _SIZE.unpack(await process.stdout.readexactly(_SIZE.size))
-                went_well, result = pickle.loads(await process.stdout.readexactly(size))  # noqa: S301
+                process.writer.write(_SIZE.pack(len(call)) + call)
+                await process.writer.drain()
+                (size,) = _SIZE.unpack(await process.reader.readexactly(_SIZE.size))
+                told = await process.reader.readexactly(size)
+                went_well, result = pickle.loads(told)  # noqa: S301, our own process's
             except BaseException:
-                await _end(process)
+                await process.end()
                 raise
             self._process = process
         if not went_well:
@@ -81,15 +50,7 @@ class SlowWork:
     async def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            await _end(process)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
+            await process.end()
 
 
 def serve(calls: BinaryIO, results: BinaryIO) -> None:
@@ -106,5 +67,5 @@ def serve(calls: BinaryIO, results: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(5)
+    os.nice(10)  # whoever waits for a proof waits; the workers keep the cores
     serve(sys.stdin.buffer, sys.stdout.buffer)

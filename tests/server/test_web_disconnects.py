@@ -52,9 +52,9 @@ def held(gateway: Running) -> dict[str, int]:
             continue
     beside = len(children(pid))
     assert beside <= 1
-    return {  # uvloop speaks with a child through sockets: one for its input, one for its output
-        "files": len(links) - 2 * beside,
-        "sockets": sum(link.startswith("socket:") for link in links) - 2 * beside,
+    return {
+        "files": len(links) - beside,
+        "sockets": sum(link.startswith("socket:") for link in links) - beside,
         "threads": len(os.listdir(f"/proc/{pid}/task")),
     }
 
