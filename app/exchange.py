@@ -388,9 +388,7 @@ class Exchange:
             return None
         found = None
         if self.conversations is not None:
-            found = await asyncio.to_thread(
-                self.conversations.owner, provider.pool, conversation_id
-            )
+            found = await self.conversations.owner(provider.pool, conversation_id)
         if found is None:
             raise GatewayError(
                 400,
@@ -402,15 +400,12 @@ class Exchange:
         return found
 
     def _remember(self, provider: Provider, call: Call, renderer: Renderer) -> None:
-        """Runs on its own: the call does not wait for the memory of its conversation."""
         own = getattr(renderer, "stamp", None)
         if self.conversations is None or provider.told is None or not call.key.id or not own:
             return
         conversation_id = provider.told(own)
         if conversation_id:
-            asyncio.get_running_loop().run_in_executor(
-                None, self.conversations.remember, provider.pool, conversation_id, call.key.id
-            )
+            self.conversations.remember(provider.pool, conversation_id, call.key.id)
 
     async def _attempt(self, trip: _Trip, call: Call, provider: Provider, turn: Turn) -> None:
         loop = asyncio.get_running_loop()

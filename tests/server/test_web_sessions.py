@@ -1,5 +1,6 @@
 """Web sessions through the whole gateway: OpenAI's SDK in front, the simulated sites behind."""
 
+import asyncio
 import base64
 import json
 import subprocess
@@ -157,8 +158,14 @@ def test_a_conversation_finds_its_account_without_an_index(web, folder) -> None:
 def _remembered(folder, conversation_id) -> bool:
     from app.conversations import Conversations
 
-    memory = Conversations(folder / "sessions" / "conversations.db")
-    return memory.owner("openai.web_sessions", conversation_id) is not None
+    async def owner() -> str | None:
+        memory = Conversations(folder / "sessions" / "conversations.db")
+        try:
+            return await memory.owner("openai.web_sessions", conversation_id)
+        finally:
+            await memory.close()
+
+    return asyncio.run(owner()) is not None
 
 
 def until(condition, seconds: float = 5) -> None:
