@@ -403,22 +403,21 @@ class WebDecoder:
         self._done = False
         self._handed_off = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        out: list[Event] = []
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Event by event: what stands before an error in one read has been given by then."""
         for piece in (data,) if self._frames.is_plain else self._frames.feed(data):
             if not isinstance(piece, bytes):
-                out.append(piece)
+                yield piece
                 continue
             for _, record in self._records.feed(piece):
                 # The hot line: a bare piece of text, to be appended where the last one was.
                 if self._hot is not None and record.startswith(b'{"v": "') and self._append(record):
                     if self._visible:
-                        out += self._text(self._hot[1], self._visible)
+                        yield from self._text(self._hot[1], self._visible)
                 else:
-                    out += self._one(record)
+                    yield from self._one(record)
         if self._done and self._frames.on_websocket:
-            out.append(End())
-        return out
+            yield End()
 
     def _append(self, record: bytes) -> bool:
         """Takes `{"v": "text"}` and leaves what of it is to be told in `_visible`."""

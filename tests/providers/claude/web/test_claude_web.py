@@ -579,6 +579,15 @@ def test_what_is_no_whole_answer_is_an_error(data: bytes, status: int, code: str
         assert bad.value.retry_after == 60
 
 
+def test_what_stands_before_an_error_in_the_same_read_is_told() -> None:
+    begun = MESSAGES[: MESSAGES.index(b"event: content_block_stop")]
+    events = []
+    with pytest.raises(GatewayError):
+        for made in decoder().feed(begun + events_of(error("overloaded_error", "x"))):
+            events.append(made)
+    assert "".join(e.text for e in events if isinstance(e, Text)).startswith("Hi again")
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200))
 def test_rubbish_is_refused_or_ignored_but_never_a_crash(junk: bytes) -> None:
