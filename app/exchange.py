@@ -293,7 +293,8 @@ class Exchange:
             return None
         except GatewayError as error:
             outcome = Outcome.CUT if watch.committed else of_error(error)
-            if outcome is not Outcome.REQUEST or turn.asked:
+            # A captcha's token is wanted of the caller: nothing to rest a session for.
+            if error.type != "captcha_required" and (outcome is not Outcome.REQUEST or turn.asked):
                 self.pool.report(turn, outcome, error.status, error.retry_after)
             self._note(trip, way, turn, error, outcome, began)
             watch.first = True
@@ -412,7 +413,13 @@ class Exchange:
         sink, watch, record = trip.sink, trip.watch, trip.ask.record
         watch.expect(self.config.timeouts.first_event if call.stream else None)
         if provider.prepare is not None:
-            call = await provider.prepare(call, _Network(self, turn))
+            network = _Network(self, turn)
+            try:
+                call = await provider.prepare(call, network)
+            except GatewayError as error:
+                if network.refusal is None:
+                    raise
+                raise _told(error, network.refusal, call.key) from None
         request = provider.request(call)
         turn.asked = True
         response = await self.clients.open(request)
@@ -535,6 +542,15 @@ class Exchange:
             if isinstance(ask, Follow):
                 await response.close()
                 response = await self.clients.open(ask.request)
+                if not _is_answer(response.status):
+                    await response.close()
+                    raise GatewayError(
+                        502,
+                        "The upstream gives its answer at another place, and that place refused it "
+                        f"(HTTP {response.status}); ask again.",
+                        code="upstream_error",
+                        outcome="upstream_error",
+                    )
             else:
                 await response.send(ask.data)  # type: ignore[attr-defined]
         return response
@@ -552,24 +568,7 @@ class Exchange:
                 return response
             reply = await read_whole(response, _MAX_ERROR_BYTES)
         error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
-        if error.retry_after is None:
-            error.retry_after = retry_after(reply.headers, reply.body, time())
-        if error.status == 403 and is_challenge(reply.headers):
-            error.outcome = "upstream_challenge"
-        passed = [(n, v) for n, v in reply.headers.items() if n.startswith(_PASSED_FAMILY)]
-        error.headers = (*error.headers, *passed)
-        if error.status == 401 and call.key.id:
-            # The upstream's text may quote the operator's key: the caller is told its id instead.
-            error = GatewayError(
-                401,
-                f"The upstream refused the gateway's key {call.key.id} of {call.key.pool}; "
-                "its operator has to replace it. You can name another by x-auth-id.",
-                type="invalid_request_error",
-                code=error.code or "invalid_api_key",
-                headers=error.headers,
-                outcome=error.outcome,
-            )
-        raise error
+        raise _told(error, reply, call.key)
 
     def _renderer(self, call: Call, provider: Provider) -> Renderer:
         limit = self.config.limits.response_bytes
@@ -577,7 +576,7 @@ class Exchange:
             return Passthrough() if call.stream else Whole(limit)
         decoder = provider.decoder(call)
         if provider.untranslated:
-            return Untranslated(decoder)
+            return Untranslated(decoder, provider.stamp(call))
         told: dict[str, Any] = {
             "model": call.model,
             "created": call.now,
@@ -626,12 +625,16 @@ class _Network:
 
     def __init__(self, exchange: Exchange, turn: Turn) -> None:
         self._exchange, self._turn = exchange, turn
+        self.refusal: UpstreamReply | None = None  # the last reply, if it was one
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
         exchange = self._exchange
-        self._turn.asked = True
+        self._turn.asked, self.refusal = True, None
         response = await exchange.clients.open(request)
-        return await read_whole(response, exchange.config.limits.response_bytes)
+        reply = await read_whole(response, exchange.config.limits.response_bytes)
+        if not _is_answer(reply.status):
+            self.refusal = reply
+        return reply
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
         return await self._exchange.slow_work.run(function, *args)
@@ -693,6 +696,28 @@ class _Held:
 async def _comment(sink: Sink) -> None:
     with suppress(Exception):  # the main send will meet the same trouble and tell it
         await sink.send(KEEP_ALIVE)
+
+
+def _told(error: GatewayError, reply: UpstreamReply, key: Key) -> GatewayError:
+    """The error that a refusal stands for, with what its headers say besides."""
+    if error.retry_after is None:
+        error.retry_after = retry_after(reply.headers, reply.body, time())
+    if error.status == 403 and is_challenge(reply.headers):
+        error.outcome = "upstream_challenge"
+    passed = [(n, v) for n, v in reply.headers.items() if n.startswith(_PASSED_FAMILY)]
+    error.headers = (*error.headers, *passed)
+    if error.status != 401 or not key.id:
+        return error
+    # The upstream's text may quote the operator's key: the caller is told its id instead.
+    return GatewayError(
+        401,
+        f"The upstream refused the gateway's key {key.id} of {key.pool}; "
+        "its operator has to replace it. You can name another by x-auth-id.",
+        type="invalid_request_error",
+        code=error.code or "invalid_api_key",
+        headers=error.headers,
+        outcome=error.outcome,
+    )
 
 
 def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:
