@@ -72,7 +72,9 @@ class Gateway:
         self.exchange = Exchange(
             config, self.clients, self.pool, self.log, self.sessions, self.conversations
         )
-        self.forwarder = Forwarder(config, self.clients, self.pool, self.log, self.sessions)
+        self.forwarder = Forwarder(
+            config, self.clients, self.pool, self.log, self.sessions, self.conversations
+        )
         self.calls = OpenCalls(self.metrics.open)
         self.exchange.calls = self.forwarder.calls = self.calls
         self.images = Images(Path(config.openai.image_path), self.clients)

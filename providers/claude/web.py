@@ -36,6 +36,7 @@ POOL = "claude.web_sessions"
 FIRST_MESSAGE = "00000000-0000-4000-8000-000000000000"  # the parent of a conversation's first turn
 PASTED_ABOVE = 30_000  # characters; a longer history goes along as an attached text
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_IN_PATH = re.compile(r"/chat_conversations/([0-9a-fA-F-]{36})(?:/|$)")
 
 T = TypeVar("T")
 
@@ -481,6 +482,11 @@ def _proxy(config: Config) -> str:
     return config.claude.proxy_url
 
 
+def _conversation_in(path: str) -> str | None:
+    found = _IN_PATH.search(path)
+    return found[1] if found else None
+
+
 FORWARDS = (
     ForwardRule(
         prefix="/claude/web/",
@@ -494,5 +500,6 @@ FORWARDS = (
         credential_headers=("authorization", "anthropic-client-platform"),
         own=_own,
         renewed=renewed,
+        conversation=_conversation_in,
     ),
 )

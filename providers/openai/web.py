@@ -56,6 +56,7 @@ _PICTURES = "image/avif,image/webp,image/apng,image/*,*/*;q=0.8"
 # Of a raw request: what tells who asks, and from where.
 _REPLACED = ("authorization", "oai-device-id", "oai-language", "chatgpt-account-id")
 ARKOSE_LIVES_SECONDS = 600
+_IN_PATH = re.compile(r"conversation/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/|$)")
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
 
 T = TypeVar("T")
@@ -795,6 +796,11 @@ def _proxy(config: Config) -> str:
     return config.openai.proxy_url
 
 
+def _conversation_in(path: str) -> str | None:
+    found = _IN_PATH.match(path)
+    return found[1] if found else None
+
+
 FORWARDS = tuple(
     ForwardRule(
         prefix=prefix,
@@ -808,6 +814,7 @@ FORWARDS = tuple(
         credential_headers=_REPLACED,
         own=_own,
         anonymous=True,
+        conversation=_conversation_in,
     )
     for prefix in ("/backend-api/", "/public-api/")
 )

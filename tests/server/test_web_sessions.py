@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -155,13 +156,13 @@ def test_a_conversation_finds_its_account_without_an_index(web, folder) -> None:
         assert again["openai"]["index"] == own["openai"]["index"]
 
 
-def _remembered(folder, conversation_id) -> bool:
+def _remembered(folder, conversation_id, pool="openai.web_sessions") -> bool:
     from app.conversations import Conversations
 
     async def owner() -> str | None:
         memory = Conversations(folder / "sessions" / "conversations.db")
         try:
-            return await memory.owner("openai.web_sessions", conversation_id)
+            return await memory.owner(pool, conversation_id)
         finally:
             await memory.close()
 
@@ -522,6 +523,63 @@ def test_a_session_serves_one_at_a_time_across_all_workers(simulator, tmp_path, 
     # Ten pieces, 30 ms each, six calls: one after the other.
     assert time.monotonic() - began > 6 * 0.3
     assert running.stop() == 0
+
+
+def test_raw_requests_count_against_a_sessions_limit_like_questions(
+    simulator, tmp_path, start
+) -> None:
+    config = config_for(
+        simulator,
+        tmp_path,
+        claude={"web_sessions": [{"id": "one", "val": f"{tmp_path.name}-hanging"}]},
+        timeouts={"first_event": 1},
+    )
+    running = start(tmp_path, config)
+    raw = f"{running.url}/claude/web/api/account"
+
+    def open_now() -> int:
+        return simulator.stats()["open"]["requests"]
+
+    until(lambda: open_now() == 0)
+    with ThreadPoolExecutor(1) as callers:
+        client = httpx.Client()
+        first = callers.submit(client.get, raw, timeout=6)
+        until(lambda: open_now() == 1)
+        assert httpx.get(raw).json()["error"]["code"] == "all_keys_busy"
+        with pytest.raises(openai.RateLimitError) as busy:
+            ask(running, {**CLAUDE}, True)
+        assert busy.value.code == "all_keys_busy"
+        assert open_now() == 1  # nobody else was let through
+        with pytest.raises(httpx.ReadTimeout):
+            first.result()
+        client.close()
+    until(lambda: open_now() == 0)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(raw, timeout=0.8)  # it hangs, but it is asked
+    assert running.stop() == 0
+
+
+def test_raw_requests_about_a_conversation_go_to_its_account(web, folder) -> None:
+    for _ in range(3):
+        _, _, own, _ = ask(web, {**WEB, "model": "gpt-4o"}, True)
+        state = own["openai"]
+        id = state["conversation_id"]
+        until(lambda id=id: _remembered(folder, id))
+        for _ in range(4):
+            found = httpx.get(f"{web.url}/backend-api/conversation/{id}?x=1")
+            assert (found.status_code, found.headers["x-auth-id"]) == (200, state["index"])
+        other = {"x-auth-id": "w2" if state["index"] == "w1" else "w1"}
+        assert httpx.get(f"{web.url}/backend-api/conversation/{id}", headers=other).status_code in (
+            404,
+            429,
+        )
+    _, _, own, _ = ask(web, {**CLAUDE}, True)
+    id, index = own["claude"]["conversation"]["uuid"], own["claude"]["index"]
+    until(lambda: _remembered(folder, id, "claude.web_sessions"))
+    for _ in range(4):
+        path = f"api/organizations/{uuid.uuid4()}/chat_conversations/{id}"
+        found = httpx.get(f"{web.url}/claude/web/{path}")
+        assert found.headers["x-auth-id"] == index
 
 
 @pytest.mark.slow
