@@ -421,12 +421,38 @@ def test_three_turns_with_claude_stay_with_their_account(web, stream) -> None:
     assert len(indexes) == 1
 
 
-def test_claudes_conversation_of_another_account_is_404(web) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_claudes_conversation_of_another_account_is_an_error(web, stream) -> None:
     _, _, own, _ = ask(web, {**CLAUDE}, False)
     other = "c2" if own["claude"]["index"] == "c1" else "c1"
-    with pytest.raises(openai.NotFoundError) as refused:
-        ask(web, {"provider": "claude", "claude": {**own["claude"], "index": other}}, False)
-    assert refused.value.code == "conversation_not_found"
+    nobodys = {"type": "web", "conversation": {"uuid": str(uuid.uuid4())}}
+    for member, status, code in (
+        ({**own["claude"], "index": other}, 404, "conversation_not_found"),
+        ({**own["claude"], "index": "forged"}, 401, "unknown_auth_id"),
+        (nobodys, 400, "conversation_owner_unknown"),
+    ):
+        with pytest.raises(openai.APIStatusError) as refused:
+            ask(web, {"provider": "claude", "claude": member}, stream)
+        assert (refused.value.status_code, refused.value.code) == (status, code)
+
+
+def test_claudes_raw_answers_come_as_they_are_written(web) -> None:
+    """A stream is not held back until it ends, whichever path it came by."""
+    headers = {"authorization": "Bearer sk-raw-stream"}
+    base = f"{web.url}/claude/web/api/organizations"
+    (org,) = (o["uuid"] for o in httpx.get(base, headers=headers).json() if "chat" in str(o))
+    chats = f"{base}/{org}/chat_conversations"
+    made = httpx.post(chats, headers=headers, json={"uuid": str(uuid.uuid4()), "name": ""}).json()
+    body = {"prompt": "x", "model": "claude-sim-long-20+drip-50", "rendering_mode": "messages"}
+    began, times = time.monotonic(), []
+    with httpx.stream(
+        "POST", f"{chats}/{made['uuid']}/completion", headers=headers, json=body
+    ) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for piece in answer.iter_raw():
+            times.append((time.monotonic() - began, piece))
+    assert times[-1][0] > 1.0 > 2 * times[0][0]
+    assert len(times) > 10
 
 
 @pytest.mark.parametrize("stream", [True, False])
