@@ -305,6 +305,17 @@ def test_a_picture_in_the_question_is_uploaded(web) -> None:
     assert ask(web, claude, True, messages=messages)[0] == "You said: what? (with 1 picture)"
 
 
+def test_a_pdf_and_a_text_file_reach_claude(web) -> None:
+    def part(name: str, kind: str, data: bytes) -> dict:
+        url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+        return {"type": "file", "file": {"filename": name, "file_data": url}}
+
+    pdf, note = part("a.pdf", "application/pdf", b"%PDF-1"), part("n.txt", "text/plain", b"12345")
+    content = [pdf, note, {"type": "text", "text": "what?"}]
+    text = ask(web, {**CLAUDE}, True, messages=[{"role": "user", "content": content}])[0]
+    assert text == "You said: what? (with 1 picture) (with 5 bytes)"
+
+
 NATIVE = {
     "action": "next",
     "messages": [
