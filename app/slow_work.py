@@ -17,27 +17,33 @@ from typing import Any, BinaryIO
 
 from app.beside import Beside
 
+MAX_SECONDS = 30.0  # for one piece of work, without the wait for its turn
 _SIZE = struct.Struct("!I")
 
 
 class SlowWork:
     """One per worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_seconds: float = MAX_SECONDS) -> None:
+        self._max_seconds = max_seconds
         self._process: Beside | None = None
         self._turn = asyncio.Lock()
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(*args)`: a module's own function, arguments and result that can be pickled."""
+        """`function(*args)`: a module's own function, arguments and result that can be pickled.
+
+        Raises TimeoutError for work that takes too long; it is stopped.
+        """
         async with self._turn:
             process = self._process or await Beside.start("app.slow_work")
             self._process = None  # until it answers: who is cancelled here leaves none behind
             try:
                 call = pickle.dumps((function, args))
-                process.writer.write(_SIZE.pack(len(call)) + call)
-                await process.writer.drain()
-                (size,) = _SIZE.unpack(await process.reader.readexactly(_SIZE.size))
-                told = await process.reader.readexactly(size)
+                async with asyncio.timeout(self._max_seconds):
+                    process.writer.write(_SIZE.pack(len(call)) + call)
+                    await process.writer.drain()
+                    (size,) = _SIZE.unpack(await process.reader.readexactly(_SIZE.size))
+                    told = await process.reader.readexactly(size)
                 went_well, result = pickle.loads(told)  # noqa: S301, our own process's
             except BaseException:
                 await process.end()

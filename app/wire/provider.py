@@ -65,7 +65,8 @@ class Upstream(Protocol):
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
         """Does CPU work above 1 ms elsewhere, one piece at a time per worker.
 
-        `function` is a module's own; it is stopped when its caller is cancelled.
+        `function` is a module's own; it is stopped when its caller is cancelled. Raises
+        TimeoutError when it takes too long.
         """
 
     async def renew(self, key: Key) -> None:

@@ -494,9 +494,12 @@ async def _proof(
     at_once = sentinel.AT_ONCE[kind]
     found = sentinel.search(puzzle, 0, at_once)
     if found is None:
-        found = await upstream.offload(
-            sentinel.search, puzzle, at_once, sentinel.MAX_TRIES[kind] - at_once
-        )
+        try:
+            found = await upstream.offload(
+                sentinel.search, puzzle, at_once, sentinel.MAX_TRIES[kind] - at_once
+            )
+        except TimeoutError:
+            raise web_errors.proof_failed("it took too long") from None
     if found is None:
         raise web_errors.proof_failed("no answer was found in time")
     return sentinel.ANSWER_PREFIX + found

@@ -60,6 +60,24 @@ def test_who_stops_waiting_stops_the_work(loop) -> None:
     run(main, loop)
 
 
+def test_work_that_takes_too_long_is_stopped_and_the_wait_for_its_turn_does_not_count() -> None:
+    async def main() -> None:
+        work = SlowWork(0.4)
+        await work.run(divmod, 7, 2)
+        began = time.monotonic()
+        results = await asyncio.gather(
+            *(work.run(time.sleep, 0.25) for _ in range(3)),
+            work.run(sentinel.search, ENDLESS, 0, 10**9),
+            return_exceptions=True,
+        )
+        assert [type(each) for each in results] == [type(None)] * 3 + [TimeoutError]
+        assert time.monotonic() - began < 2
+        assert await work.run(divmod, 7, 2) == (3, 1)
+        await work.close()
+
+    run(main, LOOPS[0])
+
+
 def test_a_killed_process_fails_one_call_only() -> None:
     async def main() -> None:
         work = SlowWork()

@@ -38,6 +38,9 @@ def user(text: Any) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
+SOUND = {"data": "eA==", "format": "wav"}
+
+
 def file_part(name: str, data: bytes, kind: str) -> dict[str, Any]:
     url = f"data:{kind};base64," + base64.b64encode(data).decode()
     return {"type": "file", "file": {"filename": name, "file_data": url}}
@@ -325,7 +328,7 @@ def test_a_text_file_stands_beside_a_long_history() -> None:
             "messages[0].content[0].file.file_data",
         ),
         (
-            {"messages": [user([{"type": "input_audio", "input_audio": {"data": "eA==", "format": "wav"}}])]},
+            {"messages": [user([{"type": "input_audio", "input_audio": SOUND}])]},
             "messages[0].content[0]",
         ),
     ],
