@@ -104,21 +104,15 @@ def test_a_session_refused_on_the_way_is_reported_and_another_one_answers(status
     assert {attempt.key_id for each in tried for attempt in each} == {"w1"}
 
 
-@pytest.mark.parametrize(
-    ("header", "least", "most"),
-    [
-        (("retry-after", "120"), 119, 121),
-        (("retry-after", formatdate(time() + 300, usegmt=True)), 200, 301),
-    ],
-    ids=["seconds", "date"],
-)
-def test_how_long_to_stay_away_is_heard_on_the_way_too(header, least, most):
-    site = Site(ids=["w1"], refusals={"w1": bad(429, headers=[header])})
+@pytest.mark.parametrize("is_date", [False, True])
+def test_how_long_to_stay_away_is_heard_on_the_way_too(is_date):
+    value = formatdate(time() + 120, usegmt=True) if is_date else "120"
+    site = Site(ids=["w1"], refusals={"w1": bad(429, headers=[("retry-after", value)])})
     for attempt in (1, 2):
         with pytest.raises(GatewayError) as refused:
             asyncio.run(site.ask())
         assert refused.value.status == 429
-        assert least < refused.value.retry_after < most
+        assert 100 < refused.value.retry_after < 121
         assert len(site.asked()) == 1, attempt
 
 
