@@ -307,7 +307,8 @@ class Exchange:
             return None
         except GatewayError as error:
             outcome = Outcome.CUT if watch.committed else of_error(error)
-            if outcome is not Outcome.REQUEST or turn.asked:
+            # A captcha's token is wanted of the caller: nothing to rest a session for.
+            if error.type != "captcha_required" and (outcome is not Outcome.REQUEST or turn.asked):
                 self.pool.report(turn, outcome, error.status, error.retry_after)
             self._note(trip, way, turn, error, outcome, began)
             watch.first = True
@@ -412,9 +413,7 @@ class Exchange:
             return None
         found = None
         if self.conversations is not None:
-            found = await asyncio.to_thread(
-                self.conversations.owner, provider.pool, conversation_id
-            )
+            found = await self.conversations.owner(provider.pool, conversation_id)
         if found is None:
             raise GatewayError(
                 400,
@@ -426,22 +425,25 @@ class Exchange:
         return found
 
     def _remember(self, provider: Provider, call: Call, renderer: Renderer) -> None:
-        """Runs on its own: the call does not wait for the memory of its conversation."""
         own = getattr(renderer, "stamp", None)
         if self.conversations is None or provider.told is None or not call.key.id or not own:
             return
         conversation_id = provider.told(own)
         if conversation_id:
-            asyncio.get_running_loop().run_in_executor(
-                None, self.conversations.remember, provider.pool, conversation_id, call.key.id
-            )
+            self.conversations.remember(provider.pool, conversation_id, call.key.id)
 
     async def _attempt(self, trip: _Trip, call: Call, provider: Provider, turn: Turn) -> None:
         loop = asyncio.get_running_loop()
         sink, watch, record = trip.sink, trip.watch, trip.ask.record
         watch.expect(self.config.timeouts.first_event if call.stream else None)
         if provider.prepare is not None:
-            call = await provider.prepare(call, _Network(self, turn))
+            network = _Network(self, turn)
+            try:
+                call = await provider.prepare(call, network)
+            except GatewayError as error:
+                if network.refusal is None:
+                    raise
+                raise _told(error, network.refusal, call.key) from None
         request = provider.request(call)
         turn.asked = True
         response = await self.clients.open(request)
@@ -485,6 +487,9 @@ class Exchange:
                     break
                 if can_pump and watch.committed:
                     await self._pump(response, renderer, sink, watch, record)
+                    if renderer.asks:
+                        response = await self._obey(renderer, response)
+                        can_pump = hasattr(response, "pump")
                     if renderer.ended:
                         break
             out = renderer.finish()
@@ -538,10 +543,8 @@ class Exchange:
             return not (renderer.ended or renderer.asks)
 
         while await response.pump(take):
-            if renderer.ended:
+            if renderer.ended or renderer.asks:
                 return
-            if renderer.asks:
-                await self._obey(renderer, response)
             watch.sending = True
             await sink.drain()
             watch.sending = False
@@ -601,6 +604,15 @@ class Exchange:
             if isinstance(ask, Follow):
                 await response.close()
                 response = await self.clients.open(ask.request)
+                if not _is_answer(response.status):
+                    await response.close()
+                    raise GatewayError(
+                        502,
+                        "The upstream gives its answer at another place, and that place refused it "
+                        f"(HTTP {response.status}); ask again.",
+                        code="upstream_error",
+                        outcome="upstream_error",
+                    )
             else:
                 await response.send(ask.data)  # type: ignore[attr-defined]
         return response
@@ -618,24 +630,7 @@ class Exchange:
                 return response
             reply = await read_whole(response, _MAX_ERROR_BYTES)
         error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
-        if error.retry_after is None:
-            error.retry_after = retry_after(reply.headers, reply.body, time())
-        if error.status == 403 and is_challenge(reply.headers):
-            error.outcome = "upstream_challenge"
-        passed = [(n, v) for n, v in reply.headers.items() if n.startswith(_PASSED_FAMILY)]
-        error.headers = (*error.headers, *passed)
-        if error.status == 401 and call.key.id:
-            # The upstream's text may quote the operator's key: the caller is told its id instead.
-            error = GatewayError(
-                401,
-                f"The upstream refused the gateway's key {call.key.id} of {call.key.pool}; "
-                "its operator has to replace it. You can name another by x-auth-id.",
-                type="invalid_request_error",
-                code=error.code or "invalid_api_key",
-                headers=error.headers,
-                outcome=error.outcome,
-            )
-        raise error
+        raise _told(error, reply, call.key)
 
     def _renderer(self, call: Call, provider: Provider) -> Renderer:
         limit = self.config.limits.response_bytes
@@ -643,7 +638,7 @@ class Exchange:
             return Passthrough() if call.stream else Whole(limit)
         decoder = provider.decoder(call)
         if provider.untranslated:
-            return Untranslated(decoder)
+            return Untranslated(decoder, provider.stamp(call))
         told: dict[str, Any] = {
             "model": call.model,
             "created": call.now,
@@ -692,12 +687,16 @@ class _Network:
 
     def __init__(self, exchange: Exchange, turn: Turn) -> None:
         self._exchange, self._turn = exchange, turn
+        self.refusal: UpstreamReply | None = None  # the last reply, if it was one
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
         exchange = self._exchange
-        self._turn.asked = True
+        self._turn.asked, self.refusal = True, None
         response = await exchange.clients.open(request)
-        return await read_whole(response, exchange.config.limits.response_bytes)
+        reply = await read_whole(response, exchange.config.limits.response_bytes)
+        if not _is_answer(reply.status):
+            self.refusal = reply
+        return reply
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
         return await self._exchange.slow_work.run(function, *args)
@@ -770,6 +769,28 @@ def _said_all(renderer: Renderer, error: GatewayError) -> bytes:
             raise  # the upstream's own word of what went wrong
         error.said = error.said or missing.said
         raise error from None
+
+
+def _told(error: GatewayError, reply: UpstreamReply, key: Key) -> GatewayError:
+    """The error that a refusal stands for, with what its headers say besides."""
+    if error.retry_after is None:
+        error.retry_after = retry_after(reply.headers, reply.body, time())
+    if error.status == 403 and is_challenge(reply.headers):
+        error.outcome = "upstream_challenge"
+    passed = [(n, v) for n, v in reply.headers.items() if n.startswith(_PASSED_FAMILY)]
+    error.headers = (*error.headers, *passed)
+    if error.status != 401 or not key.id:
+        return error
+    # The upstream's text may quote the operator's key: the caller is told its id instead.
+    return GatewayError(
+        401,
+        f"The upstream refused the gateway's key {key.id} of {key.pool}; "
+        "its operator has to replace it. You can name another by x-auth-id.",
+        type="invalid_request_error",
+        code=error.code or "invalid_api_key",
+        headers=error.headers,
+        outcome=error.outcome,
+    )
 
 
 def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:

@@ -23,6 +23,7 @@ from msgspec import Struct
 from app.access import OPERATOR, Caller
 from app.clients import Clients, Response, read_whole
 from app.clients.encoding import decode_body
+from app.conversations import Conversations
 from app.key_pool import INSIST_SECONDS, WEB_SESSIONS, KeyPool, KeysTried, Turn, bare_token
 from app.logs import Attempt, CallLog, CallRecord, redact
 from app.open_calls import OpenCalls
@@ -110,9 +111,10 @@ class Forwarder:
         pool: KeyPool,
         log: CallLog,
         sessions: Sessions | None = None,
+        conversations: Conversations | None = None,
     ) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
-        self.sessions = sessions
+        self.sessions, self.conversations = sessions, conversations
         self.calls = OpenCalls()
 
     async def run(self, ask: ForwardAsk, sink: ForwardSink) -> None:
@@ -243,12 +245,20 @@ class Forwarder:
         bound = own is not None or bool(lookup.get("x-auth-id")) or rule.pool in WEB_SESSIONS
         return _Trip(
             own=own,
+            wanted=lookup.get("x-auth-id") or (await self._owner(ask) if own is None else None),
             in_header=in_header,
             body=body,
             model=_model(ask.path, body) if own is None else "",
             may_repeat=not bound and (body is None or isinstance(body, bytes)),
             id=random.random(),
         )
+
+    async def _owner(self, ask: ForwardAsk) -> str | None:
+        """The session that has the conversation this path is about, as far as that is known."""
+        found = ask.rule.conversation(ask.path)
+        if found is None or self.conversations is None or self.pool.size(ask.rule.pool) < 2:
+            return None
+        return await self.conversations.owner(ask.rule.pool, found)
 
     async def _turn(
         self,
@@ -265,7 +275,7 @@ class Forwarder:
             self.sessions,
             self.config.timeouts.first_event,
             ask.rule.pool,
-            wanted=lookup.get("x-auth-id"),
+            wanted=trip.wanted,
             model=trip.model,
             tried=tried,
             call=trip.id,
@@ -436,6 +446,7 @@ class _Trip(Struct):
     """What the attempts of one request share."""
 
     own: Key | None
+    wanted: str | None  # the id of the key that must serve it
     in_header: bool
     body: AsyncIterator[bytes] | bytes | None
     model: str

@@ -68,15 +68,13 @@ class Gateway:
         self.log = CallLog(config.log_format, count=self.metrics.call, keep=keep)
         kept = Path(config.openai.cookie_path or "data/sessions")
         self.sessions = Sessions(self.pool, kept)
+        self.conversations = Conversations(kept / "conversations.db")
         self.exchange = Exchange(
-            config,
-            self.clients,
-            self.pool,
-            self.log,
-            self.sessions,
-            Conversations(kept / "conversations.db"),
+            config, self.clients, self.pool, self.log, self.sessions, self.conversations
         )
-        self.forwarder = Forwarder(config, self.clients, self.pool, self.log, self.sessions)
+        self.forwarder = Forwarder(
+            config, self.clients, self.pool, self.log, self.sessions, self.conversations
+        )
         self.calls = OpenCalls(self.metrics.open)
         self.exchange.calls = self.forwarder.calls = self.calls
         self.images = Images(Path(config.openai.image_path), self.clients)
@@ -114,4 +112,5 @@ class Gateway:
         await self.keeper.close()
         await self.clients.close()
         await self.exchange.slow_work.close()
+        await self.conversations.close()
         self.log.flush()

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from app.beside import Beside
 from app.sessions import Sessions, Warner, ending
 from app.wire.expiry import jwt_expiry
 from app.wire.provider import Key
@@ -32,7 +33,6 @@ WARN_EVERY_LOOKS = 30
 PIECE_BYTES = 1024 * 1024
 READ_SECONDS = 300
 _ID = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?\Z")  # it travels in x-auth-id
-_ROOT = Path(__file__).parents[1]
 
 Seen = dict[Path, tuple[int, int]]
 
@@ -87,26 +87,18 @@ class HarWatch:
         self._say(logging.INFO, path, "is a web session now")
 
     async def _read(self, path: Path) -> Found:
-        reader = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
+        reader = await Beside.start(
             "app.har_watch",
             os.path.abspath(path),  # noqa: ASYNC240, looks at no disk
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            cwd=_ROOT,
         )
         try:
             async with asyncio.timeout(READ_SECONDS):
-                told, _ = await reader.communicate()
+                told = await reader.reader.read()
             return msgspec.json.decode(told, type=Found)
-        except (TimeoutError, msgspec.DecodeError):
+        except (TimeoutError, OSError, msgspec.DecodeError):
             return Found(problem="it cannot be read")
         finally:
-            if reader.returncode is None:
-                with suppress(ProcessLookupError):
-                    reader.kill()
-                await reader.wait()
+            await reader.end()
 
     def _say(self, level: int, path: Path, what: str) -> None:
         if self._speaks:

@@ -6,6 +6,7 @@ folder, and whole or not at all.
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from app.wire.errors import GatewayError, bad_response
 from app.wire.images import media_type
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 
+logger = logging.getLogger("any_proxy.images")
+
 MAX_BYTES = 50 * 1024 * 1024
 
 
@@ -23,7 +26,7 @@ class Images:
 
     def __init__(self, folder: Path, clients: Clients) -> None:
         self._folder, self._clients = folder, clients
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._coming: dict[str, tuple[asyncio.Lock, list[None]]] = {}  # and who waits for it
 
     async def kept(self, file: str) -> bytes | None:
         """The picture of this (checked) name, None when it was never fetched."""
@@ -33,7 +36,8 @@ class Images:
         self, file: str, fetch: Callable[[], Awaitable[UpstreamReply]]
     ) -> tuple[str, bytes]:
         """Media type and bytes, from disk or by `fetch`. Raises GatewayError for neither."""
-        lock = self._locks.setdefault(file, asyncio.Lock())
+        lock, waiting = self._coming.setdefault(file, (asyncio.Lock(), []))
+        waiting.append(None)
         try:
             async with lock:
                 body = await self.kept(file)
@@ -41,8 +45,9 @@ class Images:
                     body = _picture(await fetch())
                     await asyncio.to_thread(_write, self._folder / _name(file), body)
         finally:
-            if not lock.locked():
-                self._locks.pop(file, None)
+            waiting.pop()
+            if not waiting:
+                del self._coming[file]
         kind = media_type(body)
         if kind is None:
             raise bad_response(f"The kept file {file} is no picture.")
@@ -83,15 +88,18 @@ def _name(file: str) -> str:
 def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def _write(path: Path, body: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_bytes(body)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_bytes(body)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        logger.error("a picture cannot be kept in %s: %s", path.parent, error.strerror)

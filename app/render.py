@@ -254,11 +254,13 @@ class Whole:
 
 
 class Untranslated:
-    """The upstream's own stream, of which the decoder only knows where it goes on and ends."""
+    """The upstream's own stream, of which the decoder only knows where it goes on and ends, and
+    which conversation it is: `stamp` is told to nobody here, but remembered."""
 
     content_type = SSE
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, stamp: dict[str, Any]) -> None:
+        self.stamp = stamp
         self.asks: list[Follow | Reply] = []
         self.usage: Usage | None = None
         self.refused = False
@@ -277,6 +279,9 @@ class Untranslated:
             match event:
                 case Piece():
                     out.append(event.data)
+                case Session():
+                    for own in self.stamp.values():
+                        own.update(event.fields)
                 case Follow() | Reply():
                     self.asks.append(event)
                 case End():

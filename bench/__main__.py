@@ -34,7 +34,13 @@ http {{
   }}
 }}
 """
-MODELS = {"openai": "bench", "claude": "claude/claude-3-5-bench", "gemini": "gemini/gemini-bench"}
+MODELS = {
+    "openai": "bench",
+    "claude": "claude/claude-3-5-bench",
+    "gemini": "gemini/gemini-bench",
+    "chatgpt": "openai-chat-web/bench",
+    "claude-web": "claude/claude-bench",
+}
 
 
 def main() -> int:
@@ -79,12 +85,20 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
     else:
         print("nginx is not installed (apt install nginx-light): no ratios", file=sys.stderr)
     keys = [{"id": f"k{n}", "val": f"sk-bench-{n}"} for n in range(3)]
+    sessions = [{"id": f"s{n}", "val": f"session-{n}", "max_concurrent": 1000} for n in range(3)]
+    url = f"http://127.0.0.1:{plain}"
     config = {
         "port": f"127.0.0.1:{gateway}",
         "workers": workers,
-        "openai": {"api_url": f"http://127.0.0.1:{plain}", "api_keys": keys},
-        "claude": {"api_url": f"http://127.0.0.1:{plain}", "api_keys": keys},
-        "google_gemini": {"api_url": f"http://127.0.0.1:{plain}", "api_keys": keys},
+        "openai": {
+            "api_url": url,
+            "api_keys": keys,
+            "chat_web_url": url,
+            "web_sessions": sessions,
+            "cookie_path": str(folder / "sessions"),
+        },
+        "claude": {"api_url": url, "api_keys": keys, "web_url": url, "web_sessions": sessions},
+        "google_gemini": {"api_url": url, "api_keys": keys},
     }
     for label, port, url in (
         ("gateway", gateway, f"http://127.0.0.1:{plain}"),
@@ -139,6 +153,7 @@ def drive(server, peer, scenario, seconds, streams):
         "port": server.port,
         "path": path,
         "model": MODELS[scenario.family] if peer == "gateway" else "bench",
+        "members": {"claude": {"type": "web"}} if scenario.family == "claude-web" else {},
         "headers": {},
         "connections": min(scenario.connections, streams or scenario.connections),
         "chunks": scenario.chunks,
@@ -175,7 +190,9 @@ def report(found, servers, asked) -> None:
             continue
         # A translation is compared with nginx copying as many chunks.
         base = middle(name, "nginx", "us") or middle("S2", "nginx", "us")
-        per = "chunk" if scenario.chunks else "request"
+        per = "request"
+        if scenario.chunks:
+            per = f"chunk, {us * scenario.chunks:,.0f} per stream"
         first = middle(name, "gateway", "first_p50")
         ages = " / ".join(shown(middle(name, "gateway", f"age_{p}"), 2) for p in ("p50", "p99"))
         megabytes = middle(name, "gateway", "mb")

@@ -78,6 +78,7 @@ class Plan:
                 }
             ],
         }
+        body |= asked["members"]
         if self.chunks:
             body["stream"] = True
         packed = json.dumps(body, separators=(",", ":")).encode()

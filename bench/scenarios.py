@@ -28,6 +28,8 @@ SCENARIOS = (
         streams=100,
     ),
     Scenario("S7", "S2 with TLS to the upstream", chunks=100, tls=True),
+    Scenario("W1", "OpenAI in, ChatGPT web by the browser client, as S2", "chatgpt", chunks=100),
+    Scenario("W2", "OpenAI in, Claude web by the browser client, as S2", "claude-web", chunks=100),
 )  # fmt: skip
 PIECE = "tok {:03d} "  # the text of one chunk
 TEXT = "".join(PIECE.format(n) for n in range(50))  # of an answer that is not streamed

@@ -1,4 +1,5 @@
-"""A small upstream that answers like OpenAI, Anthropic and Gemini, each chunk written on its own.
+"""A small upstream that answers like OpenAI, Anthropic, Gemini, chatgpt.com and claude.ai, each
+chunk written on its own.
 
 `python -m bench.upstream PORT [CERT KEY]`. Chunks, delay and whether to write the time into each
 chunk come in the request body, as the member `bench`: {"chunks", "delay_ms", "timed"} inside the
@@ -46,6 +47,38 @@ def gemini(text: bytes, last: bool = False) -> bytes:
     )
 
 
+# chatgpt.com's delta encoding: the message, then bare pieces of its text, then a patch at its end.
+def chatgpt(text: bytes) -> bytes:
+    return b'event: delta\ndata: {"v": "%b"}\n\n' % text
+
+
+CHATGPT_MESSAGE = (
+    b'{"message": {"id": "%b", "author": {"role": "%b", "name": null, "metadata": {}}, '
+    b'"create_time": 1750000000.5, "update_time": null, "content": {"content_type": "text", '
+    b'"parts": ["%b"]}, "status": "%b", "end_turn": null, "weight": 1.0, "metadata": {"citations": '
+    b'[], "model_slug": "bench-model", "default_model_slug": "auto", "parent_id": "u1", "pad": '
+    b'"AAAAA"}, "recipient": "all", "channel": null}, "conversation_id": '
+    b'"00000000-0000-4000-8000-0000000000c1", "error": null}'
+)
+CHATGPT_DELTA = b'event: delta\ndata: {"p": "", "o": "add", "v": %b, "c": %d}\n\n'
+CHATGPT_BEFORE = (
+    b'event: delta_encoding\ndata: "v1"\n\n'
+    + CHATGPT_DELTA % (CHATGPT_MESSAGE % (b"s1", b"system", b"", b"finished_successfully"), 0)
+    + CHATGPT_DELTA % (CHATGPT_MESSAGE % (b"a1", b"assistant", b"", b"in_progress"), 1)
+    + b'event: delta\ndata: {"p": "/message/content/parts/0", "o": "append", "v": ""}\n\n'
+)
+CHATGPT_AFTER = (
+    b'event: delta\ndata: {"p": "", "o": "patch", "v": [{"p": "/message/status", "o": "replace", '
+    b'"v": "finished_successfully"}, {"p": "/message/end_turn", "o": "replace", "v": true}]}\n\n'
+    b'data: {"type": "message_stream_complete", "conversation_id": "c1"}\n\ndata: [DONE]\n\n'
+)
+# What the sites are asked before the question, by the end of the path.
+STEPS = {
+    b"/chat-requirements": b'{"persona":"chatgpt-paid","token":"gAAAAABbench"}',
+    b"/organizations": b'[{"uuid":"00000000-0000-4000-8000-00000000000a","capabilities":["chat"]}]',
+    b"/chat_conversations": b'{"uuid":"00000000-0000-4000-8000-0000000000c2","name":""}',
+}
+
 BEFORE = {
     b"openai": openai(b"").replace(b'"content":""', b'"role":"assistant","content":""'),
     b"claude": b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_bench",'
@@ -53,7 +86,9 @@ BEFORE = {
     b'"usage":{"input_tokens":12,"output_tokens":1}}}\n\nevent: content_block_start\ndata: '
     b'{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}\n\n',
     b"gemini": b"",
+    b"chatgpt": CHATGPT_BEFORE,
 }
+BEFORE[b"claude-web"] = BEFORE[b"claude"]
 AFTER = {
     b"openai": openai(b"")
     .replace(b'{"content":""}', b"{}")
@@ -63,8 +98,16 @@ AFTER = {
     b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
     b'"usage":{"output_tokens":100}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n',
     b"gemini": gemini(b"", last=True),
+    b"chatgpt": CHATGPT_AFTER,
 }
-CHUNK = {b"openai": openai, b"claude": claude, b"gemini": gemini}
+AFTER[b"claude-web"] = AFTER[b"claude"]
+CHUNK = {
+    b"openai": openai,
+    b"claude": claude,
+    b"gemini": gemini,
+    b"chatgpt": chatgpt,
+    b"claude-web": claude,
+}
 WHOLE = json.dumps(
     {
         "id": "chatcmpl-bench",
@@ -105,19 +148,35 @@ class Upstream(asyncio.Protocol):
         self.answer(head.split(b" ", 2)[1], rest[:size])
 
     def answer(self, path, body):
-        family = (
-            b"claude" if path.endswith(b"/messages") else b"gemini" if b":" in path else b"openai"
-        )
+        for end, step in STEPS.items():
+            if path.endswith(end):
+                self.json(step)
+                return
+        if path.endswith(b"/conversation"):
+            family, body = b"chatgpt", body + b'"stream":true'
+        elif path.endswith(b"/completion"):
+            family, body = b"claude-web", body + b'"stream":true'
+        else:
+            family = (
+                b"claude"
+                if path.endswith(b"/messages")
+                else b"gemini"
+                if b":" in path
+                else b"openai"
+            )
         streamed = b'"stream":true' in body or b'"stream": true' in body or b"alt=sse" in path
         if not streamed:
-            self.transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-                % (len(WHOLE), WHOLE)
-            )
+            self.json(WHOLE)
             return
         chunks, delay_ms, timed = map(int, ASKED.search(body).groups())
         self.task = asyncio.get_running_loop().create_task(
             self.stream(family, chunks, delay_ms / 1000, timed)
+        )
+
+    def json(self, body):
+        self.transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
         )
 
     async def stream(self, family, chunks, delay, timed):

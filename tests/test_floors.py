@@ -28,6 +28,7 @@ GROUND = (
     "app.preflight",
     "app.quotas",
     "app.shared_state",
+    "app.beside",
     "app.slow_work",
     "app.worker_rows",
     "app.yaml_nodes",

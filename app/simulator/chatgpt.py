@@ -2,7 +2,8 @@
 
 The bearer token is the account: a conversation asked for with another token is 404. Words in a
 token: expired (401), challenge (a web page), unusual (403), arkose, turnstile, hard (more work),
-noauth (the guard does not accept it), login (without a token: force_login by x-sim-login).
+hardest (seconds of it), noauth (the guard does not accept it), login (without a token: force_login
+by x-sim-login).
 Words in a model, between dashes: snapshots, wss, wssbare (websocket), crlf; else delta encoding.
 thoughts, image, sediment, cite, tools, two, echo, handoff, moderated, capped, error.
 Faults of faults.py (sim-...) count events of the stream. The text answers "You said: <question>",
@@ -33,7 +34,8 @@ encode = msgspec.json.encode
 
 MAX_KEPT = 5000
 SEVERAL_LIVES = 540  # seconds a guard's token lives
-DIFFICULTY, HARD = "0fffff", "000fff"
+DIFFICULTY = "0fffff"
+HARDER = (("hardest", "000032"), ("hard", "000fff"))  # words of a token: seconds of work, and less
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
@@ -66,7 +68,7 @@ class Conversation(Struct):
 passes: dict[str, Pass] = {}
 conversations: dict[str, Conversation] = {}
 files: dict[str, tuple[str, bytes]] = {}  # id -> account, content
-sockets: dict[str, list[bytes]] = {}  # websocket token -> SSE events to send
+sockets: dict[str, tuple[list[bytes], int]] = {}  # websocket token -> SSE events, silent after
 arkose_used: set[str] = set()
 
 
@@ -146,7 +148,7 @@ async def requirements(request: Request) -> HTTPResponse | None:
         account=token,
         device=device,
         seed=str(secrets.randbelow(10**16) / 10**16),
-        difficulty=HARD if "hard" in token else DIFFICULTY,
+        difficulty=next((how for word, how in HARDER if word in token), DIFFICULTY),
         arkose="arkose" in token,
         turnstile="turnstile" in token,
         made_at=time.time(),
@@ -262,7 +264,7 @@ async def ask(request: Request) -> HTTPResponse | None:
     if not words & {"wss", "wssbare"}:
         return await faults.send_events(request, fault, events, DIALECT)
     token = secrets.token_urlsafe(16) + ("-bare" if "wssbare" in words else "")
-    sockets[token] = list(events)
+    sockets[token] = list(events), fault.hang_after
     base = f"ws://{request.headers.get('host')}/chatgpt/client/hubs/conversations"
     return answer(
         {
@@ -451,14 +453,17 @@ def _event(data: JSON, name: str = "") -> bytes:
 @blueprint.websocket("/client/hubs/conversations", subprotocols=[SUBPROTOCOL])  # type: ignore[untyped-decorator]
 async def hub(request: Request, ws: WebsocketImplProtocol) -> None:
     token = request.args.get("access_token", "")
-    events = sockets.pop(token, None)
-    if events is None:
+    held = sockets.pop(token, None)
+    if held is None:
         await ws.close(1008)
         return
+    events, hang_after = held
     bare = token.endswith("-bare")
     if not bare:
         await ws.send('{"type":"system","event":"connected","connectionId":"x"}')
     answered = {"response_id": token[:8], "type": "http.response.body"}
+    if hang_after >= 0:
+        events = events[:hang_after]
     for number, event in enumerate([_event({"strange": True}), *events], 1):
         data = {**answered, "body": base64.b64encode(event).decode(), "more_body": True}
         if number == 1:  # of another answer of the same account

@@ -181,15 +181,18 @@ class JsonArrayParser:
     """The objects of one JSON array, as they become whole; also a bare object.
 
     Only braces outside strings are counted: the objects are for a JSON decoder to judge.
+    One above `max_bytes` is an error, or with `skip_large` passed over, without being held.
     """
 
-    def __init__(self, max_bytes: int = MAX_RECORD_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_RECORD_BYTES, *, skip_large: bool = False) -> None:
         self._buffer = bytearray()
         self._at = 0  # scanned up to here
         self._depth = 0
         self._start = -1
         self._in_string = False
-        self._max = max_bytes
+        self._max, self._skip_large = max_bytes, skip_large
+        self._skipping = False
+        self.skipped = 0
         self.ended = False
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -217,7 +220,10 @@ class JsonArrayParser:
             elif byte == 0x7D and self._depth:
                 self._depth -= 1
                 if self._depth == 0:
-                    whole.append(bytes(buffer[self._start : at + 1]))
+                    if self._skipping:
+                        self._skipping = False
+                    else:
+                        whole.append(bytes(buffer[self._start : at + 1]))
                     self._start = -1
             elif byte == 0x5D and self._depth == 0:
                 self.ended = True
@@ -228,7 +234,12 @@ class JsonArrayParser:
         if self._start >= 0:
             self._start = 0
         if len(buffer) > self._max:
-            raise bad_response("The upstream sent an object above the size limit.")
+            if not self._skip_large:
+                raise bad_response("The upstream sent an object above the size limit.")
+            self._skipping, self._start = True, -1
+            self.skipped += 1
+            del buffer[: self._at]
+            self._at = 0
         return whole
 
     @property

@@ -65,7 +65,8 @@ class Upstream(Protocol):
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
         """Does CPU work above 1 ms elsewhere, one piece at a time per worker.
 
-        `function` is a module's own; it is stopped when its caller is cancelled.
+        `function` is a module's own; it is stopped when its caller is cancelled. Raises
+        TimeoutError when it takes too long.
         """
 
     async def renew(self, key: Key) -> None:
@@ -108,6 +109,9 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     its JSON would lead the caller past the gateway. `rewrite`, given the path behind `prefix` and
     the caller's address of `prefix`, returns what to do with the body of a 200, or None to leave
     it alone; such a body is read whole.
+
+    `conversation` finds the id of the conversation that a path is about: such a request goes to the
+    session that is known to have it.
     """
 
     prefix: str  # "/v1/": what the gateway's path begins with
@@ -127,6 +131,7 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     anonymous: bool = False  # may be asked without any key
     moves: Callable[[str, str], bool] = lambda header, token: False
     rewrite: Callable[[str, str], Callable[[bytes], bytes] | None] | None = None
+    conversation: Callable[[str], str | None] = lambda path: None
 
 
 class Provider(Struct, frozen=True, kw_only=True):

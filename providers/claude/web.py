@@ -1,6 +1,6 @@
 """claude.ai as an upstream: a person's own signed-in session, asked like its web app asks.
 
-    organization (unless known) -> conversation (unless continued) -> pictures -> the question
+    organization (unless known) -> conversation (unless continued) -> files -> the question
 
 Private and undocumented; facts from public clients and captures. The history lives upstream, so a
 continued conversation is sent only what is new, and a new one everything at once.
@@ -8,6 +8,7 @@ continued conversation is sent only what is new, and a new one everything at onc
 
 import re
 import uuid
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -15,14 +16,23 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from app.wire.chat import ChatRequest, Envelope, Message, read_chat, read_envelope, read_member
+from app.wire.chat import (
+    ChatRequest,
+    Envelope,
+    Message,
+    Part,
+    read_chat,
+    read_envelope,
+    read_member,
+)
 from app.wire.errors import GatewayError, bad_request, bad_response
 from app.wire.expiry import after_set_cookie, read_cookie, read_cookie_header
 from app.wire.images import Picture, read_picture
 from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstream
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
-from providers.claude import web_errors
+from providers.claude import attachments, web_errors
+from providers.claude.schema import TextSource
 from providers.claude.web_decode import WebDecoder, told_conversation
 from providers.claude.web_schema import (
     ClaudeMember,
@@ -36,8 +46,29 @@ POOL = "claude.web_sessions"
 FIRST_MESSAGE = "00000000-0000-4000-8000-000000000000"  # the parent of a conversation's first turn
 PASTED_ABOVE = 30_000  # characters; a longer history goes along as an attached text
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_IN_PATH = re.compile(r"/chat_conversations/([0-9a-fA-F-]{36})(?:/|$)")
+
+_NOT_IN_A_NAME = re.compile(r"[^\w .()\[\]+-]")
 
 T = TypeVar("T")
+
+
+class Document(Struct, frozen=True):
+    """A file that goes up as it is."""
+
+    media_type: str
+    data: bytes
+    title: str
+
+    def name(self, number: int) -> str:
+        return self.title or f"file-{number}.pdf"
+
+
+class Enclosed(Struct):
+    """What comes with the words: files to be uploaded, and texts that go along as they are."""
+
+    files: list[Picture | Document] = []
+    texts: list[dict[str, Any]] = []
 
 
 class Ask(Struct):
@@ -46,7 +77,7 @@ class Ask(Struct):
     conversation: Conversation
     prompt: str
     pasted: str  # a long history, "" when the prompt holds all
-    pictures: list[Picture]
+    enclosed: Enclosed
     model: str | None
     thinks: bool
     dropped: list[str]
@@ -90,7 +121,7 @@ def read(body: bytes) -> Ask:
     conversation = member.conversation or Conversation()
     if conversation.uuid and not _UUID.match(conversation.uuid):
         raise bad_request("This is no conversation's uuid.", param="claude.conversation.uuid")
-    prompt, pasted, pictures = _question(chat.messages, continued=bool(conversation.uuid))
+    prompt, pasted, enclosed = _question(chat.messages, continued=bool(conversation.uuid))
     if (chat.response_format or {}).get("type") in ("json_schema", "json_object"):
         prompt += "\n\n" + _json_wish(chat.response_format or {})
     model = (conversation.model or chat.model or "").rpartition("/")[2]
@@ -98,7 +129,7 @@ def read(body: bytes) -> Ask:
         conversation,
         prompt,
         pasted,
-        pictures,
+        enclosed,
         model if model.startswith("claude-") else None,
         chat.reasoning_effort in ("medium", "high", "xhigh", "max"),
         [name for name in _DROPPED if getattr(chat, name) is not None],
@@ -132,34 +163,34 @@ def _json_wish(response_format: dict[str, Any]) -> str:
     return f"Answer with one JSON object of this JSON schema and nothing else: {text}"
 
 
-def _question(messages: list[Message], continued: bool) -> tuple[str, str, list[Picture]]:
-    """The prompt, the history to attach ("" when the prompt holds it), the pictures."""
+def _question(messages: list[Message], continued: bool) -> tuple[str, str, Enclosed]:
+    """The prompt, the history to attach ("" when the prompt holds it), pictures and files."""
     first = 0
     if continued:
         answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
         first = answers[-1] + 1 if answers else 0
     system: list[str] = []
     turns: list[tuple[str, str]] = []
-    pictures: list[Picture] = []
+    enclosed = Enclosed()
     for i, message in enumerate(messages[first:], first):
-        text = _text(message, f"messages[{i}]", pictures)
+        text = _text(message, f"messages[{i}]", enclosed)
         if message.role in ("system", "developer"):
             if not continued and text:  # a continued conversation has had it
                 system.append(text)
         elif text:
             turns.append((message.role, text))
-    if not pictures and not any(role == "user" for role, _ in turns):
+    if not enclosed.files and not enclosed.texts and not any(role == "user" for role, _ in turns):
         raise bad_request("There is no message of the user to send.", param="messages")
     if continued or len(turns) <= 1:
-        return "\n\n".join([*system, *(text for _, text in turns)]), "", pictures
+        return "\n\n".join([*system, *(text for _, text in turns)]), "", enclosed
     said = [f"{_SPEAKERS.get(role, 'Human')}: {text}" for role, text in turns]
     whole = "\n\n".join([*system, *said])
     if len(whole) <= PASTED_ABOVE or turns[-1][0] != "user":
-        return whole, "", pictures
-    return turns[-1][1], "\n\n".join([*system, *said[:-1]]), pictures
+        return whole, "", enclosed
+    return turns[-1][1], "\n\n".join([*system, *said[:-1]]), enclosed
 
 
-def _text(message: Message, at: str, pictures: list[Picture]) -> str:
+def _text(message: Message, at: str, enclosed: Enclosed) -> str:
     texts = []
     for j, part in enumerate(message.parts()):
         where = f"{at}.content[{j}]"
@@ -169,11 +200,13 @@ def _text(message: Message, at: str, pictures: list[Picture]) -> str:
             case "refusal":
                 texts.append(part.refusal or "")
             case "image_url":
-                pictures.append(read_picture(part, f"{where}.image_url"))
+                enclosed.files.append(read_picture(part, f"{where}.image_url"))
+            case "file":
+                _enclose(part, f"{where}.file", enclosed)
             case _:
                 raise bad_request(
-                    f"claude.ai takes text and images; a part of type {part.type[:40]!r} cannot "
-                    "be sent.",
+                    f"claude.ai takes text, images and files; a part of type {part.type[:40]!r} "
+                    "cannot be sent.",
                     param=where,
                     code="unsupported_content",
                 )
@@ -181,6 +214,30 @@ def _text(message: Message, at: str, pictures: list[Picture]) -> str:
         if call.function is not None:
             texts.append(f"[called {call.function.name}({call.function.arguments or ''})]")
     return "\n\n".join(text for text in texts if text)
+
+
+def _enclose(part: Part, at: str, enclosed: Enclosed) -> None:
+    """A PDF is uploaded; a text goes along as if it had been pasted."""
+    found = attachments.document(part.file, at)
+    title = _NOT_IN_A_NAME.sub("_", found.title or "")[:100]
+    source = found.source
+    if isinstance(source, TextSource):
+        enclosed.texts.append(_pasted(source.data, title or "paste.txt"))
+        return
+    try:
+        data = b64decode(source.data, validate=True)
+    except ValueError:
+        raise bad_request("The file's base64 is broken.", param=f"{at}.file_data") from None
+    enclosed.files.append(Document(source.media_type, data, title))
+
+
+def _pasted(text: str, name: str) -> dict[str, Any]:
+    return {
+        "file_name": name,
+        "file_type": name.rpartition(".")[2] if "." in name else "txt",
+        "file_size": len(text.encode()),
+        "extracted_content": text,
+    }
 
 
 def index(envelope: Envelope) -> str | None:
@@ -318,8 +375,8 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
         # Only paid accounts may; the answer is a good one without it too.
         await visitor.send("PUT", f"{base}/{conversation.uuid}", msgspec.json.encode(wish))
     files = [
-        await _upload(visitor, organization_id, picture, n)
-        for n, picture in enumerate(ask.pictures, 1)
+        await _upload(visitor, organization_id, file, n)
+        for n, file in enumerate(ask.enclosed.files, 1)
     ]
     ready = Ready(organization_id, conversation, files, visitor.cookies)
     return msgspec.structs.replace(visitor.call, learned=ready)
@@ -360,18 +417,20 @@ async def _create(visitor: _Visitor, base: str, ask: Ask) -> Conversation:
     )
 
 
-async def _upload(visitor: _Visitor, organization_id: str, picture: Picture, number: int) -> str:
+async def _upload(
+    visitor: _Visitor, organization_id: str, file: Picture | Document, number: int
+) -> str:
     boundary = "----WebKitFormBoundary" + visitor.call.new_id()[:16]
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="file"; '
-        f'filename="{picture.name(number)}"\r\nContent-Type: {picture.media_type}\r\n\r\n'
+        f'filename="{file.name(number)}"\r\nContent-Type: {file.media_type}\r\n\r\n'
     )
-    body = head.encode() + picture.data + f"\r\n--{boundary}--\r\n".encode()
+    body = head.encode() + file.data + f"\r\n--{boundary}--\r\n".encode()
     path = f"/api/{quote(organization_id, safe='')}/upload"
     reply = await visitor.send("POST", path, body, f"multipart/form-data; boundary={boundary}")
     found = visitor.expect(reply, Uploaded)
     if not found.file_uuid:
-        raise bad_response("claude.ai gave no id for an uploaded image.")
+        raise bad_response("claude.ai gave no id for an uploaded file.")
     return found.file_uuid
 
 
@@ -385,19 +444,13 @@ def request(call: Call) -> UpstreamRequest:
     body: dict[str, Any] = {
         "prompt": ask.prompt,
         "timezone": "UTC",
-        "attachments": [],
+        "attachments": list(ask.enclosed.texts),
         "files": ready.files,
         "sync_sources": [],
         "rendering_mode": "messages",
     }
     if ask.pasted:
-        attachment = {
-            "file_name": "paste.txt",
-            "file_type": "txt",
-            "file_size": len(ask.pasted.encode()),
-            "extracted_content": ask.pasted,
-        }
-        body["attachments"] = [attachment]
+        body["attachments"].insert(0, _pasted(ask.pasted, "paste.txt"))
     if ask.model is not None:
         body["model"] = ask.model
     if not ask.conversation.uuid:
@@ -481,6 +534,11 @@ def _proxy(config: Config) -> str:
     return config.claude.proxy_url
 
 
+def _conversation_in(path: str) -> str | None:
+    found = _IN_PATH.search(path)
+    return found[1] if found else None
+
+
 FORWARDS = (
     ForwardRule(
         prefix="/claude/web/",
@@ -494,5 +552,6 @@ FORWARDS = (
         credential_headers=("authorization", "anthropic-client-platform"),
         own=_own,
         renewed=renewed,
+        conversation=_conversation_in,
     ),
 )

@@ -53,11 +53,32 @@ class WebDecoder:
 
     def feed(self, data: bytes) -> Iterator[Event]:
         for _, record in self._records.feed(data):
-            yield from self._one(record)
+            try:
+                frame = _frame.decode(record)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                yield from self._unreadable(record)
+                continue
+            delta = frame.delta
+            # The hot line: a piece of a text block that has begun, nine of ten events.
+            if (
+                delta is not None
+                and delta.type == "text_delta"
+                and frame.type == "content_block_delta"
+                and self._block == "text"
+                and self._started
+                and frame.error is None
+            ):
+                if delta.text:
+                    yield Text(delta.text)
+            else:
+                yield from self._one(frame)
 
     def finish(self) -> Iterator[Event]:
         for _, record in self._records.finish():
-            yield from self._one(record)
+            try:
+                yield from self._one(_frame.decode(record))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                yield from self._unreadable(record)
         if self._stopped:
             return
         if self._reason is None:
@@ -67,13 +88,11 @@ class WebDecoder:
             raise upstream_cut("claude.ai's answer ended in the middle")
         yield from self._end()
 
-    def _one(self, data: bytes) -> Iterator[Event]:
-        try:
-            frame = _frame.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if data.strip() != b"[DONE]":
-                yield Unknown("unreadable")
-            return
+    def _unreadable(self, record: bytes) -> Iterator[Event]:
+        if record.strip() != b"[DONE]":
+            yield Unknown("unreadable")
+
+    def _one(self, frame: Frame) -> Iterator[Event]:
         self._anything = True
         if frame.error is not None:
             raise web_errors.told(200, frame.error, self._now)

@@ -1,8 +1,9 @@
 """The operator's own ChatGPT session out of a HAR file, read piece by piece.
 
 A HAR is what a browser's network panel exports; one of 200 MB is no rarity. Entries are taken one
-at a time and only their few interesting members are decoded, so memory holds one entry. Nothing
-found is ever logged. Source: HAR 1.2 and what browsers make of it.
+at a time and only their few interesting members are decoded, so memory holds one entry; large ones
+(a film, a bundle) hold no session and are passed over. Nothing found is ever logged. Source: HAR
+1.2 and what browsers make of it.
 """
 
 import base64
@@ -16,11 +17,10 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from app.wire.errors import GatewayError
 from app.wire.expiry import cookie_header, jwt_expiry, jwt_payload, read_cookie_header
 from app.wire.framing import JsonArrayParser
 
-MAX_ENTRY_BYTES = 256 * 1024 * 1024
+MAX_ENTRY_BYTES = 16 * 1024 * 1024
 CLOUDFLARE_COOKIE_SECONDS = 1800
 # In place of a token that is to be fetched with the session's cookie before the first question.
 TO_BE_RENEWED = "renew-by-cookie"
@@ -118,7 +118,6 @@ class HarReader:
         self._cookies: dict[str, tuple[float, str]] = {}
 
     def feed(self, data: bytes) -> None:
-        """Raises GatewayError for an entry above the size limit."""
         if self._entries is None:
             self._head += data
             found = _ENTRIES.search(self._head)
@@ -127,19 +126,19 @@ class HarReader:
                 return
             data = self._head[found.end() :]
             self._head = b""
-            self._entries = JsonArrayParser(MAX_ENTRY_BYTES)
+            self._entries = JsonArrayParser(MAX_ENTRY_BYTES, skip_large=True)
         if self._entries.ended:
             return
         for whole in self._entries.feed(data):
             self._one(whole)
 
     def finish(self) -> Found:
-        whole = self._entries is not None and self._entries.ended
         if self._entries is None:
             return Found(problem="it is no HAR file: it has no list of entries")
         if not self._ours:
-            end = "" if whole else ", and it ends early"
-            return Found(problem=f"none of its {self._count} entries is of chatgpt.com{end}")
+            end = "" if self._entries.ended else ", and it ends early"
+            count = self._count + self._entries.skipped
+            return Found(problem=f"none of its {count} entries is of chatgpt.com{end}")
         if not self._with_secrets:
             return Found(
                 problem="the browser left out all cookies and tokens (a sanitized export). In "
@@ -234,11 +233,8 @@ class HarReader:
 def read_har(pieces: Iterable[bytes], now: int) -> Found:
     """The session in a file given piece by piece."""
     reader = HarReader(now)
-    try:
-        for piece in pieces:
-            reader.feed(piece)
-    except GatewayError:
-        return Found(problem="one of its entries is too large")
+    for piece in pieces:
+        reader.feed(piece)
     return reader.finish()
 
 

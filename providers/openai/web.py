@@ -56,6 +56,7 @@ _PICTURES = "image/avif,image/webp,image/apng,image/*,*/*;q=0.8"
 # Of a raw request: what tells who asks, and from where.
 _REPLACED = ("authorization", "oai-device-id", "oai-language", "chatgpt-account-id")
 ARKOSE_LIVES_SECONDS = 600
+_IN_PATH = re.compile(r"conversation/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/|$)")
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
 
 T = TypeVar("T")
@@ -493,9 +494,12 @@ async def _proof(
     at_once = sentinel.AT_ONCE[kind]
     found = sentinel.search(puzzle, 0, at_once)
     if found is None:
-        found = await upstream.offload(
-            sentinel.search, puzzle, at_once, sentinel.MAX_TRIES[kind] - at_once
-        )
+        try:
+            found = await upstream.offload(
+                sentinel.search, puzzle, at_once, sentinel.MAX_TRIES[kind] - at_once
+            )
+        except TimeoutError:
+            raise web_errors.proof_failed("it took too long") from None
     if found is None:
         raise web_errors.proof_failed("no answer was found in time")
     return sentinel.ANSWER_PREFIX + found
@@ -795,6 +799,11 @@ def _proxy(config: Config) -> str:
     return config.openai.proxy_url
 
 
+def _conversation_in(path: str) -> str | None:
+    found = _IN_PATH.match(path)
+    return found[1] if found else None
+
+
 FORWARDS = tuple(
     ForwardRule(
         prefix=prefix,
@@ -808,6 +817,7 @@ FORWARDS = tuple(
         credential_headers=_REPLACED,
         own=_own,
         anonymous=True,
+        conversation=_conversation_in,
     )
     for prefix in ("/backend-api/", "/public-api/")
 )

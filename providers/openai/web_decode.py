@@ -68,6 +68,9 @@ _KNOWN_TYPES = frozenset(
 _MARKERS = re.compile("[\ue200-\ue206]")
 _STRAY = re.compile("[\ue201-\ue206]")
 
+# In every framing's first messages, whatever stands around it; texts have their quotes escaped.
+_CONVERSATION_ID = re.compile(rb'"conversation_id": ?"([0-9A-Za-z-]{1,128})"')
+
 _record = msgspec.json.Decoder(Record)
 _piece = msgspec.json.Decoder(TextPiece)
 _elsewhere = msgspec.json.Decoder(Elsewhere)
@@ -343,7 +346,7 @@ class OwnStream:
     def __init__(self, frames: AnswerFrames) -> None:
         self._frames = frames
         self._records = SSEParser()
-        self._done = False
+        self._done = self._is_known = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
         for piece in self._frames.feed(data):
@@ -353,6 +356,9 @@ class OwnStream:
             yield Piece(piece)
             for _, record in self._records.feed(piece):
                 self._done = self._done or record.strip() == b"[DONE]"
+                if not self._is_known and (found := _CONVERSATION_ID.search(record)):
+                    self._is_known = True
+                    yield Session({"conversation_id": found[1].decode()})
         if self._done and self._frames.on_websocket:
             yield End()
 
@@ -403,22 +409,21 @@ class WebDecoder:
         self._done = False
         self._handed_off = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        out: list[Event] = []
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Event by event: what stands before an error in one read has been given by then."""
         for piece in (data,) if self._frames.is_plain else self._frames.feed(data):
             if not isinstance(piece, bytes):
-                out.append(piece)
+                yield piece
                 continue
             for _, record in self._records.feed(piece):
                 # The hot line: a bare piece of text, to be appended where the last one was.
                 if self._hot is not None and record.startswith(b'{"v": "') and self._append(record):
                     if self._visible:
-                        out += self._text(self._hot[1], self._visible)
+                        yield from self._text(self._hot[1], self._visible)
                 else:
-                    out += self._one(record)
+                    yield from self._one(record)
         if self._done and self._frames.on_websocket:
-            out.append(End())
-        return out
+            yield End()
 
     def _append(self, record: bytes) -> bool:
         """Takes `{"v": "text"}` and leaves what of it is to be told in `_visible`."""

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -57,6 +60,24 @@ def test_who_stops_waiting_stops_the_work(loop) -> None:
     run(main, loop)
 
 
+def test_work_that_takes_too_long_is_stopped_and_the_wait_for_its_turn_does_not_count() -> None:
+    async def main() -> None:
+        work = SlowWork(0.4)
+        await work.run(divmod, 7, 2)
+        began = time.monotonic()
+        results = await asyncio.gather(
+            *(work.run(time.sleep, 0.25) for _ in range(3)),
+            work.run(sentinel.search, ENDLESS, 0, 10**9),
+            return_exceptions=True,
+        )
+        assert [type(each) for each in results] == [type(None)] * 3 + [TimeoutError]
+        assert time.monotonic() - began < 2
+        assert await work.run(divmod, 7, 2) == (3, 1)
+        await work.close()
+
+    run(main, LOOPS[0])
+
+
 def test_a_killed_process_fails_one_call_only() -> None:
     async def main() -> None:
         work = SlowWork()
@@ -68,6 +89,32 @@ def test_a_killed_process_fails_one_call_only() -> None:
         await work.close()
 
     run(main, LOOPS[0])
+
+
+def test_the_process_does_not_hold_the_listening_socket() -> None:
+    """In an interpreter of its own: what a worker is started with is told apart only once."""
+    script = """if True:
+        import asyncio, os, socket, uvloop
+        from app.slow_work import SlowWork
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.set_inheritable(True)  # as a worker gets it
+        async def main():
+            work = SlowWork()
+            links = [os.readlink(f"/proc/self/fd/{listener.fileno()}")]
+            await work.run(divmod, 1, 1)
+            for name in os.listdir(f"/proc/{work._process.pid}/fd"):
+                assert os.readlink(f"/proc/{work._process.pid}/fd/{name}") not in links
+            await work.close()
+        uvloop.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.slow  # measures time: wants a machine with a core to spare

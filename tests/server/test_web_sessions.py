@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -14,7 +16,8 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.server.running import ROOT, Running
+from bench.loop_lag import write_har
+from tests.server.running import ROOT, Running, children
 from tests.wire.test_expiry import jwt
 
 CHAT = "/c/v1/chat/completions"
@@ -153,11 +156,17 @@ def test_a_conversation_finds_its_account_without_an_index(web, folder) -> None:
         assert again["openai"]["index"] == own["openai"]["index"]
 
 
-def _remembered(folder, conversation_id) -> bool:
+def _remembered(folder, conversation_id, pool="openai.web_sessions") -> bool:
     from app.conversations import Conversations
 
-    memory = Conversations(folder / "sessions" / "conversations.db")
-    return memory.owner("openai.web_sessions", conversation_id) is not None
+    async def owner() -> str | None:
+        memory = Conversations(folder / "sessions" / "conversations.db")
+        try:
+            return await memory.owner(pool, conversation_id)
+        finally:
+            await memory.close()
+
+    return asyncio.run(owner()) is not None
 
 
 def until(condition, seconds: float = 5) -> None:
@@ -296,6 +305,17 @@ def test_a_picture_in_the_question_is_uploaded(web) -> None:
     assert ask(web, claude, True, messages=messages)[0] == "You said: what? (with 1 picture)"
 
 
+def test_a_pdf_and_a_text_file_reach_claude(web) -> None:
+    def part(name: str, kind: str, data: bytes) -> dict:
+        url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+        return {"type": "file", "file": {"filename": name, "file_data": url}}
+
+    pdf, note = part("a.pdf", "application/pdf", b"%PDF-1"), part("n.txt", "text/plain", b"12345")
+    content = [pdf, note, {"type": "text", "text": "what?"}]
+    text = ask(web, {**CLAUDE}, True, messages=[{"role": "user", "content": content}])[0]
+    assert text == "You said: what? (with 1 picture) (with 5 bytes)"
+
+
 NATIVE = {
     "action": "next",
     "messages": [
@@ -412,12 +432,38 @@ def test_three_turns_with_claude_stay_with_their_account(web, stream) -> None:
     assert len(indexes) == 1
 
 
-def test_claudes_conversation_of_another_account_is_404(web) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_claudes_conversation_of_another_account_is_an_error(web, stream) -> None:
     _, _, own, _ = ask(web, {**CLAUDE}, False)
     other = "c2" if own["claude"]["index"] == "c1" else "c1"
-    with pytest.raises(openai.NotFoundError) as refused:
-        ask(web, {"provider": "claude", "claude": {**own["claude"], "index": other}}, False)
-    assert refused.value.code == "conversation_not_found"
+    nobodys = {"type": "web", "conversation": {"uuid": str(uuid.uuid4())}}
+    for member, status, code in (
+        ({**own["claude"], "index": other}, 404, "conversation_not_found"),
+        ({**own["claude"], "index": "forged"}, 401, "unknown_auth_id"),
+        (nobodys, 400, "conversation_owner_unknown"),
+    ):
+        with pytest.raises(openai.APIStatusError) as refused:
+            ask(web, {"provider": "claude", "claude": member}, stream)
+        assert (refused.value.status_code, refused.value.code) == (status, code)
+
+
+def test_claudes_raw_answers_come_as_they_are_written(web) -> None:
+    """A stream is not held back until it ends, whichever path it came by."""
+    headers = {"authorization": "Bearer sk-raw-stream"}
+    base = f"{web.url}/claude/web/api/organizations"
+    (org,) = (o["uuid"] for o in httpx.get(base, headers=headers).json() if "chat" in str(o))
+    chats = f"{base}/{org}/chat_conversations"
+    made = httpx.post(chats, headers=headers, json={"uuid": str(uuid.uuid4()), "name": ""}).json()
+    body = {"prompt": "x", "model": "claude-sim-long-20+drip-50", "rendering_mode": "messages"}
+    began, times = time.monotonic(), []
+    with httpx.stream(
+        "POST", f"{chats}/{made['uuid']}/completion", headers=headers, json=body
+    ) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for piece in answer.iter_raw():
+            times.append((time.monotonic() - began, piece))
+    assert times[-1][0] > 1.0 > 2 * times[0][0]
+    assert len(times) > 10
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -516,6 +562,63 @@ def test_a_session_serves_one_at_a_time_across_all_workers(simulator, tmp_path, 
     assert running.stop() == 0
 
 
+def test_raw_requests_count_against_a_sessions_limit_like_questions(
+    simulator, tmp_path, start
+) -> None:
+    config = config_for(
+        simulator,
+        tmp_path,
+        claude={"web_sessions": [{"id": "one", "val": f"{tmp_path.name}-hanging"}]},
+        timeouts={"first_event": 1},
+    )
+    running = start(tmp_path, config)
+    raw = f"{running.url}/claude/web/api/account"
+
+    def open_now() -> int:
+        return simulator.stats()["open"]["requests"]
+
+    until(lambda: open_now() == 0)
+    with ThreadPoolExecutor(1) as callers:
+        client = httpx.Client()
+        first = callers.submit(client.get, raw, timeout=6)
+        until(lambda: open_now() == 1)
+        assert httpx.get(raw).json()["error"]["code"] == "all_keys_busy"
+        with pytest.raises(openai.RateLimitError) as busy:
+            ask(running, {**CLAUDE}, True)
+        assert busy.value.code == "all_keys_busy"
+        assert open_now() == 1  # nobody else was let through
+        with pytest.raises(httpx.ReadTimeout):
+            first.result()
+        client.close()
+    until(lambda: open_now() == 0)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(raw, timeout=0.8)  # it hangs, but it is asked
+    assert running.stop() == 0
+
+
+def test_raw_requests_about_a_conversation_go_to_its_account(web, folder) -> None:
+    for _ in range(3):
+        _, _, own, _ = ask(web, {**WEB, "model": "gpt-4o"}, True)
+        state = own["openai"]
+        id = state["conversation_id"]
+        until(lambda id=id: _remembered(folder, id))
+        for _ in range(4):
+            found = httpx.get(f"{web.url}/backend-api/conversation/{id}?x=1")
+            assert (found.status_code, found.headers["x-auth-id"]) == (200, state["index"])
+        other = {"x-auth-id": "w2" if state["index"] == "w1" else "w1"}
+        assert httpx.get(f"{web.url}/backend-api/conversation/{id}", headers=other).status_code in (
+            404,
+            429,
+        )
+    _, _, own, _ = ask(web, {**CLAUDE}, True)
+    id, index = own["claude"]["conversation"]["uuid"], own["claude"]["index"]
+    until(lambda: _remembered(folder, id, "claude.web_sessions"))
+    for _ in range(4):
+        path = f"api/organizations/{uuid.uuid4()}/chat_conversations/{id}"
+        found = httpx.get(f"{web.url}/claude/web/{path}")
+        assert found.headers["x-auth-id"] == index
+
+
 @pytest.mark.slow
 def test_conversations_go_on_after_all_workers_restart(simulator, tmp_path, start) -> None:
     config = config_for(simulator, tmp_path)
@@ -540,47 +643,6 @@ def test_without_any_session_the_question_is_asked_as_nobody(simulator, tmp_path
     again, _, _, _ = ask(running, {**WEB, "model": "gpt-nobody", "openai": own["openai"]}, True)
     assert again.endswith("(turn 2)")
     assert running.stop() == 0
-
-
-@pytest.mark.parametrize("phase", ["guard", "stream", "websocket", "claude"])
-def test_a_caller_who_leaves_is_let_go_upstream_within_a_second(web, simulator, phase) -> None:
-    body = {"stream": True, "messages": HELLO, **WEB}
-    key = f"leaver-{phase}"
-    if phase == "guard":
-        key += "-hanging"
-    if phase == "claude":
-        body |= CLAUDE
-    body["model"] = {
-        "guard": "gpt-4o",
-        "stream": "gpt/sim-hang-after-5",
-        "websocket": "gpt-wss/sim-long-5000",
-        "claude": "claude-sim-hang-after-3",
-    }[phase]
-
-    async def leave() -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", web.port)
-        raw = json.dumps(body).encode()
-        head = (
-            f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
-            f"Content-Length: {len(raw)}\r\n\r\n"
-        )
-        writer.write(head.encode() + raw)
-        await writer.drain()
-        await asyncio.sleep(0.5)
-        writer.close()
-
-    async def all_leave() -> None:
-        await asyncio.gather(*(leave() for _ in range(10)))
-
-    asyncio.run(all_leave())
-    gone = time.monotonic()
-
-    def open_now() -> int:
-        seen = [r for r in simulator.last(400) if r["key"] == key or "hubs" in r["path"]]
-        return sum(record["outcome"] == "open" for record in seen)
-
-    until(lambda: open_now() == 0, 1.5)
-    assert time.monotonic() - gone < 1.6
 
 
 @pytest.mark.slow  # measures time: wants a machine with a core to spare
@@ -668,47 +730,62 @@ def test_a_har_becomes_a_session_is_followed_and_goes_with_its_file(
 
 
 @pytest.mark.slow
-def test_a_large_har_leaves_the_workers_small_and_awake(simulator, tmp_path, start) -> None:
+@pytest.mark.timeout(180)
+def test_a_har_of_200_mb_leaves_the_workers_small_and_awake(simulator, tmp_path, start) -> None:
     hars = tmp_path / "hars"
     hars.mkdir()
-    content = {"text": 'é"x' * 90_000}
-    entry = {"request": {"url": "https://cdn.example/"}, "response": {"content": content}}
-    filler = json.dumps(entry).encode()
-    head, tail = har("large-token").split(b'"entries": [')
-    with (hars / "large.har").open("wb") as file:
-        file.write(head + b'"entries": [')
-        for _ in range(60):
-            file.write(filler + b",")
-        file.write(tail)
-    assert (hars / "large.har").stat().st_size > 40_000_000
-    config = config_for(simulator, tmp_path, hars_path=str(hars), workers=1)
+    config = config_for(simulator, tmp_path, hars_path=str(hars), workers=2)
     running = start(tmp_path, config)
-    worst = 0.0
-    end_at = time.monotonic() + 30
     with httpx.Client() as fast:
-        while time.monotonic() < end_at:
-            began = time.monotonic()
-            fast.get(f"{running.url}/ping")
-            worst = max(worst, time.monotonic() - began)
-            headers = {"x-auth-id": "large.har"}
-            answer = fast.get(f"{running.url}/backend-api/models", headers=headers)
-            if answer.status_code == 200:
-                break
-            time.sleep(0.05)
-    assert answer.status_code == 200
-    assert worst < 0.5
-    assert max(resident_kb(int(pid)) for pid in children(running.process.pid)) < 200_000
+
+        def pings(until) -> list[float]:
+            """Round trips in milliseconds, one after another."""
+            took: list[float] = []
+            end = time.monotonic() + 90
+            while not until(len(took)):
+                assert time.monotonic() < end
+                began = time.perf_counter()
+                fast.get(f"{running.url}/ping")
+                took.append((time.perf_counter() - began) * 1000)
+                time.sleep(0.002)
+            return sorted(took)
+
+        quiet = pings(lambda count: count > 500)
+        before = [resident_kb(pid) for pid in running.workers()]
+        write_har(hars / "large.har", 200)
+        assert (hars / "large.har").stat().st_size > 200_000_000
+        reading: list[int] = []
+
+        def both_have_it(count: int) -> bool:
+            readers = set(children(running.process.pid)) - set(running.workers())
+            reading.extend(resident_kb(pid) for pid in readers)
+            return count % 20 == 19 and all(has_session(running) for _ in range(8))
+
+        busy = pings(both_have_it)
+    after = [resident_kb(pid) for pid in running.workers()]
+    print(
+        f"ping ms p50/p99/most: quiet {quiet[len(quiet) // 2]:.1f}/{quiet[-6]:.1f}/{quiet[-1]:.1f},"
+        f" reading {busy[len(busy) // 2]:.1f}/{busy[len(busy) * 99 // 100]:.1f}/{busy[-1]:.1f};"
+        f" workers kB before {before}, after {after}; its reader at most {max(reading)} kB"
+    )
+    assert busy[len(busy) // 2] < 20 and busy[-1] < 500  # on a machine that others use too
+    assert max(new - old for new, old in zip(after, before, strict=True)) < 10_000
+    assert max(reading) < 150_000
     assert running.stop() == 0
 
 
-def children(pid: int) -> list[str]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return found + [inner for child in found for inner in children(int(child))]
+def has_session(running: Running) -> bool:
+    """Asked on a new connection each time: whichever worker takes it."""
+    headers = {"x-auth-id": "large.har"}
+    return httpx.get(f"{running.url}/backend-api/models", headers=headers).status_code == 200
 
 
 def resident_kb(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1])
+    return 0
 
 
 def test_check_tells_how_long_sessions_live_and_what_hars_give(tmp_path) -> None:

@@ -105,3 +105,15 @@ def test_an_array_gives_its_objects_under_any_pieces(objects, data):
     got = [o for i in range(0, len(text), size) for o in parser.feed(text[i : i + size])]
     assert [json.loads(o) for o in got] == objects
     assert parser.ended and not parser.open
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+def test_an_object_above_the_limit_is_passed_over_whatever_is_in_it(size):
+    large = b'{"a": "}]\\"{' + b'\\\\"' + b', "b": {"c": [{"d": "' + b"x" * 200 + b'\\""}]}}'
+    text = b'[{"n": 1}, ' + large + b', {"n": 2}, ' + large + b"]"
+    parser = JsonArrayParser(100, skip_large=True)
+    got = [o for i in range(0, len(text), size) for o in parser.feed(text[i : i + size])]
+    assert (got, parser.skipped) == ([b'{"n": 1}', b'{"n": 2}'], 2)
+    assert parser.ended and not parser.open
+    with pytest.raises(GatewayError):
+        JsonArrayParser(100).feed(text[:200])

@@ -548,6 +548,30 @@ def test_socks5_asks_the_proxy_to_look_names_up_and_keeps_its_users_apart() -> N
     run(main)
 
 
+def test_an_https_proxy_is_spoken_to_in_tls_and_told_nothing_without_it() -> None:
+    async def main() -> None:
+        heard: list[bytes] = []
+
+        async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.append(await reader.read(4096))
+            writer.close()
+
+        server = await asyncio.start_server(listen, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = BrowserClient(5)
+        with pytest.raises(GatewayError) as failed:
+            await client.open(
+                get("http://up.example/", proxy=f"https://u:passw0rd@127.0.0.1:{port}")
+            )
+        assert (failed.value.status, failed.value.code) == (502, "upstream_unreachable")
+        assert heard and all(first[:2] == b"\x16\x03" for first in heard)  # a TLS handshake
+        await client.close()
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
 def test_the_environments_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")

@@ -38,6 +38,14 @@ def user(text: Any) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
+SOUND = {"data": "eA==", "format": "wav"}
+
+
+def file_part(name: str, data: bytes, kind: str) -> dict[str, Any]:
+    url = f"data:{kind};base64," + base64.b64encode(data).decode()
+    return {"type": "file", "file": {"filename": name, "file_data": url}}
+
+
 def prepared(call: Call, upstream: ScriptedUpstream) -> Call:
     assert web.PROVIDER.prepare is not None
     return asyncio.run(web.PROVIDER.prepare(call, upstream))  # type: ignore[arg-type]
@@ -247,6 +255,42 @@ def test_pictures_are_uploaded_and_thinking_is_switched_on() -> None:
     assert json.loads(request.body)["files"] == ["f1"]
 
 
+def test_a_pdf_is_uploaded_and_a_text_goes_along_as_pasted() -> None:
+    key = Key(web.POOL, "a", "s", {"organization_id": ORG})
+    parts = [
+        file_part('a"\r\nb.pdf', b"%PDF-1.4 bytes", "application/pdf"),
+        file_part("notes.md", "# Überschrift".encode(), "text/markdown"),
+        {"type": "text", "text": "what?"},
+    ]
+    upstream = ScriptedUpstream(
+        {f"POST {CHATS}": made(), f"POST /api/{ORG}/upload": reply({"file_uuid": "f1"})}
+    )
+    call = prepared(call_of(web.PROVIDER, {"messages": [user(parts)]}, key), upstream)
+    upload = upstream.asked[-1]
+    assert isinstance(upload.body, bytes)
+    assert b"\r\n\r\n%PDF-1.4 bytes\r\n--" in upload.body
+    assert b'filename="a___b.pdf"\r\nContent-Type: application/pdf\r\n' in upload.body
+    request = web.request(call)
+    assert isinstance(request.body, bytes)
+    sent = json.loads(request.body)
+    assert (sent["prompt"], sent["files"]) == ("what?", ["f1"])
+    (pasted,) = sent["attachments"]
+    assert pasted == {
+        "file_name": "notes.md",
+        "file_type": "md",
+        "file_size": 14,
+        "extracted_content": "# Überschrift",
+    }
+
+
+def test_a_text_file_stands_beside_a_long_history() -> None:
+    history = [user("x" * 40_000), {"role": "assistant", "content": "y"}]
+    last = user([file_part("n.txt", b"note", "text/plain"), {"type": "text", "text": "z"}])
+    asked = web.read(json.dumps({"messages": [*history, last]}).encode())
+    assert asked.prompt == "z" and asked.pasted
+    assert [each["file_name"] for each in asked.enclosed.texts] == ["n.txt"]
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -271,7 +315,22 @@ def test_pictures_are_uploaded_and_thinking_is_switched_on() -> None:
             {"messages": [user([{"type": "image_url", "image_url": "data:x;base64,AAAA"}])]},
             "messages[0].content[0].image_url",
         ),
-        ({"messages": [user([{"type": "file", "file": {}}])]}, "messages[0].content[0]"),
+        (
+            {"messages": [user([{"type": "file", "file": {}}])]},
+            "messages[0].content[0].file.file_data",
+        ),
+        (
+            {"messages": [user([{"type": "file", "file": {"file_id": "file-1"}}])]},
+            "messages[0].content[0].file.file_data",
+        ),
+        (
+            {"messages": [user([file_part("a.zip", b"PK..", "application/zip")])]},
+            "messages[0].content[0].file.file_data",
+        ),
+        (
+            {"messages": [user([{"type": "input_audio", "input_audio": SOUND}])]},
+            "messages[0].content[0]",
+        ),
     ],
 )  # fmt: skip
 def test_what_the_site_cannot_be_asked_is_a_400_that_names_it(
@@ -577,6 +636,15 @@ def test_what_is_no_whole_answer_is_an_error(data: bytes, status: int, code: str
     assert (bad.value.status, bad.value.code) == (status, code)
     if b"resets_at" in data:
         assert bad.value.retry_after == 60
+
+
+def test_what_stands_before_an_error_in_the_same_read_is_told() -> None:
+    begun = MESSAGES[: MESSAGES.index(b"event: content_block_stop")]
+    events = []
+    with pytest.raises(GatewayError):
+        for made in decoder().feed(begun + events_of(error("overloaded_error", "x"))):
+            events.append(made)
+    assert "".join(e.text for e in events if isinstance(e, Text)).startswith("Hi again")
 
 
 @settings(max_examples=60, deadline=None)

@@ -122,6 +122,21 @@ def test_a_proof_of_work_is_done_off_the_loop_and_verifies(kind: str) -> None:
     assert upstream.offloaded <= 1
 
 
+@pytest.mark.parametrize("ending", [None, TimeoutError()])
+def test_a_proof_that_is_not_found_in_time_is_told_and_no_token_is_made_up(ending: Any) -> None:
+    class Slow(ScriptedUpstream):
+        async def offload(self, function: Any, *args: Any) -> Any:
+            if ending is not None:
+                raise ending
+
+    work = {"required": True, "seed": "0.1", "difficulty": "000032"}
+    upstream = Slow({REQUIREMENTS: reply({"token": "t", "proofofwork": work})})
+    with pytest.raises(GatewayError) as refused:
+        prepared(call_of(web.PROVIDER, {"messages": [user("x")]}, session()), upstream)
+    assert (refused.value.status, refused.value.code) == (503, "proof_of_work_failed")
+    assert len(upstream.asked) == 1  # the question was not asked
+
+
 def test_the_har_describes_its_own_browser_in_the_proof() -> None:
     own = (1111, "old date", 7, 5, "har agent", "x.js", "build", "de", "de,en", 1, "nav", "d", "w")
     token = "gAAAAAB" + base64.b64encode(json.dumps(own).encode()).decode()

@@ -187,6 +187,24 @@ def test_a_large_file_costs_the_memory_of_one_entry() -> None:
     assert peak < 8_000_000
 
 
+def test_an_entry_without_end_is_passed_over_and_not_held() -> None:
+    head, tail = json.dumps(entry("/film", content={"text": "-"})).encode().split(b'"-"')
+
+    def pieces() -> Iterator[bytes]:
+        start, end = WHOLE.split(b'"entries": [')
+        yield start + b'"entries": [' + head + b'"'
+        for _ in range(60):
+            yield b"film" * 250_000
+        yield b'"' + tail + b"," + end
+
+    tracemalloc.start()
+    found = read_har(pieces(), NOW)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.val == TOKEN
+    assert peak < 40_000_000
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 1500))
 def test_rubbish_is_told_or_passed_over_but_never_a_crash(junk: bytes, at: int) -> None:

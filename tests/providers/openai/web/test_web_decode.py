@@ -464,6 +464,16 @@ def test_what_is_no_whole_answer_is_an_error(data: bytes, code: str) -> None:
     assert bad.value.code == code
 
 
+def test_what_stands_before_an_error_in_the_same_read_is_told() -> None:
+    data = deltas()
+    begun = data[: data.index(b'"o": "patch"')].rpartition(b"event: delta")[0]
+    events = []
+    with pytest.raises(GatewayError):
+        for made in decoder().feed(begun + stream(snapshot(None, error="x"))):
+            events.append(made)
+    assert text(events) == text(decode([data]))[: len(text(events))] != ""
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -1,0 +1,113 @@
+"""Pictures on disk: fetched once, whole or not at all, and nothing but pictures."""
+
+import asyncio
+import os
+
+import pytest
+
+from app import images
+from app.images import Images
+from app.wire.errors import GatewayError
+from app.wire.upstream import UpstreamReply, UpstreamRequest
+from tests.app.fakes import CUT, FakeClients, FakeResponse
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"picture" * 100
+REQUEST = UpstreamRequest(method="GET", url="http://up/x", headers=[], via="browser")
+PICTURES = {
+    "image/png": PNG,
+    "image/jpeg": b"\xff\xd8\xff" + b"x" * 50,
+    "image/gif": b"GIF89a" + b"x" * 50,
+    "image/webp": b"RIFF\0\0\0\0WEBP" + b"x" * 50,
+}
+
+
+def site(*pieces, status=200):
+    return FakeClients(lambda request: FakeResponse(status, [("content-type", "x/y")], pieces))
+
+
+def fetched(folder, clients, file="file-a"):
+    async def main():
+        images = Images(folder, clients)
+        return await images.fetch_once(file, lambda: images.get(REQUEST))
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_picture_is_what_its_bytes_say_and_is_served_from_disk_from_then_on(tmp_path, kind):
+    clients = site(PICTURES[kind][:3], PICTURES[kind][3:])
+    for _ in range(3):  # each with a memory of its own, like workers
+        assert fetched(tmp_path, clients) == (kind, PICTURES[kind])
+    assert len(clients.requests) == 1
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_many_who_want_one_picture_fetch_it_once(tmp_path):
+    clients = site(0.02, PNG)
+
+    async def main():
+        images = Images(tmp_path, clients)
+
+        async def one(delay):
+            await asyncio.sleep(delay)
+            return await images.fetch_once("file-a", lambda: images.get(REQUEST))
+
+        found = await asyncio.gather(*(one(n * 0.004) for n in range(12)))
+        assert {body for _, body in found} == {PNG}
+        assert not images._coming
+
+    asyncio.run(main())
+    assert len(clients.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("clients", "status", "code"),
+    [
+        (site(b"<html>"), 502, "upstream_bad_response"),
+        (site(b"<svg xmlns=...>"), 502, "upstream_bad_response"),
+        (site(b""), 502, "upstream_bad_response"),
+        (site(PNG, CUT), 502, "upstream_cut"),
+        (site(b"no", status=404), 404, "image_not_found"),
+        (site(b"no", status=403), 410, "image_url_expired"),
+        (site(b"no", status=302), 502, "upstream_error"),
+        (site(b"no", status=500), 502, "upstream_error"),
+        (
+            site(PNG, *[b"x" * 1024 * 1024] * (images.MAX_BYTES // 1024 // 1024)),
+            502,
+            "upstream_bad_response",
+        ),
+    ],
+    ids=["page", "svg", "empty", "cut", "404", "expired", "redirect", "500", "too large"],
+)
+def test_what_is_no_whole_picture_is_an_error_and_leaves_no_file(tmp_path, clients, status, code):
+    with pytest.raises(GatewayError) as bad:
+        fetched(tmp_path / "none", clients)
+    assert (bad.value.status, bad.value.code) == (status, code)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_picture_that_cannot_be_kept_is_served_all_the_same(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way of the folder")
+    assert fetched(tmp_path / "file", site(PNG)) == ("image/png", PNG)
+    assert "cannot be kept" in caplog.text
+
+
+def test_who_leaves_while_it_is_fetched_leaves_nothing_behind(tmp_path):
+    clients = site(PNG[:20], 30, PNG[20:])
+
+    async def main():
+        images = Images(tmp_path, clients)
+
+        async def fetch() -> UpstreamReply:
+            return await images.get(REQUEST)
+
+        task = asyncio.create_task(images.fetch_once("file-a", fetch))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not images._coming
+
+    asyncio.run(main())
+    assert clients.responses[0].closed
+    assert not os.listdir(tmp_path)
