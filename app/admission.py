@@ -33,14 +33,19 @@ class Gate:
         self.running = 0
         self.waiting = 0
 
-    async def enter(self, name: str, is_sole: bool = False) -> None:
-        """Returns with a place, which `leave(name)` gives back. Raises GatewayError 503."""
-        line = self._lines.get(name)
-        if line is None:
-            line = self._lines[name] = _Line(is_sole, deque(), self._turn - 1)
+    def enter_now(self, name: str, is_sole: bool = False) -> bool:
+        """`enter` where nobody has to wait, else False."""
+        line = self._line(name, is_sole)
         if self._may_go(line) and not line.waiting:
             self._take(line)
+            return True
+        return False
+
+    async def enter(self, name: str, is_sole: bool = False) -> None:
+        """Returns with a place, which `leave(name)` gives back. Raises GatewayError 503."""
+        if self.enter_now(name, is_sole):
             return
+        line = self._line(name, is_sole)
         try:
             if self.waiting >= self._queue:
                 self._make_room(line)
@@ -54,6 +59,12 @@ class Gate:
         self.running -= 1
         self._let_in()
         self._drop_if_empty(name, line)
+
+    def _line(self, name: str, is_sole: bool) -> _Line:
+        line = self._lines.get(name)
+        if line is None:
+            line = self._lines[name] = _Line(is_sole, deque(), self._turn - 1)
+        return line
 
     async def _wait(self, line: _Line) -> None:
         loop = asyncio.get_running_loop()

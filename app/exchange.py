@@ -178,7 +178,11 @@ class Exchange:
         record.status = 200
         try:
             self.calls.check()
-            await self._answer(_Trip(ask, sink, watch, began, random.random(), len(sink.headers)))
+            trip = _Trip(ask, sink, watch, began, random.random(), len(sink.headers))
+            asked = Way(ask.provider, ask.model, ask.envelope.model or "")
+            error = await self._ask_keys(trip, asked)
+            if error is not None:
+                await self._fall_back(trip, error)
             record.outcome = record.outcome or "complete"
         except GatewayError as error:
             await self._tell(error, sink, watch, record)
@@ -212,27 +216,17 @@ class Exchange:
             await sink.send(error.said + error.event())
             await sink.end()
 
-    async def _answer(self, trip: _Trip) -> None:
-        """The asked model by one of its keys, else a fallback's; raises what the first one said."""
-        ask = trip.ask
-        asked = Way(ask.provider, ask.model, ask.envelope.model or "")
-        if not ask.fallbacks:
-            error = await self._ask_keys(trip, asked)
-            if error is not None:
-                raise error
-            return
-        spent: GatewayError | None = None
-        for way in (asked, *ask.fallbacks):
+    async def _fall_back(self, trip: _Trip, spent: GatewayError) -> None:
+        """Another model's answer where the asked one has no key left; else raises `spent`."""
+        for way in trip.ask.fallbacks:
             try:
                 error = await self._ask_keys(trip, way)
             except GatewayError:
-                if spent is None or trip.watch.committed:
+                if trip.watch.committed:
                     raise
                 continue  # this fallback cannot say what was asked; perhaps the next one can
             if error is None:
                 return
-            spent = spent or error
-        assert spent is not None, "there is at least one way"
         raise spent
 
     async def _ask_keys(self, trip: _Trip, way: Way) -> GatewayError | None:
@@ -553,7 +547,8 @@ class Exchange:
         """The upstream has begun to answer: its key is well."""
         watch, record = trip.watch, trip.ask.record
         watch.first = False
-        watch.expect(provider.idle_seconds or self.config.timeouts.idle)
+        if record.stream:
+            watch.expect(provider.idle_seconds or self.config.timeouts.idle)
         record.first_event_ms = round((perf_counter() - trip.began) * 1000, 3)
         self.pool.report(turn, Outcome.OK, status)
 

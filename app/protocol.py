@@ -8,6 +8,7 @@ An SDK says the same head again and again on its connection, but for the length 
 was found out about the last one is kept, and trusted for the very same bytes.
 """
 
+import asyncio
 import fcntl
 import re
 import resource
@@ -44,6 +45,7 @@ from app.wire.errors import GatewayError
 # Slower than this over more than timeouts.request is nobody's line: it is somebody who holds one.
 _MIN_BODY_BYTES_PER_SECOND = 512
 _FIRST_REQUEST_SECONDS = 1.0  # what a caller who has just connected gets to begin
+_MAX_AHEAD = 65536  # bytes of a request that are taken in before anybody reads them
 _SPARE_FILES = 256  # for everything that is neither a caller nor an upstream
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FULL = (
@@ -85,7 +87,8 @@ class StrictHttp(Http):
         self.init_for_request()  # type: ignore[no-untyped-call]
 
     async def http1_request_header(self) -> None:
-        known = cast(Protocol, self.protocol).known
+        protocol: Any = self.protocol
+        known: _Known | None = protocol.known
         if known is None or not self._recognise(known):
             self.known = None
             await super().http1_request_header()  # type: ignore[no-untyped-call]
@@ -102,24 +105,23 @@ class StrictHttp(Http):
             if end < 0 or not digits.isdigit() or not buffer.startswith(known.end, end):
                 return False
             length, behind = int(digits), end + len(known.end)
-        protocol = self.protocol
+        http: Any = self
         request = Request(
             known.url,
             known.headers,  # copied in there
             "1.1",
             known.method,
-            cast(Any, protocol.transport),
-            protocol.app,
-            bytes(buffer[: behind - 4]),
+            http.protocol.transport,
+            http.protocol.app,
         )
         if length != known.length:
             request.headers["content-length"] = digits.decode()
         self.known = known
         self.keep_alive, self.head_only = True, False
-        self.request_body = cast(Any, True if length >= 0 else None)
-        self.request_bytes_left = self.request_bytes = max(length, 0)
+        http.request_body = True if length >= 0 else None
+        http.request_bytes_left = http.request_bytes = length if length > 0 else 0
         del buffer[:behind]
-        self.request, request.stream = request, cast(Any, self)
+        http.request, request.stream = request, http
         return True
 
     async def whole_body(self) -> bytes:
@@ -138,14 +140,14 @@ class StrictHttp(Http):
             return body
         return b"".join([data async for data in self])
 
-    async def answer(self, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        """A whole answer with status 200, `headers` holding its type. No HEAD gets here."""
+    async def answer(self, head: bytes, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """A whole answer to what is no HEAD; `head` is its status line and what never changes."""
         http: Any = self
         http.response_func, http.request.responded = None, True
         keep = b"connection: keep-alive" if self.keep_alive else b"connection: close"
         await self._send(
-            b"HTTP/1.1 200 OK\r\n%bcontent-length: %d\r\n%b\r\n\r\n%b"
-            % (_lines(headers), len(body), keep, body)
+            b"%b%bcontent-length: %d\r\n%b\r\n\r\n%b"
+            % (head, _lines(headers), len(body), keep, body)
         )
         self.stage = Stage.IDLE
 
@@ -199,13 +201,13 @@ class StrictHttp(Http):
     def write_chunk(self, data: bytes) -> bool:
         """The next piece of an answer without a length, at once. False: let the caller read first,
         see `_can_write`."""
-        protocol = self.protocol
+        protocol: Any = self.protocol
         transport = protocol.transport
         if transport is None or transport.is_closing():
             raise RequestCancelled
         transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         protocol._time = monotonic()
-        return not cast(Protocol, protocol)._paused_at
+        return not protocol._paused_at
 
     async def read(self) -> bytes | None:
         body: Any = self.request_body
@@ -247,11 +249,13 @@ class Protocol(HttpProtocol):
         "__weakref__",
         "_asked_at",
         "_began",
+        "_is_full",
         "_opened",
         "_paused_at",
         "_peer",
         "_peer_of",
         "_waited",
+        "_waiter",
         "known",
     )
     living: ClassVar[WeakSet["Protocol"]] = WeakSet()
@@ -260,6 +264,8 @@ class Protocol(HttpProtocol):
         super().__init__(**options)
         self.request_handler = handle
         self._began = self._asked_at = self._waited = self._paused_at = 0.0
+        self._is_full = False  # more came than was asked for: reading is stopped
+        self._waiter: asyncio.Future[None] | None = None
         self._peer: Peer | None = None
         self._peer_of: Gateway | None = None
         self.known: _Known | None = None
@@ -282,8 +288,17 @@ class Protocol(HttpProtocol):
         self.living.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._task is not None:
-            super().data_received(data)
+        if self._task is None:
+            return
+        self._time = monotonic()
+        buffer = self.recv_buffer
+        buffer += data
+        if len(buffer) >= _MAX_AHEAD and self.transport is not None:
+            self._is_full = True
+            self.transport.pause_reading()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def send(self, data: bytes) -> None:
         if not self._can_write.is_set():
@@ -303,10 +318,15 @@ class Protocol(HttpProtocol):
         super().resume_writing()  # type: ignore[no-untyped-call]
 
     async def receive_more(self) -> None:
-        self.transport.resume_reading()  # type: ignore[union-attr]
-        self._data_received.clear()
+        if self._is_full and self.transport is not None:
+            self._is_full = False
+            self.transport.resume_reading()
         self._asked_at = monotonic()
-        await self._data_received.wait()
+        self._waiter = self.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
         now = monotonic()
         if self._http.request_body:
             self._waited += now - self._asked_at

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from random import getrandbits
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from sanic import HTTPResponse, Request, Sanic
@@ -34,6 +34,9 @@ CORS: Headers = [
     ("access-control-allow-origin", "*"),
     ("access-control-expose-headers", "*"),
 ]
+_WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n" + b"".join(
+    f"{name}: {value}\r\n".encode() for name, value in CORS
+)
 _STREAM: Headers = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
 
 
@@ -102,7 +105,8 @@ class ChatSink:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._http = http = cast(Any, request.stream)
+        http: Any = request.stream
+        self._http = http
         self.lookup: dict[str, str] | None = http.known.lookup if http.known is not None else None
         self.headers: Headers = []
         self.started = False
@@ -130,8 +134,9 @@ class ChatSink:
             await self._http.send(b"", True)
 
     async def answer(self, body: bytes, content_type: str) -> None:
-        own = (("content-type", content_type), ("x-request-id", request_id(self._request)))
-        await self._http.answer([*own, *CORS, *self.headers], body)
+        own = ("x-request-id", request_id(self._request))
+        head = _WHOLE % content_type.encode()
+        await self._http.answer(head, [own, *self.headers], body)
 
 
 class RawSink:

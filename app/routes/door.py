@@ -34,7 +34,14 @@ class Application(Sanic[Any, Any]):
             if caller is not None and not request.path.startswith(_FREE):
                 if not getattr(route.ctx, "own_credential", False):
                     caller.need_keys()
-                await enter(request, caller)
+                gate = self.ctx.gateway.gate
+                token = caller.token
+                if (token is not None and (token.rpm or token.max_concurrent)) or (
+                    not gate.enter_now(caller.name, caller.is_sole)
+                ):
+                    await _enter(request, caller)
+                else:
+                    request.ctx.place = partial(gate.leave, caller.name)
             response: HTTPResponse | None = await handler(request, **values)
             if response is not None and not request.responded:
                 http.respond(response)
@@ -47,7 +54,7 @@ class Application(Sanic[Any, Any]):
             await self.handle_exception(request, error, run_middleware=False)
 
 
-async def enter(request: Request, caller: Caller) -> None:
+async def _enter(request: Request, caller: Caller) -> None:
     """Waits for a place; `request.ctx.place` gives it back. Raises GatewayError 401, 429, 503."""
     gateway = gateway_of(request)
     gate, token_limits, token = gateway.gate, gateway.token_limits, caller.token
