@@ -92,8 +92,8 @@ class Sink(Protocol):
     async def end(self) -> None:
         """The proper end of a stream."""
 
-    async def answer(self, body: bytes, content_type: str) -> None:
-        """A whole answer at once."""
+    async def answer(self, body: bytes) -> None:
+        """A whole answer at once, JSON."""
 
     headers: Headers  # of the answer; may be added to until the first byte is sent
 
@@ -509,7 +509,7 @@ class Exchange:
             record.outcome = "upstream_error"
         watch.committed = True
         if renderer.content_type == JSON:
-            await sink.answer(out, JSON)
+            await sink.answer(out)
         else:
             if held is not None:
                 out = held.take() + out

@@ -151,6 +151,17 @@ class StrictHttp(Http):
         )
         self.stage = Stage.IDLE
 
+    async def begin(self, head: bytes, headers: Iterable[tuple[str, str]], data: bytes) -> None:
+        """The same for an answer whose length nobody knows, with its first piece."""
+        http: Any = self
+        http.response_func, http.request.responded = self.http1_response_chunked, True
+        keep = b"connection: keep-alive" if self.keep_alive else b"connection: close"
+        self.stage = Stage.RESPONSE
+        await self._send(
+            b"%b%btransfer-encoding: chunked\r\n%b\r\n\r\n%x\r\n%b\r\n"
+            % (head, _lines(headers), keep, len(data), data)
+        )
+
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
         """The head of the answer, and `data` behind it, in one write."""
         http: Any = self  # Sanic's types do not say that its fields may be None

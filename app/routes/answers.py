@@ -34,10 +34,16 @@ CORS: Headers = [
     ("access-control-allow-origin", "*"),
     ("access-control-expose-headers", "*"),
 ]
-_WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n" + b"".join(
-    f"{name}: {value}\r\n".encode() for name, value in CORS
-)
 _STREAM: Headers = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
+
+
+def _head(headers: Headers) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n" + b"".join(f"{n}: {v}\r\n".encode() for n, v in headers)
+
+
+# The lines of an answer that are always the same.
+_WHOLE = _head([("content-type", JSON), *CORS])
+_STREAMED = _head([("content-type", SSE), *CORS, *_STREAM])
 
 
 def gateway_of(request: Request) -> Gateway:
@@ -114,13 +120,9 @@ class ChatSink:
     async def send(self, data: bytes) -> None:
         if not self.started:
             self.started = True
-            response = HTTPResponse(None, 200, None, SSE)
-            response.headers = headers_for(self._request, [*_STREAM, *self.headers])
-            self._http.respond(response)
-            self._request.responded = True
-            await self._http.http1_response_header(data, False)
+            own = ("x-request-id", request_id(self._request))
+            await self._http.begin(_STREAMED, [own, *self.headers], data)
         else:
-            # The loop of the body, without the layers of the framework between.
             await self._http.send(data, False)
 
     def write(self, data: bytes) -> bool:
@@ -133,10 +135,9 @@ class ChatSink:
         if self.started and self._http.send is not None:
             await self._http.send(b"", True)
 
-    async def answer(self, body: bytes, content_type: str) -> None:
+    async def answer(self, body: bytes) -> None:
         own = ("x-request-id", request_id(self._request))
-        head = _WHOLE % content_type.encode()
-        await self._http.answer(head, [own, *self.headers], body)
+        await self._http.answer(_WHOLE, [own, *self.headers], body)
 
 
 class RawSink:

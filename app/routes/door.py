@@ -6,6 +6,7 @@ from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import ServerError
+from sanic.http import Stage
 
 from app.access import Caller
 from app.routes.answers import gateway_of
@@ -52,6 +53,10 @@ class Application(Sanic[Any, Any]):
                 await http.send(b"", True)
         except Exception as error:
             await self.handle_exception(request, error, run_middleware=False)
+            if http.stage is Stage.RESPONSE:
+                http.stage, http.keep_alive = Stage.FAILED, False
+                if http.protocol.transport is not None:
+                    http.protocol.transport.abort()  # what broke must not look whole
 
 
 async def _enter(request: Request, caller: Caller) -> None:

@@ -124,8 +124,7 @@ class AnswerDecoder:
         events: list[Event] = []
         try:
             if self._sse is not None:
-                for _, record in self._sse.feed(data):
-                    self._read(record, events)
+                self._read_all(self._sse.feed(data), events)
             else:
                 for record in self._objects(data):
                     self._read(record, events)
@@ -202,12 +201,47 @@ class AnswerDecoder:
 
     # One object
 
+    def _read_all(self, records: list[tuple[bytes, bytes]], events: list[Event]) -> None:
+        """`_read` of each, with a short way for what nearly every chunk of a stream is: text."""
+        for _, record in records:
+            if self._decode is not _later or self._started is not None or 0 not in self._finish:
+                self._read(record, events)
+                continue
+            try:
+                chunk = _later(record)
+            except _NO_JSON as error:
+                self._read_odd(record, events, error)
+                continue
+            text = None
+            if (
+                (candidates := chunk.candidates)
+                and len(candidates) == 1
+                and (content := candidates[0].content) is not None
+                and (parts := content.parts)
+                and len(parts) == 1
+                and candidates[0].finish_reason is None
+                and not (candidates[0].index or candidates[0].logprobs_result)
+                and not (chunk.error or chunk.prompt_feedback)
+                and parts[0].function_call is None
+                and not parts[0].thought
+            ):
+                text = parts[0].text
+            if text:
+                self._told = True
+                self._usage = chunk.usage_metadata or self._usage
+                events.append(Text(text))
+            else:
+                self._use(chunk, record, events)
+
     def _read(self, record: bytes, events: list[Event]) -> None:
         try:
             chunk = self._decode(record)
         except _NO_JSON as error:
             self._read_odd(record, events, error)
             return
+        self._use(chunk, record, events)
+
+    def _use(self, chunk: Any, record: bytes, events: list[Event]) -> None:
         if chunk.error and bytes(chunk.error) != b"null":
             raise stream_error(chunk.error)
         if self._decode is _chunk:
@@ -216,12 +250,7 @@ class AnswerDecoder:
         if chunk.usage_metadata:
             self._usage = chunk.usage_metadata
         for candidate in chunk.candidates or ():
-            text = _plain_text(candidate)
-            if text and 0 in self._finish:  # nearly every chunk of a stream
-                self._told = True
-                events.append(Text(text))
-            else:
-                self._read_candidate(candidate, record, events)
+            self._read_candidate(candidate, record, events)
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
             self._blocked = chunk.prompt_feedback.block_reason
         if self._started is not None and events:
@@ -436,22 +465,6 @@ def _fenced(code: str, language: str) -> str:
     fence = "`" * max([3, *(len(ticks) + 1 for ticks in _TICKS.findall(code))])
     end = "" if code.endswith("\n") else "\n"
     return f"\n{fence}{language}\n{code}{end}{fence}\n"
-
-
-def _plain_text(candidate: Candidate) -> str | None:
-    """The text of a first candidate that has nothing but text to say."""
-    content = candidate.content
-    if (
-        content is None
-        or candidate.index
-        or candidate.finish_reason is not None
-        or candidate.logprobs_result
-        or not content.parts
-        or len(content.parts) != 1
-    ):
-        return None
-    part = content.parts[0]
-    return None if part.thought or part.function_call is not None else part.text
 
 
 def _markdown(mime: str, url: str) -> str:

@@ -6,6 +6,7 @@ that no log or error text can hold it. Source: Google's Gemini API reference.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -77,7 +78,10 @@ def proxy(config: Config) -> str:
 
 def model_of(call: Call) -> Model:
     name = call.model or call.config.google_gemini.model or DEFAULT_MODEL
-    return Model(name, version_of(call.key, call.headers))
+    return _model(name, version_of(call.key, call.headers))
+
+
+_model = lru_cache(maxsize=256)(Model)  # asked for several times in each call
 
 
 # The provider's functions

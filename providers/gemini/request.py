@@ -102,7 +102,8 @@ def read(body: bytes) -> Chat:
 
 
 class Model:
-    """What a model's name tells: where it stands in a URL, and what it can be sent."""
+    """What a model's name tells: where it stands in a URL, and what it can be sent. Not to be
+    changed: calls share it."""
 
     def __init__(self, name: str, version: str) -> None:
         if not _MODEL.fullmatch(name) or ".." in name or len(name) > 200:

@@ -59,7 +59,7 @@ class FakeSink:
         self.started = False
         self.ended = False
         self.sent: list[bytes] = []
-        self.whole: tuple[bytes, str] | None = None
+        self.whole: bytes | None = None
         self._slow = slow
 
     async def send(self, data):
@@ -71,8 +71,8 @@ class FakeSink:
     async def end(self):
         self.ended = True
 
-    async def answer(self, body, content_type):
-        self.whole = (body, content_type)
+    async def answer(self, body):
+        self.whole = body
 
     @property
     def body(self):

@@ -169,7 +169,7 @@ def cut_points(pieces, is_websocket):
 def text_of(sink):
     """All that was said, tool calls with their arguments."""
     if sink.whole is not None:
-        message = json.loads(sink.whole[0])["choices"][0]["message"]
+        message = json.loads(sink.whole)["choices"][0]["message"]
         calls = message.get("tool_calls") or []
         return (message["content"] or "") + "".join(each["function"]["arguments"] for each in calls)
     said = ""
@@ -191,7 +191,7 @@ def judge(sink, error, counts):
         assert not sink.started and sink.whole is None and error.status >= 400
         counts["refused"] += 1
     elif sink.whole is not None:
-        assert json.loads(sink.whole[0])["choices"][0]["finish_reason"]
+        assert json.loads(sink.whole)["choices"][0]["finish_reason"]
         counts["whole"] += 1
     elif done:
         assert done == 1 and errors == 0 and body.endswith(b"data: [DONE]\n\n") and sink.ended

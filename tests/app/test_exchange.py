@@ -232,7 +232,7 @@ def test_a_call_that_is_not_streamed_may_take_until_the_total():
     headers = [("content-type", "application/json")]
     bench = Bench(FakeResponse(headers=headers, pieces=[0.1, b"{}"]), first_event=0.02, idle=0.02)
     run(bench.ask())
-    assert bench.sink.whole == (b"{}", "application/json")
+    assert bench.sink.whole == b"{}"
 
 
 def test_silence_is_bridged_by_comments_from_the_start_of_waiting():
