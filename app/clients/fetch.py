@@ -9,9 +9,8 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from urllib.parse import urljoin, urlsplit
-
-import httpx
 
 from app.wire.errors import GatewayError
 
@@ -51,6 +50,8 @@ async def fetch(
     url: str, *, resolve: Resolve = resolve, allowed: Callable[[str], bool] = is_public
 ) -> tuple[str, bytes]:
     """The mime type and content at `url`. Raises GatewayError 400 saying why it cannot be had."""
+    # Loaded with the first picture and beside the loop: every worker would start later for it.
+    httpx = await asyncio.to_thread(import_module, "httpx")
     try:
         async with asyncio.timeout(MAX_SECONDS):
             for _ in range(MAX_REDIRECTS + 1):
@@ -80,6 +81,8 @@ async def _once(
         raise _refusal("is not on the public internet")
     host = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
     pinned = parts._replace(netloc=f"{host}:{port}", fragment="").geturl()
+    import httpx  # see `fetch`
+
     transport = httpx.AsyncHTTPTransport()
     try:
         response = await transport.handle_async_request(
