@@ -34,6 +34,7 @@ http {{
   }}
 }}
 """
+TOKEN = "bench-7f1c0e5a94d24b6f8a3d"
 MODELS = {
     "openai": "bench",
     "claude": "claude/claude-3-5-bench",
@@ -90,6 +91,7 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
     config = {
         "port": f"127.0.0.1:{gateway}",
         "workers": workers,
+        "access": {"tokens": [{"id": "bench", "val": TOKEN}]},
         "openai": {
             "api_url": url,
             "api_keys": keys,
@@ -154,7 +156,7 @@ def drive(server, peer, scenario, seconds, streams):
         "path": path,
         "model": MODELS[scenario.family] if peer == "gateway" else "bench",
         "members": {"claude": {"type": "web"}} if scenario.family == "claude-web" else {},
-        "headers": {},
+        "headers": {"Authorization": f"Bearer {TOKEN}"} if peer == "gateway" else {},
         "connections": min(scenario.connections, streams or scenario.connections),
         "chunks": scenario.chunks,
         "delay_ms": scenario.delay_ms,
