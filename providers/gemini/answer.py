@@ -126,8 +126,12 @@ class AnswerDecoder:
             if self._sse is not None:
                 self._read_all(self._sse.feed(data), events)
             else:
-                for record in self._objects(data):
-                    self._read(record, events)
+                records = self._objects(data)
+                if self._sse is not None:  # now it is known to be one
+                    self._read_all([(b"", record) for record in records], events)
+                else:
+                    for record in records:
+                        self._read(record, events)
         except GatewayError as error:
             if not events:
                 raise
