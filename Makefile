@@ -29,8 +29,9 @@ demo: $(RUN) ## the gateway on 127.0.0.1:8999, with simulated upstreams: no key,
 	@$(PY) -m app.simulator.demo
 
 test: $(SDK) ## the fast tests
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
+# One by one: soaks want the machine for themselves.
 test-all: $(SDK) ## all tests, with those of whole processes and soaks
 	@$(PY) -m pytest -m "slow or not slow"
 
