@@ -267,6 +267,7 @@ def gzip_members(count):
         (gzip.compress(ASK), "gzip, gzip"),
         (gzip.compress(ASK), "gzip" + ", gzip" * 1000),
     ],
+    ids=["gzip", "deflate", "gzip in gzip", "many members", "junk behind", "two", "a thousand"],
 )
 def test_no_compressed_body_becomes_a_bomb(strict, packed, encoding):
     began = time.monotonic()

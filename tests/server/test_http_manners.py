@@ -84,7 +84,7 @@ def test_a_compressed_body_is_read(http):
     ("packed", "encoding", "status"),
     [
         (b"not gzip", "gzip", 400),
-        (gzip.compress(b'{"model":"m"}')[:-9], "gzip", 400),
+        (gzip.compress(b'{"model":"m"}', mtime=0)[:-9], "gzip", 400),
         (b"x", "br", 415),
         (b"x", "x" * 500, 415),
     ],
