@@ -47,6 +47,7 @@ _MIN_BODY_BYTES_PER_SECOND = 512
 _FIRST_REQUEST_SECONDS = 1.0  # what a caller who has just connected gets to begin
 _MAX_AHEAD = 65536  # bytes of a request that are taken in before anybody reads them
 _SPARE_FILES = 256  # for everything that is neither a caller nor an upstream
+_CONNECTION = {True: b"connection: keep-alive", False: b"connection: close"}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n"
@@ -144,7 +145,7 @@ class StrictHttp(Http):
         """A whole answer to what is no HEAD; `head` is its status line and what never changes."""
         http: Any = self
         http.response_func, http.request.responded = None, True
-        keep = b"connection: keep-alive" if self.keep_alive else b"connection: close"
+        keep = _CONNECTION[self.keep_alive]
         await self._send(
             b"%b%bcontent-length: %d\r\n%b\r\n\r\n%b"
             % (head, _lines(headers), len(body), keep, body)
@@ -155,7 +156,7 @@ class StrictHttp(Http):
         """The same for an answer whose length nobody knows, with its first piece."""
         http: Any = self
         http.response_func, http.request.responded = self.http1_response_chunked, True
-        keep = b"connection: keep-alive" if self.keep_alive else b"connection: close"
+        keep = _CONNECTION[self.keep_alive]
         self.stage = Stage.RESPONSE
         await self._send(
             b"%b%btransfer-encoding: chunked\r\n%b\r\n\r\n%x\r\n%b\r\n"
@@ -195,11 +196,11 @@ class StrictHttp(Http):
             http.response_func = self.head_response_ignored
         if has_body and answer.content_type and "content-type" not in headers:
             headers["content-type"] = answer.content_type
-        framing += "connection: keep-alive" if self.keep_alive else "connection: close"
-        out = b"%b%b%b\r\n\r\n%b" % (
+        out = b"%b%b%b%b\r\n\r\n%b" % (
             _HTTP1_STATUSLINES[status],
             _lines(headers.items()),
             framing.encode(),
+            _CONNECTION[self.keep_alive],
             data,
         )
         if self.expecting_continue:

@@ -158,7 +158,6 @@ async def _share(app: App, *_: Any) -> None:
     rests.load(state, Path(config.state_path), time.time())
     app.shared_ctx.state = state.handles
     app.shared_ctx.rows = WorkerRows(workers=workers).handles
-    # Old and new workers count side by side while a reload lasts.
     # Sanic's own helper processes would outlive a killed main process; workers end them then.
     family = [os.getpid(), *(child.pid or 0 for child in active_children())]
     app.shared_ctx.family = RawArray("q", family)
