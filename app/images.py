@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.clients import Clients, read_whole
 from app.wire.errors import GatewayError, bad_response
-from app.wire.images import media_type
+from app.wire.images import picture_type
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 
 logger = logging.getLogger("any_proxy.images")
@@ -48,7 +48,7 @@ class Images:
             waiting.pop()
             if not waiting:
                 del self._coming[file]
-        kind = media_type(body)
+        kind = picture_type(body)
         if kind is None:
             raise bad_response(f"The kept file {file} is no picture.")
         return kind, body
@@ -60,7 +60,7 @@ class Images:
 def _picture(reply: UpstreamReply) -> bytes:
     match reply.status:
         case 200:
-            if media_type(reply.body) is None:
+            if picture_type(reply.body) is None:
                 raise bad_response("What stands there upstream is no picture.")
             return reply.body
         case 404:

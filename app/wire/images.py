@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from app.wire.chat import ImageUrl, Part
 from app.wire.errors import bad_request
+from app.wire.media_types import media_type
 
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _ENDINGS = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
@@ -28,17 +29,10 @@ class Picture(Struct, frozen=True):
         return f"image-{number}.{_ENDINGS[self.media_type]}"
 
 
-def media_type(data: bytes) -> str | None:
-    """The type a picture has by its first bytes; None for what is no picture."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    return None
+def picture_type(data: bytes) -> str | None:
+    """The type a picture has by its first bytes; None for what is no picture of these kinds."""
+    kind = media_type(data)
+    return kind if kind in _ENDINGS else None
 
 
 def read_picture(part: Part, at: str) -> Picture:
@@ -57,7 +51,7 @@ def read_picture(part: Part, at: str) -> Picture:
         data = base64.b64decode(url[head.end() :], validate=True)
     except (binascii.Error, ValueError):
         raise bad_request("The image's base64 is broken.", param=at) from None
-    kind = media_type(data)
+    kind = picture_type(data)
     if kind is None:
         raise bad_request(
             "The image is none of PNG, JPEG, GIF, WebP.", param=at, code="unsupported_content"

@@ -1,0 +1,133 @@
+"""The media type of a picture, a sound, a film or a file: read from its bytes, else from a name.
+
+What a caller says is a hint only. Programs send `application/octet-stream`, `image/*`, `png`, or
+the name of another format; an upstream compares the type with the bytes and refuses the request.
+"""
+
+import re
+from urllib.parse import urlsplit
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"%PDF-", "application/pdf"),
+    (b"II*\x00", "image/tiff"),
+    (b"MM\x00*", "image/tiff"),
+    (b"ID3", "audio/mpeg"),
+    (b"\xff\xfb", "audio/mpeg"),
+    (b"\xff\xf3", "audio/mpeg"),
+    (b"\xff\xf2", "audio/mpeg"),
+    (b"\xff\xf1", "audio/aac"),
+    (b"\xff\xf9", "audio/aac"),
+    (b"fLaC", "audio/flac"),
+    (b"OggS", "audio/ogg"),
+    (b"\x1aE\xdf\xa3", "video/webm"),
+    (b"FLV\x01", "video/x-flv"),
+    (b"\x00\x00\x01\xba", "video/mpeg"),
+)
+# Containers: what stands behind the first four (RIFF, FORM) or eight bytes (ftyp) tells.
+_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/avi"}
+_FORM = {b"AIFF": "audio/aiff", b"AIFC": "audio/aiff"}
+_FTYP = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "image/heic"),
+    **dict.fromkeys((b"mif1", b"msf1"), "image/heif"),
+    **dict.fromkeys((b"avif", b"avis"), "image/avif"),
+    **dict.fromkeys((b"M4A ", b"M4B "), "audio/mp4"),
+    b"qt  ": "video/quicktime",
+}
+
+_BY_ENDING = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "heic": "image/heic",
+    "heif": "image/heif",
+    "bmp": "image/bmp",
+    "avif": "image/avif",
+    "svg": "image/svg+xml",
+    "pdf": "application/pdf",
+    "txt": "text/plain",
+    "md": "text/markdown",
+    "csv": "text/csv",
+    "html": "text/html",
+    "json": "application/json",
+    "xml": "text/xml",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "aiff": "audio/aiff",
+    "aac": "audio/aac",
+    "ogg": "audio/ogg",
+    "flac": "audio/flac",
+    "m4a": "audio/mp4",
+    "avi": "video/avi",
+    "mp4": "video/mp4",
+    "mov": "video/quicktime",
+    "webm": "video/webm",
+    "mpeg": "video/mpeg",
+}
+# Other words for the same, each as its registered name.
+_SAME = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "application/x-pdf": "application/pdf",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-mp3": "audio/mpeg",
+    "audio/x-mpeg": "audio/mpeg",
+    "audio/wave": "audio/wav",
+    "audio/x-wav": "audio/wav",
+    "audio/vnd.wave": "audio/wav",
+    "audio/x-aiff": "audio/aiff",
+    "audio/x-flac": "audio/flac",
+    "audio/x-aac": "audio/aac",
+    "audio/x-m4a": "audio/mp4",
+    "video/mov": "video/quicktime",
+}
+_SAYS_NOTHING = ("application/octet-stream", "binary/octet-stream", "application/binary")
+_FULL = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
+HEAD_BYTES = 16  # as many of a file's first bytes tell its type
+
+
+def media_type(data: bytes, told: str = "", name: str = "") -> str | None:
+    """The type of a file that begins with `data`. `told` is what the caller calls it, a media type
+    or `png`; `name` the file's name or address. None when nothing tells.
+
+    The bytes win, save where a container can hold both sound and film.
+    """
+    found = _of_bytes(data)
+    if found is not None and not found.startswith(("audio/", "video/")):
+        return found
+    said = _of_word(told) or _of_name(name)
+    return said if found is None or (said or "").startswith(("audio/", "video/")) else found
+
+
+def _of_bytes(data: bytes) -> str | None:
+    kind = data[8:12]
+    if data[4:8] == b"ftyp":
+        return _FTYP.get(kind, "video/3gpp" if kind.startswith(b"3g") else "video/mp4")
+    if data[:4] == b"RIFF":
+        return _RIFF.get(kind)
+    if data[:4] == b"FORM":
+        return _FORM.get(kind)
+    if data[:2] == b"BM" and data[6:10] == bytes(4):  # two letters alone would be a text, too
+        return "image/bmp"
+    return next((found for magic, found in _MAGIC if data.startswith(magic)), None)
+
+
+def _of_word(told: str) -> str | None:
+    word = told.partition(";")[0].strip().lower()
+    if _FULL.fullmatch(word) and word not in _SAYS_NOTHING:
+        return _SAME.get(word, word)
+    return _BY_ENDING.get(word.removeprefix("."))
+
+
+def _of_name(name: str) -> str | None:
+    try:
+        path = urlsplit(name).path
+    except ValueError:
+        return None
+    return _BY_ENDING.get(path.rpartition(".")[2].lower()) if "." in path else None
