@@ -51,6 +51,8 @@ def read_picture(part: Part, at: str) -> Picture:
         data = base64.b64decode(url[head.end() :], validate=True)
     except (binascii.Error, ValueError):
         raise bad_request("The image's base64 is broken.", param=at) from None
+    if not data:
+        raise bad_request("The image is empty; send its bytes, or leave it out.", param=at)
     kind = picture_type(data)
     if kind is None:
         raise bad_request(

@@ -5,6 +5,8 @@ the name of another format; an upstream compares the type with the bytes and ref
 """
 
 import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64
 from urllib.parse import urlsplit
 
 _MAGIC = (
@@ -38,6 +40,8 @@ _FTYP = {
     b"qt  ": "video/quicktime",
 }
 
+_SOUND_OR_FILM = frozenset(("audio/mp4", "audio/ogg", "video/3gpp", "video/mp4", "video/webm"))
+
 _BY_ENDING = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -69,6 +73,7 @@ _BY_ENDING = {
     "webm": "video/webm",
     "mpeg": "video/mpeg",
 }
+_ENDINGS = {kind: ending for ending, kind in reversed(_BY_ENDING.items())}
 # Other words for the same, each as its registered name.
 _SAME = {
     "image/jpg": "image/jpeg",
@@ -90,6 +95,7 @@ _SAME = {
 _SAYS_NOTHING = ("application/octet-stream", "binary/octet-stream", "application/binary")
 _FULL = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
 HEAD_BYTES = 16  # as many of a file's first bytes tell its type
+_LOOKED_AT = 1368  # characters of base64: 1026 bytes
 
 
 def media_type(data: bytes, told: str = "", name: str = "") -> str | None:
@@ -99,10 +105,27 @@ def media_type(data: bytes, told: str = "", name: str = "") -> str | None:
     The bytes win, save where a container can hold both sound and film.
     """
     found = _of_bytes(data)
-    if found is not None and not found.startswith(("audio/", "video/")):
+    if found is not None and found not in _SOUND_OR_FILM:
         return found
     said = _of_word(told) or _of_name(name)
     return said if found is None or (said or "").startswith(("audio/", "video/")) else found
+
+
+def first_bytes(text: str) -> bytes:
+    """The first bytes of a file that is base64 text of either alphabet; b"" for what is none."""
+    head = text[:_LOOKED_AT].rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return a2b_base64(head + "=" * (-len(head) % 4))
+    except Base64Error:
+        return b""
+
+
+def file_name(kind: str | None) -> str:
+    """A name for a file that has none; some upstreams judge by the ending."""
+    if kind is None:
+        return "file"
+    family, _, word = kind.partition("/")
+    return f"{family}.{_ENDINGS.get(kind, word)}"
 
 
 def _of_bytes(data: bytes) -> str | None:

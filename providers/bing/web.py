@@ -338,8 +338,8 @@ def _question(chat: ChatRequest) -> tuple[int, Message]:
     raise bad_request("There must be a message of role user.", param="messages")
 
 
-def picture_of(asked: Asked) -> str:
-    """The turn's picture, as JPEG in base64 or as an address; "" for none."""
+def picture_of(asked: Asked) -> tuple[str, str]:
+    """Where the turn's picture stands, and it as JPEG in base64 or as an address; "" for none."""
     pictures = [("bing.imageBase64", asked.bing.image_base64)] if asked.bing.image_base64 else []
     i, message = _question(asked.chat)
     for j, part in enumerate(message.parts()):
@@ -353,16 +353,16 @@ def picture_of(asked: Asked) -> str:
     if len(pictures) > 1:
         raise bad_request("Bing takes one picture per turn.", param=pictures[1][0])
     if not pictures:
-        return ""
+        return "", ""
     where, picture = pictures[0]
     if picture.startswith(("https://", "http://")) and where != "bing.imageBase64":
-        return picture
+        return where, picture
     if picture.startswith("data:"):
         picture = picture.partition(",")[2]
     # A JPEG begins with FF D8 FF.
     if not picture.startswith("/9j/"):
         raise bad_request("Bing takes only JPEG pictures, in base64.", param=where)
-    return picture
+    return where, picture
 
 
 def _address(part: Part) -> str:
@@ -382,10 +382,10 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
     """Makes the conversation unless one is continued, and uploads the picture."""
     asked: Asked = call.chat
     config, now, new_id = call.config, call.now, call.new_id
-    picture = picture_of(asked)
+    where, picture = picture_of(asked)
     is_data = bool(picture) and not picture.startswith("http")
     if is_data and not await upstream.offload(_is_base64, picture):
-        raise bad_request("The picture is not valid base64.", param="bing.imageBase64")
+        raise bad_request("The picture is not valid base64.", param=where)
     given = asked.bing.conversation
     if given is not None:
         # An echoed imageUrl belongs to the turn that brought it and is not attached again.

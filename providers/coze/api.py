@@ -18,6 +18,7 @@ from app.wire.chat import ChatRequest, Envelope, Message, Part, read_member
 from app.wire.errors import GatewayError, bad_request, bad_response, upstream_cut
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown, Usage
 from app.wire.framing import SSEParser
+from app.wire.media_types import HEAD_BYTES, file_name, media_type
 from app.wire.provider import Call, Decoder, Key, Provider, Upstream
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
@@ -188,20 +189,21 @@ def _payload(part: Part, i: int, j: int) -> tuple[str, str, bytes]:
     where = f"messages[{i}].content[{j}]"
     try:
         if part.input_audio is not None:
-            kind = part.input_audio.format.lower()
-            data = base64.b64decode(part.input_audio.data, validate=True)
-            return f"audio.{kind}", f"audio/{kind}", data
-        file = part.file
-        url = _address(part) if part.type == "image_url" else (file and file.file_data) or ""
-        head, _, body = url.partition(",")
-        media_type = head.removeprefix("data:").removesuffix(";base64")
-        if not head.startswith("data:") or not head.endswith(";base64"):
-            raise bad_request("Expected a data: URL in base64.", param=where)
+            told, name, body = part.input_audio.format, "", part.input_audio.data
+        else:
+            file = part.file
+            url = _address(part) if part.type == "image_url" else (file and file.file_data) or ""
+            head, _, body = url.partition(",")
+            if not head.startswith("data:") or not head.endswith(";base64"):
+                raise bad_request("Expected a data: URL in base64.", param=where)
+            told, name = head[5:-7], (file and file.filename) or ""
         data = base64.b64decode(body, validate=True)
     except binascii.Error:
         raise bad_request("This is not valid base64.", param=where) from None
-    name = file.filename if file and file.filename else media_type.replace("/", ".") or "file"
-    return name, media_type or "application/octet-stream", data
+    if not data:
+        raise bad_request("This is empty; send content, or leave the part out.", param=where)
+    kind = media_type(data[:HEAD_BYTES], told, name)
+    return name or file_name(kind), kind or "application/octet-stream", data
 
 
 def upload_request(call: Call, name: str, media_type: str, data: bytes) -> UpstreamRequest:

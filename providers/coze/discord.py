@@ -16,6 +16,7 @@ from app.wire.chat import ChatRequest, Envelope, Part
 from app.wire.errors import ErrorBody, GatewayError, bad_request, bad_response, upstream_cut
 from app.wire.events import End, Event, Finish, Session, Started, Text, Unknown
 from app.wire.framing import SSEParser
+from app.wire.media_types import file_name, first_bytes, media_type
 from app.wire.provider import Call, Key, Provider
 from app.wire.settings import Config
 from app.wire.snapshot import Snapshot
@@ -103,8 +104,12 @@ def _attach(part: Part, where: str, lines: list[str], files: list[schema.AskFile
     head, _, data = address.partition(",")
     if not head.startswith("data:") or not head.endswith(";base64"):
         raise bad_request("Expected an http(s) address or a data: URL in base64.", param=where)
-    media_type = head.removeprefix("data:").removesuffix(";base64") or "application/octet-stream"
-    files.append(schema.AskFile(name or media_type.replace("/", "."), media_type, data))
+    first = first_bytes(data)
+    if not first:
+        raise bad_request("This is empty, or not valid base64.", param=where)
+    kind = media_type(first, head[5:-7], name)
+    sent = schema.AskFile(name or file_name(kind), kind or "application/octet-stream", data)
+    files.append(sent)
 
 
 def request(call: Call) -> UpstreamRequest:

@@ -5,56 +5,20 @@ gateway's guarded fetch has put the bytes into `learned` before the request is b
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from app.wire.chat import ChatRequest, File, ImageUrl, InputAudio, Part
 from app.wire.errors import bad_request
+from app.wire.media_types import HEAD_BYTES, first_bytes, media_type
 from providers.gemini.schema import Blob, FileData, RequestPart
 
 Learned = Mapping[str, tuple[str, bytes]]  # url -> (mime type, content)
 
-_AUDIO = {
-    "wav": "audio/wav",
-    "mp3": "audio/mp3",
-    "aiff": "audio/aiff",
-    "aac": "audio/aac",
-    "ogg": "audio/ogg",
-    "flac": "audio/flac",
-}
+_AUDIO = ("wav", "mp3", "aiff", "aac", "ogg", "flac")
 
-_BY_EXTENSION = {
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-    "gif": "image/gif",
-    "heic": "image/heic",
-    "heif": "image/heif",
-    "bmp": "image/bmp",
-    "avif": "image/avif",
-    "svg": "image/svg+xml",
-    "pdf": "application/pdf",
-    "txt": "text/plain",
-    "md": "text/markdown",
-    "csv": "text/csv",
-    "html": "text/html",
-    "json": "application/json",
-    "xml": "text/xml",
-    "mp4": "video/mp4",
-    "mov": "video/mov",
-    "webm": "video/webm",
-    "mpeg": "video/mpeg",
-    **_AUDIO,
-}
-
-_MAGIC = (
-    (b"\x89PNG", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-    (b"%PDF", "application/pdf"),
-)
+# Registered names that Gemini has another word for.
+_OWN_WORDS = {"audio/mpeg": "audio/mp3", "video/quicktime": "video/mov"}
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
 
@@ -114,28 +78,30 @@ def _image(image: ImageUrl | str, at: str, learned: Learned) -> RequestPart:
         return _inline(url, at)
     if url in learned:
         mime, content = learned[url]
-        mime = mime.partition(";")[0].strip().lower()
-        if not mime.startswith("image/"):
-            mime = _sniffed(content[:16]) or _by_extension(url) or mime or "image/jpeg"
-        return _blob(mime, base64.b64encode(content).decode())
+        if not content:
+            raise bad_request("There is nothing at this URL.", at)
+        told = mime if mime[:6].lower() == "image/" else ""
+        kind = media_type(content[:HEAD_BYTES], told, url) or mime or "image/jpeg"
+        return _blob(kind, base64.b64encode(content).decode())
     if scheme.startswith(("http://", "https://", "gs://")):
         host = _host(url)
         if not host:
             raise bad_request(f"{url[:200]!r} is not a URL.", at)
-        known = None if host in _OWN_HOSTS else _by_extension(url) or "image/jpeg"
-        return RequestPart(file_data=FileData(known, url))
+        known = None if host in _OWN_HOSTS else media_type(b"", "", url) or "image/jpeg"
+        return RequestPart(file_data=FileData(_OWN_WORDS.get(known or "", known), url))
     raise bad_request("An image must be a data: URL or an http(s) URL.", at)
 
 
 def _audio(audio: InputAudio, at: str) -> RequestPart:
-    mime = _AUDIO.get(audio.format.lower())
-    if mime is None:
+    data = _checked(audio.data, f"{at}.data")
+    kind = media_type(first_bytes(data), audio.format)
+    if kind is None or not kind.startswith("audio/"):
         raise bad_request(
             f"Gemini does not take audio of the format {audio.format!r};"
             f" use one of {', '.join(_AUDIO)}.",
             f"{at}.format",
         )
-    return _blob(mime, _checked(audio.data, f"{at}.data"))
+    return _blob(kind, data)
 
 
 def _file(file: File, at: str) -> RequestPart:
@@ -144,37 +110,52 @@ def _file(file: File, at: str) -> RequestPart:
             "Gemini does not know OpenAI's file ids; send the content in file_data.",
             f"{at}.file_id" if file.file_id else at,
         )
+    at = f"{at}.file_data"
     if file.file_data[:5].lower() == "data:":
-        return _inline(file.file_data, f"{at}.file_data")
-    mime = _by_extension(file.filename or "")
-    if mime is None:
-        raise bad_request(
-            "file_data must be a data: URL, or base64 with a filename whose ending tells the type.",
-            f"{at}.file_data",
-        )
-    return _blob(mime, _checked(file.file_data, f"{at}.file_data"))
+        return _inline(file.file_data, at, file.filename or "")
+    data = _checked(file.file_data, at)
+    return _blob(_type_of(data, "", file.filename or "", at), data)
 
 
-def _inline(url: str, at: str) -> RequestPart:
+def _inline(url: str, at: str, name: str = "") -> RequestPart:
     """data:[mime][;parameter...][;base64],payload"""
     head, comma, payload = url[5:].partition(",")
     if not comma:
         raise bad_request("A data: URL needs a comma before its content.", at)
-    mime, *parameters = [word.strip().lower() for word in head.split(";")]
+    told, *parameters = [word.strip().lower() for word in head.split(";")]
     if "base64" in parameters:
         data = _checked(payload, at)
     else:
-        data = base64.b64encode(unquote_to_bytes(payload)).decode()
-    if not mime:
-        try:
-            mime = _sniffed(binascii.a2b_base64(data[:32])) or "text/plain"
-        except ValueError:
-            mime = "text/plain"
-    return _blob(mime, data)
+        data = _checked(base64.b64encode(unquote_to_bytes(payload)).decode(), at)
+    return _blob(_type_of(data, told, name, at), data)
 
 
-def _blob(mime: str, data: str) -> RequestPart:
-    return RequestPart(inline_data=Blob("image/jpeg" if mime == "image/jpg" else mime, data))
+def _type_of(data: str, told: str, name: str, at: str) -> str:
+    head = first_bytes(data)
+    kind = media_type(head, told, name)
+    if kind is None and not told.startswith("image/") and _is_text(head):
+        kind = "text/plain"
+    if kind is None:
+        raise bad_request(
+            "What kind of file this is cannot be told, neither by its content nor by its name;"
+            " send it as a data: URL with its media type.",
+            at,
+        )
+    return kind
+
+
+def _blob(kind: str, data: str) -> RequestPart:
+    return RequestPart(inline_data=Blob(_OWN_WORDS.get(kind, kind), data))
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3 or len(head) < 1026:
+            return False
+        text = head[: error.start].decode()  # a character that goes on behind the head
+    return "\0" not in text
 
 
 def _checked(text: str, at: str) -> str:
@@ -183,20 +164,8 @@ def _checked(text: str, at: str) -> str:
     if odd:
         text = "".join(unquote_to_bytes(text).decode("latin-1").split())
         odd = text.encode().translate(None, _BASE64)
-    if odd or not text:
-        raise bad_request("This is not base64." if odd else "There is no content.", at)
+    if odd:
+        raise bad_request("This is not base64.", at)
+    if text[:1] in ("", "="):
+        raise bad_request("This is empty; send content, or leave the part out.", at)
     return text
-
-
-def _by_extension(name: str) -> str | None:
-    try:
-        path = urlsplit(name).path
-    except ValueError:
-        return None
-    return _BY_EXTENSION.get(path.rpartition(".")[2].lower())
-
-
-def _sniffed(content: bytes) -> str | None:
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "image/webp"
-    return next((mime for magic, mime in _MAGIC if content.startswith(magic)), None)

@@ -2,7 +2,10 @@
 
 import pytest
 
-from app.wire.media_types import HEAD_BYTES, media_type
+from app.wire.chat import Part
+from app.wire.errors import GatewayError
+from app.wire.images import read_picture
+from app.wire.media_types import HEAD_BYTES, file_name, first_bytes, media_type
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
@@ -72,3 +75,40 @@ def test_a_container_for_sound_and_film_is_what_the_caller_says():
     assert media_type(webm, "audio/webm") == "audio/webm"
     assert media_type(b"\x00\x00\x00\x20ftypisom\x00", "audio/mp4") == "audio/mp4"
     assert media_type(webm, "image/png") == "video/webm"
+    assert media_type(b"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/mp3") == "audio/wav"
+
+
+@pytest.mark.parametrize(
+    ("text", "head"),
+    [
+        ("", b""),
+        ("====", b""),
+        ("iVBORw0KGgo", PNG[:8]),
+        ("_9j_", b"\xff\xd8\xff"),
+        ("!", b""),
+        ("A", b""),
+        ("QUJD" * 1000, b"ABC" * 342),
+    ],
+)
+def test_the_first_bytes_of_base64(text, head):
+    assert first_bytes(text) == head
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("image/jpeg", "image.jpg"),
+        ("audio/mpeg", "audio.mp3"),
+        ("application/zip", "application.zip"),
+        (None, "file"),
+    ],
+)
+def test_a_file_without_a_name_gets_one_that_tells_its_type(kind, name):
+    assert file_name(kind) == name
+
+
+@pytest.mark.parametrize("url", ["data:,", "data:;base64,", "data:image/png;base64,", "", " "])
+def test_an_empty_picture_is_a_400_that_names_its_part(url):
+    with pytest.raises(GatewayError) as caught:
+        read_picture(Part("image_url", image_url=url), "messages[0].content[1].image_url")
+    assert (caught.value.status, caught.value.param) == (400, "messages[0].content[1].image_url")

@@ -710,6 +710,10 @@ def test_a_remote_picture_is_fetched_by_bing_itself(make_call: Make) -> None:
     ("body", "param"),
     [
         (with_picture("data:image/png;base64,iVBORw0KGgo="), "messages[0].content[1]"),
+        (with_picture("data:image/jpeg;base64,/9j/4AA!"), "messages[0].content[1]"),
+        (with_picture("data:,"), "messages[0].content[1]"),
+        (with_picture("data:image/jpeg;base64,"), "messages[0].content[1]"),
+        (with_picture(""), "messages[0].content[1]"),
         ({"bing": {"imageBase64": "iVBORw0KGgo="}}, "bing.imageBase64"),
         ({"bing": {"imageBase64": "/9j/4AA!"}}, "bing.imageBase64"),
         ({"bing": {"imageBase64": "https://x/y.jpg"}}, "bing.imageBase64"),

@@ -1,5 +1,6 @@
 """Coze's open API: requests as Coze wants them, answers under every split, each error code."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -498,7 +499,42 @@ def test_what_coze_cannot_be_asked_is_a_400_that_names_the_place(
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
-@pytest.mark.parametrize("url", ["data:image/png;base64,%%%", "data:image/png,abc"])
+def test_a_file_is_uploaded_as_what_it_is(make_call: Make) -> None:
+    content = [
+        {"type": "image_url", "image_url": "data:application/octet-stream;base64,iVBORw0KGgo="},
+        {"type": "file", "file": {"file_data": "data:x;base64,JVBERi0=", "filename": "a.txt"}},
+        {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "audio/x-wav"}},
+        {"type": "file", "file": {"file_data": "data:x;base64,aGk="}},
+    ]
+    upstream = FakeUpstream(*[UpstreamReply(200, {}, b'{"code":0,"data":{"id":"f"}}')] * 4)
+    drive(api.prepare(make_call({"messages": [{"role": "user", "content": content}]}), upstream))
+    told = [bytes(request.body).partition(b"\r\n\r\n")[0] for request in upstream.sent]  # type: ignore[arg-type]
+    assert [re.findall(rb'filename="(.*)"\r\nContent-Type: (.*)', head)[0] for head in told] == [
+        (b"image.png", b"image/png"),
+        (b"a.txt", b"application/pdf"),
+        (b"audio.wav", b"audio/wav"),
+        (b"file", b"application/octet-stream"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": "data:image/png;base64,"},
+        {"type": "file", "file": {"file_data": "data:;base64,", "filename": "a.pdf"}},
+        {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
+    ],
+)
+def test_an_empty_part_is_a_400_that_names_it(make_call: Make, part: Any) -> None:
+    content = [{"type": "text", "text": "?"}, part]
+    call = make_call({"messages": [{"role": "user", "content": content}]})
+    with pytest.raises(GatewayError) as caught:
+        drive(api.prepare(call, FakeUpstream()))
+    assert (caught.value.status, caught.value.param) == (400, "messages[0].content[1]")
+    assert "empty" in caught.value.message
+
+
+@pytest.mark.parametrize("url", ["data:image/png;base64,%%%", "data:image/png,abc", "data:,"])
 def test_broken_data_is_a_400_that_names_the_part(make_call: Make, url: str) -> None:
     content = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}]
     with pytest.raises(GatewayError) as caught:

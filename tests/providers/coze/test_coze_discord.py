@@ -351,6 +351,20 @@ def test_pictures_travel_as_addresses_or_as_files(ask: Callable[..., schema.Ask]
     assert asked.files == [schema.AskFile("image.png", "image/png", "iVBORw==")]
 
 
+def test_a_file_travels_as_what_it_is(ask: Callable[..., schema.Ask]) -> None:
+    content = [
+        {"type": "text", "text": "What?"},
+        {"type": "image_url", "image_url": {"url": "data:image/*;base64,iVBORw0KGgo="}},
+        {"type": "file", "file": {"file_data": "data:x;base64,aGk=", "filename": "a.csv"}},
+        {"type": "file", "file": {"file_data": "data:;base64,aGk="}},
+    ]
+    assert ask({"messages": [{"role": "user", "content": content}]}).files == [
+        schema.AskFile("image.png", "image/png", "iVBORw0KGgo="),
+        schema.AskFile("a.csv", "text/csv", "aGk="),
+        schema.AskFile("file", "application/octet-stream", "aGk="),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "param"),
     [
@@ -358,6 +372,9 @@ def test_pictures_travel_as_addresses_or_as_files(ask: Callable[..., schema.Ask]
         ("x" * 1889, "messages"),
         ([{"type": "input_audio"}], "messages[0].content[0].type"),
         ([{"type": "image_url", "image_url": {"url": "ftp://x"}}], "messages[0].content[0]"),
+        ([{"type": "image_url", "image_url": {"url": "data:,"}}], "messages[0].content[0]"),
+        ([{"type": "image_url", "image_url": "data:image/png;base64,"}], "messages[0].content[0]"),
+        ([{"type": "file", "file": {"file_data": "data:;base64,"}}], "messages[0].content[0]"),
     ],
 )
 def test_what_discord_cannot_be_asked_is_a_400(

@@ -362,8 +362,8 @@ PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n....").decode()
             {"inlineData": {"mimeType": "image/png", "data": PNG}},
         ),
         (
-            {"type": "image_url", "image_url": f"DATA:Image/JPG;name=x;BASE64,{PNG}"},
-            {"inlineData": {"mimeType": "image/jpeg", "data": PNG}},
+            {"type": "image_url", "image_url": "DATA:Image/JPG;name=x;BASE64,AAAA"},
+            {"inlineData": {"mimeType": "image/jpeg", "data": "AAAA"}},
         ),
         (
             {"type": "image_url", "image_url": {"url": f"data:;base64,{PNG}"}},
@@ -442,6 +442,96 @@ def test_media_becomes_inline_data_or_a_uri(part: Any, expected: Any) -> None:
 def test_media_that_cannot_be_sent_is_refused_by_path(part: Any, param: str) -> None:
     body = chat({"role": "user", "content": [part]})
     assert refused(body).param == f"messages[0].content[0].{param}"
+
+
+JPEG = base64.b64encode(b"\xff\xd8\xff\xe0\x00\x10JFIF").decode()
+WAV = base64.b64encode(b"RIFF\x24\x00\x00\x00WAVEfmt ").decode()
+HEIC = base64.b64encode(b"\x00\x00\x00\x18ftypheic\x00\x00").decode()
+PDF = base64.b64encode(b"%PDF-1.4\n").decode()
+MOV = base64.b64encode(b"\x00\x00\x00\x14ftypqt  \x00\x00").decode()
+TEXT = base64.b64encode("Grüße".encode()).decode()
+
+
+def image_of(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def file_of(data: str, name: str | None = None) -> dict[str, Any]:
+    return {"type": "file", "file": {"file_data": data, "filename": name}}
+
+
+def sound_of(data: str, format: str) -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": data, "format": format}}
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        (image_of(f"data:application/octet-stream;base64,{PNG}"), "image/png"),
+        (image_of(f"data:png;base64,{PNG}"), "image/png"),
+        (image_of(f"data:image/*;base64,{HEIC}"), "image/heic"),
+        (image_of(f"data:image/png;base64,{JPEG}"), "image/jpeg"),
+        (image_of(f"data:binary/octet-stream;base64,{JPEG.replace('/', '_')}"), "image/jpeg"),
+        (image_of("data:image/x-png;base64,AAAA"), "image/png"),
+        (file_of(f"data:application/octet-stream;base64,{PDF}", "paper.pdf"), "application/pdf"),
+        (file_of(f"data:application/octet-stream;base64,{PDF}"), "application/pdf"),
+        (file_of(f"data:application/octet-stream;base64,{TEXT}", "notes.MD"), "text/markdown"),
+        (file_of(f"data:application/octet-stream;base64,{TEXT}", "main.zig"), "text/plain"),
+        (file_of(f"data:;base64,{MOV}"), "video/mov"),
+        (file_of(PDF), "application/pdf"),
+        (file_of(WAV, "sound"), "audio/wav"),
+        (file_of(TEXT), "text/plain"),
+        (sound_of(WAV, "mp3"), "audio/wav"),
+        (sound_of(WAV, ""), "audio/wav"),
+        (sound_of("AAAA", "audio/mpeg"), "audio/mp3"),
+        (sound_of("AAAA", "audio/x-wav"), "audio/wav"),
+    ],
+)
+def test_the_media_type_is_what_the_bytes_or_the_name_tell(part: Any, kind: str) -> None:
+    (content,) = sent(chat({"role": "user", "content": [part]}))["contents"]
+    assert content["parts"][0]["inlineData"]["mimeType"] == kind
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        (image_of("data:,"), "image_url.url"),
+        (image_of("data:;base64,"), "image_url.url"),
+        (image_of("data:image/png,"), "image_url.url"),
+        (image_of("data:image/png;base64, \n"), "image_url.url"),
+        (image_of("data:image/png;base64,===="), "image_url.url"),
+        (file_of("data:application/pdf;base64,", "a.pdf"), "file.file_data"),
+        (file_of("data:text/plain,", "a.txt"), "file.file_data"),
+        (file_of("", "a.pdf"), "file.file_data"),
+        (sound_of("", "wav"), "input_audio.data"),
+    ],
+)
+def test_an_empty_picture_file_or_sound_is_refused_by_path(part: Any, param: str) -> None:
+    error = refused(chat({"role": "user", "content": [{"type": "text", "text": "?"}, part]}))
+    assert error.param == f"messages[0].content[1].{param}"
+    assert "empty" in error.message
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        (image_of("data:application/octet-stream;base64,AAAA"), "image_url.url"),
+        (image_of(f"data:image/*;base64,{TEXT}"), "image_url.url"),
+        (file_of("AAAA", "a.exe"), "file.file_data"),
+        (sound_of(PNG, "wav"), "input_audio.format"),
+    ],
+)
+def test_a_file_of_no_known_kind_is_refused_by_path(part: Any, param: str) -> None:
+    error = refused(chat({"role": "user", "content": [part]}))
+    assert error.param == f"messages[0].content[0].{param}"
+
+
+def test_a_fetched_image_that_is_empty_is_refused() -> None:
+    url = "https://x.test/a.png"
+    body = chat({"role": "user", "content": [image_of(url)]})
+    assert refused(body, learned={url: ("image/png", b"")}).param == (
+        "messages[0].content[0].image_url.url"
+    )
 
 
 def test_a_fetched_image_goes_inline_with_the_type_it_has() -> None:
