@@ -33,6 +33,7 @@ from providers.gemini.schema import (
     GenerateContentRequest,
     RequestContent,
     RequestPart,
+    ResponsePart,
     ToolConfig,
     ToolList,
 )
@@ -121,6 +122,9 @@ class Model:
         self.takes_system = version != "v1" and not bare.startswith("gemma")
         self.fetches_urls = self.generation >= (2, 5)
         self.insists_on_signatures = self.generation >= (3, 0)
+        # Older ones take a result's pictures only beside it.
+        newest = self.generation >= (3, 0) and version != "v1"
+        self.in_results = _IN_RESULTS if newest else frozenset()
         self.thinks = (
             self.generation >= (2, 5)
             and version != "v1"
@@ -129,6 +133,7 @@ class Model:
 
 
 _MODEL = re.compile(r"(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9][\w.@-]*", re.ASCII)
+_IN_RESULTS = frozenset(("image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"))
 _GENERATION = re.compile(r"gemini-(\d{1,3})(?:\.(\d{1,3}))?(?![\d.])")
 
 
@@ -245,6 +250,7 @@ class _Slot(Struct):
     id: str | None
     name: str  # as the caller says it
     sent: FunctionResponse
+    media: list[RequestPart] = []  # of the result, where it cannot stand inside it
     filled: bool = False
 
 
@@ -403,8 +409,14 @@ class _Conversation:
         slot = next((slot for slot in slots if not slot.filled), None)
         if slot is None:
             raise bad_request("This tool call has had its result already.", param)
-        text = "".join(part.text or "" for part in self._texts(message, at))
-        slot.sent.response = _response(text)
+        parts = self._parts(message, at)
+        slot.sent.response = _response("".join(part.text or "" for part in parts))
+        for part in parts:
+            blob = part.inline_data
+            if blob is not None and blob.mime_type in self._model.in_results:
+                slot.sent.parts = [*(slot.sent.parts or ()), ResponsePart(blob)]
+            elif part.text is None:
+                slot.media.append(part)
         slot.filled = True
 
     def _close_calls(self) -> None:
@@ -412,6 +424,7 @@ class _Conversation:
         if self._slots:
             slots, self._slots = self._slots, []
             self._add("user", [RequestPart(function_response=slot.sent) for slot in slots])
+            self._add("user", [part for slot in slots for part in slot.media])
 
 
 def _response(text: str) -> Any:

@@ -18,15 +18,22 @@ class FunctionCall(Struct, rename="camel", omit_defaults=True):
     id: str | None = None
 
 
+class Blob(Struct, rename="camel", omit_defaults=True):
+    mime_type: str | None = None
+    data: str | None = None
+
+
+class ResponsePart(Struct, rename="camel"):
+    """A picture or a document inside a function's result."""
+
+    inline_data: Blob
+
+
 class FunctionResponse(Struct, rename="camel", omit_defaults=True):
     name: str
     response: Any  # must be an object
     id: str | None = None
-
-
-class Blob(Struct, rename="camel", omit_defaults=True):
-    mime_type: str | None = None
-    data: str | None = None
+    parts: list[ResponsePart] | None = None
 
 
 class FileData(Struct, rename="camel", omit_defaults=True):

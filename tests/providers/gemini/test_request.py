@@ -340,6 +340,10 @@ def test_instructions_for_v1_stand_before_the_first_question() -> None:
                 assistant(("a", "f", "{}")),
                 tool("a", [{"type": "image_url", "image_url": {"url": "x"}}]),
             ],
+            "messages[1].content[0].image_url.url",
+        ),
+        (
+            [assistant(("a", "f", "{}")), tool("a", [{"type": "video_url"}])],
             "messages[1].content[0].type",
         ),
     ],
@@ -524,6 +528,72 @@ def test_an_empty_picture_file_or_sound_is_refused_by_path(part: Any, param: str
 def test_a_file_of_no_known_kind_is_refused_by_path(part: Any, param: str) -> None:
     error = refused(chat({"role": "user", "content": [part]}))
     assert error.param == f"messages[0].content[0].{param}"
+
+
+INLINE_PNG = {"inlineData": {"mimeType": "image/png", "data": PNG}}
+INLINE_WAV = {"inlineData": {"mimeType": "audio/wav", "data": WAV}}
+SCREENSHOT = [{"type": "text", "text": "A screenshot:"}, image_of(f"data:;base64,{PNG}")]
+
+
+def function_result(result: Any, **more: Any) -> dict[str, Any]:
+    return {"functionResponse": {"name": "f", "id": "a", "response": result, **more}}
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (SCREENSHOT, [function_result({"result": "A screenshot:"}), INLINE_PNG]),
+        (SCREENSHOT[1:], [function_result({"result": ""}), INLINE_PNG]),
+        (
+            [{"type": "text", "text": '{"x": 1}'}, image_of("https://x.test/a.webp")],
+            [
+                function_result({"x": 1}),
+                {"fileData": {"mimeType": "image/webp", "fileUri": "https://x.test/a.webp"}},
+            ],
+        ),
+        ([sound_of(WAV, "wav")], [function_result({"result": ""}), INLINE_WAV]),
+    ],
+)
+def test_a_picture_in_a_tools_result_stands_behind_it(content: Any, parts: Any) -> None:
+    body = chat({"role": "user", "content": "?"}, assistant(("a", "f", "{}")), tool("a", content))
+    assert sent(body)["contents"][2] == {"role": "user", "parts": parts}
+
+
+def test_pictures_of_several_results_stand_behind_all_of_them() -> None:
+    calls = assistant(("a", "f", "{}"), ("b", "f", "{}"))
+    body = chat(
+        {"role": "user", "content": "?"},
+        calls,
+        tool("b", SCREENSHOT),
+        tool("a", SCREENSHOT[1:]),
+        {"role": "user", "content": "And?"},
+    )
+    second = function_result({"result": "A screenshot:"})
+    second["functionResponse"]["id"] = "b"
+    assert sent(body)["contents"][2]["parts"] == [
+        function_result({"result": ""}),
+        second,
+        INLINE_PNG,
+        INLINE_PNG,
+        {"text": "And?"},
+    ]
+
+
+def test_gemini_3_takes_a_results_picture_inside_it() -> None:
+    content = [*SCREENSHOT, sound_of(WAV, "wav"), image_of("https://x.test/a.png")]
+    body = chat({"role": "user", "content": "?"}, assistant(("a", "f", "{}")), tool("a", content))
+    assert sent(body | {"model": "gemini-3-pro"})["contents"][2]["parts"] == [
+        function_result({"result": "A screenshot:"}, parts=[INLINE_PNG]),
+        INLINE_WAV,
+        {"fileData": {"mimeType": "image/png", "fileUri": "https://x.test/a.png"}},
+    ]
+
+
+def test_the_older_functions_result_may_hold_a_picture() -> None:
+    call = {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}
+    result = {"role": "function", "name": "f", "content": SCREENSHOT}
+    parts = sent(chat({"role": "user", "content": "?"}, call, result))["contents"][2]["parts"]
+    assert [*parts[0], *parts[1]] == ["functionResponse", "inlineData"]
 
 
 def test_a_fetched_image_that_is_empty_is_refused() -> None:
