@@ -151,6 +151,11 @@ class ChatRequest(Struct, kw_only=True):
     user: str | None = None
     safety_identifier: str | None = None
 
+    @property
+    def uses_functions(self) -> bool:
+        """The caller speaks the older `functions` and looks for `function_call` in the answer."""
+        return bool(self.functions) and not self.tools
+
 
 _envelope = msgspec.json.Decoder(Envelope)
 _chat = msgspec.json.Decoder(ChatRequest)

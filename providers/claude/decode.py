@@ -52,7 +52,7 @@ from providers.claude.schema import (
     ThinkingDelta,
     UsageCounts,
 )
-from providers.claude.tools import json_tool, uses_functions
+from providers.claude.tools import json_tool
 
 FINISH_REASONS = {
     "end_turn": "stop",
@@ -117,7 +117,7 @@ class _Teller:
     def __init__(self, call: Call) -> None:
         chat = call.chat if isinstance(call.chat, ChatRequest) else None
         self.json_tool = json_tool(chat, call.model) if chat is not None else None
-        self.legacy = chat is not None and uses_functions(chat)
+        self.legacy = chat is not None and chat.uses_functions
         self.tools = 0
         self._call = call
         self._counts = UsageCounts()

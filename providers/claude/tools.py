@@ -16,11 +16,6 @@ from providers.claude.schema import ToolChoice, ToolDefinition
 _MOST_SCHEMA_DEPTH = 100
 
 
-def uses_functions(chat: ChatRequest) -> bool:
-    """The caller speaks the legacy `functions` and wants `function_call` back."""
-    return bool(chat.functions) and not chat.tools
-
-
 def json_tool(chat: ChatRequest, model: str) -> str | None:
     """The name of the tool that stands in for json_schema on older models, None without one."""
     if wanted_schema(chat) is None or abilities_of(model).structured:
@@ -93,7 +88,7 @@ def _object_schema(schema: dict[str, Any] | None, at: str) -> dict[str, Any]:
 def tools_and_choice(
     chat: ChatRequest, abilities: Abilities, call: Call
 ) -> tuple[list[ToolDefinition], ToolChoice | None]:
-    legacy = uses_functions(chat)
+    legacy = chat.uses_functions
     if chat.tools and chat.functions:
         drop(call, "functions")
     functions: list[tuple[str, Function]] = []

@@ -82,6 +82,7 @@ _BOM = b"\xef\xbb\xbf"
 
 class AnswerDecoder:
     """Any transport, found out by the first byte. `renamed` maps sent function names to ours.
+    `legacy`: the caller looks for `function_call`.
 
     An error that follows text in the same read is kept until the next call, so that the text is
     never lost with it.
@@ -94,11 +95,13 @@ class AnswerDecoder:
         new_id: Callable[[], str],
         stream: bool = True,
         renamed: Mapping[str, str] | None = None,
+        legacy: bool = False,
         max_bytes: int = 64 * 1024 * 1024,
         signatures: Signatures = REMEMBERED,
     ) -> None:
         self._model, self._new_id, self._stream = model, new_id, stream
         self._renamed = renamed or {}
+        self._legacy = legacy
         self._signatures = signatures
         self._max_bytes = max_bytes
         self._head = bytearray()  # what came before the first byte that tells the transport
@@ -282,7 +285,9 @@ class AnswerDecoder:
     def _begin(self, chunk: Chunk) -> None:
         self._answered = True
         self._started = Started(
-            f"chatcmpl-{chunk.response_id or self._new_id()}", chunk.model_version or self._model
+            f"chatcmpl-{chunk.response_id or self._new_id()}",
+            chunk.model_version or self._model,
+            self._legacy,
         )
 
     def _read_candidate(self, candidate: Candidate, record: bytes, events: list[Event]) -> None:
@@ -386,7 +391,8 @@ class AnswerDecoder:
             events.append(Unknown(f"finishReason {reason}"))
             word = "stop"
         if word == "stop" and self._calls.get(index):
-            word = "tool_calls"  # Gemini ends with STOP after calls too, even chunks later
+            # Gemini ends with STOP after calls too, even chunks later.
+            word = "function_call" if self._legacy else "tool_calls"
         events.append(Finish(word, index))
 
     def _say_usage(self, events: list[Event]) -> None:
@@ -410,12 +416,15 @@ class AnswerDecoder:
             )
 
 
-def answer_decoder(call: Call, model: str, renamed: Mapping[str, str]) -> AnswerDecoder:
+def answer_decoder(
+    call: Call, model: str, renamed: Mapping[str, str], *, legacy: bool = False
+) -> AnswerDecoder:
     return AnswerDecoder(
         model=model,
         new_id=call.new_id,
         stream=call.stream,
         renamed=renamed,
+        legacy=legacy,
         max_bytes=call.config.limits.response_bytes,
     )
 

@@ -127,7 +127,8 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
 
 
 def decoder(call: Call) -> Decoder:
-    return answer_decoder(call, _asked_model(call), function_names(call.chat).renamed)
+    renamed = function_names(call.chat).renamed
+    return answer_decoder(call, _asked_model(call), renamed, legacy=call.chat.uses_functions)
 
 
 def native_decoder(call: Call) -> Decoder:

@@ -225,6 +225,8 @@ def _dropped(chat: Chat) -> list[str]:
         for name in _DROPPED
         if (value := getattr(chat, name)) is not UNSET and bytes(value) != b"null"
     ]
+    if chat.tools and chat.functions:
+        dropped.append("functions")
     if chat.logit_bias:
         dropped.append("logit_bias")
     # Most current models refuse penalties altogether, and a chat without them is no worse.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.render import Chunks, Completion
 from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
@@ -320,6 +321,65 @@ def test_a_native_call_is_answered_with_the_same_events() -> None:
     kinds = [type(e).__name__ for e in decoder.feed(sse(chunk({"text": "a"}, finish="STOP")))]
     assert kinds == ["Started", "Text"]
     assert [type(e).__name__ for e in decoder.finish()] == ["Finish"]
+
+
+# The older functions
+
+LOOK_UP = {"name": "look up", "parameters": {"type": "object"}}
+CALLED = {"functionCall": {"name": "look_up", "args": {"q": "x"}}}
+TOLD = {"name": "look up", "arguments": '{"q":"x"}'}
+
+
+def told(body: Any, *parts: Any, finish: str = "STOP") -> Any:
+    """The answer's message and its finish_reason, or the deltas of a stream and the last one's."""
+    call = make_call(body)
+    decoder = PROVIDER.decoder(call)  # type: ignore[misc]
+    names: Any = {"model": "m", "created": 1, "new_id": "i", "stamp": {}}
+    if call.stream:
+        chunks = Chunks(decoder, include_usage=False, **names)
+        out = chunks.feed(sse(chunk(*parts, finish=finish))) + chunks.finish()
+        lines = [json.loads(line[6:]) for line in out.split(b"\n\n") if line[:7] == b"data: {"]
+        choices = [line["choices"][0] for line in lines]
+        return [choice["delta"] for choice in choices], choices[-1]["finish_reason"]
+    whole = Completion(decoder, max_bytes=10**6, **names)
+    whole.feed(json.dumps(chunk(*parts, finish=finish)).encode())
+    choice = json.loads(whole.finish())["choices"][0]
+    return choice["message"], choice["finish_reason"]
+
+
+def test_who_asks_with_functions_is_answered_with_a_function_call() -> None:
+    message, reason = told(user(functions=[LOOK_UP], function_call="auto"), CALLED)
+    assert (message["function_call"], reason) == (TOLD, "function_call")
+    assert "tool_calls" not in message
+
+
+def test_a_function_call_is_streamed_as_one() -> None:
+    # Gemini calls in parallel whatever it is told; the older shape has room for one call.
+    deltas, reason = told(user(functions=[LOOK_UP], stream=True), CALLED, CALLED)
+    assert [delta["function_call"] for delta in deltas if "function_call" in delta] == [TOLD]
+    assert reason == "function_call"
+    assert not any("tool_calls" in delta for delta in deltas)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("parts", "finish", "word"),
+    [([{"text": "a"}], "STOP", "stop"), ([CALLED], "MAX_TOKENS", "length")],
+)
+def test_an_answer_to_functions_without_a_whole_call_ends_as_ever(
+    parts: Any, finish: str, word: str, stream: bool
+) -> None:
+    assert told(user(functions=[LOOK_UP], stream=stream), *parts, finish=finish)[1] == word
+
+
+def test_who_asks_with_tools_is_answered_with_tool_calls() -> None:
+    body = user(tools=[{"type": "function", "function": LOOK_UP}], functions=[LOOK_UP])
+    message, reason = told(body, CALLED)
+    assert (message["tool_calls"][0]["function"], reason) == (TOLD, "tool_calls")
+    assert "function_call" not in message
+    call = make_call(body)
+    PROVIDER.request(call)
+    assert call.dropped == ["functions"]
 
 
 # Errors
