@@ -12,14 +12,21 @@ import msgspec
 
 from app.wire.errors import GatewayError, bad_response
 from app.wire.upstream import UpstreamReply
-from providers.gemini.schema import ErrorAnswer, Status
+from providers.gemini.schema import Detail, ErrorAnswer, Status
 
 _answer = msgspec.json.Decoder(ErrorAnswer)
 _answers = msgspec.json.Decoder(list[ErrorAnswer])
 _status = msgspec.json.Decoder(Status)
+_detail = msgspec.json.Decoder(Detail)
 
 # Google names the key in some refusals ("Consumer 'api_key:AIza...' has been suspended").
 _SECRET = re.compile(r"AIza[\w-]{10,}|(?<=api_key:)[^\s'\"]+|(?<=key=)[^\s&'\"]+|ya29\.[\w.-]+")
+# A key that is of no use, whatever the status; a reason tells it too, where there is one.
+_BAD_KEY = re.compile(
+    r"API key (not valid|not found|expired)|Your API key was reported as leaked", re.IGNORECASE
+)
+_BAD_KEY_REASONS = frozenset(("API_KEY_INVALID", "CONSUMER_SUSPENDED"))
+_NO_MONEY = re.compile(r"prepayment credits|spending cap", re.IGNORECASE)
 _DELAY = re.compile(r"(\d{1,9}(?:\.\d+)?)s")
 
 _NO_JSON = (msgspec.DecodeError, ValueError, RecursionError)
@@ -55,7 +62,7 @@ def stream_error(raw: msgspec.Raw) -> GatewayError:
 
 
 def to_error(status: Status, http_status: int, retry_after: str = "") -> GatewayError:
-    details = status.details or []
+    details = [found for raw in status.details or () if (found := _read_detail(raw)) is not None]
     reasons = {detail.reason for detail in details}
     text = _SECRET.sub("[redacted]", status.message or "") or f"Gemini answered {http_status}."
     word = status.status or ""
@@ -69,7 +76,7 @@ def to_error(status: Status, http_status: int, retry_after: str = "") -> Gateway
         )
 
     match http_status:
-        case 400 if "API_KEY_INVALID" in reasons or "API key expired" in text:
+        case 400 | 403 if not reasons.isdisjoint(_BAD_KEY_REASONS) or _BAD_KEY.match(text):
             return error(401, "invalid_api_key")
         case 400 if word == "FAILED_PRECONDITION":
             if "location is not supported" in text:
@@ -81,6 +88,8 @@ def to_error(status: Status, http_status: int, retry_after: str = "") -> Gateway
             return error(401, "invalid_api_key")
         case 403 if "unregistered callers" in text:
             return error(401, "invalid_api_key")
+        case 403 if "BILLING_DISABLED" in reasons:
+            return error(403, "insufficient_quota")
         case 403:
             return error(403, word.lower() or "permission_denied")
         case 404:
@@ -88,16 +97,33 @@ def to_error(status: Status, http_status: int, retry_after: str = "") -> Gateway
         case 413:
             return error(413, "request_too_large")
         case 429:
-            quotas = [v.quota_id or "" for d in details for v in d.violations or []]
-            if any("PerDay" in quota for quota in quotas):
-                return error(429, "insufficient_quota")
-            return error(429, "rate_limit_exceeded")
+            spent = _NO_MONEY.search(text) or any(_is_spent(detail) for detail in details)
+            return error(429, "insufficient_quota" if spent else "rate_limit_exceeded")
         case 500 | 503 | 504:
             return error(http_status, word.lower() or "server_error")
         case _ if http_status in range(400, 499):
             return error(http_status, word.lower() or "upstream_refused")
         case _:  # 499 is "the client closed": here that is us, and so our side's doing
             return error(502, word.lower() or "upstream_bad_response")
+
+
+def _read_detail(raw: msgspec.Raw) -> Detail | None:
+    try:
+        return _detail.decode(raw)
+    except _NO_JSON:  # of a kind that is not known here
+        return None
+
+
+def _is_spent(detail: Detail) -> bool:
+    """A day's quota that all models share. One model's own leaves the key to the others."""
+    shared = (detail.metadata or {}).get("quota_limit")
+    quotas = [shared] if isinstance(shared, str) else []
+    quotas += [
+        violation.quota_id or ""
+        for violation in detail.violations or ()
+        if not (violation.quota_dimensions or {}).get("model")
+    ]
+    return any("PerDay" in quota and "PerModel" not in quota for quota in quotas)
 
 
 def _seconds(delay: str | None) -> float | None:

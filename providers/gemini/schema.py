@@ -146,12 +146,14 @@ class LogprobsResult(Struct, rename="camel"):
 
 class QuotaViolation(Struct, rename="camel"):
     quota_id: str | None = None
+    quota_dimensions: dict[str, Any] | None = None  # "model": which one's
 
 
 class Detail(Struct, rename="camel"):
     """One of several google.rpc messages, told apart by which members are there."""
 
     reason: str | None = None  # ErrorInfo
+    metadata: dict[str, Any] | None = None
     violations: list[QuotaViolation] | None = None  # QuotaFailure
     retry_delay: str | None = None  # RetryInfo: "48s", "34.4s"
 
@@ -162,7 +164,7 @@ class Status(Struct, rename="camel"):
     code: int | None = None
     message: str | None = None
     status: str | None = None
-    details: list[Detail] | None = None
+    details: list[Raw] | None = None  # of many kinds, one by one a Detail
 
 
 class ErrorAnswer(Struct):

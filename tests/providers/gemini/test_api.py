@@ -412,6 +412,11 @@ def test_a_recorded_error_alone_or_in_an_array(
         assert found.message == json.loads(body)["error"]["message"]
 
 
+def _info(reason: str, **metadata: str) -> Any:
+    return [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason,
+             "domain": "googleapis.com", "metadata": metadata}]  # fmt: skip
+
+
 def _quota(*ids: str, delay: Any = None) -> Any:
     details: list[Any] = [
         {
@@ -452,8 +457,126 @@ LOCATION = "User location is not supported for the API use."
             429,
             _quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier", delay="1s"),
             429,
-            "insufficient_quota",
+            "rate_limit_exceeded",  # of this model; the key's others go on
             1,
+        ),
+        (
+            429,
+            _quota(
+                "GenerateContentInputTokensPerModelPerMinute-FreeTier",
+                "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
+            ),
+            429,
+            "rate_limit_exceeded",
+            None,
+        ),
+        (
+            429,
+            _quota("GenerateRequestsPerDayPerProject-FreeTier", delay="34.074824224s"),
+            429,
+            "insufficient_quota",
+            35,
+        ),
+        (
+            429,
+            _quota("GenerateRequestsPerDayPerProjectPerModel", "GenerateRequestsPerDayPerProject"),
+            429,
+            "insufficient_quota",
+            None,
+        ),
+        (
+            429,
+            error(
+                429,
+                "RESOURCE_EXHAUSTED",
+                details=_info("RATE_LIMIT_EXCEEDED", quota_limit="RequestsPerDayPerProject"),
+            ),
+            429,
+            "insufficient_quota",
+            None,
+        ),
+        (
+            429,
+            error(
+                429,
+                "RESOURCE_EXHAUSTED",
+                details=_info("RATE_LIMIT_EXCEEDED", quota_limit="RequestsPerMinutePerProject"),
+            ),
+            429,
+            "rate_limit_exceeded",
+            None,
+        ),
+        (
+            429,
+            error(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted. Please go"),
+            429,
+            "insufficient_quota",
+            None,
+        ),
+        (
+            429,
+            error(429, "RESOURCE_EXHAUSTED", "Your project has exceeded its spending cap."),
+            429,
+            "insufficient_quota",
+            None,
+        ),
+        (429, _quota(delay={"seconds": 21}), 429, "rate_limit_exceeded", None),
+        (429, _quota(delay="0s"), 429, "rate_limit_exceeded", None),
+        (
+            429,
+            error(429, "RESOURCE_EXHAUSTED", details=["x", {"violations": "x", "reason": 1}]),
+            429,
+            "rate_limit_exceeded",
+            None,
+        ),
+        (
+            400,
+            error(400, "INVALID_ARGUMENT", "API Key not found.", _info("API_KEY_INVALID")),
+            401,
+            "invalid_api_key",
+            None,
+        ),
+        (
+            400,
+            error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."),
+            401,
+            "invalid_api_key",
+            None,
+        ),
+        (
+            400,
+            error(400, "INVALID_ARGUMENT", "Invalid role: API key not valid."),
+            400,
+            "invalid_argument",
+            None,
+        ),
+        (
+            403,
+            error(403, "PERMISSION_DENIED", "Your API key was reported as leaked. Please use"),
+            401,
+            "invalid_api_key",
+            None,
+        ),
+        (
+            403,
+            error(403, "PERMISSION_DENIED", details=_info("CONSUMER_SUSPENDED")),
+            401,
+            "invalid_api_key",
+            None,
+        ),
+        (
+            403,
+            error(403, "PERMISSION_DENIED", details=_info("BILLING_DISABLED")),
+            403,
+            "insufficient_quota",
+            None,
+        ),
+        (
+            403,
+            error(403, "PERMISSION_DENIED", details=_info("API_KEY_SERVICE_BLOCKED")),
+            403,
+            "permission_denied",
+            None,
         ),
         (429, _quota(delay="soon"), 429, "rate_limit_exceeded", None),
         (429, error(429, "RESOURCE_EXHAUSTED"), 429, "rate_limit_exceeded", None),
