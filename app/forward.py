@@ -32,7 +32,7 @@ from app.outcomes import (
     TELLING,
     Outcome,
     of_error,
-    of_reply,
+    of_refusal,
     of_status,
     retry_after,
 )
@@ -42,7 +42,7 @@ from app.watch import Watch
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import ForwardRule, Key
 from app.wire.settings import Config
-from app.wire.upstream import Headers, UpstreamRequest
+from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 _REPEATED_BYTES = 1024 * 1024
 _REFUSAL_BYTES = 256 * 1024
@@ -183,12 +183,14 @@ class Forwarder:
                 if rule.renewed is not None and turn.key.id:
                     await self._renew_if_told(rule.renewed, turn.key, response.headers)
                 outcome = of_status(response.status)
-                if outcome not in OTHER_KEY_MAY_DO or turn.entry is None:
+                refusal: _Refusal | None = None
+                if turn.entry is not None and _may_mean_the_key(response, outcome):
+                    refusal = await _refusal(response, turn.key)
+                    outcome = of_refusal(rule.read_error(refusal.reply()), refusal.named)
+                if refusal is None or outcome not in OTHER_KEY_MAY_DO:
                     self.pool.report(turn, outcome, response.status)
-                    await self._deliver(ask, sink, watch, began, response, turn.key)
+                    await self._deliver(ask, sink, watch, began, refusal or response, turn.key)
                     return
-                refusal = await _refusal(response, turn.key)
-                outcome = of_reply(refusal.status, refusal.named, refusal.plain)
                 asked = retry_after(refusal.named, refusal.plain, time())
                 self.pool.report(turn, outcome, refusal.status, asked)
                 failed: _Refusal | GatewayError = refusal
@@ -466,6 +468,9 @@ class _Refusal:
         with suppress(GatewayError):
             self.plain = decode_body(body, dict(response.headers), _REFUSAL_BYTES)
 
+    def reply(self) -> UpstreamReply:
+        return UpstreamReply(self.status, self.named, self.plain)
+
     def hide_secrets(self) -> None:
         text = self.plain.decode("utf-8", "surrogateescape")
         if (clean := redact(text)) != text:
@@ -479,6 +484,11 @@ class _Refusal:
 
     async def close(self) -> None:
         await self._response.close()
+
+
+def _may_mean_the_key(response: Response, outcome: Outcome) -> bool:
+    """Google and xAI refuse a key with 400, Anthropic an account."""
+    return outcome in OTHER_KEY_MAY_DO or (response.status == 400 and not _is_large(response))
 
 
 def _is_large(response: Response) -> bool:

@@ -61,7 +61,6 @@ _CHALLENGE_CODES = frozenset(("cloudflare_challenge", "upstream_challenge"))
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
 _SPAN = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d+)?)s)?(?:(\d{1,9})ms)?")
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
-_QUOTA = re.compile(rb'"(?:code|type)"\s*:\s*"insufficient_quota"|PerDay')
 
 
 def of_status(status: int) -> Outcome:
@@ -88,18 +87,20 @@ def of_error(error: GatewayError) -> Outcome:
     """Of an error before the first event."""
     if error.code in _CHALLENGE_CODES or error.outcome == "upstream_challenge":
         return Outcome.UPSTREAM
-    if error.code in _SPENT_CODES and error.status in (402, 403, 429):
+    if (error.code in _SPENT_CODES or error.type in _SPENT_CODES) and error.status in (
+        402,
+        403,
+        429,
+    ):
         return Outcome.SPENT
     return of_status(error.status)
 
 
-def of_reply(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
-    """Of an answer that nobody has read: a forwarded one."""
-    outcome = of_status(status)
+def of_refusal(error: GatewayError, headers: Mapping[str, str]) -> Outcome:
+    """Of a refusal that is passed on as it came; `error` is what its provider reads in it."""
+    outcome = of_error(error)
     if outcome is Outcome.FORBIDDEN and is_challenge(headers):
         return Outcome.UPSTREAM
-    if outcome is Outcome.LIMITED and _QUOTA.search(body):
-        return Outcome.SPENT
     return outcome
 
 

@@ -122,6 +122,7 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     proxy: Callable[[Config], str]
     via: Via = "api"
     credential: Callable[[Key, Mapping[str, str], Config], list[tuple[str, str]]]
+    read_error: Callable[[UpstreamReply], GatewayError]  # as a provider's, to judge the key by
     credential_headers: tuple[str, ...] = ("authorization",)  # the caller's, replaced by the above
     credential_query: tuple[str, ...] = ()  # query members that carry a credential
     private_headers: tuple[str, ...] = ()  # of the answer, kept back when a pool key was used

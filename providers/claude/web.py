@@ -553,5 +553,6 @@ FORWARDS = (
         own=_own,
         renewed=renewed,
         conversation=_conversation_in,
+        read_error=read_error,
     ),
 )

@@ -133,7 +133,8 @@ def _seconds(delay: str | None) -> float | None:
 
 def _without_json(reply: UpstreamReply) -> GatewayError:
     # HTML, as a wrong path or a balancer answers: its text tells a caller nothing.
-    status = reply.status if reply.status in (401, 403, 404, 413, 429, 500, 503, 504) else 502
+    kept = (400, 401, 403, 404, 413, 429, 500, 503, 504)
+    status = reply.status if reply.status in kept else 502
     retry_after = reply.headers.get("retry-after", "").strip()
     return GatewayError(
         status,

@@ -4,6 +4,7 @@ The body goes on as it came but for the gateway's own members; the answer is pas
 byte. Shapes and errors: OpenAI's published API document and its official client.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,6 +83,8 @@ def read_error(reply: UpstreamReply) -> GatewayError:
             "The upstream redirects; set the address it really has in openai.api_url.",
             code="upstream_redirect",
         )
+    if status == 400 and (refused := _refused_key(reply.body)):
+        return GatewayError(401, refused, code="invalid_api_key")
     told = status if status <= 511 else 503 if status == 529 else 502
     try:
         detail = msgspec.json.decode(reply.body, type=ErrorEnvelope).error
@@ -101,6 +104,28 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     )
     error.raw = reply.body
     return error
+
+
+_BAD_KEY = re.compile(
+    r"Incorrect API key provided|API key (not valid|not found|expired)", re.IGNORECASE
+)
+
+
+def _refused_key(body: bytes) -> str:
+    """What a 400 says of a key that is refused (xAI, Google's OpenAI layer); "" for other 400s."""
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return ""
+    if isinstance(said, list) and said:
+        said = said[0]
+    match said:
+        case {"error": {"code": "invalid_api_key", "message": str(text)}}:
+            return text or "The upstream does not accept this API key."
+        case {"error": str(text)} | {"error": {"message": str(text)}} if _BAD_KEY.match(text):
+            return text
+        case _:
+            return ""
 
 
 def _seconds(headers: Mapping[str, str]) -> float | None:
@@ -173,6 +198,7 @@ FORWARDS = tuple(
         proxy=_proxy,
         credential=_credential,
         private_headers=_PRIVATE,
+        read_error=read_error,
     )
     for prefix in ("/v1/", "/dashboard/")
 )

@@ -818,6 +818,7 @@ FORWARDS = tuple(
         own=_own,
         anonymous=True,
         conversation=_conversation_in,
+        read_error=read_error,
     )
     for prefix in ("/backend-api/", "/public-api/")
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.outcomes import Outcome, of_error, of_reply, of_status, retry_after
+from app.outcomes import Outcome, of_error, of_refusal, of_status, retry_after
 from app.wire.errors import GatewayError
 
 NOW = 1_800_000_000.0
@@ -54,18 +54,20 @@ def test_what_an_error_says(error, outcome):
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "body", "outcome"),
+    ("error", "headers", "outcome"),
     [
-        (429, {}, b'{"error":{"code":"insufficient_quota"}}', Outcome.SPENT),
-        (429, {}, b'{"error":{"type": "insufficient_quota"}}', Outcome.SPENT),
-        (429, {}, b'{"error":{"code":"rate_limit_exceeded"}}', Outcome.LIMITED),
-        (403, {"cf-mitigated": "challenge"}, b"", Outcome.UPSTREAM),
-        (403, {"content-type": "text/html; charset=UTF-8"}, b"<html>", Outcome.UPSTREAM),
-        (403, {"content-type": "application/json"}, b"{}", Outcome.FORBIDDEN),
+        (GatewayError(429, "x", code="insufficient_quota"), {}, Outcome.SPENT),
+        (GatewayError(429, "x", type="insufficient_quota"), {}, Outcome.SPENT),
+        (GatewayError(429, "x", code="rate_limit_exceeded"), {}, Outcome.LIMITED),
+        (GatewayError(401, "x"), {}, Outcome.AUTH),
+        (GatewayError(400, "x"), {}, Outcome.REQUEST),
+        (GatewayError(403, "x"), {"cf-mitigated": "challenge"}, Outcome.UPSTREAM),
+        (GatewayError(403, "x"), {"content-type": "text/html; charset=UTF-8"}, Outcome.UPSTREAM),
+        (GatewayError(403, "x"), {"content-type": "application/json"}, Outcome.FORBIDDEN),
     ],
 )
-def test_what_a_forwarded_answer_says(status, headers, body, outcome):
-    assert of_reply(status, headers, body) is outcome
+def test_what_a_forwarded_refusal_says(error, headers, outcome):
+    assert of_refusal(error, headers) is outcome
 
 
 @pytest.mark.parametrize(

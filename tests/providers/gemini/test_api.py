@@ -598,6 +598,7 @@ def test_each_refusal_has_its_status_and_code(
 @pytest.mark.parametrize(
     ("status", "told", "code"),
     [
+        (400, 400, "upstream_refused"),
         (404, 404, "not_found"),
         (502, 502, "upstream_refused"),
         (503, 503, "upstream_refused"),
