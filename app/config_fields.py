@@ -17,7 +17,7 @@ PORT = re.compile(rf"(?:(?P<host>{_HOST}|\[[0-9A-Fa-f:.]+\])?:)?(?P<port>[0-9]{{
 _SCHEMES = {
     "http": ("http", "https"),
     "websocket": ("ws", "wss"),
-    "proxy": ("http", "https", "socks5"),
+    "proxy": ("http", "https", "socks5", "socks5h"),  # both look names up at the proxy
     "redis": ("redis", "rediss"),
 }
 # What stands in documentation where a secret should be.

@@ -103,7 +103,8 @@ def parse_proxy(url: str) -> Proxy:
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise GatewayError(
             500,
-            "The proxy's address must be http://, https:// or socks5://[user:password@]host:port.",
+            "The proxy's address must be http://, https://, socks5:// or socks5h://"
+            "[user:password@]host:port.",
             code="bad_proxy",
         )
     return Proxy(

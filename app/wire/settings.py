@@ -60,7 +60,7 @@ WebsocketUrl = Annotated[
 ProxyUrl = Annotated[
     str,
     Meta(
-        description="a proxy's address: http://, https:// or socks5://, then "
+        description="a proxy's address: http://, https://, socks5:// or socks5h://, then "
         "[user:password@]host:port",
         examples=["http://127.0.0.1:1080"],
         extra={"check": "proxy"},

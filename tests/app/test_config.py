@@ -166,7 +166,8 @@ HTTP_WANTED = (
     "; write api_url: https://host.example"
 )
 PROXY_WANTED = (
-    "expected a proxy's address: http://, https:// or socks5://, then [user:password@]host:port"
+    "expected a proxy's address: http://, https://, socks5:// or socks5h://, then "
+    "[user:password@]host:port"
     "; write proxy_url: http://127.0.0.1:1080"
 )
 SECONDS_WANTED = "expected seconds, above 0 and up to 86400"
@@ -580,6 +581,7 @@ def test_an_upstream_address_is_an_origin_with_or_without_a_path(good, texts):
     ("good", "texts"),
     [
         (True, ["http://a", "https://a:1/", "socks5://u:p@a:1", "http://u:p%40@[::1]:1"]),
+        (True, ["socks5h://a", "socks5h://u:p@a:1/", "SOCKS5H://[::1]:1"]),
         (False, ["a:1", "socks4://a:1", "http://a/path", "http://a?x", "http://u:p@", "ftp://a"]),
     ],
 )

@@ -535,10 +535,10 @@ def test_socks5_asks_the_proxy_to_look_names_up_and_keeps_its_users_apart() -> N
     async def main() -> None:
         async with Upstream(echo) as upstream, socks5_proxy() as (port, seen):
             client = BrowserClient(5)
-            for user in ("anna", "ben"):
+            for scheme, user in (("socks5", "anna"), ("socks5h", "ben")):
                 request = get(
                     f"http://only-the-proxy-knows.example:{upstream.port}/p",
-                    proxy=f"socks5://{user}:p%40ss@127.0.0.1:{port}",
+                    proxy=f"{scheme}://{user}:p%40ss@127.0.0.1:{port}",
                 )
                 assert (await read_whole(await client.open(request), 100)).body == b"/p"
             name = f"only-the-proxy-knows.example:{upstream.port}"

@@ -93,9 +93,13 @@ def test_https_goes_through_a_tunnel(loop, authority, trust, password, over_tls)
 
 
 @both_loops
-@pytest.mark.parametrize("password", [False, True])
+@pytest.mark.parametrize(
+    ("scheme", "password"), [("socks5", False), ("socks5", True), ("socks5h", False)]
+)
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_socks5_proxy_gets_the_name_and_carries_both_kinds(loop, authority, trust, password, tls):
+def test_a_socks5_proxy_gets_the_name_and_carries_both_kinds(
+    loop, authority, trust, scheme, password, tls
+):
     async def main():
         before = open_sockets()
         async with (
@@ -103,7 +107,7 @@ def test_a_socks5_proxy_gets_the_name_and_carries_both_kinds(loop, authority, tr
             SocksProxy("me", "p@ss") if password else SocksProxy() as proxy,
         ):
             transport = Transport(5, tls=trust)
-            url = f"socks5://{f'me:{SECRET}@' if password else ''}127.0.0.1:{proxy.port}"
+            url = f"{scheme}://{f'me:{SECRET}@' if password else ''}127.0.0.1:{proxy.port}"
             origin = server.url.replace("127.0.0.1", "localhost")
             for _ in range(3):
                 assert await body_of(transport, post(origin + "/x", url)) == b"/x body"

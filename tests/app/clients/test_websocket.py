@@ -188,12 +188,15 @@ def test_proxies_carry_it_and_names_are_looked_up_there() -> None:
             for request in (
                 ask(port, proxy=f"http://anna:pw@127.0.0.1:{http_port}"),
                 ask(port, host="there.example", proxy=f"socks5://ben:pw@127.0.0.1:{socks_port}"),
+                ask(port, host="there.example", proxy=f"socks5h://ida:pw@127.0.0.1:{socks_port}"),
             ):
                 response = await client.open(request)
                 assert await response.read() == b"hi"
                 await response.close()
             assert [t.user for t in http_seen] == ["anna"]
-            assert [(t.user, t.target) for t in socks_seen] == [("ben", f"there.example:{port}")]
+            assert [(t.user, t.target) for t in socks_seen] == [
+                (user, f"there.example:{port}") for user in ("ben", "ida")
+            ]
             await client.close()
 
     run(main)
