@@ -63,9 +63,12 @@ FINISH_REASONS = {
     "MALFORMED_FUNCTION_CALL": "stop",
     "UNEXPECTED_TOOL_CALL": "stop",
     "TOO_MANY_TOOL_CALLS": "stop",
+    "MALFORMED_RESPONSE": "stop",
+    "MISSING_THOUGHT_SIGNATURE": "stop",
 }
 
 # With nothing told these are failures to be tried again, not answers.
+_BROKEN = ("MALFORMED_RESPONSE", "MISSING_THOUGHT_SIGNATURE")
 _BROKEN_CALLS = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS")
 
 _chunk = msgspec.json.Decoder(Chunk).decode
@@ -116,9 +119,9 @@ class AnswerDecoder:
         self._told = False
         self._finish: dict[int, str | None] = {}  # candidates seen, and how they ended
         self._finish_message = ""
-        self._blocked = ""
+        self._blocked = self._blocked_message = ""
         self._calls: dict[int, int] = {}
-        self._call_ids: set[str] = set()
+        self._call_ids: dict[str, tuple[str, str]] = {}  # and what they call
         self._usage = Raw(b"")
 
     def feed(self, data: bytes) -> list[Event]:
@@ -155,7 +158,8 @@ class AnswerDecoder:
                 raise upstream_cut() from None
         self._check_the_end()
         if not self._finish:
-            events.append(Refusal(f"blocked: {self._blocked}"))
+            message = f" ({self._blocked_message})" if self._blocked_message else ""
+            events.append(Refusal(f"blocked: {self._blocked}{message}"))
             self._finish[0] = None
         for index, reason in sorted(self._finish.items()):
             self._say_finish(index, reason, events)
@@ -260,6 +264,7 @@ class AnswerDecoder:
             self._read_candidate(candidate, record, events)
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
             self._blocked = chunk.prompt_feedback.block_reason
+            self._blocked_message = chunk.prompt_feedback.block_reason_message or ""
         if self._started is not None and events:
             events.insert(0, self._started)
             self._started = None
@@ -321,7 +326,7 @@ class AnswerDecoder:
         text = ""
         if part.function_call is not None:
             self._told = True
-            events.append(self._tool_call(part.function_call, part.thought_signature, index))
+            self._read_call(part.function_call, part.thought_signature, index, events)
         elif part.inline_data is not None:
             mime, data = part.inline_data.mime_type or "", part.inline_data.data or ""
             text = _markdown(mime, f"data:{mime};base64,{data}")
@@ -340,20 +345,25 @@ class AnswerDecoder:
             self._told = True
             events.append(Text(text, index))
 
-    def _tool_call(self, call: FunctionCall, signature: str | None, index: int) -> ToolCall:
+    def _read_call(
+        self, call: FunctionCall, signature: str | None, index: int, events: list[Event]
+    ) -> None:
         name = call.name or ""
         name = self._renamed.get(name, name)
+        arguments = _arguments(call.args)
         call_id = call.id
+        if call_id and self._call_ids.get(call_id) == (name, arguments):
+            return  # told again
         if not call_id or call_id in self._call_ids:
             call_id = f"call_{self._new_id()[:24]}"
-        self._call_ids.add(call_id)
+        self._call_ids[call_id] = name, arguments
         tool = self._calls.get(index, 0)
         self._calls[index] = tool + 1
         extra = None
         if signature:
             self._signatures.remember(call_id, name, signature)
             extra = {"google": {"thought_signature": signature}}
-        return ToolCall(call_id, name, _arguments(call.args), tool, index, extra)
+        events.append(ToolCall(call_id, name, arguments, tool, index, extra))
 
     # The end
 
@@ -377,23 +387,27 @@ class AnswerDecoder:
     def _say_finish(self, index: int, reason: str | None, events: list[Event]) -> None:
         if reason is None:
             reason = "SAFETY" if self._blocked else "STOP"
-        if reason in _BROKEN_CALLS and not self._told:
-            said = f": {self._finish_message}" if self._finish_message else ""
-            raise GatewayError(
-                502,
-                f"The model made a tool call that Gemini could not use ({reason}){said}."
-                " Try again, or simplify the tools.",
-                code="malformed_function_call",
-                outcome="upstream_error",
-            )
+        if not self._told and reason in _BROKEN_CALLS + _BROKEN:
+            raise self._broken_answer(reason)
         word = FINISH_REASONS.get(reason)
         if word is None:
             events.append(Unknown(f"finishReason {reason}"))
             word = "stop"
+        if word == "content_filter" and self._finish_message and not self._told:
+            events.append(Refusal(self._finish_message, index))
         if word == "stop" and self._calls.get(index):
             # Gemini ends with STOP after calls too, even chunks later.
             word = "function_call" if self._legacy else "tool_calls"
         events.append(Finish(word, index))
+
+    def _broken_answer(self, reason: str) -> GatewayError:
+        said = f": {self._finish_message}" if self._finish_message else ""
+        what, code = f"The model's answer came to nothing ({reason}){said}.", reason.lower()
+        if reason in _BROKEN_CALLS:
+            what = f"The model made a tool call that Gemini could not use ({reason}){said}."
+            code = "malformed_function_call"
+        what += " Try again, or simplify the tools."
+        return GatewayError(502, what, code=code, outcome="upstream_error")
 
     def _say_usage(self, events: list[Event]) -> None:
         try:
@@ -432,14 +446,28 @@ def answer_decoder(
 def _arguments(args: Raw) -> str:
     """The JSON text of a call's arguments, compact; `{}` for none."""
     raw = bytes(args)
+    if raw.startswith(b'"'):  # of something in between: the object as text
+        try:
+            raw = msgspec.json.decode(raw, type=str).strip().encode()
+        except _NO_JSON:
+            return "{}"
     if not raw.startswith(b"{"):
         return "{}"
     try:
-        if b"\\u" in raw:  # Google escapes < > & = and '
-            return msgspec.json.encode(msgspec.json.decode(raw)).decode()
-        return msgspec.json.format(raw, indent=-1).decode()
-    except _NO_JSON:  # a number out of range, say: then as it came
+        text = msgspec.json.format(raw, indent=-1).decode()
+    except _NO_JSON:
         return raw.decode(errors="replace")
+    # Google escapes < > & = and '. Not decoded and encoded again: numbers would lose digits.
+    return _ESCAPE.sub(_plain, text) if "\\u" in text else text
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)")
+
+
+def _plain(found: re.Match[str]) -> str:
+    code = int(found[1] or "0", 16)
+    must_stay = code < 0x20 or code in (0x22, 0x5C) or 0xD800 <= code < 0xE000
+    return found[0] if must_stay else chr(code)
 
 
 def _to_logprobs(raw: Raw) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ tell which. Source: Google's API error reference and recorded answers.
 
 import math
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -57,7 +58,11 @@ def stream_error(raw: msgspec.Raw) -> GatewayError:
     try:
         status = _status.decode(raw)
     except _NO_JSON:
-        return bad_response("Gemini broke its answer off with an error that cannot be read.")
+        said = "an error that cannot be read"
+        if bytes(raw).startswith(b'"'):  # in words, as something in between says it
+            with suppress(*_NO_JSON):
+                said = _SECRET.sub("[redacted]", msgspec.json.decode(raw, type=str)[:300])
+        return bad_response(f"Gemini broke its answer off: {said}.")
     return to_error(status, status.code or 502)
 
 

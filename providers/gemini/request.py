@@ -15,10 +15,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from app.wire.chat import (
     GATEWAY_FIELDS,
     ChatRequest,
-    Function,
     FunctionCall,
     Message,
-    Tool,
     ToolCallRequest,
     not_json,
     read_members,
@@ -39,13 +37,15 @@ from providers.gemini.schema import (
 )
 from providers.gemini.signatures import PLACEHOLDER, REMEMBERED, Signatures
 
+# What only travels on stays bytes (Raw): numbers keep every digit.
+
 
 class GoogleExtras(Struct):
     """Gemini's own settings inside an OpenAI body, named as Google's OpenAI layer names them."""
 
-    safety_settings: list[dict[str, Any]] | None = None
-    generation_config: dict[str, Any] | None = None
-    thinking_config: dict[str, Any] | None = None
+    safety_settings: list[Raw] | None = None
+    generation_config: dict[str, Raw] | None = None
+    thinking_config: dict[str, Raw] | None = None
     cached_content: str | None = None
 
 
@@ -53,12 +53,36 @@ class ExtraBody(Struct):
     google: GoogleExtras | None = None
 
 
+class RawFunction(Struct):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Raw] | None = None
+    strict: bool | None = None
+
+
+class RawTool(Struct):
+    type: str = "function"
+    function: RawFunction | None = None
+
+
+class JsonSchema(Struct):
+    schema: dict[str, Raw] | None = None
+
+
+class ResponseFormat(Struct):
+    type: str | None = None
+    json_schema: JsonSchema | None = None
+
+
 class Chat(ChatRequest, kw_only=True):
     """OpenAI's request with Google's extensions, and what is only looked at to be dropped."""
 
-    safety_settings: list[dict[str, Any]] | None = None
-    generation_config: dict[str, Any] | None = None
-    thinking_config: dict[str, Any] | None = None
+    tools: list[RawTool] | None = None  # type: ignore[assignment]
+    functions: list[RawFunction] | None = None  # type: ignore[assignment]
+    response_format: ResponseFormat | None = None  # type: ignore[assignment]
+    safety_settings: list[Raw] | None = None
+    generation_config: dict[str, Raw] | None = None
+    thinking_config: dict[str, Raw] | None = None
     cached_content: str | None = None
     extra_body: ExtraBody | None = None
     audio: Raw | UnsetType = UNSET
@@ -184,7 +208,7 @@ class Names:
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
 
 
-def function_names(chat: ChatRequest) -> Names:
+def function_names(chat: Chat) -> Names:
     tools = [tool.function.name for tool in chat.tools or [] if tool.function is not None]
     return Names(tools + [function.name for function in chat.functions or []])
 
@@ -459,13 +483,13 @@ def _signature(extra: dict[str, Any] | None) -> str | None:
 # Tools
 
 
-def _all_tools(chat: ChatRequest) -> tuple[list[Tool], str]:
+def _all_tools(chat: Chat) -> tuple[list[RawTool], str]:
     if chat.tools:
         return chat.tools, "tools"
-    return [Tool(function=function) for function in chat.functions or []], "functions"
+    return [RawTool(function=function) for function in chat.functions or []], "functions"
 
 
-def _tools(chat: ChatRequest, names: Names) -> list[FunctionDeclaration]:
+def _tools(chat: Chat, names: Names) -> list[FunctionDeclaration]:
     tools, at = _all_tools(chat)
     declarations = []
     for k, tool in enumerate(tools):
@@ -486,17 +510,23 @@ def _tools(chat: ChatRequest, names: Names) -> list[FunctionDeclaration]:
     return declarations
 
 
-def _schema(given: dict[str, Any] | None) -> dict[str, Any]:
+def _schema(given: dict[str, Raw] | None) -> dict[str, Raw]:
     """JSON Schema as it is, without what Gemini refuses at the top."""
-    return {name: value for name, value in (given or {}).items() if name not in _NOT_SCHEMA}
+    return {name: _text(raw) for name, raw in (given or {}).items() if name not in _NOT_SCHEMA}
+
+
+def _text(raw: Raw) -> Raw:
+    try:
+        bytes(raw).decode()  # what is only passed on has not been looked at
+    except UnicodeDecodeError as error:
+        raise not_json(bytes(raw), error) from None
+    return raw
 
 
 _NOT_SCHEMA = ("$schema", "strict")
 
 
-def _tool_config(
-    chat: ChatRequest, tools: list[FunctionDeclaration], names: Names
-) -> ToolConfig | None:
+def _tool_config(chat: Chat, tools: list[FunctionDeclaration], names: Names) -> ToolConfig | None:
     choice, at = chat.tool_choice, "tool_choice"
     if choice is None and chat.function_call is not None:
         choice, at = chat.function_call, "function_call"
@@ -512,7 +542,7 @@ def _tool_config(
     for name, word in zip(allowed, sent, strict=True):
         if word not in declared:
             raise bad_request(f"{name!r} is not among the tools.", at)
-    functions: list[Function | None] = [tool.function for tool in _all_tools(chat)[0]]
+    functions = [tool.function for tool in _all_tools(chat)[0]]
     strict = any(function is not None and function.strict for function in functions)
     # Names may only be given with ANY and VALIDATED.
     if mode == "AUTO" and (strict or allowed):
@@ -603,8 +633,9 @@ def _generation_config(
         given = _camel_keys(extras.generation_config)
         if "responseSchema" in given:
             config.pop("responseJsonSchema", None)
-        if isinstance(given.get("thinkingConfig"), dict):
-            given["thinkingConfig"] = _camel_keys(given["thinkingConfig"])
+        thinking = given.get("thinkingConfig")
+        if thinking is not None and bytes(thinking).startswith(b"{"):
+            given["thinkingConfig"] = Raw(_encode(_camel_keys(_object.decode(thinking))))
         config.update(given)
     if extras.thinking_config:
         config["thinkingConfig"] = _camel_keys(extras.thinking_config)
@@ -629,22 +660,20 @@ def _say_modalities(chat: Chat, config: dict[str, Any]) -> None:
 
 
 def _say_response_format(chat: Chat, config: dict[str, Any]) -> None:
-    match chat.response_format:
-        case None | {"type": "text"}:
-            return
-        case {"type": "json_object"}:
-            config["responseMimeType"] = "application/json"
-        case {"type": "json_schema", "json_schema": {"schema": dict(given)}}:
-            config["responseMimeType"] = "application/json"
-            config["responseJsonSchema"] = _schema(given)
-        case {"type": "json_schema", "json_schema": {**rest}} if rest.get("schema") is None:
-            config["responseMimeType"] = "application/json"
-        case {"type": "json_schema"}:
-            raise bad_request(
-                "json_schema must be an object with a `schema`.", "response_format.json_schema"
-            )
-        case _:
-            raise bad_request("Use text, json_object or json_schema.", "response_format.type")
+    wanted = chat.response_format
+    if wanted is None or wanted.type == "text":
+        return
+    if wanted.type not in ("json_object", "json_schema"):
+        raise bad_request("Use text, json_object or json_schema.", "response_format.type")
+    config["responseMimeType"] = "application/json"
+    if wanted.type == "json_object":
+        return
+    if wanted.json_schema is None:
+        raise bad_request(
+            "json_schema must be an object with a `schema`.", "response_format.json_schema"
+        )
+    if wanted.json_schema.schema is not None:
+        config["responseJsonSchema"] = _schema(wanted.json_schema.schema)
 
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -693,9 +722,11 @@ def _level(effort: str, model: Model) -> str:
             return "HIGH"
 
 
-def _camel_keys(given: Mapping[str, Any]) -> dict[str, Any]:
+def _camel_keys(given: Mapping[str, Raw]) -> dict[str, Raw]:
     """snake_case is accepted too, but not beside the same member in camelCase."""
-    return {re.sub(r"_([a-z])", lambda m: m[1].upper(), name): v for name, v in given.items()}
+    return {
+        re.sub(r"_([a-z])", lambda m: m[1].upper(), name): _text(v) for name, v in given.items()
+    }
 
 
 # Native bodies

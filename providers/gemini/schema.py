@@ -201,7 +201,7 @@ class RequestContent(Struct, rename="camel", omit_defaults=True):
 class FunctionDeclaration(Struct, rename="camel", omit_defaults=True):
     name: str
     description: str | None = None
-    parameters_json_schema: dict[str, Any] | None = None
+    parameters_json_schema: dict[str, Raw] | None = None
 
 
 class ToolList(Struct, rename="camel"):

@@ -124,7 +124,8 @@ def test_tool_calls_are_numbered_over_the_whole_stream() -> None:
 
 def test_an_id_of_geminis_own_is_kept_and_a_repeated_one_replaced() -> None:
     call = {"functionCall": {"name": "f", "id": "theirs"}}
-    events = decode(sse(chunk(call, call, finish="STOP")))
+    other = {"functionCall": {"name": "g", "id": "theirs"}}
+    events = decode(sse(chunk(call, other, finish="STOP")))
     first, second = [event for event in events if isinstance(event, ToolCall)]
     assert first.id == "theirs"
     assert second.id == "call_000000000000000000000001"
@@ -140,7 +141,7 @@ def test_an_id_of_geminis_own_is_kept_and_a_repeated_one_replaced() -> None:
         (b'{ "a" : 1.50, "b": [ 1, 2 ] }', '{"a":1.50,"b":[1,2]}'),
         (b'{"big": 123456789012345678901234567890}', '{"big":123456789012345678901234567890}'),
         (b'{"html": "\\u003cb\\u003e \xc3\xa9 \\u00e9"}', '{"html":"<b> é é"}'),
-        (b'{"far": 1e400, "t": "\\u003c"}', '{"far": 1e400, "t": "\\u003c"}'),
+        (b'{"far": 1e400, "t": "\\u003c"}', '{"far":1e400,"t":"<"}'),
     ],
 )
 def test_arguments_keep_their_value_to_the_last_digit(args: bytes, arguments: str) -> None:
@@ -297,8 +298,8 @@ def test_each_finish_reason_has_its_word(reason: str, word: str) -> None:
 
 
 def test_a_finish_reason_from_the_future_ends_with_stop_and_is_counted() -> None:
-    events = decode(sse(chunk({"text": "a"}, finish="MISSING_THOUGHT_SIGNATURE")))
-    assert events[-2:] == [Unknown("finishReason MISSING_THOUGHT_SIGNATURE"), Finish("stop")]
+    events = decode(sse(chunk({"text": "a"}, finish="TOO_NEW")))
+    assert events[-2:] == [Unknown("finishReason TOO_NEW"), Finish("stop")]
 
 
 def test_a_stop_in_every_chunk_ends_once_and_at_the_end() -> None:
@@ -380,6 +381,75 @@ def test_an_answer_without_id_and_model_gets_ours() -> None:
 def test_one_whole_object_without_a_finish_reason_was_not_cut() -> None:
     data = json.dumps(chunk({"text": "a"})).encode()
     assert decode(data, stream=False)[-1] == Finish("stop")
+
+
+@pytest.mark.parametrize("escape", ["", r',"s":"\u003c\\u003e\ud83d\ude00\u0022"'])
+def test_the_numbers_of_a_calls_arguments_keep_their_digits(escape: str) -> None:
+    numbers = '{"a":12345678901234567890123,"b":1.10,"c":1e400,"d":-0.0,"e":[1E5]'
+    data = sse(chunk({"functionCall": {"name": "f", "args": "HERE"}}, finish="STOP"))
+    data = data.replace(b'"HERE"', f"{numbers}{escape}}}".encode())
+    (call,) = [event for event in decode(data) if isinstance(event, ToolCall)]
+    assert call.arguments.startswith(numbers)
+    assert json.loads(call.arguments) == json.loads(numbers + escape + "}")
+    assert "\\u003c" not in call.arguments  # what Google escapes is plain again
+
+
+def test_a_call_that_is_told_twice_is_one_call() -> None:
+    once = {"functionCall": {"id": "c1", "name": "f", "args": {"x": 1}}}
+    other = {"functionCall": {"id": "c1", "name": "f", "args": {"x": 2}}}
+    nameless = {"functionCall": {"name": "f", "args": {"x": 1}}}
+    events = decode(sse(chunk(once), chunk(once, other), chunk(nameless, nameless, finish="STOP")))
+    calls = [event for event in events if isinstance(event, ToolCall)]
+    assert [(call.tool, call.arguments) for call in calls] == [
+        (0, '{"x":1}'),
+        (1, '{"x":2}'),
+        (2, '{"x":1}'),  # without an id nothing says that two calls are one
+        (3, '{"x":1}'),
+    ]
+    assert len({call.id for call in calls}) == 4
+
+
+def test_arguments_in_a_string_are_told_as_the_object_they_hold() -> None:
+    part = {"functionCall": {"name": "f", "args": '{"x": 1.10}'}}
+    (call,) = [one for one in decode(sse(chunk(part, finish="STOP"))) if isinstance(one, ToolCall)]
+    assert call.arguments == '{"x":1.10}'
+
+
+@pytest.mark.parametrize("reason", ["MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_came_to_nothing_is_an_error(reason: str, stream: bool) -> None:
+    empty = chunk(finish=reason)
+    data = sse(empty) if stream else json.dumps(empty).encode()
+    with pytest.raises(GatewayError) as caught:
+        decode(data, stream=stream)
+    assert (caught.value.status, caught.value.code) == (502, reason.lower())
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("reason", ["SAFETY", "IMAGE_SAFETY", "PROHIBITED_CONTENT", "RECITATION"])
+def test_what_google_says_of_a_filtered_answer_is_its_refusal(reason: str, stream: bool) -> None:
+    answer = chunk(finish=reason)
+    answer["candidates"][0]["finishMessage"] = "Unable to show the generated image."
+    data = sse(answer) if stream else json.dumps(answer).encode()
+    assert decode(data, stream=stream)[1:] == [
+        Refusal("Unable to show the generated image."),
+        Finish("content_filter"),
+    ]
+
+
+def test_the_reason_of_a_blocked_prompt_is_told_with_its_message() -> None:
+    feedback = {"blockReason": "OTHER", "blockReasonMessage": "The prompt is in no language."}
+    events = decode(sse({"candidates": [], "promptFeedback": feedback}))
+    assert events[1] == Refusal("blocked: OTHER (The prompt is in no language.)")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_error_in_words_inside_a_200_is_told_with_them(stream: bool) -> None:
+    body = {"error": "quota of the relay is used up"}
+    with pytest.raises(GatewayError) as caught:
+        decode(sse(body) if stream else json.dumps(body).encode(), stream=stream)
+    assert caught.value.status == 502
+    assert "quota of the relay is used up" in caught.value.message
 
 
 # Breaks

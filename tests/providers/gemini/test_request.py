@@ -697,7 +697,7 @@ def test_settings_become_the_generation_config(settings: Any, config: Any) -> No
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"schema": "x"}}},
-            "response_format.json_schema",
+            "response_format.json_schema.schema",
         ),
         ({"reasoning_effort": "heroic"}, "reasoning_effort"),
         ({"tool_choice": "required"}, "tool_choice"),
@@ -827,6 +827,34 @@ def test_a_response_schema_of_googles_own_replaces_ours() -> None:
         "responseMimeType": "application/json",
         "responseSchema": {"type": "STRING", "max_length": 3},
     }
+
+
+# More digits than a float has, and none that may be lost.
+NUMBERS = '{"a":12345678901234567890123,"b":1.10,"c":1e400,"d":-0.0,"e":[1E5]}'
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        '"tools":[{"type":"function","function":{"name":"f","parameters":{"x":%s}}}]',
+        '"functions":[{"name":"f","parameters":%s}]',
+        '"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":%s}}',
+        '"generation_config":{"response_schema":%s}',
+        '"generation_config":{"thinking_config":{"some_budget":%s}}',
+        '"safety_settings":[%s]',
+        '"extra_body":{"google":{"thinking_config":{"x":%s}}}',
+    ],
+)
+def test_numbers_keep_their_digits(member: str) -> None:
+    body = '{"messages":[{"role":"user","content":"x"}],' + member % NUMBERS + "}"
+    request = PROVIDER.request(make_call(body.encode(), model="gemini-2.5-flash"))
+    assert NUMBERS.encode()[1:-1] in request.body  # type: ignore[operator]
+
+
+def test_a_schema_that_is_no_text_is_refused() -> None:
+    body = b'{"messages":[{"role":"user","content":"x"}],"functions":[{"name":"f","parameters":'
+    error = refused(body + b'{"title":"\xff"}}]}', model="gemini-2.5-flash")
+    assert error.code == "invalid_json"
 
 
 # Tools
