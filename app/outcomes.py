@@ -55,7 +55,9 @@ TELLING = (
     Outcome.FORBIDDEN,
     Outcome.AUTH,
 )
-_SPENT_CODES = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
+_SPENT_CODES = frozenset(
+    ("insufficient_quota", "billing_hard_limit_reached", "usage_limit_reached")
+)
 _CHALLENGE_CODES = frozenset(("cloudflare_challenge", "upstream_challenge"))
 
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)

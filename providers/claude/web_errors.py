@@ -140,16 +140,22 @@ def _limited(text: str, resets_at: float | None, now: int | None) -> GatewayErro
     resets_at = exceeded.resetsAt or resets_at
     if resets_at is not None and not 0 < resets_at < 1e11:
         resets_at = None
+    claim = exceeded.representativeClaim or ""
+    # seven_day_opus and the like: the account goes on with other models.
+    of_model = exceeded.perModelLimit is True or claim.startswith("seven_day_")
     if exceeded.type is not None:
-        window = _WINDOWS.get(exceeded.representativeClaim or "", "")
-        text = f"The Claude account's {window}limit is used up"
+        which = " for this model" if of_model else ""
+        text = f"The Claude account's {_WINDOWS.get(claim, '')}limit{which} is used up"
         if resets_at is not None:
             text += f" until {datetime.fromtimestamp(resets_at, UTC):%Y-%m-%d %H:%M} UTC"
         text += "."
+    code = "rate_limit_exceeded"
+    if exceeded.type is not None:
+        code = "model_limit_reached" if of_model else "usage_limit_reached"
     return GatewayError(
         429,
         text or "Too many requests; try again later.",
-        code="usage_limit_reached" if exceeded.type else "rate_limit_exceeded",
+        code=code,
         retry_after=max(1.0, resets_at - now) if resets_at and now is not None else None,
     )
 

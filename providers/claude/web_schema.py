@@ -86,6 +86,7 @@ class Exceeded(Struct):
     type: str | None = None
     resetsAt: float | None = None
     representativeClaim: str | None = None
+    perModelLimit: bool | None = None
 
 
 # What the caller's `claude` member says, and gets back.

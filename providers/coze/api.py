@@ -438,7 +438,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
         return coze_error(
             said.number, said.text, logid or (said.detail.logid if said.detail else "")
         )
-    kept = reply.status if reply.status in (400, 401, 403, 404, 413, 422, 429) else 502
+    kept = reply.status if reply.status in (400, 401, 402, 403, 404, 413, 422, 429) else 502
     trace = f" (logid {logid})" if logid else ""
     return GatewayError(
         kept,

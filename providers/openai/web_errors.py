@@ -30,6 +30,14 @@ _CONVERSATION = "openai.conversation.conversation_id"
 _CHALLENGE = re.compile(
     rb"just a moment|cf_chl_opt|cf-please-wait|attention required! \| cloudflare", re.IGNORECASE
 )
+# What an error inside a 200 means, which has words and seldom a code.
+_WORDS = (
+    (re.compile(r"reached (?:our|your|the) (?:\w+ )?limit|hit (?:the|your) .{0,40}limit"), 429),
+    (re.compile(r"too many (?:requests|messages)"), 429),
+    (re.compile(r"unusual activity"), 403),
+    (re.compile(r"message you submitted was too long"), 413),
+    (re.compile(r"authentication token has expired"), 401),
+)
 _any = msgspec.json.Decoder()
 
 
@@ -144,6 +152,8 @@ def told(
 ) -> GatewayError:
     """One table for refusals before and inside the stream; `status` 200 for the latter."""
     lower = text.lower()
+    if status == 200:
+        status = next((meant for words, meant in _WORDS if words.search(lower)), 200)
     if code in _NO_CONVERSATION or "can't load conversation" in lower:
         return GatewayError(
             404,

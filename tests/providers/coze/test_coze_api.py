@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.outcomes import Outcome, of_error
 from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown, Usage
@@ -320,6 +321,13 @@ def test_an_error_without_a_code_keeps_what_its_status_means(status: int, told: 
 def test_an_exhausted_bot_is_not_asked_again_by_sdks() -> None:
     error = api.coze_error(4008, "")
     assert (error.status, error.headers) == (429, (("x-should-retry", "false"),))
+
+
+@pytest.mark.parametrize("code", [4008, 4011, 4019, 4022])
+def test_what_is_used_up_rests_longer_than_what_came_too_fast(code: int) -> None:
+    assert of_error(api.coze_error(code, "")) is Outcome.SPENT
+    assert of_error(api.coze_error(4020, "")) is Outcome.LIMITED
+    assert of_error(api.read_error(UpstreamReply(402, {}, b""))) is Outcome.SPENT
 
 
 def test_a_busy_conversation_is_not_a_conflict_that_sdks_repeat() -> None:

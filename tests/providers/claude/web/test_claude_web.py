@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.outcomes import Outcome, of_error
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown
 from app.wire.provider import Call, Key
@@ -404,6 +405,10 @@ ERRORS: list[tuple[UpstreamReply, int, str | None]] = [
         "context_length_exceeded",
     ),
     (reply(exceeded(), 429), 429, "usage_limit_reached"),
+    (reply(exceeded(perModelLimit=False), 429), 429, "usage_limit_reached"),
+    (reply(exceeded(perModelLimit=True), 429), 429, "model_limit_reached"),
+    (reply(exceeded(representativeClaim="seven_day_opus"), 429), 429, "model_limit_reached"),
+    (reply(exceeded(representativeClaim="seven_day"), 429), 429, "usage_limit_reached"),
     (reply(error("rate_limit_error", "slow down"), 429), 429, "rate_limit_exceeded"),
     (reply(b"", 429), 429, "rate_limit_exceeded"),
     (reply(error("overloaded_error", "x"), 529), 503, "overloaded_error"),
@@ -418,6 +423,15 @@ def test_each_refusal_is_told_apart(answer: UpstreamReply, status: int, code: st
     told = read_error(answer)
     assert (told.status, told.code) == (status, code)
     assert told.message
+
+
+def test_a_models_limit_leaves_the_session_to_other_models() -> None:
+    account, model = reply(exceeded(), 429), reply(exceeded(perModelLimit=True), 429)
+    assert of_error(read_error(account)) is Outcome.SPENT
+    assert of_error(read_error(model)) is Outcome.LIMITED
+    assert read_error(model).message == (
+        "The Claude account's limit for this model is used up until 2025-08-21 20:00 UTC."
+    )
 
 
 def test_a_used_up_limit_says_until_when() -> None:

@@ -428,7 +428,7 @@ def test_how_it_ended(last: dict[str, Any], reason: str) -> None:
         (b'{"wss_url": "wss://', "upstream_bad_response"),
         (b"<!DOCTYPE html><title>Sign in</title>", "upstream_bad_response"),
         (b"<!DOCTYPE html><title>Just a moment...</title>", "cloudflare_challenge"),
-        (b'{"detail":"Too many requests in 1 hour"}', "upstream_error"),
+        (b'{"detail":"Too many requests in 1 hour"}', "rate_limit_exceeded"),
         (b'{"wss_url":"https://evil.example"}', "upstream_bad_response"),
         (b'{"detail":{"code":"model_cap_exceeded","clears_in":9}}', "model_cap_exceeded"),
         (stream({"type": "stream_handoff", "options": []}), "upstream_handoff_unsupported"),
@@ -462,6 +462,37 @@ def test_what_is_no_whole_answer_is_an_error(data: bytes, code: str) -> None:
     with pytest.raises(GatewayError) as bad:
         decode([data] if data else [])
     assert bad.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code"),
+    [
+        ("You've reached our limit of messages per hour. Please try again later.", 429, None),
+        ("You have reached your limit for this model.", 429, None),
+        ("You've hit the Free plan limit for GPT-5. Responses will use another", 429, None),
+        ("Too many requests in 1 hour. Try again later.", 429, None),
+        ("You are sending too many messages. Slow down.", 429, None),
+        ("Unusual activity has been detected from your device.", 403, "unusual_activity"),
+        ("Our systems have detected unusual activity coming from your system.", 403, None),
+        ("The message you submitted was too long, please reload", 400, "context_length_exceeded"),
+        ("Your authentication token has expired. Please try signing in", 401, "token_expired"),
+        ("Something went wrong. If this issue persists please contact us", 502, "upstream_error"),
+    ],
+)
+def test_a_refusal_in_words_inside_a_200_has_the_status_it_means(
+    words: str, status: int, code: str | None
+) -> None:
+    for data in (
+        stream(snapshot(None, error=words)),
+        stream(snapshot(None, error={"message": words})),
+        stream({"p": "", "o": "add", "v": snapshot(None, error=words), "c": 0}),
+        json.dumps({"detail": words}).encode(),
+    ):
+        with pytest.raises(GatewayError) as refused:
+            decode([data])
+        assert refused.value.status == status
+        assert code in (None, refused.value.code)
+        assert refused.value.message
 
 
 def test_what_stands_before_an_error_in_the_same_read_is_told() -> None:
