@@ -1,0 +1,57 @@
+"""A picture, file or sound without content is the caller's mistake, and is told by its place."""
+
+import json
+from typing import Any
+
+import pytest
+
+import providers
+from app.wire.chat import read_envelope
+from app.wire.errors import GatewayError
+from app.wire.provider import Call, Key
+from app.wire.settings import Config
+
+EMPTY = {
+    "no data at all": {"type": "image_url", "image_url": {"url": "data:,"}},
+    "a type and no data": {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}},
+    "padding alone": {"type": "image_url", "image_url": {"url": "data:image/png;base64,===="}},
+    "blanks": {"type": "image_url", "image_url": {"url": "data:image/png;base64,%20"}},
+    "no address": {"type": "image_url", "image_url": {"url": ""}},
+    "an empty PDF": {
+        "type": "file",
+        "file": {"file_data": "data:application/pdf;base64,", "filename": "a.pdf"},
+    },
+    "a nameless file": {"type": "file", "file": {"file_data": ""}},
+    "silence": {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
+}
+ASKED = {
+    "gemini": {"model": "gemini/gemini-2.5-flash"},
+    "claude": {"model": "claude/claude-sonnet-4-5"},
+    "claude web": {"provider": "claude", "claude": {"type": "web"}},
+    "chatgpt web": {"provider": "openai-chat-web"},
+}
+
+
+@pytest.mark.parametrize("who", ASKED)
+@pytest.mark.parametrize("what", EMPTY)
+def test_an_empty_part_is_a_400_that_names_it(who: str, what: str) -> None:
+    content: list[Any] = [{"type": "text", "text": "?"}, EMPTY[what]]
+    body = json.dumps({"messages": [{"role": "user", "content": content}], **ASKED[who]}).encode()
+    envelope = read_envelope(body)
+    provider, model = providers.choose(envelope)
+    with pytest.raises(GatewayError) as caught:
+        call = Call(
+            config=Config(),
+            envelope=envelope,
+            body=body,
+            chat=provider.read(body),
+            key=Key(provider.pool, "1", "a-key"),
+            model=model,
+            stream=False,
+            headers={},
+            now=1,
+            new_id=lambda: "0" * 32,
+        )
+        provider.request(call)
+    assert caught.value.status == 400
+    assert (caught.value.param or "").startswith("messages[0].content[1]")
