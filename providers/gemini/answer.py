@@ -375,7 +375,7 @@ class AnswerDecoder:
         if self._sse is not None and self._sse.stray:
             status = find_status(bytes(self._sse.stray))
             if status is not None:
-                raise to_error(status, status.code or 502)
+                raise to_error(status, status.http_status)
             if not self._answered:
                 raise bad_response("Gemini's answer is neither JSON nor an event stream.")
         if self._whole is None:

@@ -28,6 +28,7 @@ _BAD_KEY = re.compile(
 )
 _BAD_KEY_REASONS = frozenset(("API_KEY_INVALID", "CONSUMER_SUSPENDED"))
 _NO_MONEY = re.compile(r"prepayment credits|spending cap", re.IGNORECASE)
+_RETRY_IN = re.compile(r"retry in (\d{1,9}(?:\.\d+)?)(ms|s)\b")
 _DELAY = re.compile(r"(\d{1,9}(?:\.\d+)?)s")
 
 _NO_JSON = (msgspec.DecodeError, ValueError, RecursionError)
@@ -63,7 +64,7 @@ def stream_error(raw: msgspec.Raw) -> GatewayError:
             with suppress(*_NO_JSON):
                 said = _SECRET.sub("[redacted]", msgspec.json.decode(raw, type=str)[:300])
         return bad_response(f"Gemini broke its answer off: {said}.")
-    return to_error(status, status.code or 502)
+    return to_error(status, status.http_status)
 
 
 def to_error(status: Status, http_status: int, retry_after: str = "") -> GatewayError:
@@ -72,6 +73,8 @@ def to_error(status: Status, http_status: int, retry_after: str = "") -> Gateway
     text = _SECRET.sub("[redacted]", status.message or "") or f"Gemini answered {http_status}."
     word = status.status or ""
     wait = next((seconds for d in details if (seconds := _seconds(d.retry_delay))), None)
+    if wait is None and (said := _RETRY_IN.search(text)):
+        wait = float(math.ceil(float(said[1]) / (1000 if said[2] == "ms" else 1)))
     if wait is None and retry_after.strip().isdecimal():
         wait = float(retry_after.strip()[:9])
 

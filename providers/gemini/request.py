@@ -15,8 +15,10 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from app.wire.chat import (
     GATEWAY_FIELDS,
     ChatRequest,
+    Function,
     FunctionCall,
     Message,
+    Tool,
     ToolCallRequest,
     not_json,
     read_members,
@@ -53,15 +55,11 @@ class ExtraBody(Struct):
     google: GoogleExtras | None = None
 
 
-class RawFunction(Struct):
-    name: str
-    description: str | None = None
+class RawFunction(Function):
     parameters: dict[str, Raw] | None = None
-    strict: bool | None = None
 
 
-class RawTool(Struct):
-    type: str = "function"
+class RawTool(Tool):
     function: RawFunction | None = None
 
 

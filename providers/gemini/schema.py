@@ -5,6 +5,7 @@ may be missing or null; members nobody reads here are left out and ignored. (`Ra
 default, because msgspec reads `Raw | None` as null only.)
 """
 
+import re
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -161,10 +162,16 @@ class Detail(Struct, rename="camel"):
 class Status(Struct, rename="camel"):
     """google.rpc.Status, the value of an answer's `error` member."""
 
-    code: int | None = None
+    code: int | str | None = None  # as text by something in between
     message: str | None = None
     status: str | None = None
     details: list[Raw] | None = None  # of many kinds, one by one a Detail
+
+    @property
+    def http_status(self) -> int:
+        """Of an error inside a 200."""
+        text = str(self.code)
+        return int(text) if re.fullmatch(r"[45]\d\d", text, re.ASCII) else 502
 
 
 class ErrorAnswer(Struct):

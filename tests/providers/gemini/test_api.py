@@ -521,6 +521,21 @@ LOCATION = "User location is not supported for the API use."
             None,
         ),
         (429, _quota(delay={"seconds": 21}), 429, "rate_limit_exceeded", None),
+        (
+            429,
+            error(429, "RESOURCE_EXHAUSTED", "Quota exceeded.\nPlease retry in 20.04466179s."),
+            429,
+            "rate_limit_exceeded",
+            21,
+        ),
+        (
+            429,
+            error(429, "RESOURCE_EXHAUSTED", "Please retry in 250.5ms."),
+            429,
+            "rate_limit_exceeded",
+            1,
+        ),
+        (429, {"error": {"code": "429", "message": "x"}}, 429, "rate_limit_exceeded", None),
         (429, _quota(delay="0s"), 429, "rate_limit_exceeded", None),
         (
             429,

@@ -471,6 +471,7 @@ OVERLOADED: dict[str, Any] = {
         json.dumps(OVERLOADED).encode() + b"\n",
         json.dumps([OVERLOADED], indent=2).encode() + b"\n",
         sse(OVERLOADED),
+        sse({"error": {**OVERLOADED["error"], "code": "503"}}),
         b"data: [" + json.dumps(OVERLOADED).encode() + b"]\n\n",
     ],
 )
