@@ -27,11 +27,14 @@ from app.conversations import Conversations
 from app.key_pool import INSIST_SECONDS, KeyPool, KeysTried, Turn, callers_own
 from app.logs import Attempt, CallLog, CallRecord, redact
 from app.open_calls import OpenCalls
+from app.opening import MAX_HELD_BYTES, Stage
 from app.outcomes import (
     OTHER_KEY_MAY_DO,
+    SILENCE,
     TELLING,
     Outcome,
     is_challenge,
+    is_too_long,
     of_error,
     retry_after,
 )
@@ -142,6 +145,7 @@ class _Trip(Struct):
     id: float  # tells this call from others
     plain_headers: int  # of the answer, those that do not depend on the attempt
     first_try: float = 0.0
+    too_long: set[str] = set()  # models whose window this request does not fit
 
 
 class Exchange:
@@ -219,6 +223,8 @@ class Exchange:
     async def _fall_back(self, trip: _Trip, spent: GatewayError) -> None:
         """Another model's answer where the asked one has no key left; else raises `spent`."""
         for way in trip.ask.fallbacks:
+            if way.model in trip.too_long:
+                continue
             try:
                 error = await self._ask_keys(trip, way)
             except GatewayError:
@@ -240,7 +246,7 @@ class Exchange:
             choice = await self._conversation_choice(provider, chat)
         errors: list[tuple[Outcome, GatewayError]] = []
         tried: set[str] = set()
-        insist = False
+        insist = is_silent = False
         while True:
             try:
                 turn = self._quick_turn(trip, way, choice, tried)
@@ -270,7 +276,12 @@ class Exchange:
                 return None
             outcome = of_error(error)
             attempt = record.tried[-1]
-            if outcome not in OTHER_KEY_MAY_DO or choice.is_bound or trip.watch.committed:
+            may_go_on = not choice.is_bound and not trip.watch.committed
+            if may_go_on and ask.fallbacks and is_too_long(error):
+                attempt.next = "next"
+                trip.too_long.add(way.model)
+                return error
+            if outcome not in OTHER_KEY_MAY_DO or not may_go_on:
                 attempt.next = "told"
                 raise error
             attempt.next = "next"
@@ -278,6 +289,9 @@ class Exchange:
             tried.add(turn.key.id)
             if choice.fixed is not None:
                 return error
+            if is_silent:  # the next one would most likely cost as long again
+                return _most_telling(errors)
+            is_silent = error.outcome in SILENCE
             elapsed = perf_counter() - trip.first_try
             insist = not was_probe and elapsed < INSIST_SECONDS
 
@@ -310,7 +324,8 @@ class Exchange:
         except asyncio.CancelledError:
             if watch.committed or watch.why not in ("first_event", "idle", "total"):
                 raise
-            self.pool.report(turn, Outcome.UPSTREAM, 504)
+            if turn.asked:
+                self.pool.report(turn, Outcome.UPSTREAM, 504)
             if watch.why == "total" or (late := watch.cancelled()) is None:
                 raise
             self._note(trip, way, turn, late, Outcome.UPSTREAM, began)
@@ -440,7 +455,11 @@ class Exchange:
                 raise _told(error, network.refusal, call.key) from None
         request = provider.request(call)
         turn.asked = True
-        response = await self.clients.open(request)
+        try:
+            response = await self.clients.open(request)
+        finally:
+            if request.resent:
+                _count_attempts(trip, request.resent)
         decoder: Decoder | None = None
         renderer: Renderer | None = None
         try:
@@ -453,6 +472,7 @@ class Exchange:
             renderer = self._renderer(call, provider)
             decoder = getattr(renderer, "decoder", None)
             plain = self._read_headers(response.headers, sink, record, renderer, provider)
+            opened: list[bytes] | None = []  # the stream so far, as long as it says nothing
             held = self._holdback(call)
             can_pump = held is None and plain is None and hasattr(response, "pump")
             while data := await (
@@ -464,11 +484,16 @@ class Exchange:
                 out = renderer.feed(data)
                 if renderer.asks:
                     response = await self._obey(renderer, response)
+                if out and opened is not None:
+                    stage = renderer.opening(out)
+                    if stage and watch.first:
+                        self._begun(trip, provider)
+                    opened.append(out)
+                    out = b""
+                    if stage is Stage.SAID or sum(map(len, opened)) > MAX_HELD_BYTES:
+                        out, opened = b"".join(opened), None
+                        self._said(trip, provider, turn, response.status)
                 if out:
-                    if watch.first:
-                        if isinstance(renderer, Passthrough):
-                            renderer.check_opening(out)
-                        self._first(trip, provider, turn, response.status)
                     record.bytes_out += len(out)
                     if held is not None:
                         out = held.add(out, watch.seen)
@@ -497,8 +522,9 @@ class Exchange:
                 record.unknown_events += len(getattr(renderer, "unknown", ()))
                 self._remember(provider, call, renderer)
             await response.close()
-        if watch.first:
-            self._first(trip, provider, turn, response.status)
+        if opened is not None:
+            out = b"".join(opened) + out
+            self._said(trip, provider, turn, response.status)
         watch.stop()
         record.bytes_out += len(out)
         usage = renderer.usage
@@ -543,12 +569,17 @@ class Exchange:
             await sink.drain()
             watch.sending = False
 
-    def _first(self, trip: _Trip, provider: Provider, turn: Turn, status: int) -> None:
+    def _begun(self, trip: _Trip, provider: Provider) -> None:
+        """The first event came, though it may say nothing yet."""
+        trip.watch.first = False
+        if trip.ask.record.stream:
+            trip.watch.expect(provider.idle_seconds or self.config.timeouts.idle)
+
+    def _said(self, trip: _Trip, provider: Provider, turn: Turn, status: int) -> None:
         """The upstream has begun to answer: its key is well."""
-        watch, record = trip.watch, trip.ask.record
-        watch.first = False
-        if record.stream:
-            watch.expect(provider.idle_seconds or self.config.timeouts.idle)
+        record = trip.ask.record
+        if trip.watch.first:
+            self._begun(trip, provider)
         record.first_event_ms = round((perf_counter() - trip.began) * 1000, 3)
         self.pool.report(turn, Outcome.OK, status)
 
@@ -796,6 +827,17 @@ def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:
         return TELLING.index(outcome), error.retry_after or float("inf")
 
     return min(errors, key=rank)[1]
+
+
+def _count_attempts(trip: _Trip, more: int) -> None:
+    """The client had to send the request again: the caller is told that, too."""
+    record, headers = trip.ask.record, trip.sink.headers
+    record.attempts += more
+    if not trip.sink.started:
+        headers[:] = [
+            (name, str(record.attempts) if name == "x-attempts" else value)
+            for name, value in headers
+        ]
 
 
 def _cost(record: CallRecord, call: Call) -> int | None:

@@ -29,6 +29,7 @@ from app.logs import Attempt, CallLog, CallRecord, redact
 from app.open_calls import OpenCalls
 from app.outcomes import (
     OTHER_KEY_MAY_DO,
+    SILENCE,
     TELLING,
     Outcome,
     of_error,
@@ -162,7 +163,7 @@ class Forwarder:
         lookup = _lookup(ask)
         trip = await self._trip(ask, lookup, watch)
         tried: set[str] = set()
-        insist = False
+        insist = is_silent = False
         last: tuple[int, _Refusal | GatewayError] | None = (
             None  # what the caller is told if all fail
         )
@@ -179,7 +180,10 @@ class Forwarder:
             try:
                 request = self.outgoing(ask, turn.key, trip.in_header, trip.body, lookup)
                 turn.asked = True
-                response = await self.clients.open(request)
+                try:
+                    response = await self.clients.open(request)
+                finally:
+                    record.attempts += request.resent
                 if rule.renewed is not None and turn.key.id:
                     await self._renew_if_told(rule.renewed, turn.key, response.headers)
                 outcome = of_status(response.status)
@@ -224,8 +228,9 @@ class Forwarder:
             rank = TELLING.index(outcome)
             if last is None or rank < last[0]:
                 last = rank, failed
-            if not trip.may_repeat:
+            if not trip.may_repeat or is_silent:
                 break
+            is_silent = isinstance(failed, GatewayError) and failed.outcome in SILENCE
             insist = not was_probe and perf_counter() - began < INSIST_SECONDS
         assert last is not None, "the loop ends after a failure only"
         if isinstance(last[1], GatewayError):

@@ -1,0 +1,66 @@
+"""How a stream begins: whether anything of an answer was said, or only that one is to come.
+
+Until text, thinking or a call was told, a stream that breaks off can be answered by another key
+unseen. What is not known to be empty counts as said: nothing is held back on a guess.
+"""
+
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+from app.wire.framing import Record, SSEParser
+
+# So much of a stream that says nothing is held back; then it is passed on as it is.
+MAX_HELD_BYTES = 64 * 1024
+
+
+class Stage(IntEnum):
+    WAITING = 0  # comments at most
+    BEGUN = 1  # an event, with nothing in it for a reader
+    SAID = 2
+
+
+def look(events: bytes) -> tuple[Stage, Any]:
+    """How far these whole events bring a stream of chat chunks, and the error they tell, if any."""
+    parser, stage = SSEParser(), Stage.WAITING
+    records = parser.feed(events)
+    for record in records:
+        value = _value(record)
+        if failure := _failure(record, value):
+            return stage, failure
+        stage = Stage.SAID if _says(value) else Stage.BEGUN
+        if stage is Stage.SAID:
+            last = records[-1]
+            return stage, None if last is record else _failure(last, _value(last))
+    if parser.stray.startswith(b"error:"):  # a field no standard knows, but some servers send
+        line = bytes(parser.stray).partition(b"\n")[0][6:].strip()
+        return stage, _failure((b"error", line), _value((b"error", line)))
+    return stage, None
+
+
+def _value(record: Record) -> Any:
+    try:
+        return msgspec.json.decode(record[1])
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def _failure(record: Record, value: Any) -> Any:
+    """The error of this event: an object, a text; None where it tells none."""
+    told = value.get("error") if isinstance(value, dict) else None
+    if told or record[0] != b"error":
+        return told
+    return value or record[1].decode("utf-8", "replace") or "error"
+
+
+def _says(value: Any) -> bool:
+    choices = value.get("choices") if isinstance(value, dict) else None
+    return not isinstance(choices, list) or any(map(_choice_says, choices))
+
+
+def _choice_says(choice: Any) -> bool:
+    delta = choice.get("delta") if isinstance(choice, dict) else None
+    if not isinstance(delta, dict) or choice.get("finish_reason"):
+        return True
+    return any(said for name, said in delta.items() if name != "role")
