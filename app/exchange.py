@@ -11,13 +11,13 @@ refusal is still a true HTTP status, and another key can be tried unseen.
 import asyncio
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from time import perf_counter, time
 from typing import Any, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.access import OPERATOR, Caller
 from app.clients import Clients, Response, read_whole
@@ -25,7 +25,15 @@ from app.clients.encoding import Inflate
 from app.clients.fetch import fetch
 from app.conversations import Conversations
 from app.key_pool import INSIST_SECONDS, KeyPool, KeysTried, Turn, callers_own
-from app.logs import Attempt, CallLog, CallRecord, redact
+from app.logs import (
+    OVERTAKEN,
+    Attempt,
+    CallLog,
+    CallRecord,
+    redact,
+    sent_again,
+    unanswered,
+)
 from app.open_calls import OpenCalls
 from app.opening import MAX_HELD_BYTES, Stage
 from app.outcomes import (
@@ -39,6 +47,7 @@ from app.outcomes import (
     retry_after,
 )
 from app.quotas import guess_tokens
+from app.race import Lane, Race
 from app.render import (
     JSON,
     KEEP_ALIVE,
@@ -184,9 +193,12 @@ class Exchange:
             self.calls.check()
             trip = _Trip(ask, sink, watch, began, random.random(), len(sink.headers))
             asked = Way(ask.provider, ask.model, ask.envelope.model or "")
-            error = await self._ask_keys(trip, asked)
-            if error is not None:
-                await self._fall_back(trip, error)
+            if ask.fallbacks and self.config.fallback_after:
+                error = await self._ask_beside(trip, asked)
+            else:
+                error = await self._ask_keys(trip, asked)
+            if error is not None and not await self._fall_back(trip):
+                raise error
             record.outcome = record.outcome or "complete"
         except GatewayError as error:
             await self._tell(error, sink, watch, record)
@@ -220,8 +232,77 @@ class Exchange:
             await sink.send(error.said + error.event())
             await sink.end()
 
-    async def _fall_back(self, trip: _Trip, spent: GatewayError) -> None:
-        """Another model's answer where the asked one has no key left; else raises `spent`."""
+    async def _ask_beside(self, trip: _Trip, asked: Way) -> GatewayError | None:
+        """`_ask_keys`; the fallbacks are asked beside it when nothing has come for a while."""
+        if await self._is_bound(trip.ask):
+            return await self._ask_keys(trip, asked)
+        race = Race(trip.sink, trip.ask.record, trip.watch)
+        error: GatewayError | None = None
+        try:
+            first = self._enter(race, trip, lambda own: self._ask_keys(own, asked))
+            await asyncio.wait({first}, timeout=self.config.fallback_after)
+            if first.done() or race.winner is not None:
+                error = await first
+                return error
+            second = self._enter(race, trip, self._fall_back)
+            pending: set[asyncio.Task[Any]] = {first, second}
+            while race.winner is None and pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done if race.winner is None else ():
+                    result = task.result()
+                    error = result if task is first else error
+            if race.winner is None:
+                assert error is not None
+                raise error
+            await (race.winner.task or first)
+            return None
+        finally:
+            await race.end()
+
+    def _enter(
+        self, race: Race, trip: _Trip, ask: Callable[[_Trip], Coroutine[Any, Any, Any]]
+    ) -> asyncio.Task[Any]:
+        """Begins to ask beside others, in a task with a clock of its own."""
+        lane = race.enter()
+
+        async def comment() -> None:
+            if lane.has_won:
+                await _comment(trip.sink)
+
+        async def run() -> Any:
+            watch = Watch(
+                self.config.timeouts,
+                comment if lane.record.stream else None,
+                total=float("inf"),  # the call's own clock knows better
+            )
+            own = structs.replace(
+                trip,
+                ask=structs.replace(trip.ask, record=lane.record),
+                sink=lane,
+                watch=watch,
+            )
+            try:
+                return await ask(own)
+            except asyncio.CancelledError:
+                ending = watch.cancelled()
+                if ending is None:
+                    raise
+                raise ending from None
+            finally:
+                watch.stop()
+
+        lane.task = asyncio.create_task(run(), name="one way of several")
+        return lane.task
+
+    async def _is_bound(self, ask: Ask) -> bool:
+        provider = ask.provider
+        choice = self._choice(ask, provider)
+        if choice is None:
+            choice = await self._conversation_choice(provider, provider.read(ask.body))
+        return choice.is_bound
+
+    async def _fall_back(self, trip: _Trip) -> bool:
+        """Whether another model has answered where the asked one has no key left."""
         for way in trip.ask.fallbacks:
             if way.model in trip.too_long:
                 continue
@@ -232,8 +313,8 @@ class Exchange:
                     raise
                 continue  # this fallback cannot say what was asked; perhaps the next one can
             if error is None:
-                return
-        raise spent
+                return True
+        return False
 
     async def _ask_keys(self, trip: _Trip, way: Way) -> GatewayError | None:
         """Tries one key after another, each once. None: one has answered. An error: none can, but
@@ -323,6 +404,11 @@ class Exchange:
             return error
         except asyncio.CancelledError:
             if watch.committed or watch.why not in ("first_event", "idle", "total"):
+                if isinstance(trip.sink, Lane) and trip.sink.has_lost:
+                    provider = way.provider.name
+                    record.tried.append(
+                        unanswered(provider, way.model, turn.key.id, began, OVERTAKEN, "let go")
+                    )
                 raise
             if turn.asked:
                 self.pool.report(turn, Outcome.UPSTREAM, 504)
@@ -455,11 +541,12 @@ class Exchange:
                 raise _told(error, network.refusal, call.key) from None
         request = provider.request(call)
         turn.asked = True
+        began = perf_counter()
         try:
             response = await self.clients.open(request)
         finally:
             if request.resent:
-                _count_attempts(trip, request.resent)
+                _note_resent(trip, call, provider, began)
         decoder: Decoder | None = None
         renderer: Renderer | None = None
         try:
@@ -829,15 +916,14 @@ def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:
     return min(errors, key=rank)[1]
 
 
-def _count_attempts(trip: _Trip, more: int) -> None:
-    """The client had to send the request again: the caller is told that, too."""
+def _note_resent(trip: _Trip, call: Call, provider: Provider, began: float) -> None:
+    """The client had to send the request again: the caller and the log are told that, too."""
     record, headers = trip.ask.record, trip.sink.headers
-    record.attempts += more
-    if not trip.sink.started:
-        headers[:] = [
-            (name, str(record.attempts) if name == "x-attempts" else value)
-            for name, value in headers
-        ]
+    record.attempts += 1
+    record.tried.append(sent_again(provider.name, call.model, call.key.id, began))
+    headers[:] = [
+        (name, str(record.attempts) if name == "x-attempts" else value) for name, value in headers
+    ]
 
 
 def _cost(record: CallRecord, call: Call) -> int | None:

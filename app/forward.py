@@ -25,7 +25,7 @@ from app.clients import Clients, Response, read_whole
 from app.clients.encoding import decode_body
 from app.conversations import Conversations
 from app.key_pool import INSIST_SECONDS, WEB_SESSIONS, KeyPool, KeysTried, Turn, bare_token
-from app.logs import Attempt, CallLog, CallRecord, redact
+from app.logs import Attempt, CallLog, CallRecord, redact, sent_again
 from app.open_calls import OpenCalls
 from app.outcomes import (
     OTHER_KEY_MAY_DO,
@@ -183,7 +183,11 @@ class Forwarder:
                 try:
                     response = await self.clients.open(request)
                 finally:
-                    record.attempts += request.resent
+                    if request.resent:
+                        record.attempts += 1
+                        record.tried.append(
+                            sent_again(rule.provider, trip.model, turn.key.id, started)
+                        )
                 if rule.renewed is not None and turn.key.id:
                     await self._renew_if_told(rule.renewed, turn.key, response.headers)
                 outcome = of_status(response.status)

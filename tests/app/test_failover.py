@@ -256,6 +256,8 @@ def test_a_request_that_the_client_had_to_send_again_counts_twice(then):
     attempts = 2 if then == "answers" else 3
     assert bench.record.attempts == attempts
     assert dict(bench.sink.headers)["x-attempts"] == str(attempts)
+    assert bench.record.tried[0].outcome == "connection lost"
+    assert [one.next for one in bench.record.tried] == ["again", "next"][: attempts - 1]
 
 
 def test_a_forward_that_the_client_had_to_send_again_counts_twice():
