@@ -11,7 +11,7 @@ refusal is still a true HTTP status, and another key can be tried unseen.
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import perf_counter, time
@@ -22,7 +22,7 @@ from msgspec import Struct, structs
 from app.access import OPERATOR, Caller
 from app.clients import Clients, Response, read_whole
 from app.clients.encoding import Inflate
-from app.clients.fetch import fetch
+from app.clients.fetch import Pictures, not_for_you
 from app.conversations import Conversations
 from app.key_pool import INSIST_SECONDS, KeyPool, KeysTried, Turn, callers_own
 from app.logs import (
@@ -154,7 +154,14 @@ class _Trip(Struct):
     id: float  # tells this call from others
     plain_headers: int  # of the answer, those that do not depend on the attempt
     first_try: float = 0.0
+    found: Pictures | None = None
     too_long: set[str] = set()  # models whose window this request does not fit
+
+    @property
+    def pictures(self) -> Pictures:
+        if self.found is None:
+            self.found = Pictures()
+        return self.found
 
 
 class Exchange:
@@ -237,6 +244,7 @@ class Exchange:
         if await self._is_bound(trip.ask):
             return await self._ask_keys(trip, asked)
         race = Race(trip.sink, trip.ask.record, trip.watch)
+        trip.found = trip.pictures  # the same for all who are asked
         error: GatewayError | None = None
         try:
             first = self._enter(race, trip, lambda own: self._ask_keys(own, asked))
@@ -532,7 +540,7 @@ class Exchange:
         sink, watch, record = trip.sink, trip.watch, trip.ask.record
         watch.expect(self.config.timeouts.first_event if call.stream else None)
         if provider.prepare is not None:
-            network = _Network(self, turn)
+            network = _Network(self, trip, turn)
             try:
                 call = await provider.prepare(call, network)
             except GatewayError as error:
@@ -798,8 +806,8 @@ class Exchange:
 class _Network:
     """What `prepare` may use: whole requests and a place for slow work."""
 
-    def __init__(self, exchange: Exchange, turn: Turn) -> None:
-        self._exchange, self._turn = exchange, turn
+    def __init__(self, exchange: Exchange, trip: _Trip, turn: Turn) -> None:
+        self._exchange, self._trip, self._turn = exchange, trip, turn
         self.refusal: UpstreamReply | None = None  # the last reply, if it was one
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
@@ -817,8 +825,16 @@ class _Network:
     async def renew(self, key: Key) -> None:
         await self._exchange.renew(key)
 
-    async def fetch(self, url: str) -> tuple[str, bytes]:
-        return await fetch(url)
+    async def fetch(self, urls: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+        trip = self._trip
+        if not trip.ask.caller.may_use_keys:
+            raise not_for_you()
+        watch, limit = trip.watch, trip.watch.limit
+        watch.expect(None)  # how long it takes is not the upstream's doing
+        try:
+            return await trip.pictures.get(urls)
+        finally:
+            watch.expect(limit)
 
 
 class _Held:

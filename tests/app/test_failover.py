@@ -7,6 +7,7 @@ import time
 import pytest
 
 import providers
+from app.access import OPERATOR
 from app.exchange import Ask, Exchange, Way
 from app.forward import ForwardAsk, Forwarder
 from app.key_pool import KeyPool
@@ -85,6 +86,7 @@ class Bench:
         self.exchange = Exchange(self.config, self.clients, self.pool, self.log)
         self.ways = [Way(*providers.choose(Envelope(model=name)), name) for name in fallbacks]
         self.used = []
+        self.caller = OPERATOR
 
     def answer(self, request):
         headers = {name.lower(): value for name, value in request.headers}
@@ -109,6 +111,7 @@ class Bench:
             model=model,
             record=CallRecord(request_id="r", route="t"),
             fallbacks=self.ways,
+            caller=self.caller,
         )
         await self.exchange.run(ask, self.sink)
 
