@@ -21,8 +21,17 @@ class Stage(IntEnum):
     SAID = 2
 
 
+# Events of Anthropic's and of OpenAI's Responses that come before anything is said.
+_BEGINNINGS = frozenset(
+    ("message_start", "ping", "response.created", "response.in_progress", "response.queued")
+)
+
+
 def look(events: bytes) -> tuple[Stage, Any]:
-    """How far these whole events bring a stream of chat chunks, and the error they tell, if any."""
+    """How far these whole events bring a stream, and the error they tell, if any.
+
+    Chat chunks are known, and the streams of the raw paths: Messages, Responses, generateContent.
+    """
     parser, stage = SSEParser(), Stage.WAITING
     records = parser.feed(events)
     for record in records:
@@ -49,14 +58,26 @@ def _value(record: Record) -> Any:
 def _failure(record: Record, value: Any) -> Any:
     """The error of this event: an object, a text; None where it tells none."""
     told = value.get("error") if isinstance(value, dict) else None
+    if not told and isinstance(value, dict) and value.get("type") == "response.failed":
+        told = (value.get("response") or {}).get("error") or value["type"]
     if told or record[0] != b"error":
         return told
     return value or record[1].decode("utf-8", "replace") or "error"
 
 
 def _says(value: Any) -> bool:
-    choices = value.get("choices") if isinstance(value, dict) else None
-    return not isinstance(choices, list) or any(map(_choice_says, choices))
+    if not isinstance(value, dict):
+        return True
+    if isinstance(choices := value.get("choices"), list):
+        return any(map(_choice_says, choices))
+    if isinstance(candidates := value.get("candidates"), list):
+        return any(map(_candidate_says, candidates))
+    if value.get("type") == "content_block_start":
+        block = value.get("content_block")
+        return not isinstance(block, dict) or any(
+            said for name, said in block.items() if name != "type"
+        )
+    return value.get("type") not in _BEGINNINGS
 
 
 def _choice_says(choice: Any) -> bool:
@@ -64,3 +85,10 @@ def _choice_says(choice: Any) -> bool:
     if not isinstance(delta, dict) or choice.get("finish_reason"):
         return True
     return any(said for name, said in delta.items() if name != "role")
+
+
+def _candidate_says(candidate: Any) -> bool:
+    if not isinstance(candidate, dict) or candidate.get("finishReason"):
+        return True
+    content = candidate.get("content") or {}
+    return not isinstance(content, dict) or bool(content.get("parts"))

@@ -6,7 +6,16 @@ import json
 import pytest
 
 from tests.app.fakes import CUT, FakeResponse, FakeSink
-from tests.app.test_failover import CLAUDE_PIECES, DONE, EVENT, ROLE, Bench, good
+from tests.app.test_failover import (
+    CLAUDE_PIECES,
+    DONE,
+    EVENT,
+    ROLE,
+    Bench,
+    ForwardBench,
+    ForwardSink,
+    good,
+)
 
 START = CLAUDE_PIECES[0]
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
@@ -205,6 +214,107 @@ def test_a_caller_who_leaves_while_a_beginning_is_held_leaves_nothing_behind():
         with pytest.raises(asyncio.CancelledError):
             await asking
         assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(leave())
+    assert bench.clients.responses[0].closed and bench.record.outcome == "client_gone"
+
+
+# The raw paths.
+
+CREATED = (
+    b'event: response.created\ndata: {"type":"response.created","response":{"id":"r"}}\n\n'
+    b'event: response.in_progress\ndata: {"type":"response.in_progress"}\n\n'
+)
+RAW = {
+    "chat": [ROLE, FAILED],
+    "chat, cut": [ROLE, CUT],
+    "chat, end": [ROLE],
+    "chat, half": [ROLE + b'data: {"cho', b"ices", CUT],
+    "Messages": [START, PING, OVERLOADED],
+    "Messages, a block": [START + BLOCK % (b"thinking", b"thinking"), OVERLOADED],
+    "Messages, cut": [START[:50], START[50:], CUT],
+    "Responses, error": [CREATED, b'event: error\ndata: {"type":"error","message":"no"}\n\n'],
+    "Responses, failed": [
+        CREATED,
+        b'data: {"type":"response.failed","response":{"error":{"code":"server_error"}}}\n\n',
+    ],
+    "Gemini": [EMPTY_GEMINI.replace(b"\n", b"\r\n"), GEMINI_FAILED],
+    "comments": [COMMENT, COMMENT, FAILED],
+}
+
+
+def forward_of(*answers, **more):
+    order = list(answers)
+    return ForwardBench({"a": order, "b": order}, **more)
+
+
+@pytest.mark.parametrize("start", RAW)
+def test_a_forwarded_stream_that_fails_before_it_says_anything_is_rescued(start):
+    bench = forward_of(FakeResponse(pieces=list(RAW[start])), good())
+    asyncio.run(bench.ask(path="chat/completions"))
+    assert bench.sink.body == EVENT + EVENT + DONE and bench.sink.ended
+    assert ("x-attempts", "2") in bench.sink.headers and len(set(bench.used)) == 2
+    assert bench.record.outcome == "complete" and bench.record.tried[0].next == "next"
+    assert all(response.closed for response in bench.clients.responses)
+
+
+def test_a_forwarded_stream_that_fails_for_all_keys_comes_as_it_was_told():
+    bench = forward_of(FakeResponse(pieces=[ROLE, FAILED]), FakeResponse(pieces=[ROLE, FAILED]))
+    asyncio.run(bench.ask(path="chat/completions"))
+    assert bench.sink.body == ROLE + FAILED and bench.sink.status == 200 and bench.sink.ended
+    assert bench.record.outcome == "upstream_error" and len(bench.record.tried) == 2
+
+
+def test_a_forwarded_stream_is_held_until_its_first_word_only():
+    pieces = [COMMENT, ROLE, EVENT, b"data: any", b"thing\n\n", CUT]
+    bench = forward_of(FakeResponse(pieces=pieces))
+    asyncio.run(bench.ask(path="chat/completions"))
+    assert bench.sink.body == COMMENT + ROLE + EVENT + b"data: anything\n\n"
+    assert bench.sink.aborted and len(bench.used) == 1
+
+
+def test_a_forwarded_stream_is_not_held_for_long(monkeypatch):
+    monkeypatch.setattr("app.forward._HELD_SECONDS", 0.05)
+    bench = forward_of(FakeResponse(pieces=[ROLE, 0.3, EVENT, DONE]))
+    asyncio.run(bench.ask(path="chat/completions"))
+    assert bench.sink.body.startswith(ROLE)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("content-type", "application/json")],
+        [("content-type", "text/event-stream"), ("content-encoding", "gzip")],
+    ],
+)
+def test_what_is_no_plain_stream_is_forwarded_at_once(headers):
+    bench = forward_of(FakeResponse(headers=headers, pieces=[ROLE, CUT]))
+    asyncio.run(bench.ask(path="chat/completions"))
+    assert bench.sink.body == ROLE and bench.sink.aborted and len(bench.used) == 1
+
+
+def test_a_forwarded_stream_without_one_event_is_passed_on():
+    bench = forward_of(FakeResponse(pieces=[COMMENT]))
+    asyncio.run(bench.ask(path="chat/completions"))
+    assert bench.sink.body == COMMENT and len(bench.used) == 1
+
+
+def test_a_named_keys_forwarded_stream_is_told_as_it_is():
+    bench = forward_of(FakeResponse(pieces=[ROLE, FAILED]))
+    asyncio.run(bench.ask(headers=[("x-auth-id", "a")], path="chat/completions"))
+    assert bench.sink.body == ROLE + FAILED and bench.used == ["a"]
+
+
+def test_a_caller_who_leaves_while_a_forward_is_held_leaves_nothing_behind():
+    bench = forward_of(FakeResponse(pieces=[ROLE, 60]))
+    bench.sink = ForwardSink()
+
+    async def leave():
+        asking = asyncio.create_task(bench.ask(path="chat/completions"))
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
 
     asyncio.run(leave())
     assert bench.clients.responses[0].closed and bench.record.outcome == "client_gone"
