@@ -4,6 +4,7 @@ Until text, thinking or a call was told, a stream that breaks off can be answere
 unseen. What is not known to be empty counts as said: nothing is held back on a guess.
 """
 
+import re
 from enum import IntEnum
 from typing import Any
 
@@ -21,6 +22,11 @@ class Stage(IntEnum):
     SAID = 2
 
 
+_is_text = re.compile(rb'"delta": ?\{"content": ?"[^"]').search
+_is_role = re.compile(
+    rb'"delta": ?\{"role": ?"assistant", ?"content": ?""(?:, ?"refusal": ?null)?\}'
+).search
+_NOT_FINISHED = b'"finish_reason":null'
 # Events of Anthropic's and of OpenAI's Responses that come before anything is said.
 _BEGINNINGS = frozenset(
     ("message_start", "ping", "response.created", "response.in_progress", "response.queued")
@@ -32,6 +38,11 @@ def look(events: bytes) -> tuple[Stage, Any]:
 
     Chat chunks are known, and the streams of the raw paths: Messages, Responses, generateContent.
     """
+    if b'"error"' not in events:  # by far the most, told without reading their JSON
+        if _is_text(events):
+            return Stage.SAID, None
+        if _is_role(events) and events.count(b'"delta"') == 1 and _NOT_FINISHED in events:
+            return Stage.BEGUN, None
     parser, stage = SSEParser(), Stage.WAITING
     records = parser.feed(events)
     for record in records:
