@@ -11,31 +11,43 @@ refusal is still a true HTTP status, and another key can be tried unseen.
 import asyncio
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import perf_counter, time
 from typing import Any, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.access import OPERATOR, Caller
 from app.clients import Clients, Response, read_whole
 from app.clients.encoding import Inflate
-from app.clients.fetch import fetch
+from app.clients.fetch import Pictures, not_for_you
 from app.conversations import Conversations
 from app.key_pool import INSIST_SECONDS, KeyPool, KeysTried, Turn, callers_own
-from app.logs import Attempt, CallLog, CallRecord, redact
+from app.logs import (
+    OVERTAKEN,
+    Attempt,
+    CallLog,
+    CallRecord,
+    redact,
+    sent_again,
+    unanswered,
+)
 from app.open_calls import OpenCalls
+from app.opening import MAX_HELD_BYTES, Stage
 from app.outcomes import (
     OTHER_KEY_MAY_DO,
+    SILENCE,
     TELLING,
     Outcome,
     is_challenge,
+    is_too_long,
     of_error,
     retry_after,
 )
 from app.quotas import guess_tokens
+from app.race import Lane, Race
 from app.render import (
     JSON,
     KEEP_ALIVE,
@@ -142,6 +154,14 @@ class _Trip(Struct):
     id: float  # tells this call from others
     plain_headers: int  # of the answer, those that do not depend on the attempt
     first_try: float = 0.0
+    found: Pictures | None = None
+    too_long: set[str] = set()  # models whose window this request does not fit
+
+    @property
+    def pictures(self) -> Pictures:
+        if self.found is None:
+            self.found = Pictures()
+        return self.found
 
 
 class Exchange:
@@ -180,9 +200,12 @@ class Exchange:
             self.calls.check()
             trip = _Trip(ask, sink, watch, began, random.random(), len(sink.headers))
             asked = Way(ask.provider, ask.model, ask.envelope.model or "")
-            error = await self._ask_keys(trip, asked)
-            if error is not None:
-                await self._fall_back(trip, error)
+            if ask.fallbacks and self.config.fallback_after:
+                error = await self._ask_beside(trip, asked)
+            else:
+                error = await self._ask_keys(trip, asked)
+            if error is not None and not await self._fall_back(trip):
+                raise error
             record.outcome = record.outcome or "complete"
         except GatewayError as error:
             await self._tell(error, sink, watch, record)
@@ -216,9 +239,81 @@ class Exchange:
             await sink.send(error.said + error.event())
             await sink.end()
 
-    async def _fall_back(self, trip: _Trip, spent: GatewayError) -> None:
-        """Another model's answer where the asked one has no key left; else raises `spent`."""
+    async def _ask_beside(self, trip: _Trip, asked: Way) -> GatewayError | None:
+        """`_ask_keys`; the fallbacks are asked beside it when nothing has come for a while."""
+        if await self._is_bound(trip.ask):
+            return await self._ask_keys(trip, asked)
+        race = Race(trip.sink, trip.ask.record, trip.watch)
+        trip.found = trip.pictures  # the same for all who are asked
+        error: GatewayError | None = None
+        try:
+            first = self._enter(race, trip, lambda own: self._ask_keys(own, asked))
+            await asyncio.wait({first}, timeout=self.config.fallback_after)
+            if first.done() or race.winner is not None:
+                error = await first
+                return error
+            second = self._enter(race, trip, self._fall_back)
+            pending: set[asyncio.Task[Any]] = {first, second}
+            while race.winner is None and pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done if race.winner is None else ():
+                    result = task.result()
+                    error = result if task is first else error
+            if race.winner is None:
+                assert error is not None
+                raise error
+            await (race.winner.task or first)
+            return None
+        finally:
+            await race.end()
+
+    def _enter(
+        self, race: Race, trip: _Trip, ask: Callable[[_Trip], Coroutine[Any, Any, Any]]
+    ) -> asyncio.Task[Any]:
+        """Begins to ask beside others, in a task with a clock of its own."""
+        lane = race.enter()
+
+        async def comment() -> None:
+            if lane.has_won:
+                await _comment(trip.sink)
+
+        async def run() -> Any:
+            watch = Watch(
+                self.config.timeouts,
+                comment if lane.record.stream else None,
+                total=float("inf"),  # the call's own clock knows better
+            )
+            own = structs.replace(
+                trip,
+                ask=structs.replace(trip.ask, record=lane.record),
+                sink=lane,
+                watch=watch,
+            )
+            try:
+                return await ask(own)
+            except asyncio.CancelledError:
+                ending = watch.cancelled()
+                if ending is None:
+                    raise
+                raise ending from None
+            finally:
+                watch.stop()
+
+        lane.task = asyncio.create_task(run(), name="one way of several")
+        return lane.task
+
+    async def _is_bound(self, ask: Ask) -> bool:
+        provider = ask.provider
+        choice = self._choice(ask, provider)
+        if choice is None:
+            choice = await self._conversation_choice(provider, provider.read(ask.body))
+        return choice.is_bound
+
+    async def _fall_back(self, trip: _Trip) -> bool:
+        """Whether another model has answered where the asked one has no key left."""
         for way in trip.ask.fallbacks:
+            if way.model in trip.too_long:
+                continue
             try:
                 error = await self._ask_keys(trip, way)
             except GatewayError:
@@ -226,8 +321,8 @@ class Exchange:
                     raise
                 continue  # this fallback cannot say what was asked; perhaps the next one can
             if error is None:
-                return
-        raise spent
+                return True
+        return False
 
     async def _ask_keys(self, trip: _Trip, way: Way) -> GatewayError | None:
         """Tries one key after another, each once. None: one has answered. An error: none can, but
@@ -240,7 +335,7 @@ class Exchange:
             choice = await self._conversation_choice(provider, chat)
         errors: list[tuple[Outcome, GatewayError]] = []
         tried: set[str] = set()
-        insist = False
+        insist = is_silent = False
         while True:
             try:
                 turn = self._quick_turn(trip, way, choice, tried)
@@ -270,7 +365,12 @@ class Exchange:
                 return None
             outcome = of_error(error)
             attempt = record.tried[-1]
-            if outcome not in OTHER_KEY_MAY_DO or choice.is_bound or trip.watch.committed:
+            may_go_on = not choice.is_bound and not trip.watch.committed
+            if may_go_on and ask.fallbacks and is_too_long(error):
+                attempt.next = "next"
+                trip.too_long.add(way.model)
+                return error
+            if outcome not in OTHER_KEY_MAY_DO or not may_go_on:
                 attempt.next = "told"
                 raise error
             attempt.next = "next"
@@ -278,6 +378,9 @@ class Exchange:
             tried.add(turn.key.id)
             if choice.fixed is not None:
                 return error
+            if is_silent:  # the next one would most likely cost as long again
+                return _most_telling(errors)
+            is_silent = error.outcome in SILENCE
             elapsed = perf_counter() - trip.first_try
             insist = not was_probe and elapsed < INSIST_SECONDS
 
@@ -309,8 +412,14 @@ class Exchange:
             return error
         except asyncio.CancelledError:
             if watch.committed or watch.why not in ("first_event", "idle", "total"):
+                if isinstance(trip.sink, Lane) and trip.sink.has_lost:
+                    provider = way.provider.name
+                    record.tried.append(
+                        unanswered(provider, way.model, turn.key.id, began, OVERTAKEN, "let go")
+                    )
                 raise
-            self.pool.report(turn, Outcome.UPSTREAM, 504)
+            if turn.asked:
+                self.pool.report(turn, Outcome.UPSTREAM, 504)
             if watch.why == "total" or (late := watch.cancelled()) is None:
                 raise
             self._note(trip, way, turn, late, Outcome.UPSTREAM, began)
@@ -431,7 +540,7 @@ class Exchange:
         sink, watch, record = trip.sink, trip.watch, trip.ask.record
         watch.expect(self.config.timeouts.first_event if call.stream else None)
         if provider.prepare is not None:
-            network = _Network(self, turn)
+            network = _Network(self, trip, turn)
             try:
                 call = await provider.prepare(call, network)
             except GatewayError as error:
@@ -440,7 +549,12 @@ class Exchange:
                 raise _told(error, network.refusal, call.key) from None
         request = provider.request(call)
         turn.asked = True
-        response = await self.clients.open(request)
+        began = perf_counter()
+        try:
+            response = await self.clients.open(request)
+        finally:
+            if request.resent:
+                _note_resent(trip, call, provider, began)
         decoder: Decoder | None = None
         renderer: Renderer | None = None
         try:
@@ -453,6 +567,7 @@ class Exchange:
             renderer = self._renderer(call, provider)
             decoder = getattr(renderer, "decoder", None)
             plain = self._read_headers(response.headers, sink, record, renderer, provider)
+            opened: list[bytes] | None = []  # the stream so far, as long as it says nothing
             held = self._holdback(call)
             can_pump = held is None and plain is None and hasattr(response, "pump")
             while data := await (
@@ -464,11 +579,16 @@ class Exchange:
                 out = renderer.feed(data)
                 if renderer.asks:
                     response = await self._obey(renderer, response)
+                if out and opened is not None:
+                    stage = renderer.opening(out)
+                    if stage and watch.first:
+                        self._begun(trip, provider)
+                    opened.append(out)
+                    out = b""
+                    if stage is Stage.SAID or sum(map(len, opened)) > MAX_HELD_BYTES:
+                        out, opened = b"".join(opened), None
+                        self._said(trip, provider, turn, response.status)
                 if out:
-                    if watch.first:
-                        if isinstance(renderer, Passthrough):
-                            renderer.check_opening(out)
-                        self._first(trip, provider, turn, response.status)
                     record.bytes_out += len(out)
                     if held is not None:
                         out = held.add(out, watch.seen)
@@ -497,8 +617,9 @@ class Exchange:
                 record.unknown_events += len(getattr(renderer, "unknown", ()))
                 self._remember(provider, call, renderer)
             await response.close()
-        if watch.first:
-            self._first(trip, provider, turn, response.status)
+        if opened is not None:
+            out = b"".join(opened) + out
+            self._said(trip, provider, turn, response.status)
         watch.stop()
         record.bytes_out += len(out)
         usage = renderer.usage
@@ -543,12 +664,17 @@ class Exchange:
             await sink.drain()
             watch.sending = False
 
-    def _first(self, trip: _Trip, provider: Provider, turn: Turn, status: int) -> None:
+    def _begun(self, trip: _Trip, provider: Provider) -> None:
+        """The first event came, though it may say nothing yet."""
+        trip.watch.first = False
+        if trip.ask.record.stream:
+            trip.watch.expect(provider.idle_seconds or self.config.timeouts.idle)
+
+    def _said(self, trip: _Trip, provider: Provider, turn: Turn, status: int) -> None:
         """The upstream has begun to answer: its key is well."""
-        watch, record = trip.watch, trip.ask.record
-        watch.first = False
-        if record.stream:
-            watch.expect(provider.idle_seconds or self.config.timeouts.idle)
+        record = trip.ask.record
+        if trip.watch.first:
+            self._begun(trip, provider)
         record.first_event_ms = round((perf_counter() - trip.began) * 1000, 3)
         self.pool.report(turn, Outcome.OK, status)
 
@@ -680,8 +806,8 @@ class Exchange:
 class _Network:
     """What `prepare` may use: whole requests and a place for slow work."""
 
-    def __init__(self, exchange: Exchange, turn: Turn) -> None:
-        self._exchange, self._turn = exchange, turn
+    def __init__(self, exchange: Exchange, trip: _Trip, turn: Turn) -> None:
+        self._exchange, self._trip, self._turn = exchange, trip, turn
         self.refusal: UpstreamReply | None = None  # the last reply, if it was one
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
@@ -699,8 +825,16 @@ class _Network:
     async def renew(self, key: Key) -> None:
         await self._exchange.renew(key)
 
-    async def fetch(self, url: str) -> tuple[str, bytes]:
-        return await fetch(url)
+    async def fetch(self, urls: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+        trip = self._trip
+        if not trip.ask.caller.may_use_keys:
+            raise not_for_you()
+        watch, limit = trip.watch, trip.watch.limit
+        watch.expect(None)  # how long it takes is not the upstream's doing
+        try:
+            return await trip.pictures.get(urls)
+        finally:
+            watch.expect(limit)
 
 
 class _Held:
@@ -796,6 +930,16 @@ def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:
         return TELLING.index(outcome), error.retry_after or float("inf")
 
     return min(errors, key=rank)[1]
+
+
+def _note_resent(trip: _Trip, call: Call, provider: Provider, began: float) -> None:
+    """The client had to send the request again: the caller and the log are told that, too."""
+    record, headers = trip.ask.record, trip.sink.headers
+    record.attempts += 1
+    record.tried.append(sent_again(provider.name, call.model, call.key.id, began))
+    headers[:] = [
+        (name, str(record.attempts) if name == "x-attempts" else value) for name, value in headers
+    ]
 
 
 def _cost(record: CallRecord, call: Call) -> int | None:

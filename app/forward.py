@@ -5,7 +5,8 @@ the gateway's address in place of the upstream's own). What does not travel: hop
 caller's cookies and address, the gateway's own headers, the upstream's Set-Cookie.
 After the first byte a cut upstream is made to look cut: the caller's connection is aborted.
 Before it, a request that fails with one of the pool's keys is sent again with another, if it has no
-body or a small one of known length: only such a body is kept in memory.
+body or a small one of known length: only such a body is kept in memory. A stream of events counts
+as begun when it says something: until then, for a few seconds, its start is held back.
 """
 
 import asyncio
@@ -25,10 +26,12 @@ from app.clients import Clients, Response, read_whole
 from app.clients.encoding import decode_body
 from app.conversations import Conversations
 from app.key_pool import INSIST_SECONDS, WEB_SESSIONS, KeyPool, KeysTried, Turn, bare_token
-from app.logs import Attempt, CallLog, CallRecord, redact
+from app.logs import Attempt, CallLog, CallRecord, redact, sent_again
 from app.open_calls import OpenCalls
+from app.opening import MAX_HELD_BYTES, Stage, look
 from app.outcomes import (
     OTHER_KEY_MAY_DO,
+    SILENCE,
     TELLING,
     Outcome,
     of_error,
@@ -36,16 +39,18 @@ from app.outcomes import (
     of_status,
     retry_after,
 )
+from app.render import as_error
 from app.sessions import Sessions
 from app.turns import next_turn
 from app.watch import Watch
-from app.wire.errors import GatewayError, bad_response
+from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.provider import ForwardRule, Key
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 _REPEATED_BYTES = 1024 * 1024
 _REFUSAL_BYTES = 256 * 1024
+_HELD_SECONDS = 5.0  # how long the start of a stream is held back until it says something
 
 
 def _names(text: str) -> frozenset[str]:
@@ -162,7 +167,7 @@ class Forwarder:
         lookup = _lookup(ask)
         trip = await self._trip(ask, lookup, watch)
         tried: set[str] = set()
-        insist = False
+        insist = is_silent = False
         last: tuple[int, _Refusal | GatewayError] | None = (
             None  # what the caller is told if all fail
         )
@@ -176,23 +181,39 @@ class Forwarder:
             record.key_id = turn.key.id
             record.attempts += 1
             started, was_probe = perf_counter(), turn.probes_upstream
+            broken: GatewayError | None = None  # what a stream says in place of an answer
             try:
                 request = self.outgoing(ask, turn.key, trip.in_header, trip.body, lookup)
                 turn.asked = True
-                response = await self.clients.open(request)
+                try:
+                    response = await self.clients.open(request)
+                finally:
+                    if request.resent:
+                        record.attempts += 1
+                        record.tried.append(
+                            sent_again(rule.provider, trip.model, turn.key.id, started)
+                        )
                 if rule.renewed is not None and turn.key.id:
                     await self._renew_if_told(rule.renewed, turn.key, response.headers)
-                outcome = of_status(response.status)
+                status, held = response.status, b""
+                outcome = of_status(status)
                 refusal: _Refusal | None = None
                 if turn.entry is not None and _may_mean_the_key(response, outcome):
                     refusal = await _refusal(response, turn.key)
                     outcome = of_refusal(rule.read_error(refusal.reply()), refusal.named)
+                elif trip.may_repeat and turn.entry is not None and self._can_hold(response):
+                    held, broken = await _opening(response)
+                    if broken is not None and of_error(broken) in OTHER_KEY_MAY_DO:
+                        await response.close()
+                        refusal, outcome = _Refusal(response, turn.key, held), of_error(broken)
+                        status = broken.status
                 if refusal is None or outcome not in OTHER_KEY_MAY_DO:
-                    self.pool.report(turn, outcome, response.status)
-                    await self._deliver(ask, sink, watch, began, refusal or response, turn.key)
+                    self.pool.report(turn, outcome, status)
+                    answer = refusal or response
+                    await self._deliver(ask, sink, watch, began, answer, turn.key, held)
                     return
                 asked = retry_after(refusal.named, refusal.plain, time())
-                self.pool.report(turn, outcome, refusal.status, asked)
+                self.pool.report(turn, outcome, status, asked)
                 failed: _Refusal | GatewayError = refusal
             except GatewayError as error:
                 outcome = Outcome.CUT if sink.started else of_error(error)
@@ -215,7 +236,7 @@ class Forwarder:
                     provider=rule.provider,
                     model=trip.model[:128],
                     key_id=turn.key.id,
-                    status=failed.status,
+                    status=failed.status if broken is None else broken.status,
                     outcome=outcome.word,
                     code=code,
                     ms=ms,
@@ -226,13 +247,26 @@ class Forwarder:
             rank = TELLING.index(outcome)
             if last is None or rank < last[0]:
                 last = rank, failed
-            if not trip.may_repeat:
+            if not trip.may_repeat or is_silent:
                 break
+            is_silent = isinstance(failed, GatewayError) and failed.outcome in SILENCE
             insist = not was_probe and perf_counter() - began < INSIST_SECONDS
         assert last is not None, "the loop ends after a failure only"
         if isinstance(last[1], GatewayError):
             raise last[1]
+        if last[1].status == 200:
+            record.outcome = "upstream_error"  # told by the upstream's own stream
         await self._deliver(ask, sink, watch, began, last[1], last[1].key)
+
+    def _can_hold(self, response: Response) -> bool:
+        """Whether its start may be read ahead of the caller: a plain stream of events."""
+        headers = dict(response.headers)
+        return (
+            response.status == 200
+            and headers.get("content-type", "").lower().startswith("text/event-stream")
+            and headers.get("content-encoding", "identity") == "identity"
+            and self.config.transport == "own"  # httpx loses what a cancelled read had
+        )
 
     async def _trip(self, ask: ForwardAsk, lookup: Mapping[str, str], watch: Watch) -> "_Trip":
         """Whose key it is, and what of the body can be sent twice."""
@@ -293,8 +327,9 @@ class Forwarder:
         began: float,
         response: Response,
         key: Key,
+        held: bytes = b"",
     ) -> None:
-        """The answer, as it comes."""
+        """The answer, as it comes; `held` was read of it before."""
         loop, record = asyncio.get_running_loop(), ask.record
         if key.id and response.status >= 400 and ask.method != "HEAD" and not _is_large(response):
             # An upstream may quote the key it refuses; this one is the operator's.
@@ -325,7 +360,8 @@ class Forwarder:
             await sink.start(response.status, headers, has_body)
             if not has_body:
                 return
-            while data := await response.read():
+            while data := held or await response.read():
+                held = b""
                 watch.seen = watch.told = loop.time()
                 record.bytes_out += len(data)
                 watch.sending = True
@@ -495,6 +531,35 @@ def _is_large(response: Response) -> bool:
     """Its length is told, and too much to hold."""
     length = dict(response.headers).get("content-length", "0")
     return not length.isdecimal() or int(length) > _REFUSAL_BYTES
+
+
+async def _opening(response: Response) -> tuple[bytes, GatewayError | None]:
+    """The start of a stream up to its first word, and the error that it may tell instead.
+
+    Raises GatewayError when it breaks off before. A caller is not kept waiting for long.
+    """
+    held = bytearray()
+    stage = Stage.WAITING
+    try:
+        async with asyncio.timeout(_HELD_SECONDS):
+            while stage is not Stage.SAID and len(held) < MAX_HELD_BYTES:
+                data = await response.read()
+                if not data:
+                    if stage is Stage.BEGUN:
+                        raise upstream_cut("The upstream's stream ended before it said anything")
+                    break
+                held += data
+                end = max(held.rfind(b"\n\n") + 2, held.rfind(b"\r\n\r\n") + 4)
+                if end >= 4:
+                    stage, failure = look(bytes(held[:end]))
+                    if failure is not None:
+                        return bytes(held), as_error(failure)
+    except TimeoutError:
+        pass
+    except BaseException:
+        await response.close()
+        raise
+    return bytes(held), None
 
 
 async def _refusal(response: Response, key: Key) -> _Refusal:

@@ -45,6 +45,22 @@ class Attempt(Struct, omit_defaults=True):
     next: str = ""
 
 
+OVERTAKEN = "overtaken"
+
+
+def unanswered(
+    provider: str, model: str, key_id: str, began: float, outcome: str, then: str
+) -> Attempt:
+    """A try that nobody waits for any more; `began` as perf_counter() told it."""
+    ms = round((time.perf_counter() - began) * 1000, 3)
+    return Attempt(provider, model[:128], key_id, 0, outcome, "", ms, then)
+
+
+def sent_again(provider: str, model: str, key_id: str, began: float) -> Attempt:
+    """A try whose kept connection was lost at once, so that the client made it once more."""
+    return unanswered(provider, model, key_id, began, "connection lost", "again")
+
+
 class CallRecord(Struct, kw_only=True, omit_defaults=True):
     """What the log says of one call. Times in milliseconds.
 

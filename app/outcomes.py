@@ -46,6 +46,8 @@ _WORDS = {
 OTHER_KEY_MAY_DO = frozenset(
     (Outcome.AUTH, Outcome.FORBIDDEN, Outcome.SPENT, Outcome.LIMITED, Outcome.UPSTREAM)
 )
+# What the log calls an upstream that let its time go by.
+SILENCE = frozenset(("upstream_idle", "upstream_timeout"))
 # Of several keys' refusals the caller is told the one that promises most for a later try.
 TELLING = (
     Outcome.REQUEST,
@@ -57,6 +59,24 @@ TELLING = (
 )
 _SPENT_CODES = frozenset(
     ("insufficient_quota", "billing_hard_limit_reached", "usage_limit_reached")
+)
+_TOO_LONG_CODES = frozenset(
+    (
+        "context_length_exceeded",
+        "context_window_exceeded",
+        "exceed_context_size_error",
+        "message_length_exceeds_limit",
+        "string_above_max_length",
+        "tokens_limit_reached",
+    )
+)
+# The words of OpenAI and vLLM, Anthropic, Gemini, Mistral, xAI, Moonshot, Qwen, Cohere, Together.
+_TOO_LONG = re.compile(
+    r"context (?:length|window|limit|size)|prompt is too long|input is too long"
+    r"|token count.{0,40}exceeds the maximum|maximum (?:prompt|input) length"
+    r"|exceeded model token limit|range of input length|too many (?:input )?tokens"
+    r"|reduce the length of the (?:messages|prompt|input)|max_new_tokens.{0,20}must be <=",
+    re.IGNORECASE,
 )
 _CHALLENGE_CODES = frozenset(("cloudflare_challenge", "upstream_challenge"))
 
@@ -96,6 +116,13 @@ def of_error(error: GatewayError) -> Outcome:
     ):
         return Outcome.SPENT
     return of_status(error.status)
+
+
+def is_too_long(error: GatewayError) -> bool:
+    """Whether the request is too long for this model: one with a larger window may take it."""
+    if error.status not in (400, 413, 422):
+        return False
+    return error.code in _TOO_LONG_CODES or _TOO_LONG.search(error.message) is not None
 
 
 def of_refusal(error: GatewayError, headers: Mapping[str, str]) -> Outcome:

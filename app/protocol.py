@@ -138,6 +138,7 @@ class StrictHttp(Http):
             body = bytes(buffer[:left])
             del buffer[:left]
             http.request_bytes_left, http.request_body = 0, None
+            http.protocol.listen()
             return body
         return b"".join([data async for data in self])
 
@@ -222,10 +223,13 @@ class StrictHttp(Http):
         return not protocol._paused_at
 
     async def read(self) -> bytes | None:
-        body: Any = self.request_body
-        if body == "chunked" and self.request_bytes_left == 0:
+        http: Any = self
+        if http.request_body == "chunked" and http.request_bytes_left == 0:
             await self._look_at_chunk_line()
-        return await super().read()
+        data = await super().read()
+        if http.request_body is None or (http.request_body is True and not http.request_bytes_left):
+            http.protocol.listen()
+        return data
 
     def create_empty_request(self) -> None:
         # For the answer to a request that could not be read: Sanic would read its address again,
@@ -329,10 +333,14 @@ class Protocol(HttpProtocol):
         self._paused_at = 0.0
         super().resume_writing()  # type: ignore[no-untyped-call]
 
-    async def receive_more(self) -> None:
-        if self._is_full and self.transport is not None:
+    def listen(self) -> None:
+        """Reads on where too much had come at once: else a caller who leaves is not noticed."""
+        if self._is_full and self.transport is not None and not self.transport.is_closing():
             self._is_full = False
             self.transport.resume_reading()
+
+    async def receive_more(self) -> None:
+        self.listen()
         self._asked_at = monotonic()
         self._waiter = self.loop.create_future()
         try:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from app.opening import Stage, look
 from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.events import (
     End,
@@ -58,6 +59,10 @@ class Renderer(Protocol):
 
     def finish(self) -> bytes: ...
 
+    def opening(self, out: bytes) -> Stage:
+        """How far the stream has come with `out`, as long as nothing was said. Raises GatewayError
+        for an error in place of an answer."""
+
 
 class _Counts(Struct):
     prompt_tokens: int | None = None
@@ -75,18 +80,6 @@ class _Glance(Struct):
 _glance = msgspec.json.Decoder(_Glance)
 
 
-class _Detail(Struct):
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-    param: str | None = None
-
-
-class _Opening(Struct):
-    error: _Detail | None = None
-
-
-_opening = msgspec.json.Decoder(_Opening)
 # What OpenAI's words for an error inside a stream would have been as a status.
 _STATUS = {
     "rate_limit_exceeded": 429,
@@ -101,17 +94,27 @@ _STATUS = {
 }
 
 
-def _as_error(detail: _Detail) -> GatewayError:
-    code = None if detail.code is None else str(detail.code)
-    status = _STATUS.get(code or "") or _STATUS.get(detail.type or "") or 502
+def as_error(told: Any) -> GatewayError:
+    """What an upstream says in a stream that begins with an error: an object, or a text."""
+    detail = told if isinstance(told, dict) else {"message": told}
+    words = {name: word for name, word in detail.items() if isinstance(word, str)}
+    number = detail.get("code")
+    code = str(number) if isinstance(number, int) else words.get("code")
+    status = _STATUS.get(code or "") or _STATUS.get(words.get("type", "")) or _status(code)
     return GatewayError(
         status,
-        detail.message or "The upstream broke its answer off at once, without a reason.",
-        type=detail.type or "",
+        words.get("message") or "The upstream broke its answer off at once, without a reason.",
+        type=words.get("type", ""),
         code=code or ("upstream_error" if status == 502 else None),
-        param=detail.param,
+        param=words.get("param"),
         outcome="upstream_error",
     )
+
+
+def _status(code: str | None) -> int:
+    """Some upstreams put the status where the code should be."""
+    status = int(code) if code and code.isascii() and code.isdigit() and len(code) == 3 else 0
+    return status if 400 <= status <= 511 else 502
 
 
 def _usage(glance: _Glance) -> Usage | None:
@@ -148,17 +151,11 @@ class Passthrough:
             self._counted = out
         return out
 
-    def check_opening(self, out: bytes) -> None:
-        """Raises what a stream says that begins with an error in place of an answer."""
-        if b'"error"' not in out[:64]:
-            return
-        line = out.lstrip().partition(b"\n")[0]
-        try:
-            detail = _opening.decode(line.removeprefix(b"data:")).error
-        except (msgspec.DecodeError, ValueError):
-            return
-        if detail is not None:
-            raise _as_error(detail)
+    def opening(self, out: bytes) -> Stage:
+        stage, failure = look(out)
+        if failure is not None:
+            raise as_error(failure)
+        return stage
 
     def _whole_events(self, data: bytes) -> bytes:
         held = self._held
@@ -237,6 +234,9 @@ class Whole:
         self._pieces.append(data)
         return b""
 
+    def opening(self, out: bytes) -> Stage:
+        return Stage.SAID
+
     def finish(self) -> bytes:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         try:
@@ -273,6 +273,9 @@ class Untranslated:
     def finish(self) -> bytes:
         return self._take(self._decoder.finish())
 
+    def opening(self, out: bytes) -> Stage:
+        return Stage.SAID
+
     def _take(self, events: Iterable[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
@@ -301,11 +304,15 @@ class _Teller:
         self.refused = False
         self.ended = False
         self.unknown: list[str] = []
+        self.said = False  # something of the answer itself
         self.model = model
         self.created = created
         self.id = f"chatcmpl-{new_id}"
         self.stamp = stamp
         self.legacy = False  # the caller speaks the older `functions`
+
+    def opening(self, out: bytes) -> Stage:
+        return Stage.SAID if self.said else Stage.BEGUN
 
     def aside(self, event: Event) -> None:
         """Events that put nothing into the answer."""
@@ -410,7 +417,7 @@ class Chunks(_Teller):
     def _say_all(self, events: Iterable[Event], out: list[bytes]) -> None:
         for event in events:
             # The hot line first: nine of ten events are plain text of the first choice.
-            if type(event) is Text and not event.index and event.logprobs is None and self._told:
+            if type(event) is Text and not event.index and event.logprobs is None and self.said:
                 if event.text:
                     out += (self._text_head, encode(event.text), self._text_end)
             else:
@@ -434,6 +441,7 @@ class Chunks(_Teller):
             case Reasoning():
                 self._role(event.index, out)
                 if event.text and not event.index:
+                    self.said = True
                     out += (self._reasoning_head, encode(event.text), self._text_end)
                 elif event.text:
                     self._delta(event.index, {"reasoning_content": event.text}, out)
@@ -469,6 +477,7 @@ class Chunks(_Teller):
             case Finish():
                 self._role(event.index, out)
                 if event.index not in self._ended:
+                    self.said = True
                     self._ended.add(event.index)
                     out += (
                         self._head,
@@ -490,11 +499,13 @@ class Chunks(_Teller):
     def _role(self, index: int, out: list[bytes]) -> None:
         if index not in self._told:
             self._told.add(index)
-            self._delta(index, {"role": "assistant", "content": ""}, out)
+            role = b'{"index":%d,"delta":{"role":"assistant","content":""}' % index
+            out += (self._head, role, self._delta_end)
 
     def _delta(
         self, index: int, delta: dict[str, Any], out: list[bytes], logprobs: Any = None
     ) -> None:
+        self.said = True
         out.append(self._head + b'{"index":%d,"delta":%b' % (index, encode(delta)))
         if logprobs is None:
             out.append(self._delta_end)

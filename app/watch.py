@@ -65,6 +65,10 @@ class Watch:
         now = self._loop.time()
         self._wake_at(now + self._pause(now))
 
+    def hand_over(self) -> None:
+        """Another watch looks after caller and upstream from now on; this one ends the call."""
+        self._comment = self.limit = None
+
     def stop(self) -> None:
         self._timer.cancel()
         if self._commenting is not None:

@@ -6,10 +6,12 @@ they meet, and connections are kept, lent and dropped. The rule for keeping one 
 after an answer that was whole, with nothing behind it and nothing of the request unsent.
 
 A connection that was kept may have been closed by the upstream at the very moment we write to it.
-If it ends before one byte of an answer, the request is sent once more, on a new connection, POST
-too. Strictly the upstream may have acted on it (RFC 9110, section 9.2.2); but a server that closes
-a connection which idled did so without having read the request, in all but contrived cases, and
-without this repetition each of those races would be a failed chat. Browsers do the same.
+If it ends at once and before one byte of an answer, the request is sent once more, on a new
+connection, POST too. Strictly the upstream may have acted on it (RFC 9110, section 9.2.2); but a
+server that closes a connection which idled did so without having read the request, and without this
+repetition each of those races would be a failed chat. Browsers do the same. A connection that ends
+later may have carried a request that was worked on, and billed: that is an error. A repetition is
+counted in `UpstreamRequest.resent`.
 """
 
 import asyncio
@@ -33,6 +35,8 @@ SMALL_BODY_BYTES = 64 * 1024
 # As much of a streamed body is remembered, so that it can be sent again like any other.
 KEPT_BODY_BYTES = 64 * 1024
 CONTINUE_SECONDS = 1.0
+# An end that comes later is no race with the upstream's closing of an idle connection.
+RESEND_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
 
 
@@ -701,6 +705,7 @@ class Transport:
         while True:
             reader = connection.reader = ResponseReader(bodiless)
             connection.write_seconds = write_seconds
+            sent_at = loop.time()
             try:
                 if upload is None and not head.expects_continue:
                     connection.send(head.data, body)
@@ -721,6 +726,7 @@ class Transport:
                     and connection.is_reused
                     and connection.is_lost
                     and not reader.started
+                    and loop.time() - sent_at < RESEND_SECONDS
                     and (upload is None or upload.can_restart)
                 ):
                     if upload is not None:
@@ -735,6 +741,7 @@ class Transport:
                     upload.cancel()
                 return TransportResponse(connection, reader, upload)
             is_repeated = True
+            request.resent += 1
             if upload is not None:
                 upload.detach()
             try:

@@ -72,11 +72,12 @@ class Upstream(Protocol):
     async def renew(self, key: Key) -> None:
         """From now on the configured key of this pool and id is this one, in every worker."""
 
-    async def fetch(self, url: str) -> tuple[str, bytes]:
-        """What stands at a caller's URL: mime type and content.
+    async def fetch(self, urls: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+        """What stands at a caller's URLs: mime type and content of each.
 
-        Guarded: size and time caps, no private, loopback or link-local address, whatever the
-        redirects. Raises GatewayError 400 for what cannot or may not be fetched.
+        Guarded: caps of number, size and time, no private, loopback or link-local address, whatever
+        the redirects, and nothing for callers who may not use the gateway's keys. Fetched once for
+        all attempts of a call. Raises GatewayError 400 for what cannot or may not be fetched.
         """
 
 

@@ -99,6 +99,10 @@ SecondsOr0 = Annotated[
         extra={"zero_is_default": True},
     ),
 ]
+SecondsOrOff = Annotated[
+    float,
+    Meta(ge=0, le=86400, description="seconds up to 86400, or 0 for never", examples=["8"]),
+]
 Bytes = Annotated[
     int, Meta(gt=0, le=2**53, description="a whole number of bytes above 0", examples=["33554432"])
 ]
@@ -379,6 +383,7 @@ class Config(Section, frozen=True):
     access: Access = Access()
     trusted_proxies: list[Network] = []
     fallbacks: dict[ModelName, list[ModelName]] = {}  # other models, when a model's keys are spent
+    fallback_after: SecondsOrOff = 0  # the next fallback is asked beside a silent upstream
     stream_holdback: Holdback = Holdback()
     state_path: str = "data/rests.json"  # what rests, for the next start
     redis_url: RedisUrl = ""  # several hosts share what rests

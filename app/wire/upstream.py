@@ -15,7 +15,7 @@ class UpstreamRequest(Struct, kw_only=True):
     `headers` are (name, value) pairs in the order they are sent; Host and framing headers are the
     client's own business. `body` is bytes, or an async iterator of bytes for a streamed upload.
     `proxy` is a URL (http, https, socks5, socks5h) or None. `messages` are what a websocket says
-    first.
+    first. `resent` is for the client: how many times it had to send it again.
     """
 
     method: str
@@ -25,6 +25,7 @@ class UpstreamRequest(Struct, kw_only=True):
     via: Via = "api"
     proxy: str | None = None
     messages: list[str | bytes] = []
+    resent: int = 0
 
 
 class UpstreamReply(Struct):

@@ -123,7 +123,7 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
     urls = image_urls(call.chat, model_of(call))
     if not urls or call.learned:
         return call
-    return structs.replace(call, learned={url: await upstream.fetch(url) for url in urls})
+    return structs.replace(call, learned=await upstream.fetch(urls))
 
 
 def decoder(call: Call) -> Decoder:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 import providers
+from app.access import OPERATOR
 from app.exchange import Ask, Exchange, Way
 from app.forward import ForwardAsk, Forwarder
 from app.key_pool import KeyPool
@@ -27,6 +28,10 @@ from app.wire.settings import (
 from tests.app.fakes import CUT, FakeClients, FakeResponse, FakeSink, ListLog
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+ROLE = (
+    b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},'
+    b'"logprobs":null,"finish_reason":null}]}\n\n'
+)
 DONE = b"data: [DONE]\n\n"
 JSON = [("content-type", "application/json")]
 REFUSED = GatewayError(502, "no", code="upstream_unreachable", outcome="upstream_unreachable")
@@ -44,7 +49,18 @@ def good():
 class Bench:
     """`answers` maps a key's value to what it gets: a response, a list of them, an exception."""
 
-    def __init__(self, answers, keys=None, fallbacks=(), holdback=None, sink=None, **timeouts):
+    def __init__(
+        self,
+        answers,
+        keys=None,
+        fallbacks=(),
+        holdback=None,
+        sink=None,
+        claude_keys=("c",),
+        gemini_keys=("g",),
+        fallback_after=0,
+        **timeouts,
+    ):
         self.answers = answers
         names = keys or list(answers)
         self.config = Config(
@@ -52,10 +68,15 @@ class Bench:
                 api_url="http://openai",
                 api_keys=[KeyEntry(id=name, val=name) for name in names],
             ),
-            claude=Claude(api_url="http://claude", api_keys=[KeyEntry(id="c", val="c")]),
-            google_gemini=GoogleGemini(
-                api_url="http://gemini", api_keys=[GeminiKeyEntry(id="g", val="g")]
+            claude=Claude(
+                api_url="http://claude",
+                api_keys=[KeyEntry(id=name, val=name) for name in claude_keys],
             ),
+            google_gemini=GoogleGemini(
+                api_url="http://gemini",
+                api_keys=[GeminiKeyEntry(id=name, val=name) for name in gemini_keys],
+            ),
+            fallback_after=fallback_after,
             stream_holdback=holdback or Holdback(),
             timeouts=Timeouts(**timeouts),
         )
@@ -65,6 +86,7 @@ class Bench:
         self.exchange = Exchange(self.config, self.clients, self.pool, self.log)
         self.ways = [Way(*providers.choose(Envelope(model=name)), name) for name in fallbacks]
         self.used = []
+        self.caller = OPERATOR
 
     def answer(self, request):
         headers = {name.lower(): value for name, value in request.headers}
@@ -89,6 +111,7 @@ class Bench:
             model=model,
             record=CallRecord(request_id="r", route="t"),
             fallbacks=self.ways,
+            caller=self.caller,
         )
         await self.exchange.run(ask, self.sink)
 
@@ -209,11 +232,94 @@ def test_an_answer_that_is_not_streamed_may_break_anywhere():
 
 
 def test_the_total_bounds_all_attempts():
-    answers = {str(n): (lambda: FakeResponse(pieces=[5])) for n in range(9)}
-    bench = Bench(answers, first_event=0.1, total=0.25)
+    answers = {str(n): (lambda: FakeResponse(401, JSON, [0.1, b"{}"])) for n in range(9)}
+    bench = Bench(answers, total=0.25)
     began = time.monotonic()
     assert bench.fail().status == 504
     assert time.monotonic() - began < 0.6 and len(bench.used) == 3
+
+
+# Sent again.
+
+
+@pytest.mark.parametrize("then", ["answers", "is lost again"])
+def test_a_request_that_the_client_had_to_send_again_counts_twice(then):
+    bench = Bench({"a": good, "b": good})
+    first = []
+
+    def answer(request):
+        if not first:
+            first.append(request)
+            request.resent = 1
+            return good() if then == "answers" else REFUSED
+        return good()
+
+    bench.clients._answer = answer
+    assert bench.run() == EVENT + EVENT + DONE
+    attempts = 2 if then == "answers" else 3
+    assert bench.record.attempts == attempts
+    assert dict(bench.sink.headers)["x-attempts"] == str(attempts)
+    assert bench.record.tried[0].outcome == "connection lost"
+    assert [one.next for one in bench.record.tried] == ["again", "next"][: attempts - 1]
+
+
+def test_a_forward_that_the_client_had_to_send_again_counts_twice():
+    bench = ForwardBench({"a": forwarded})
+
+    def answer(request):
+        request.resent = 1
+        return forwarded()
+
+    bench.clients._answer = answer
+    asyncio.run(bench.ask())
+    assert ("x-attempts", "2") in bench.sink.headers and bench.record.attempts == 2
+
+
+# Silence.
+
+
+SILENCE = {
+    "from the start": lambda: FakeResponse(pieces=[5]),
+    "after a beginning": lambda: FakeResponse(pieces=[ROLE, 5]),
+    "no connection in time": lambda: GatewayError(
+        504, "slow", code="upstream_timeout", outcome="upstream_timeout"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SILENCE)
+def test_after_one_silent_key_one_more_is_asked_and_then_the_fallbacks(kind):
+    silent = {str(n): SILENCE[kind] for n in range(5)}
+    bench = Bench(
+        silent | {"c": claude},
+        keys=list(silent),
+        fallbacks=["claude/claude-sonnet-4-5"],
+        first_event=0.05,
+        idle=0.05,
+    )
+    assert bench.run().endswith(DONE)
+    assert len(bench.used) == 3 and bench.used[-1] == "c"
+    assert [one.outcome for one in bench.record.tried] == ["upstream failed"] * 2
+
+
+def test_without_fallbacks_a_silent_upstream_is_told_after_two_keys():
+    silent = {str(n): SILENCE["from the start"] for n in range(5)}
+    bench = Bench(silent, first_event=0.05)
+    assert bench.fail().code == "upstream_timeout" and len(bench.used) == 2
+
+
+def test_one_silent_key_is_answered_for_by_another():
+    order = [FakeResponse(pieces=[5]), good()]
+    bench = Bench({"a": order, "b": order, "d": order}, first_event=0.05)
+    assert bench.run() == EVENT + EVENT + DONE and len(bench.used) == 2
+
+
+def test_a_forward_too_asks_one_more_key_after_an_upstream_that_takes_no_connection():
+    late = SILENCE["no connection in time"]
+    bench = ForwardBench({str(n): late for n in range(5)})
+    with pytest.raises(GatewayError):
+        asyncio.run(bench.ask())
+    assert len(bench.used) == 2
 
 
 def test_of_several_refusals_the_caller_is_told_the_most_promising():
@@ -316,6 +422,75 @@ def test_a_fallback_that_cannot_say_the_request_is_passed_over():
     )
     bench.answers["g"] = lambda: refusal(400)
     assert bench.run().endswith(DONE) and bench.used == ["a", "g", "c"]
+
+
+TOO_LONG = {
+    "OpenAI's code": {"message": "This model", "code": "context_length_exceeded"},
+    "OpenAI's other code": {"message": "Invalid", "code": "string_above_max_length"},
+    "vLLM": {"message": "This model's maximum context length is 4096 tokens.", "code": 400},
+    "Mistral": {
+        "message": "Prompt contains 99999 tokens and 0 draft tokens, too large for model with "
+        "32768 maximum context length"
+    },
+    "xAI": {"message": "This model's maximum prompt length is 131072 but the request contains"},
+    "Moonshot": {"message": "Invalid request: Your request exceeded model token limit: 8192"},
+    "llama.cpp": {"message": "the request exceeds the available context size, try increasing it"},
+    "Qwen": {"message": "Range of input length should be [1, 30720]"},
+    "Cohere": {"message": "too many tokens: size limit exceeded by 100 tokens"},
+    "GitHub": {"message": "Request body too large", "code": "tokens_limit_reached"},
+}
+
+
+@pytest.mark.parametrize("kind", TOO_LONG)
+def test_what_is_too_long_for_a_model_goes_to_another_one_and_not_to_another_key(kind):
+    body = json.dumps({"error": {"type": "invalid_request_error"} | TOO_LONG[kind]}).encode()
+    bench = Bench(
+        {"a": FakeResponse(400, JSON, [body]), "b": FakeResponse(400, JSON, [body]), "c": claude},
+        keys=["a", "b"],
+        fallbacks=["openai/m", "claude/claude-sonnet-4-5"],
+    )
+    assert bench.run().endswith(DONE)
+    assert len(bench.used) == 2 and bench.used[-1] == "c"
+    assert [(one.outcome, one.next) for one in bench.record.tried] == [("request refused", "next")]
+    bench.ways, bench.sink = [], FakeSink()
+    bench.answers |= {"a": FakeResponse(400, JSON, [body]), "b": FakeResponse(400, JSON, [body])}
+    assert bench.fail().status == 400 and len(bench.used) == 3  # and no key rests for it
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("claude/x", "prompt is too long: 210000 tokens > 200000 maximum"),
+        ("claude/x", "input length and `max_tokens` exceed context limit: 190000 + 20000"),
+        ("gemini/x", "The input token count (1200000) exceeds the maximum number of tokens"),
+        ("gemini/x", "The input token count exceeds the maximum number of tokens allowed 1048576."),
+    ],
+)
+def test_every_familys_word_for_too_long_is_known(model, message):
+    error = {"type": "invalid_request_error", "status": "INVALID_ARGUMENT", "message": message}
+    body = json.dumps({"type": "error", "error": {"code": 400} | error}).encode()
+    refused = FakeResponse(400, JSON, [body])
+    bench = Bench({"c": refused, "g": refused, "a": good}, keys=["a"], fallbacks=["gpt-4.1"])
+    assert bench.run(model=model) == EVENT + EVENT + DONE and bench.used[1:] == ["a"]
+
+
+def test_an_error_that_opens_a_stream_may_say_too_long_as_well():
+    event = b'data: {"error":{"message":"no","code":"context_length_exceeded"}}\n\n'
+    bench = Bench({"a": FakeResponse(pieces=[event]), "c": claude}, ["a"], ["claude/x"])
+    assert bench.run().endswith(DONE) and bench.used == ["a", "c"]
+
+
+@pytest.mark.parametrize("bound", [{"x-auth-id": "a"}, {"authorization": "Bearer a"}])
+def test_what_is_too_long_for_a_named_or_own_key_is_told(bound):
+    bench = Bench({"a": lambda: refusal(400, "context_length_exceeded")}, ["a"], ["claude/x"])
+    assert bench.fail(headers=bound).code == "context_length_exceeded" and bench.used == ["a"]
+
+
+def test_if_it_is_too_long_for_all_the_first_is_told():
+    body = b'{"error":{"type":"invalid_request_error","message":"prompt is too long"}}'
+    long = {key: (lambda: FakeResponse(400, JSON, [body])) for key in "acg"}
+    bench = Bench(long, ["a"], ["claude/x", "gemini/y", "claude/x"])
+    assert bench.fail().status == 400 and bench.used == ["a", "c", "g"]
 
 
 @pytest.mark.parametrize("status", [400, 404])

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from app.clients import Clients, read_whole
+from app.clients import transport as transport_module
 from app.clients.dial import connect_first
 from app.clients.transport import HIGH_WATER_BYTES, Limits, Transport
 from app.wire.errors import GatewayError
@@ -332,6 +333,44 @@ def test_a_replacement_that_dies_too_is_the_callers_error():
             assert transport.stats().open == 0
 
     run(main)
+
+
+@both_loops
+@pytest.mark.parametrize("when", ["at once", "late"])
+def test_what_a_kept_connection_lost_is_sent_again_only_if_it_was_lost_at_once(
+    loop, when, monkeypatch
+):
+    """An upstream that took its time may have done the work: then it is not asked unseen."""
+    monkeypatch.setattr(transport_module, "RESEND_SECONDS", 5.0 if when == "at once" else 0.02)
+
+    async def main():
+        asked = 0
+
+        async def handler(reader, writer):
+            nonlocal asked
+            await read_request(reader)
+            asked += 1
+            writer.write(answer(b"fine"))
+            if server.connections == 1:
+                await read_request(reader)
+                asked += 1
+                await asyncio.sleep(0.05 if when == "at once" else 0.2)
+            else:
+                await read_head(reader)
+
+        async with Server(handler) as server:
+            transport = Transport(5)
+            first, second = post(server.url), post(server.url)
+            assert await body_of(transport, first) == b"fine"
+            if when == "at once":
+                assert await body_of(transport, second) == b"fine"
+                assert (asked, first.resent, second.resent) == (3, 0, 1)
+            else:
+                assert await code_of(transport, second) == "upstream_unreachable"
+                assert (asked, second.resent, server.connections) == (2, 0, 1)
+            await transport.close()
+
+    run(main, loop)
 
 
 @pytest.mark.parametrize("started", [b"H", OK, b"HTTP/1.1 100 Continue\r\n\r\n"])

@@ -190,9 +190,9 @@ class Fetching:
     def __init__(self) -> None:
         self.fetched: list[str] = []
 
-    async def fetch(self, url: str) -> tuple[str, bytes]:
-        self.fetched.append(url)
-        return "image/png", b"abc"
+    async def fetch(self, urls: list[str]) -> dict[str, tuple[str, bytes]]:
+        self.fetched += urls
+        return dict.fromkeys(urls, ("image/png", b"abc"))
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
         raise AssertionError("nothing else is asked of the network")
