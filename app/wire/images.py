@@ -1,7 +1,7 @@
-"""Pictures in a chat request that a web upstream wants as files: what they are, judged by bytes.
+"""What the pictures and files in a chat request are, judged by their bytes: labels are often wrong.
 
-Only `data:` URLs. An http(s) URL would have to be fetched by the gateway for whoever asks, which
-opens its network to them.
+A web upstream wants pictures as files, and here only from `data:` URLs: an http(s) URL would have
+to be fetched by the gateway for whoever asks, which opens its network to them.
 """
 
 import base64
@@ -39,6 +39,16 @@ def media_type(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return None
+
+
+def media_type_of_base64(text: str) -> str | None:
+    """The type of a picture or PDF by the first letters of its base64; None for others."""
+    try:
+        # 24 letters are 18 bytes: more than any signature, and whole without padding.
+        first = binascii.a2b_base64(text[:24] if len(text) >= 24 else text + "=" * (-len(text) % 4))
+    except binascii.Error:
+        return None
+    return "application/pdf" if first.startswith(b"%PDF") else media_type(first)
 
 
 def read_picture(part: Part, at: str) -> Picture:
