@@ -42,7 +42,7 @@ from app.watch import Watch
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import ForwardRule, Key
 from app.wire.settings import Config
-from app.wire.upstream import Headers, UpstreamRequest
+from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 _REPEATED_BYTES = 1024 * 1024
 _REFUSAL_BYTES = 256 * 1024
@@ -183,14 +183,21 @@ class Forwarder:
                 if rule.renewed is not None and turn.key.id:
                     await self._renew_if_told(rule.renewed, turn.key, response.headers)
                 outcome = of_status(response.status)
-                if outcome not in OTHER_KEY_MAY_DO or turn.entry is None:
+                # Some upstreams refuse a key with 400: only the words tell whose fault it is.
+                if turn.entry is None or not (
+                    outcome in OTHER_KEY_MAY_DO
+                    or (response.status == 400 and not _is_large(response))
+                ):
                     self.pool.report(turn, outcome, response.status)
                     await self._deliver(ask, sink, watch, began, response, turn.key)
                     return
                 refusal = await _refusal(response, turn.key)
-                outcome = of_reply(refusal.status, refusal.named, refusal.plain)
+                outcome = refusal.outcome(rule)
                 asked = retry_after(refusal.named, refusal.plain, time())
                 self.pool.report(turn, outcome, refusal.status, asked)
+                if outcome not in OTHER_KEY_MAY_DO:
+                    await self._deliver(ask, sink, watch, began, refusal, turn.key)
+                    return
                 failed: _Refusal | GatewayError = refusal
             except GatewayError as error:
                 outcome = Outcome.CUT if sink.started else of_error(error)
@@ -465,6 +472,13 @@ class _Refusal:
         self.plain = b""
         with suppress(GatewayError):
             self.plain = decode_body(body, dict(response.headers), _REFUSAL_BYTES)
+
+    def outcome(self, rule: ForwardRule) -> Outcome:
+        """What it says about the key: the same words mean the same as on the chat route."""
+        error = None
+        if rule.read_error is not None:
+            error = rule.read_error(UpstreamReply(self.status, self.named, self.plain))
+        return of_reply(self.status, self.named, self.plain, error)
 
     def hide_secrets(self) -> None:
         text = self.plain.decode("utf-8", "surrogateescape")

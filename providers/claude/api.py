@@ -237,5 +237,6 @@ FORWARDS = (
             ("anthropic-version", config.claude.api_version or _DEFAULT_VERSION)
         ],
         rewrite=rewrite_results_url,
+        read_error=read_error,
     ),
 )

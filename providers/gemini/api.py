@@ -241,6 +241,7 @@ def _forward(prefix: str, upstream_prefix: str, **more: Any) -> ForwardRule:
         proxy=proxy,
         credential_headers=("x-goog-api-key", "authorization"),
         credential_query=("key",),
+        read_error=read_error,
         **more,
     )
 

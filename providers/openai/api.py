@@ -173,6 +173,7 @@ FORWARDS = tuple(
         proxy=_proxy,
         credential=_credential,
         private_headers=_PRIVATE,
+        read_error=read_error,
     )
     for prefix in ("/v1/", "/dashboard/")
 )

@@ -99,6 +99,8 @@ class ScriptedUpstream:
 
 
 def _content(answer: dict) -> bytes:
+    if "bytes" in answer:  # as a packed body is
+        return answer["bytes"]
     parts = answer.get("body_parts") or [answer["body"]]
     return b"".join(_bytes(part) for part in parts)
 
