@@ -49,6 +49,7 @@ PARAMETERS: dict[str, tuple[str, str]] = {
         "Anthropic's own object; wins over `reasoning_effort`; dropped where its thinking block of "
         "this round of tool calls is missing",
     ),
+    "cache_control": (PASSED, "Anthropic's own mark, here and on messages, parts and tools"),
     "user": (TRANSLATED, "`metadata.user_id`; dropped when it looks like an e-mail or a phone"),
     "safety_identifier": (TRANSLATED, "as `user`; wins over it"),
     "n": (REFUSED, "1 or absent only"),

@@ -11,7 +11,7 @@ from app.wire.errors import bad_request
 from app.wire.provider import Call
 from providers.claude.generations import Abilities, abilities_of
 from providers.claude.parameters import drop
-from providers.claude.schema import ToolChoice, ToolDefinition
+from providers.claude.schema import Mark, ToolChoice, ToolDefinition
 
 _MOST_SCHEMA_DEPTH = 100
 
@@ -96,16 +96,19 @@ def tools_and_choice(
     legacy = uses_functions(chat)
     if chat.tools and chat.functions:
         drop(call, "functions")
-    functions: list[tuple[str, Function]] = []
+    functions: list[tuple[str, Function, Mark | None]] = []
     if legacy:
-        functions = [(f"functions[{at}]", f) for at, f in enumerate(chat.functions or ())]
+        functions = [
+            (f"functions[{at}]", f, f.cache_control) for at, f in enumerate(chat.functions or ())
+        ]
     for at, tool in enumerate(chat.tools or ()):
         if tool.type != "function" or tool.function is None:
             raise bad_request(
                 "Claude is given tools of type function only.", param=f"tools[{at}].type"
             )
-        functions.append((f"tools[{at}].function", tool.function))
-    tools = [_tool(function, at, abilities, call) for at, function in functions]
+        mark = tool.cache_control or tool.function.cache_control
+        functions.append((f"tools[{at}].function", tool.function, mark))
+    tools = [_tool(function, at, abilities, call, mark) for at, function, mark in functions]
     choice, allowed = _tool_choice(chat, legacy)
     if not tools:
         if choice is not None and choice.type in ("any", "tool"):
@@ -128,7 +131,9 @@ def tools_and_choice(
     return tools, choice
 
 
-def _tool(function: Function, at: str, abilities: Abilities, call: Call) -> ToolDefinition:
+def _tool(
+    function: Function, at: str, abilities: Abilities, call: Call, mark: Mark | None
+) -> ToolDefinition:
     if not function.name:
         raise bad_request("A tool needs a name.", param=f"{at}.name")
     schema = _object_schema(function.parameters, f"{at}.parameters")
@@ -138,7 +143,7 @@ def _tool(function: Function, at: str, abilities: Abilities, call: Call) -> Tool
         drop(call, "tools.function.strict")
     if strict:
         schema = closed(schema)
-    return ToolDefinition(function.name, schema, function.description or None, strict)
+    return ToolDefinition(function.name, schema, function.description or None, strict, mark)
 
 
 def _tool_choice(chat: ChatRequest, legacy: bool) -> tuple[ToolChoice | None, list[str] | None]:

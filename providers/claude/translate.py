@@ -19,6 +19,7 @@ from providers.claude.schema import (
     Block,
     MessagesRequest,
     RedactedThinkingBlock,
+    TextBlock,
     ThinkingBlock,
     ToolChoice,
     ToolDefinition,
@@ -67,7 +68,7 @@ def to_messages_request(call: Call) -> MessagesRequest:
         else:
             tools, choice = with_json_tool(chat, schema, tools, choice)
     elif chat.response_format and chat.response_format.get("type") == "json_object":
-        system = [*system, _JSON_OBJECT]
+        system = [*system, TextBlock(_JSON_OBJECT)]
     if conversation.tool_names and not tools:
         # Claude wants the definitions of tools that the history has used; none may be called now.
         tools = [ToolDefinition(name, {"type": "object"}) for name in conversation.tool_names]
@@ -83,7 +84,7 @@ def to_messages_request(call: Call) -> MessagesRequest:
         model=model,
         max_tokens=max_tokens,
         messages=turns,
-        system="\n\n".join(system) or None,
+        system=_system(system),
         stream=call.stream,
         stop_sequences=_stop_sequences(chat, call),
         tools=tools or None,
@@ -91,8 +92,15 @@ def to_messages_request(call: Call) -> MessagesRequest:
         thinking=thinking,
         output_config=output_config or None,
         metadata=_user(chat, call),
+        cache_control=chat.cache_control,
         **sampling,
     )
+
+
+def _system(blocks: list[TextBlock]) -> str | list[TextBlock] | None:
+    if any(block.cache_control is not None for block in blocks):
+        return blocks
+    return "\n\n".join(block.text for block in blocks) or None
 
 
 def _stop_sequences(chat: ChatRequest, call: Call) -> list[str] | None:

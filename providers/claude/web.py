@@ -132,7 +132,8 @@ def read(body: bytes) -> Ask:
         enclosed,
         model if model.startswith("claude-") else None,
         chat.reasoning_effort in ("medium", "high", "xhigh", "max"),
-        [name for name in _DROPPED if getattr(chat, name) is not None],
+        [name for name in _DROPPED if getattr(chat, name) is not None]
+        + ["cache_control"] * chat.has_cache_marks(),
     )
 
 
