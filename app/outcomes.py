@@ -57,9 +57,6 @@ TELLING = (
     Outcome.FORBIDDEN,
     Outcome.AUTH,
 )
-_SPENT_CODES = frozenset(
-    ("insufficient_quota", "billing_hard_limit_reached", "usage_limit_reached")
-)
 _TOO_LONG_CODES = frozenset(
     (
         "context_length_exceeded",
@@ -78,6 +75,37 @@ _TOO_LONG = re.compile(
     r"|reduce the length of the (?:messages|prompt|input)|max_new_tokens.{0,20}must be <=",
     re.IGNORECASE,
 )
+# What upstreams call an empty account, as a code or a type; each says it with another status.
+_SPENT_CODES = frozenset(
+    (
+        "insufficient_quota",  # OpenAI
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "exceeded_current_quota_error",  # Moonshot
+        "1113",  # Z.AI
+        "arrearage",  # DashScope
+        "accountoverdueerror",  # Volcengine
+        "not_enough_balance",  # Novita
+        "insufficient_balance",
+        "insufficient_credits",
+        "insufficient_funds",
+        "credit_limit",  # Together
+        "blocked_api_access",  # Groq: the spend limit
+        "usage_limit_reached",
+    )
+)
+_SPENT_WORDS = re.compile(
+    # Google says so of a minute's quota too, and then names the metric or when to come back.
+    r"exceeded your current quota(?!.*(?:retry in|quota exceeded for metric))"
+    r"|\bused all available credits|\bmonthly spending limit"
+    r"|credit balance is (?:too low|insufficient)|credit limit exceeded"
+    r"|balance is (?:insufficient|not enough)|insufficient (?:account )?(?:balance|credits?|funds)"
+    r"|(?:out of|not enough|no) credits\b|billing hard limit|account is in arrears",
+    re.IGNORECASE | re.DOTALL,
+)
+_SPENT_STATUSES = frozenset((400, 401, 402, 403, 429))
+# The account behind the key is closed: no second look is needed, whatever the status.
+_DEAD_CODES = frozenset(("organization_disabled", "account_deactivated", "access_terminated"))
 _CHALLENGE_CODES = frozenset(("cloudflare_challenge", "upstream_challenge"))
 
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
@@ -109,13 +137,22 @@ def of_error(error: GatewayError) -> Outcome:
     """Of an error before the first event."""
     if error.code in _CHALLENGE_CODES or error.outcome == "upstream_challenge":
         return Outcome.UPSTREAM
-    if (error.code in _SPENT_CODES or error.type in _SPENT_CODES) and error.status in (
-        402,
-        403,
-        429,
-    ):
-        return Outcome.SPENT
+    if error.status in _SPENT_STATUSES and (outcome := _of_account(error)) is not None:
+        return outcome
     return of_status(error.status)
+
+
+def _of_account(error: GatewayError) -> Outcome | None:
+    """What a refusal says of the account behind the key, which its status often does not."""
+    code = (error.code or "").lower()
+    if code in _SPENT_CODES or error.type.lower() in _SPENT_CODES:
+        return Outcome.SPENT
+    if code in _DEAD_CODES:
+        return Outcome.AUTH
+    # A 400 may quote the caller, who may write of money; a limit that has a code is one.
+    if error.status in (403, 429) and code != "rate_limit_exceeded":
+        return Outcome.SPENT if _SPENT_WORDS.search(error.message) else None
+    return None
 
 
 def is_too_long(error: GatewayError) -> bool:

@@ -42,6 +42,7 @@ class Part(Struct):
     image_url: ImageUrl | str | None = None
     input_audio: InputAudio | None = None
     file: File | None = None
+    cache_control: dict[str, Any] | None = None  # Anthropic's mark of a prompt cache
 
 
 class FunctionCall(Struct):
@@ -66,6 +67,7 @@ class Message(Struct):
     function_call: FunctionCall | None = None
     reasoning_content: str | None = None
     thinking_blocks: list[dict[str, Any]] | None = None
+    cache_control: dict[str, Any] | None = None
 
     def text(self) -> str:
         """All text of the message joined, other parts left out."""
@@ -89,11 +91,13 @@ class Function(Struct):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    cache_control: dict[str, Any] | None = None
 
 
 class Tool(Struct):
     type: str = "function"
     function: Function | None = None
+    cache_control: dict[str, Any] | None = None
 
 
 class StreamOptions(Struct):
@@ -150,6 +154,21 @@ class ChatRequest(Struct, kw_only=True):
     modalities: list[str] | None = None
     user: str | None = None
     safety_identifier: str | None = None
+    cache_control: dict[str, Any] | None = None
+
+    def has_cache_marks(self) -> bool:
+        """Anywhere: an upstream without such marks drops them all."""
+        tools = [tool.function for tool in self.tools or () if tool.function is not None]
+        parts = [part for m in self.messages if isinstance(m.content, list) for part in m.content]
+        marked = (
+            self,
+            *self.messages,
+            *parts,
+            *tools,
+            *(self.tools or ()),
+            *(self.functions or ()),
+        )
+        return any(each.cache_control is not None for each in marked)
 
     @property
     def uses_functions(self) -> bool:

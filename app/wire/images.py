@@ -1,7 +1,7 @@
-"""Pictures in a chat request that a web upstream wants as files: what they are, judged by bytes.
+"""What the pictures and files in a chat request are, judged by their bytes: labels are often wrong.
 
-Only `data:` URLs. An http(s) URL would have to be fetched by the gateway for whoever asks, which
-opens its network to them.
+A web upstream wants pictures as files, and here only from `data:` URLs: an http(s) URL would have
+to be fetched by the gateway for whoever asks, which opens its network to them.
 """
 
 import base64

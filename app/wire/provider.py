@@ -111,6 +111,9 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     the caller's address of `prefix`, returns what to do with the body of a 200, or None to leave
     it alone; such a body is read whole.
 
+    `read_error` says what a refusal means for the key, as the provider's does on the chat route;
+    the answer itself is passed on as it came.
+
     `conversation` finds the id of the conversation that a path is about: such a request goes to the
     session that is known to have it.
     """

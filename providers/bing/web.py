@@ -416,6 +416,7 @@ def request(call: Call) -> UpstreamRequest:
     """Opens the hub. The question follows when the hub has answered the handshake."""
     asked: Asked = call.chat
     call.dropped = [name for name in _UNSAID if getattr(asked.chat, name) is not None]
+    call.dropped += ["cache_control"] * asked.chat.has_cache_marks()
     config = call.config
     signature = quote(call.learned.conversation.signature, safe="")
     return UpstreamRequest(

@@ -29,6 +29,8 @@ POOL = "claude.api_keys"
 _DEFAULT_VERSION = "2023-06-01"
 _OAUTH_BETA = "oauth-2025-04-20"
 _SAMPLING = ("temperature", "top_p", "top_k")
+# In the messages of refusals that are about strict output.
+_STRICT = re.compile(r"output_config\.format|\bschema|\bgrammar\b|\bstrict\b", re.IGNORECASE)
 _MODELS_PER_PAGE = 1000  # the most Anthropic gives
 
 
@@ -54,16 +56,17 @@ def request_native(call: Call) -> UpstreamRequest:
 
 
 def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
-    """The same request without its sampling parameters, when Claude refused one of them.
+    """The same request without what Claude refused: sampling parameters, or strict output.
 
-    Which models take them changes with every generation; nothing has been told to the caller yet,
-    so trying again beats keeping a list.
+    Which models take which parameters changes with every generation, and which schemas are too
+    complex only Claude knows; nothing has been told to the caller yet, so trying again beats
+    keeping a list.
     """
     if reply.status != 400:
         return None
     message = read_error(reply).message
     if not any(name in message for name in _SAMPLING):
-        return None
+        return _loosely(call) if _STRICT.search(message) else None
     body: MessagesRequest = to_messages_request(call)
     sent = [name for name in _SAMPLING if getattr(body, name) is not None]
     if not sent:
@@ -72,6 +75,14 @@ def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
         setattr(body, name, None)
         drop(call, name)
     return _post(call, encode_request(body))
+
+
+def _loosely(call: Call) -> UpstreamRequest | None:
+    strict = to_messages_request(call)
+    asks_for_it = "format" in (strict.output_config or {})
+    if not asks_for_it and not any(tool.strict for tool in strict.tools or ()):
+        return None
+    return _post(call, encode_request(to_messages_request(call, strict=False)))
 
 
 def _post(call: Call, body: bytes) -> UpstreamRequest:

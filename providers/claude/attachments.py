@@ -1,7 +1,8 @@
 """Images and files: `data:` URLs become base64 or text sources, http(s) URLs stay URLs.
 
-Nothing is downloaded here; Anthropic fetches URLs itself. Media types that Claude cannot read are
-refused with 400 naming the part.
+Nothing is downloaded here; Anthropic fetches URLs itself. Anthropic compares a label with the
+bytes, so what is sent is what the bytes are, whatever the caller calls it. What Claude cannot read
+is refused with 400 naming the part.
 """
 
 import re
@@ -12,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from app.wire.chat import File, ImageUrl, Part
 from app.wire.errors import bad_request
+from app.wire.media_types import first_bytes, media_type
 from providers.claude.schema import (
     Base64Source,
     DocumentBlock,
@@ -21,17 +23,11 @@ from providers.claude.schema import (
 )
 
 _IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-_SIGNATURES = (
-    (b"\x89PNG", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-    (b"%PDF", "application/pdf"),
-)
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
-_TEXTUAL = ("application/json", "application/xml", "application/yaml", "application/x-yaml")
+_NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-def image(part: Part, at: str) -> ImageBlock:
+def image(part: Part, at: str) -> ImageBlock | DocumentBlock:
     held = part.image_url
     url = (held.url if isinstance(held, ImageUrl) else held or "").strip()
     where = f"{at}.url" if isinstance(held, ImageUrl) else at
@@ -40,17 +36,19 @@ def image(part: Part, at: str) -> ImageBlock:
         return ImageBlock(UrlSource(url))
     if not scheme.startswith("data:"):
         raise bad_request("An image must be a data: URL or an http(s) URL.", param=where)
-    media_type, data = _data_url(url, where)
-    if media_type not in _IMAGE_TYPES:
+    kind, data = _data_url(url, where)
+    if kind == "application/pdf":
+        return DocumentBlock(Base64Source(kind, data))
+    if kind not in _IMAGE_TYPES:
         raise bad_request(
             f"Claude takes images of type {', '.join(_IMAGE_TYPES)}; this is "
-            f"{media_type or 'of no known type'}.",
+            f"{kind or 'of no known type'}.",
             param=where,
         )
-    return ImageBlock(Base64Source(media_type, data))
+    return ImageBlock(Base64Source(kind, data))
 
 
-def document(file: File | None, at: str) -> DocumentBlock:
+def document(file: File | None, at: str) -> DocumentBlock | ImageBlock:
     if file is None or not file.file_data:
         raise bad_request(
             "Send the file itself in file_data; ids of files stored elsewhere are unknown here.",
@@ -60,29 +58,40 @@ def document(file: File | None, at: str) -> DocumentBlock:
     said = file.file_data.strip()
     if said[:5].lower() != "data:":
         said = "data:;base64," + said  # OpenAI's document allows the bare base64 text too
-    media_type, data = _data_url(said, where)
-    if media_type == "application/pdf":
-        return DocumentBlock(Base64Source(media_type, data), title=file.filename or None)
-    if media_type.startswith("text/") or media_type in _TEXTUAL:
-        try:
-            text = a2b_base64(data).decode()
-        except (Base64Error, UnicodeDecodeError):
-            raise bad_request("A text file must be UTF-8.", param=where) from None
-        if not text.strip():
-            raise bad_request("The file is empty.", param=where)
-        return DocumentBlock(TextSource("text/plain", text), title=file.filename or None)
+    kind, data = _data_url(said, where)
+    if kind in _IMAGE_TYPES:
+        return ImageBlock(Base64Source(kind, data))
+    title = file.filename or None
+    if kind == "application/pdf":
+        return DocumentBlock(Base64Source(kind, data), title=title)
+    text = _text(data)
+    if text is not None and text.strip():
+        return DocumentBlock(TextSource("text/plain", text), title=title)
+    if text is not None:
+        raise bad_request("The file is empty.", param=where)
+    if kind.startswith("text/"):
+        raise bad_request("A text file must be UTF-8.", param=where)
     raise bad_request(
-        f"Claude takes PDF and text files; this is {media_type or 'of no known type'}.",
+        f"Claude takes PDF and text files; this is {kind or 'of no known type'}.",
         param=where,
     )
 
 
+def _text(data: str) -> str | None:
+    """The text that a file holds, None for what is no text. Labels do not tell: texts have many."""
+    try:
+        text = a2b_base64(data).decode()
+    except (Base64Error, UnicodeDecodeError):
+        return None
+    return None if _NOT_IN_TEXT.search(text) else text
+
+
 def _data_url(url: str, at: str) -> tuple[str, str]:
-    """The media type (lower case, sniffed when missing) and the payload as plain base64."""
+    """The media type (by the bytes, else as it is called) and the payload as plain base64."""
     head, comma, payload = url[5:].partition(",")
     if not comma:
         raise bad_request("A data: URL needs a comma before its data.", param=at)
-    media_type, *parameters = (word.strip().lower() for word in head.split(";"))
+    told, *parameters = (word.strip().lower() for word in head.split(";"))
     if "base64" in parameters:
         if "%" in payload:
             payload = unquote_to_bytes(payload).decode("latin-1")
@@ -99,18 +108,4 @@ def _data_url(url: str, at: str) -> tuple[str, str]:
         payload = b64encode(unquote_to_bytes(payload)).decode()
     if not payload:
         raise bad_request("The data: URL holds no data.", param=at)
-    if media_type == "image/jpg":
-        media_type = "image/jpeg"
-    if media_type in ("", "application/octet-stream", "image/*"):
-        media_type = _sniff(payload)
-    return media_type, payload
-
-
-def _sniff(payload: str) -> str:
-    try:
-        first = a2b_base64(payload[:32])
-    except Base64Error:
-        return ""
-    if first[:4] == b"RIFF" and first[8:12] == b"WEBP":
-        return "image/webp"
-    return next((name for mark, name in _SIGNATURES if first.startswith(mark)), "")
+    return media_type(first_bytes(payload), told) or told, payload

@@ -39,7 +39,7 @@ class Conversation:
     """
 
     def __init__(self, call: Call) -> None:
-        self.system: list[str] = []
+        self.system: list[TextBlock] = []
         self.tool_names: list[str] = []
         self._call = call
         self._turns: list[Turn] = []
@@ -58,7 +58,9 @@ class Conversation:
                 if message.name:
                     drop(self._call, "messages.name")
                 self._heard_user = True
-                self._said += self._content(message.parts(), f"{at}.content")
+                blocks = self._content(message.parts(), f"{at}.content")
+                self._mark_last(blocks, message.cache_control)
+                self._said += blocks
             case "assistant":
                 self._add_assistant(message, at)
             case "tool":
@@ -84,20 +86,27 @@ class Conversation:
             return turns, False
         # Neither thinking nor trailing blanks may stand at the end of a prefill.
         begun = [block for block in last.content if isinstance(block, TextBlock)]
-        begun[-1] = TextBlock(begun[-1].text.rstrip())
+        begun[-1] = TextBlock(begun[-1].text.rstrip(), begun[-1].cache_control)
         last.content = [*begun]
         return turns, True
 
     def _add_system(self, message: Message, at: str) -> None:
-        for index, part in enumerate(message.parts()):
+        blocks: list[Block] = []
+        text = ""
+        parts = message.parts()
+        for index, part in enumerate(parts):
             if part.type != "text":
                 raise bad_request(
                     f"A {message.role} message may hold text only.",
                     param=f"{at}.content[{index}].type",
                 )
-        text = message.text()
-        if text.strip():
-            self.system.append(text)
+            # One block reaches to a mark or to the end of the message.
+            text += part.text or ""
+            if part.cache_control is not None or index == len(parts) - 1:
+                self._add_text(blocks, text, part.cache_control)
+                text = ""
+        self._mark_last(blocks, message.cache_control)
+        self.system += [block for block in blocks if isinstance(block, TextBlock)]
 
     def _add_assistant(self, message: Message, at: str) -> None:
         blocks: list[Block] = []
@@ -108,8 +117,7 @@ class Conversation:
                     param=f"{at}.content[{index}].type",
                 )
             text = part.text if part.type == "text" else part.refusal
-            if text and text.strip():
-                blocks.append(TextBlock(text))
+            self._add_text(blocks, text, part.cache_control)
         if message.refusal and message.refusal.strip():
             blocks.append(TextBlock(message.refusal))
         calls: list[tuple[str, str | None, FunctionCall | None]] = []
@@ -128,6 +136,7 @@ class Conversation:
         blocks = [*_thinking_blocks(message), *blocks]
         for where, call_id, function in calls:
             blocks.append(self._tool_use(where, call_id, function))
+        self._mark_last(blocks, message.cache_control)
         if self._turns and self._turns[-1].role == "assistant":
             self._turns[-1].content += blocks
         else:
@@ -184,12 +193,16 @@ class Conversation:
         if sent in self._results:
             raise bad_request("This tool call has a result already.", param=param)
         self._heard_user = True
+        mark = message.cache_control
         if isinstance(message.content, list):
             blocks = self._content(message.content, f"{at}.content")
+            for block in blocks:  # what stands inside a result cannot be marked, the result can
+                if block.cache_control is not None:
+                    mark, block.cache_control = block.cache_control, None
             content: Any = blocks or None
         else:
             content = message.content if message.content and message.content.strip() else None
-        self._results[sent] = ToolResultBlock(sent, content)
+        self._results[sent] = ToolResultBlock(sent, content, mark)
 
     def _close_user(self, final: bool = False) -> None:
         """Ends the user's turn if it has begun; at the end also for results that never came."""
@@ -204,14 +217,29 @@ class Conversation:
             self._turns.append(Turn("user", blocks))
         self._asked, self._legacy, self._results, self._said = {}, [], {}, []
 
-    def _content(self, parts: list[Part], at: str) -> list[Block]:
-        blocks: list[Block] = []
+    def _add_text(self, blocks: list[Block], text: str | None, mark: dict[str, Any] | None) -> None:
+        """Blank text is left out; its mark then stands on what it closed off."""
+        if text and text.strip():
+            blocks.append(TextBlock(text, mark))
+        else:
+            self._mark_last(blocks, mark)
+
+    def _mark_last(self, blocks: list[Block], mark: dict[str, Any] | None) -> None:
+        if mark is None:
+            return
+        if not blocks or isinstance(blocks[-1], ThinkingBlock | RedactedThinkingBlock):
+            drop(self._call, "cache_control")
+        elif blocks[-1].cache_control is None:
+            blocks[-1].cache_control = mark
+
+    def _content(self, parts: list[Part], at: str) -> list[Any]:
+        blocks: list[Any] = []
         for index, part in enumerate(parts):
             where = f"{at}[{index}]"
             match part.type:
                 case "text":
-                    if part.text and part.text.strip():
-                        blocks.append(TextBlock(part.text))
+                    self._add_text(blocks, part.text, part.cache_control)
+                    continue
                 case "image_url":
                     if isinstance(part.image_url, ImageUrl) and part.image_url.detail not in (
                         None,
@@ -227,6 +255,7 @@ class Conversation:
                     raise bad_request(
                         "A part must be of type text, image_url or file.", param=f"{where}.type"
                     )
+            blocks[-1].cache_control = part.cache_control
         return blocks
 
 

@@ -163,11 +163,12 @@ class _Teller:
 
     def ending(self, stop_reason: str, details: StopDetails | None) -> list[Event]:
         reason = FINISH_REASONS.get(stop_reason, "stop")
-        if reason == "tool_calls":
-            if not self.tools:
-                reason = "stop"  # the only call was the stand-in for json_schema
-            elif self.legacy:
-                reason = "function_call"
+        if reason in ("tool_calls", "stop"):
+            # A call in the answer decides, for some servers end its turn with end_turn; without
+            # one the only call was the stand-in for json_schema.
+            reason = "stop"
+            if self.tools:
+                reason = "function_call" if self.legacy else "tool_calls"
         if stop_reason == "refusal" and details is not None and details.explanation:
             return [Refusal(details.explanation), Finish(reason)]
         return [Finish(reason)]

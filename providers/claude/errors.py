@@ -34,6 +34,20 @@ _BY_STATUS = {status: kind for kind, (status, _, _) in KINDS.items()} | {529: "o
 _OVERLOADED_SECONDS = 5.0  # Anthropic seldom says when to come back from a 529
 _MOST_MESSAGE = 4000
 
+# Sent as a 400, but it is the key that is of no use, not the request that is wrong. Matched at the
+# start of the message: further on it may quote the caller.
+_SPENT = re.compile(
+    r"your credit balance is too low|you have reached your (?:specified )?.{0,40}\busage limits?\b"
+    r"|you're out of extra usage|third-party apps now draw from your extra usage",
+    re.IGNORECASE,
+)
+_DISABLED = re.compile(
+    r"(?:this|your) (?:organization|account|workspace|api key) (?:has been|is|was) "
+    r"(?:disabled|suspended|deactivated|banned|archived)"
+    r"|this credential is only authorized for use with",
+    re.IGNORECASE,
+)
+
 _decode = msgspec.json.Decoder(MessageAnswer).decode
 _PRIVATE = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -80,12 +94,13 @@ def _error(kind: str | None, message: str, status: int) -> GatewayError:
         if not 400 <= status < 500 and status not in (500, 502, 503, 504):
             status = 502
         type_, code = "", None
-    if kind == "invalid_request_error":
-        if message.startswith("prompt is too long"):
-            code = "context_length_exceeded"
-        elif message.startswith("Your credit balance is too low"):
-            # Sent as a 400, but it is the key that is spent, not the request that is wrong.
+    if kind == "invalid_request_error" and message.startswith("prompt is too long"):
+        code = "context_length_exceeded"
+    if kind in ("invalid_request_error", "permission_error"):
+        if _SPENT.match(message):
             status, type_, code = KINDS["billing_error"]
+        elif _DISABLED.match(message):
+            status, type_, code = 403, "permission_error", "organization_disabled"
     elif kind == "not_found_error" and message.startswith("model:"):
         code = "model_not_found"
     return GatewayError(

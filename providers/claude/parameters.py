@@ -30,14 +30,19 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "top_p": (TRANSLATED, "dropped beside `temperature`; 400 outside 0..1"),
     "top_k": (PASSED, "dropped where model, version or thinking refuse it"),
     "stop": (TRANSLATED, "`stop_sequences`; whitespace-only entries dropped"),
-    "tools": (TRANSLATED, "`tools`; 400 for types other than `function`"),
+    "tools": (
+        TRANSLATED,
+        "`tools`; a `strict` schema put right, `strict` dropped where that would cut it short; "
+        "400 for types other than `function`",
+    ),
     "tool_choice": (TRANSLATED, "`tool_choice`; `allowed_tools` filters `tools`"),
     "parallel_tool_calls": (TRANSLATED, "`tool_choice.disable_parallel_tool_use`"),
     "functions": (TRANSLATED, "as `tools`; the answer then uses `function_call`"),
     "function_call": (TRANSLATED, "as `tool_choice`"),
     "response_format": (
         TRANSLATED,
-        "`json_schema`: `output_config.format`, a forced tool on older models; "
+        "`json_schema`: `output_config.format`, its schema put right for it; a system sentence "
+        "where strict output has no words for it, a forced tool on older models; "
         "`json_object`: a system sentence",
     ),
     "reasoning_effort": (
@@ -49,6 +54,7 @@ PARAMETERS: dict[str, tuple[str, str]] = {
         "Anthropic's own object; wins over `reasoning_effort`; dropped where its thinking block of "
         "this round of tool calls is missing",
     ),
+    "cache_control": (PASSED, "Anthropic's own mark, here and on messages, parts and tools"),
     "user": (TRANSLATED, "`metadata.user_id`; dropped when it looks like an e-mail or a phone"),
     "safety_identifier": (TRANSLATED, "as `user`; wins over it"),
     "n": (REFUSED, "1 or absent only"),

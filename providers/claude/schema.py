@@ -36,28 +36,36 @@ class TextSource(Struct, tag_field="type", tag="text"):
     data: str
 
 
-class TextBlock(Struct, tag_field="type", tag="text"):
+Mark = dict[str, Any]  # {"type": "ephemeral", "ttl"?}: the prompt cache reaches up to this block
+
+
+class TextBlock(Struct, tag_field="type", tag="text", omit_defaults=True):
     text: str
+    cache_control: Mark | None = None
 
 
-class ImageBlock(Struct, tag_field="type", tag="image"):
+class ImageBlock(Struct, tag_field="type", tag="image", omit_defaults=True):
     source: Base64Source | UrlSource
+    cache_control: Mark | None = None
 
 
 class DocumentBlock(Struct, tag_field="type", tag="document", omit_defaults=True):
     source: Base64Source | TextSource
     title: str | None = None
+    cache_control: Mark | None = None
 
 
-class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
+class ToolUseBlock(Struct, tag_field="type", tag="tool_use", omit_defaults=True):
     id: str
     name: str
     input: Raw  # the caller's own JSON text: numbers and escapes stay as they were
+    cache_control: Mark | None = None
 
 
 class ToolResultBlock(Struct, tag_field="type", tag="tool_result", omit_defaults=True):
     tool_use_id: str
     content: str | list[TextBlock | ImageBlock | DocumentBlock] | None = None
+    cache_control: Mark | None = None
 
 
 class ThinkingBlock(Struct, tag_field="type", tag="thinking"):
@@ -92,6 +100,7 @@ class ToolDefinition(Struct, omit_defaults=True):
     input_schema: dict[str, Any]
     description: str | None = None
     strict: bool = False
+    cache_control: Mark | None = None
 
 
 class ToolChoice(Struct, omit_defaults=True):
@@ -110,7 +119,7 @@ class MessagesRequest(Struct, omit_defaults=True, kw_only=True):
     model: str
     max_tokens: int
     messages: list[Turn]
-    system: str | None = None
+    system: str | list[TextBlock] | None = None
     stream: bool = False
     temperature: float | None = None
     top_p: float | None = None
@@ -121,6 +130,7 @@ class MessagesRequest(Struct, omit_defaults=True, kw_only=True):
     thinking: dict[str, Any] | None = None
     output_config: dict[str, Any] | None = None
     metadata: UserMetadata | None = None
+    cache_control: Mark | None = None
 
 
 # --- answer -------------------------------------------------------------------------------------

@@ -11,9 +11,8 @@ from app.wire.errors import bad_request
 from app.wire.provider import Call
 from providers.claude.generations import Abilities, abilities_of
 from providers.claude.parameters import drop
-from providers.claude.schema import ToolChoice, ToolDefinition
-
-_MOST_SCHEMA_DEPTH = 100
+from providers.claude.schema import Mark, ToolChoice, ToolDefinition
+from providers.claude.strict_schema import strict_schema
 
 
 def json_tool(chat: ChatRequest, model: str) -> str | None:
@@ -91,16 +90,19 @@ def tools_and_choice(
     legacy = chat.uses_functions
     if chat.tools and chat.functions:
         drop(call, "functions")
-    functions: list[tuple[str, Function]] = []
+    functions: list[tuple[str, Function, Mark | None]] = []
     if legacy:
-        functions = [(f"functions[{at}]", f) for at, f in enumerate(chat.functions or ())]
+        functions = [
+            (f"functions[{at}]", f, f.cache_control) for at, f in enumerate(chat.functions or ())
+        ]
     for at, tool in enumerate(chat.tools or ()):
         if tool.type != "function" or tool.function is None:
             raise bad_request(
                 "Claude is given tools of type function only.", param=f"tools[{at}].type"
             )
-        functions.append((f"tools[{at}].function", tool.function))
-    tools = [_tool(function, at, abilities, call) for at, function in functions]
+        mark = tool.cache_control or tool.function.cache_control
+        functions.append((f"tools[{at}].function", tool.function, mark))
+    tools = [_tool(function, at, abilities, call, mark) for at, function, mark in functions]
     choice, allowed = _tool_choice(chat, legacy)
     if not tools:
         if choice is not None and choice.type in ("any", "tool"):
@@ -123,17 +125,25 @@ def tools_and_choice(
     return tools, choice
 
 
-def _tool(function: Function, at: str, abilities: Abilities, call: Call) -> ToolDefinition:
+def _tool(
+    function: Function, at: str, abilities: Abilities, call: Call, mark: Mark | None
+) -> ToolDefinition:
     if not function.name:
         raise bad_request("A tool needs a name.", param=f"{at}.name")
     schema = _object_schema(function.parameters, f"{at}.parameters")
-    strict = function.strict is True
-    if strict and not abilities.structured:
-        strict = False
-        drop(call, "tools.function.strict")
-    if strict:
-        schema = closed(schema)
-    return ToolDefinition(function.name, schema, function.description or None, strict)
+    strict = None
+    if function.strict is True:
+        strict = strict_schema(schema) if abilities.structured else None
+        if strict is None or strict.loses:  # the arguments are rather loose than cut short
+            strict = None
+            drop(call, "tools.function.strict")
+    return ToolDefinition(
+        function.name,
+        schema if strict is None else strict.schema,
+        function.description or None,
+        strict is not None,
+        mark,
+    )
 
 
 def _tool_choice(chat: ChatRequest, legacy: bool) -> tuple[ToolChoice | None, list[str] | None]:
@@ -191,57 +201,3 @@ def _name_in(holder: Any, at: str) -> str:
     if not isinstance(name, str) or not name:
         raise bad_request(f"{at} must be the name of a tool.", param=at)
     return name
-
-
-_MAPS_OF_SCHEMAS = ("properties", "$defs", "definitions", "patternProperties")
-_DATA = ("enum", "const", "default", "examples", "required")
-_LIMITS = (
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "multipleOf",
-    "minLength",
-    "maxLength",
-    "maxItems",
-    "minProperties",
-    "maxProperties",
-)
-
-
-def closed(schema: dict[str, Any], depth: int = 0) -> dict[str, Any]:
-    """A schema as Claude's structured output takes it.
-
-    Every object is closed; limits it cannot enforce move into the description, where the model
-    still reads them.
-    """
-    if depth > _MOST_SCHEMA_DEPTH:
-        raise bad_request(f"A JSON Schema may nest {_MOST_SCHEMA_DEPTH} levels here, not more.")
-    kept: dict[str, Any] = {}
-    limits: list[str] = []
-    for name, value in schema.items():
-        if name in _MAPS_OF_SCHEMAS and isinstance(value, dict):
-            kept[name] = {
-                key: closed(inner, depth + 1) if isinstance(inner, dict) else inner
-                for key, inner in value.items()
-            }
-        elif name in _DATA:
-            kept[name] = value
-        elif isinstance(value, dict):
-            kept[name] = closed(value, depth + 1)
-        elif isinstance(value, list):
-            kept[name] = [
-                closed(inner, depth + 1) if isinstance(inner, dict) else inner for inner in value
-            ]
-        elif name in _LIMITS or (name == "minItems" and value not in (0, 1)):
-            limits.append(f"{name}: {value}")
-        else:
-            kept[name] = value
-    is_object = schema.get("type") == "object" or "properties" in schema
-    if is_object and schema.get("additionalProperties", True) is True:
-        kept["additionalProperties"] = False
-    if limits:
-        told = kept.get("description")
-        hint = "{" + ", ".join(limits) + "}"
-        kept["description"] = f"{told} {hint}" if isinstance(told, str) and told else hint
-    return kept

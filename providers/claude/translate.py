@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from app.wire.chat import ChatRequest
 from app.wire.errors import bad_request
@@ -19,6 +20,7 @@ from providers.claude.schema import (
     Block,
     MessagesRequest,
     RedactedThinkingBlock,
+    TextBlock,
     ThinkingBlock,
     ToolChoice,
     ToolDefinition,
@@ -27,9 +29,14 @@ from providers.claude.schema import (
     Turn,
     UserMetadata,
 )
-from providers.claude.tools import closed, tools_and_choice, wanted_schema, with_json_tool
+from providers.claude.strict_schema import strict_schema
+from providers.claude.tools import tools_and_choice, wanted_schema, with_json_tool
 
 _JSON_OBJECT = "Answer with one single JSON object and nothing else: no prose, no code fence."
+_JSON_SCHEMA = (
+    "Answer with one single JSON value and nothing else: no prose, no code fence. It must be valid "
+    "against this JSON Schema:\n"
+)
 _BUDGETS = {
     "minimal": 1024,
     "low": 2048,
@@ -42,8 +49,11 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 _MIN_BUDGET = 1024
 
 
-def to_messages_request(call: Call) -> MessagesRequest:
-    """The body for this call. Raises GatewayError 400; names what it drops in `call.dropped`."""
+def to_messages_request(call: Call, *, strict: bool = True) -> MessagesRequest:
+    """The body for this call. Raises GatewayError 400; names what it drops in `call.dropped`.
+
+    `strict` False asks for JSON in words and for loose tools, as Claude refused the strict form.
+    """
     chat: ChatRequest = call.chat
     model = call.model
     if not model:
@@ -57,17 +67,22 @@ def to_messages_request(call: Call) -> MessagesRequest:
         conversation.add(message, f"messages[{at}]")
     turns, prefilled = conversation.end()
 
-    tools, choice = tools_and_choice(chat, abilities, call)
+    said = abilities if strict else structs.replace(abilities, structured=False)
+    tools, choice = tools_and_choice(chat, said, call)
     output_config: dict[str, Any] = {}
     system = conversation.system
     schema = wanted_schema(chat)
     if schema is not None:
-        if abilities.structured:
-            output_config["format"] = {"type": "json_schema", "schema": closed(schema)}
-        else:
+        if not abilities.structured:
             tools, choice = with_json_tool(chat, schema, tools, choice)
+        elif strict and (form := strict_schema(schema)) is not None:
+            output_config["format"] = {"type": "json_schema", "schema": form.schema}
+        else:
+            if chat.response_format and chat.response_format["json_schema"].get("strict"):
+                drop(call, "response_format.json_schema.strict")
+            system = [*system, TextBlock(_JSON_SCHEMA + msgspec.json.encode(schema).decode())]
     elif chat.response_format and chat.response_format.get("type") == "json_object":
-        system = [*system, _JSON_OBJECT]
+        system = [*system, TextBlock(_JSON_OBJECT)]
     if conversation.tool_names and not tools:
         # Claude wants the definitions of tools that the history has used; none may be called now.
         tools = [ToolDefinition(name, {"type": "object"}) for name in conversation.tool_names]
@@ -83,7 +98,7 @@ def to_messages_request(call: Call) -> MessagesRequest:
         model=model,
         max_tokens=max_tokens,
         messages=turns,
-        system="\n\n".join(system) or None,
+        system=_system(system),
         stream=call.stream,
         stop_sequences=_stop_sequences(chat, call),
         tools=tools or None,
@@ -91,8 +106,15 @@ def to_messages_request(call: Call) -> MessagesRequest:
         thinking=thinking,
         output_config=output_config or None,
         metadata=_user(chat, call),
+        cache_control=chat.cache_control,
         **sampling,
     )
+
+
+def _system(blocks: list[TextBlock]) -> str | list[TextBlock] | None:
+    if any(block.cache_control is not None for block in blocks):
+        return blocks
+    return "\n\n".join(block.text for block in blocks) or None
 
 
 def _stop_sequences(chat: ChatRequest, call: Call) -> list[str] | None:

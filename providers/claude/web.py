@@ -32,7 +32,7 @@ from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstrea
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.claude import attachments, web_errors
-from providers.claude.schema import TextSource
+from providers.claude.schema import Base64Source, ImageBlock, TextSource
 from providers.claude.web_decode import WebDecoder, told_conversation
 from providers.claude.web_schema import (
     ClaudeMember,
@@ -132,7 +132,8 @@ def read(body: bytes) -> Ask:
         enclosed,
         model if model.startswith("claude-") else None,
         chat.reasoning_effort in ("medium", "high", "xhigh", "max"),
-        [name for name in _DROPPED if getattr(chat, name) is not None],
+        [name for name in _DROPPED if getattr(chat, name) is not None]
+        + ["cache_control"] * chat.has_cache_marks(),
     )
 
 
@@ -219,6 +220,11 @@ def _text(message: Message, at: str, enclosed: Enclosed) -> str:
 def _enclose(part: Part, at: str, enclosed: Enclosed) -> None:
     """A PDF is uploaded; a text goes along as if it had been pasted."""
     found = attachments.document(part.file, at)
+    if isinstance(found, ImageBlock):
+        assert isinstance(found.source, Base64Source), "a file has no address"
+        url = f"data:;base64,{found.source.data}"
+        enclosed.files.append(read_picture(Part("image_url", image_url=url), f"{at}.file_data"))
+        return
     title = _NOT_IN_A_NAME.sub("_", found.title or "")[:100]
     source = found.source
     if isinstance(source, TextSource):

@@ -234,6 +234,7 @@ def _file_id(reply: UpstreamReply) -> str:
 def request(call: Call) -> UpstreamRequest:
     chat: ChatRequest = call.chat
     call.dropped = [name for name in UNSAID if getattr(chat, name) is not None]
+    call.dropped += ["cache_control"] * chat.has_cache_marks()
     if call.config.coze.api_chat.version == "v2":
         return _request_v2(call)
     body = schema.ChatV3(

@@ -115,6 +115,7 @@ def _attach(part: Part, where: str, lines: list[str], files: list[schema.AskFile
 def request(call: Call) -> UpstreamRequest:
     chat: ChatRequest = call.chat
     call.dropped = [name for name in UNSAID if getattr(chat, name) is not None]
+    call.dropped += ["cache_control"] * chat.has_cache_marks()
     return UpstreamRequest(
         method="POST",
         url=f"http://127.0.0.1:{call.config.coze.discord.bridge_port}/ask",

@@ -262,6 +262,8 @@ def _dropped(chat: Chat) -> list[str]:
         dropped.append("user")
     if chat.safety_identifier:
         dropped.append("safety_identifier")
+    if chat.has_cache_marks():
+        dropped.append("cache_control")
     return dropped
 
 

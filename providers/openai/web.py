@@ -108,7 +108,8 @@ def read(body: bytes) -> Ask:
         member.arkose_token or None,
         prompt,
         pictures,
-        dropped=[name for name in _DROPPED if getattr(chat, name) is not None],
+        dropped=[name for name in _DROPPED if getattr(chat, name) is not None]
+        + ["cache_control"] * chat.has_cache_marks(),
     )
 
 

@@ -14,6 +14,7 @@ from tests.providers.gemini.calls import make_call
 
 # A value of each parameter that says something.
 VALUES: dict[str, Any] = {
+    "cache_control": {"type": "ephemeral"},
     "audio": {"voice": "x", "format": "wav"},
     "frequency_penalty": 1,
     "presence_penalty": 1,
@@ -79,3 +80,23 @@ def test_gemini_drops_nothing_that_the_table_does_not_name():
     call = make_call(chat(**{name: VALUES[name] for name in dropped}, tools=[TOOL]), model="m")
     gemini.PROVIDER.request(call)
     assert set(call.dropped) == dropped
+
+
+MARKED = {"cache_control": {"type": "ephemeral"}}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"} | MARKED]}]},
+        {"messages": [{"role": "user", "content": "x"} | MARKED]},
+        {"tools": [TOOL | MARKED]},
+        {"tools": [TOOL | {"function": TOOL["function"] | MARKED}]},
+        {"functions": [TOOL["function"] | MARKED]},
+    ],
+    ids=["part", "message", "tool", "function", "legacy function"],
+)
+def test_a_cache_mark_that_gemini_cannot_take_is_named_wherever_it_stands(members):
+    call = make_call(chat(**members), model="gemini-2.5-flash")
+    assert b"cache_control" not in gemini.PROVIDER.request(call).body
+    assert call.dropped == ["cache_control"]

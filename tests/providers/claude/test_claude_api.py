@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.outcomes import Outcome, of_error
 from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
@@ -109,6 +110,11 @@ class TestRetry:
         assert with_it.dropped == []
 
 
+SPENT = (402, "insufficient_quota", Outcome.SPENT)
+DISABLED = (403, "organization_disabled", Outcome.AUTH)
+REFUSED = (400, None, Outcome.REQUEST)
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("name", "status", "type_", "code"),
@@ -169,11 +175,42 @@ class TestErrors:
         assert error.status == (503 if status == 529 else status)
         assert error.message == f"Anthropic answered {status} without a reason."
 
-    def test_a_spent_account_is_the_keys_trouble_and_not_the_requests(self):
-        message = "Your credit balance is too low to access the Anthropic API."
-        body = {"error": {"type": "invalid_request_error", "message": message}}
-        error = PROVIDER.read_error(UpstreamReply(400, {}, msgspec.json.encode(body)))
-        assert (error.status, error.code) == (402, "insufficient_quota")
+    @pytest.mark.parametrize(
+        ("message", "status", "code", "outcome"),
+        [
+            ("Your credit balance is too low to access the Anthropic API.", *SPENT),
+            (
+                "You have reached your specified API usage limits. You will regain access on "
+                "2027-01-01 at 00:00 UTC.",
+                *SPENT,
+            ),
+            ("You have reached your specified workspace API usage limits.", *SPENT),
+            ("You're out of extra usage. Add more at claude.ai/settings/usage.", *SPENT),
+            ("This organization has been disabled.", *DISABLED),
+            ("Your account has been suspended.", *DISABLED),
+            ("This credential is only authorized for use with Claude Code.", *DISABLED),
+            ("messages.0: This organization has been disabled.", *REFUSED),
+            ("tools.0.name: You have reached your specified API usage limits.", *REFUSED),
+        ],
+    )
+    @pytest.mark.parametrize("how", ["status 400", "status 403", "in a 200"])
+    def test_the_accounts_trouble_is_not_the_requests(
+        self, make_call, message, status, code, outcome, how
+    ):
+        kind = "permission_error" if how == "status 403" else "invalid_request_error"
+        body = msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
+        if how == "in a 200":
+            decoder = PROVIDER.decoder(make_call(BODY))
+            decoder.feed(body)
+            with pytest.raises(GatewayError) as caught:
+                decoder.finish()
+            error = caught.value
+        else:
+            error = PROVIDER.read_error(UpstreamReply(int(how[-3:]), {}, body))
+        if outcome is Outcome.REQUEST and how == "status 403":
+            status, code, outcome = 403, None, Outcome.FORBIDDEN
+        assert (error.status, error.code, of_error(error)) == (status, code, outcome)
+        assert error.message == message
 
     def test_no_account_and_no_key_is_told(self):
         organization = "11111111-2222-3333-4444-555555555555"

@@ -250,6 +250,38 @@ def test_whole_tool_input_is_compact_and_keeps_its_numbers_and_letters(decode):
     assert events[1] == ToolCall("t", "a", '{"n":12345678901234567890123,"f":1.10,"s":"é"}')
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("end_turn", "tool_calls"),
+        ("stop_sequence", "tool_calls"),
+        ("pause_turn", "tool_calls"),
+        ("yet_unknown", "tool_calls"),
+        (None, "tool_calls"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("refusal", "content_filter"),
+    ],
+)
+def test_a_call_in_the_answer_decides_why_it_ended(decode, reason, told, stream):
+    call = {"type": "tool_use", "id": "t", "name": "a", "input": {}}
+    if stream:
+        ends = [ending(reason)] if reason else []
+        body = sse(START, block(0, **call), stop(0), *ends, STOP)
+    else:
+        answer = {"type": "message", "content": [call], "stop_reason": reason}
+        body = msgspec.json.encode(answer)
+    tools = {"tools": [{"type": "function", "function": {"name": "a"}}]}
+    assert finishes(decode(body, stream=stream, **tools)) == [told]
+    legacy = decode(body, stream=stream, functions=[{"name": "a"}])
+    assert finishes(legacy) == ["function_call" if told == "tool_calls" else told]
+
+
+def finishes(events):
+    return [event.reason for event in events if isinstance(event, Finish)]
+
+
 def test_legacy_functions_are_said_in_started_and_finish_with_function_call(decode):
     stream = sse(
         START, block(0, type="tool_use", id="t", name="a"), stop(0), ending("tool_use"), STOP

@@ -156,7 +156,6 @@ for _ in range(120):
         (image("data:image/png;base64,AAAAA"), IMAGE_AT),
         (image("data:image/svg+xml;base64,PHN2Zz4="), IMAGE_AT),
         (image("data:;base64,AAAA"), IMAGE_AT),
-        (image("data:application/pdf;base64,JVBERi0="), IMAGE_AT),
         (file(file_id="file-1"), FILE_AT),
         (file(file_data="data:application/zip;base64,UEsDBA=="), FILE_AT),
         (file(file_data="AAAA"), FILE_AT),

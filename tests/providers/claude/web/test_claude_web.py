@@ -325,7 +325,7 @@ def test_a_text_file_stands_beside_a_long_history() -> None:
             "messages[0].content[0].file.file_data",
         ),
         (
-            {"messages": [user([file_part("a.zip", b"PK..", "application/zip")])]},
+            {"messages": [user([file_part("a.zip", b"PK\3\4", "application/zip")])]},
             "messages[0].content[0].file.file_data",
         ),
         (
