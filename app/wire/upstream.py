@@ -14,8 +14,7 @@ class UpstreamRequest(Struct, kw_only=True):
 
     `headers` are (name, value) pairs in the order they are sent; Host and framing headers are the
     client's own business. `body` is bytes, or an async iterator of bytes for a streamed upload.
-    `proxy` is a URL (http, https, socks5, socks5h) or None. `messages` are what a websocket says
-    first.
+    `proxy` is a URL (http, https, socks5) or None. `messages` are what a websocket says first.
     """
 
     method: str
