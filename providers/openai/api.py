@@ -72,6 +72,28 @@ def request(call: Call) -> UpstreamRequest:
     )
 
 
+_BAD_KEY = re.compile(
+    r"Incorrect API key provided|API key (not valid|not found|expired)", re.IGNORECASE
+)
+
+
+def _refused_key(body: bytes) -> str:
+    """What a 400 says of a key that is refused (xAI, Google's OpenAI layer); "" for other 400s."""
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return ""
+    if isinstance(said, list) and said:
+        said = said[0]
+    match said:
+        case {"error": {"code": "invalid_api_key", "message": str(text)}}:
+            return text or "The upstream does not accept this API key."
+        case {"error": str(text)} | {"error": {"message": str(text)}} if _BAD_KEY.match(text):
+            return text
+        case _:
+            return ""
+
+
 def read_error(reply: UpstreamReply) -> GatewayError:
     """The upstream's own error, untouched where it has OpenAI's shape; edge pages summed up."""
     status = reply.status
@@ -104,28 +126,6 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     )
     error.raw = reply.body
     return error
-
-
-_BAD_KEY = re.compile(
-    r"Incorrect API key provided|API key (not valid|not found|expired)", re.IGNORECASE
-)
-
-
-def _refused_key(body: bytes) -> str:
-    """What a 400 says of a key that is refused (xAI, Google's OpenAI layer); "" for other 400s."""
-    try:
-        said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return ""
-    if isinstance(said, list) and said:
-        said = said[0]
-    match said:
-        case {"error": {"code": "invalid_api_key", "message": str(text)}}:
-            return text or "The upstream does not accept this API key."
-        case {"error": str(text)} | {"error": {"message": str(text)}} if _BAD_KEY.match(text):
-            return text
-        case _:
-            return ""
 
 
 def _seconds(headers: Mapping[str, str]) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.wire.errors import GatewayError
-from providers.gemini.api import PROVIDER
+from providers.gemini.api import PROVIDER, image_urls, model_of
 from providers.gemini.request import Model, to_generate_content
 from providers.gemini.signatures import PLACEHOLDER, Signatures
 from tests.providers.gemini.calls import RECORDED, decode, make_call, sent, user
@@ -587,6 +587,18 @@ def test_gemini_3_takes_a_results_picture_inside_it() -> None:
         INLINE_WAV,
         {"fileData": {"mimeType": "image/png", "fileUri": "https://x.test/a.png"}},
     ]
+
+
+def test_a_picture_in_a_result_is_fetched_for_models_that_fetch_none() -> None:
+    url = "https://x.test/a"
+    messages = [{"role": "user", "content": "?"}, assistant(("a", "f", "{}"))]
+    body = chat(*messages, tool("a", [image_of(url)])) | {"model": "gemini-2.0-flash"}
+    call = make_call(body)
+    assert image_urls(call.chat, model_of(call)) == [url]
+    parts = sent(body, learned={url: ("image/png", b"\x89PNG\r\n\x1a\n....")})["contents"][2][
+        "parts"
+    ]
+    assert parts == [function_result({"result": ""}), INLINE_PNG]
 
 
 def test_the_older_functions_result_may_hold_a_picture() -> None:
