@@ -51,7 +51,7 @@ from app.slow_work import SlowWork
 from app.turns import next_turn
 from app.watch import Watch
 from app.wire.chat import Envelope
-from app.wire.errors import GatewayError, bad_response
+from app.wire.errors import GatewayError
 from app.wire.events import Follow
 from app.wire.provider import Call, Decoder, Key, Provider
 from app.wire.settings import Config
@@ -507,6 +507,11 @@ class Exchange:
             record.completion_tokens = usage.completion_tokens
         if renderer.refused:
             record.outcome = "upstream_error"
+            if (told := renderer.error) is not None:
+                record.code = told.code or ""
+                outcome = of_error(told)
+                about_key = outcome in (Outcome.AUTH, Outcome.SPENT, Outcome.LIMITED)
+                self.pool.report(turn, outcome if about_key else Outcome.CUT, told.status)
         watch.committed = True
         if renderer.content_type == JSON:
             await sink.answer(out)
@@ -630,7 +635,15 @@ class Exchange:
     def _renderer(self, call: Call, provider: Provider) -> Renderer:
         limit = self.config.limits.response_bytes
         if provider.decoder is None:
-            return Passthrough() if call.stream else Whole(limit)
+            if not call.stream:
+                return Whole(limit)
+            asked = call.envelope.n
+            return Passthrough(
+                limit,
+                choices=asked if isinstance(asked, int) else 1,
+                adds_usage=provider.adds_usage is not None and provider.adds_usage(call),
+                label="no content type",
+            )
         decoder = provider.decoder(call)
         if provider.untranslated:
             return Untranslated(decoder, provider.stamp(call))
@@ -669,8 +682,9 @@ class Exchange:
                 record.upstream_request_id = value
                 sink.headers.append(("x-upstream-request-id", value))
             elif kind == _TYPE:
-                if provider.decoder is None:
-                    _check_type(value, renderer)
+                if isinstance(renderer, Passthrough | Whole):
+                    wanted = "json" if renderer.content_type == JSON else "text/event-stream"
+                    renderer.label = None if wanted in value.lower() else value
             elif value.strip().lower() not in ("", "identity"):
                 encoding = value.strip().lower()
                 plain = plain or Inflate(encoding, self.config.limits.response_bytes)
@@ -757,6 +771,8 @@ async def _comment(sink: Sink) -> None:
 
 def _said_all(renderer: Renderer, error: GatewayError) -> bytes:
     """What is left to send where a connection broke off after all was said; else raises."""
+    if isinstance(renderer, Passthrough):
+        renderer.is_cut = True
     try:
         return renderer.finish()
     except GatewayError as missing:
@@ -827,13 +843,3 @@ def _kind(name: str) -> int:
     if len(_kinds) < _MAX_KINDS and len(name) <= 64:
         _kinds[name] = kind
     return kind
-
-
-def _check_type(content_type: str, renderer: Renderer) -> None:
-    """A 200 of the wrong kind (a captive portal's page, JSON for a stream) is no answer."""
-    wanted = "text/event-stream" if renderer.content_type != JSON else "json"
-    if wanted not in content_type.lower():
-        raise bad_response(
-            f"The upstream answered 200 with {content_type.split(';')[0]!r} instead of {wanted}; "
-            "check the upstream address in the config."
-        )
