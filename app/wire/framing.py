@@ -41,7 +41,9 @@ class SSEParser:
             records = _plain_records(data.splitlines())
             if records is not None:
                 self._first = False
-                return self._mended(records) if may_hold_halves(data) else records
+                if b"\\" in data and may_hold_halves(data):
+                    return self._mended(records)
+                return records
         if self._first and data:
             data = self._without_bom(data)
         if self._carriage or b"\r" in data:
