@@ -5,18 +5,23 @@ came, and looked at once.
 """
 
 from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from app.clients.encoding import Inflate
+from app.wire.errors import GatewayError
 from app.wire.events import Usage
 from app.wire.framing import JsonArrayParser, Record, SSEParser
 from app.wire.surrogates import mend
 
 # A finish reason, usage, a cost and an error may be events of their own, with comments between.
 _READS = 32
-_READ_BYTES = 16 * 1024
+_TAIL_BYTES = 256 * 1024
+_USAGE_BYTES = 16 * 1024
 _MAX_COUNT = 2**53
 
 _NOT_JSON = (msgspec.DecodeError, ValueError, RecursionError)
@@ -64,7 +69,7 @@ class Tail:
         self.add = self._reads.append  # on the way of each piece: no call in between
 
     def bytes(self) -> bytes:
-        return b"".join([read[-_READ_BYTES:] for read in self._reads])
+        return b"".join(self._reads)[-_TAIL_BYTES:]
 
     def records(self) -> list[Record]:
         """The last events; a line `error: {...}` as an event of that name."""
@@ -74,6 +79,51 @@ class Tail:
             if line.startswith(b"error:"):
                 records.append((b"error", line[6:].strip()))
         return records
+
+
+class Reading:
+    """A raw answer, glanced at while it passes: what it counted, whether its stream is whole."""
+
+    def __init__(self, headers: Mapping[str, str], *, is_chat: bool, max_bytes: int) -> None:
+        self.is_stream = "event-stream" in headers.get("content-type", "")
+        self._is_chat = is_chat
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        self._readable = True
+        self._inflate: Inflate | None = None
+        if encoding not in ("", "identity"):
+            with suppress(GatewayError):
+                self._inflate = Inflate(encoding, max_bytes)
+            self._readable = self._inflate is not None
+        self._head = b""
+        self._tail = Tail()
+
+    def add(self, data: bytes) -> None:
+        if not self._readable:
+            return
+        if self._inflate is not None:
+            try:
+                data = self._inflate.feed(data)
+            except GatewayError:
+                self._readable = False  # the caller will find out for themselves
+                return
+        if len(self._head) < _USAGE_BYTES:
+            self._head += data[:_USAGE_BYTES]
+        self._tail.add(data)
+
+    def usage(self) -> Usage | None:
+        return usage_in(self._tail.bytes(), self._head) if self._readable else None
+
+    def ending(self) -> tuple[Any, bool]:
+        """The error that the stream told, if any; whether it is whole though it told none."""
+        if not self._readable or not self.is_stream:
+            return None, True
+        text, records = self._tail.bytes(), self._tail.records()
+        if told := failure(records):
+            return told, False
+        if not self._is_chat or is_done(text):
+            return None, True
+        seen, ended = finished(records)
+        return None, bool(ended) and seen == ended
 
 
 def is_done(events: bytes) -> bool:
@@ -126,32 +176,30 @@ def finished(records: list[Record]) -> tuple[set[int], set[int]]:
 def usage_in(text: bytes, began_with: bytes = b"") -> Usage | None:
     """The last usage that stands in a stream or a body. What it leaves out, Anthropic's streams
     have told at their beginning."""
-    last = _last_counts(text)
-    if last is None or (last.prompt_tokens is None and last.input_tokens is None):
-        first = _last_counts(began_with)
-        if first is not None:
-            if last is None:
-                last = first
-            else:
-                for name in _Counts.__struct_fields__:
-                    if getattr(last, name) is None:
-                        setattr(last, name, getattr(first, name))
+    last = None
+    for name in (b'"usage"', b'"usageMetadata"'):
+        at = len(text)
+        while last is None and (at := text.rfind(name, 0, at)) >= 0:
+            last = _counts_at(text, at + len(name))
+    if last is not None and last.prompt_tokens is None and began_with:
+        at, first = -1, None
+        while first is None and (at := began_with.find(b'"usage"', at + 1)) >= 0:
+            first = _counts_at(began_with, at + len(b'"usage"'))
+        for field in _Counts.__struct_fields__ if first is not None else ():
+            if getattr(last, field) is None:
+                setattr(last, field, getattr(first, field))
     return None if last is None else _as_usage(last)
 
 
-def _last_counts(text: bytes) -> _Counts | None:
-    for name in (b'"usage"', b'"usageMetadata"'):
-        at = len(text)
-        while (at := text.rfind(name, 0, at)) >= 0:
-            value = text[at + len(name) : at + len(name) + 16].lstrip(b": \t\r\n")
-            if not value.startswith(b"{"):
-                continue
-            whole = JsonArrayParser().feed(text[at + len(name) : at + _READ_BYTES])
-            try:
-                return _counts(whole[0])
-            except (*_NOT_JSON, IndexError):
-                continue
-    return None
+def _counts_at(text: bytes, at: int) -> _Counts | None:
+    """The object after a member's name; None for null and what is no usage."""
+    if not text[at : at + 16].lstrip(b": \t\r\n").startswith(b"{"):
+        return None
+    whole = JsonArrayParser().feed(text[at : at + _USAGE_BYTES])
+    try:
+        return _counts(mend(whole[0]))
+    except (*_NOT_JSON, IndexError):
+        return None
 
 
 def _as_usage(counts: _Counts) -> Usage:

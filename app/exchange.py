@@ -33,9 +33,10 @@ from app.outcomes import (
     Outcome,
     is_challenge,
     of_error,
+    of_told,
     retry_after,
 )
-from app.quotas import guess_tokens
+from app.quotas import guess_answered, guess_tokens
 from app.render import (
     JSON,
     KEEP_ALIVE,
@@ -59,7 +60,6 @@ from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 _MAX_ERROR_BYTES = 256 * 1024
 _FAREWELL_SECONDS = 10.0
-_STREAMED_BYTES_PER_TOKEN = 200  # an event each
 
 # Answer headers that tell the caller something about this request and nothing about our account.
 _PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
@@ -199,6 +199,9 @@ class Exchange:
             self.calls.discard(watch)
             watch.stop()
             record.total_ms = round((perf_counter() - began) * 1000, 3)
+            if record.prompt_tokens is None and record.bytes_out:
+                record.prompt_tokens = guess_tokens(record.bytes_in)
+                record.completion_tokens = guess_answered(record.bytes_out, is_stream=stream)
             self.log.write(record)
 
     async def _tell(
@@ -509,9 +512,7 @@ class Exchange:
             record.outcome = "upstream_error"
             if (told := renderer.error) is not None:
                 record.code = told.code or ""
-                outcome = of_error(told)
-                about_key = outcome in (Outcome.AUTH, Outcome.SPENT, Outcome.LIMITED)
-                self.pool.report(turn, outcome if about_key else Outcome.CUT, told.status)
+                self.pool.report(turn, of_told(told), told.status)
         watch.committed = True
         if renderer.content_type == JSON:
             await sink.answer(out)
@@ -820,8 +821,8 @@ def _cost(record: CallRecord, call: Call) -> int | None:
         return record.prompt_tokens + (record.completion_tokens or 0)
     if not record.bytes_out:
         return None
-    per_token = _STREAMED_BYTES_PER_TOKEN if call.stream else 4
-    return guess_tokens(len(call.body)) + record.bytes_out // per_token
+    answered = guess_answered(record.bytes_out, is_stream=call.stream)
+    return guess_tokens(len(call.body)) + answered
 
 
 def _is_answer(status: int) -> bool:

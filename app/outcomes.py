@@ -93,6 +93,13 @@ def of_error(error: GatewayError) -> Outcome:
     return of_status(error.status)
 
 
+def of_told(error: GatewayError) -> Outcome:
+    """Of an error inside an answer that has begun: what is about the key, else only a cut."""
+    outcome = of_error(error)
+    about_key = outcome in (Outcome.AUTH, Outcome.SPENT, Outcome.LIMITED)
+    return outcome if about_key else Outcome.CUT
+
+
 def of_reply(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     """Of an answer that nobody has read: a forwarded one."""
     outcome = of_status(status)

@@ -54,6 +54,7 @@ POOL = (
 ENGINE = (
     *POOL,
     "app.clients",
+    "app.ending",
     "app.exchange",
     "app.forward",
     "app.gateway",

@@ -7,7 +7,7 @@ same per byte however small the pieces are, and refuses a record above its cap.
 import re
 
 from app.wire.errors import bad_response
-from app.wire.surrogates import may_hold_halves, mend, mend_all
+from app.wire.surrogates import BACKSLASH, may_hold_halves, mend, mend_all
 
 # What limits.response_bytes is by default: an event may be the whole answer, a picture in it.
 MAX_RECORD_BYTES = 64 * 1024 * 1024
@@ -41,7 +41,7 @@ class SSEParser:
             records = _plain_records(data.splitlines())
             if records is not None:
                 self._first = False
-                if b"\\" in data and may_hold_halves(data):
+                if BACKSLASH in data and may_hold_halves(data):
                     return self._mended(records)
                 return records
         if self._first and data:
@@ -51,7 +51,9 @@ class SSEParser:
         tail = self._tail
         if not tail and data.endswith(b"\n\n"):  # the usual read: whole events, nothing kept
             records = self._records(data)
-            return self._mended(records) if may_hold_halves(data) else records
+            if BACKSLASH in data and may_hold_halves(data):
+                return self._mended(records)
+            return records
         tail += data
         end = tail.rfind(b"\n\n", self._searched)
         if end < 0:

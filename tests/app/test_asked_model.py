@@ -106,7 +106,9 @@ def test_a_member_that_stands_twice_is_refused_whichever_it_is(body):
 def test_the_values_of_a_large_body_are_never_made_into_objects(monkeypatch):
     made = []
     monkeypatch.setattr("json.loads", lambda *args, **more: made.append(args))
-    body = b'{"messages": [' + b'{"role": "user", "content": "x"}, ' * 50_000 + b'{}], "model": "x"}'
+    body = (
+        b'{"messages": [' + b'{"role": "user", "content": "x"}, ' * 50_000 + b'{}], "model": "x"}'
+    )
     assert asked_model.in_body(body) == "x"
     asked_model.check_said_once(body, "model", "provider")
     assert not made
