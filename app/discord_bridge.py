@@ -27,6 +27,7 @@ from app.clients import Clients, read_whole
 from app.config import secrets
 from app.wire.errors import GatewayError, bad_request
 from app.wire.settings import Config, CozeDiscord
+from app.wire.surrogates import mend
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import channel, schema
 from providers.coze.discord import bridge_secret
@@ -153,7 +154,7 @@ class Bridge:
         if '"MESSAGE_' not in text and '"RE' not in text:  # READY, RESUMED
             return
         try:
-            payload = _dispatch_decoder.decode(text)
+            payload = _dispatch_decoder.decode(mend(text.encode()))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
         match payload.t:

@@ -44,9 +44,10 @@ from app.outcomes import (
     is_challenge,
     is_too_long,
     of_error,
+    of_told,
     retry_after,
 )
-from app.quotas import guess_tokens
+from app.quotas import guess_answered, guess_tokens
 from app.race import Lane, Race
 from app.render import (
     JSON,
@@ -63,7 +64,7 @@ from app.slow_work import SlowWork
 from app.turns import next_turn
 from app.watch import Watch
 from app.wire.chat import Envelope
-from app.wire.errors import GatewayError, bad_response
+from app.wire.errors import GatewayError
 from app.wire.events import Follow
 from app.wire.provider import Call, Decoder, Key, Provider
 from app.wire.settings import Config
@@ -71,7 +72,6 @@ from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 _MAX_ERROR_BYTES = 256 * 1024
 _FAREWELL_SECONDS = 10.0
-_STREAMED_BYTES_PER_TOKEN = 200  # an event each
 
 # Answer headers that tell the caller something about this request and nothing about our account.
 _PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
@@ -222,6 +222,9 @@ class Exchange:
             self.calls.discard(watch)
             watch.stop()
             record.total_ms = round((perf_counter() - began) * 1000, 3)
+            if record.prompt_tokens is None and record.bytes_out:
+                record.prompt_tokens = guess_tokens(record.bytes_in)
+                record.completion_tokens = guess_answered(record.bytes_out, is_stream=stream)
             self.log.write(record)
 
     async def _tell(
@@ -628,6 +631,9 @@ class Exchange:
             record.completion_tokens = usage.completion_tokens
         if renderer.refused:
             record.outcome = "upstream_error"
+            if (told := renderer.error) is not None:
+                record.code = told.code or ""
+                self.pool.report(turn, of_told(told), told.status)
         watch.committed = True
         if renderer.content_type == JSON:
             await sink.answer(out)
@@ -756,7 +762,15 @@ class Exchange:
     def _renderer(self, call: Call, provider: Provider) -> Renderer:
         limit = self.config.limits.response_bytes
         if provider.decoder is None:
-            return Passthrough() if call.stream else Whole(limit)
+            if not call.stream:
+                return Whole(limit)
+            asked = call.envelope.n
+            return Passthrough(
+                limit,
+                choices=asked if isinstance(asked, int) else 1,
+                adds_usage=provider.adds_usage is not None and provider.adds_usage(call),
+                label="no content type",
+            )
         decoder = provider.decoder(call)
         if provider.untranslated:
             return Untranslated(decoder, provider.stamp(call))
@@ -795,8 +809,9 @@ class Exchange:
                 record.upstream_request_id = value
                 sink.headers.append(("x-upstream-request-id", value))
             elif kind == _TYPE:
-                if provider.decoder is None:
-                    _check_type(value, renderer)
+                if isinstance(renderer, Passthrough | Whole):
+                    wanted = "json" if renderer.content_type == JSON else "text/event-stream"
+                    renderer.label = None if wanted in value.lower() else value
             elif value.strip().lower() not in ("", "identity"):
                 encoding = value.strip().lower()
                 plain = plain or Inflate(encoding, self.config.limits.response_bytes)
@@ -891,6 +906,8 @@ async def _comment(sink: Sink) -> None:
 
 def _said_all(renderer: Renderer, error: GatewayError) -> bytes:
     """What is left to send where a connection broke off after all was said; else raises."""
+    if isinstance(renderer, Passthrough):
+        renderer.is_cut = True
     try:
         return renderer.finish()
     except GatewayError as missing:
@@ -948,8 +965,8 @@ def _cost(record: CallRecord, call: Call) -> int | None:
         return record.prompt_tokens + (record.completion_tokens or 0)
     if not record.bytes_out:
         return None
-    per_token = _STREAMED_BYTES_PER_TOKEN if call.stream else 4
-    return guess_tokens(len(call.body)) + record.bytes_out // per_token
+    answered = guess_answered(record.bytes_out, is_stream=call.stream)
+    return guess_tokens(len(call.body)) + answered
 
 
 def _is_answer(status: int) -> bool:
@@ -971,13 +988,3 @@ def _kind(name: str) -> int:
     if len(_kinds) < _MAX_KINDS and len(name) <= 64:
         _kinds[name] = kind
     return kind
-
-
-def _check_type(content_type: str, renderer: Renderer) -> None:
-    """A 200 of the wrong kind (a captive portal's page, JSON for a stream) is no answer."""
-    wanted = "text/event-stream" if renderer.content_type != JSON else "json"
-    if wanted not in content_type.lower():
-        raise bad_response(
-            f"The upstream answered 200 with {content_type.split(';')[0]!r} instead of {wanted}; "
-            "check the upstream address in the config."
-        )

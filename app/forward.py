@@ -25,6 +25,7 @@ from app.access import OPERATOR, Caller
 from app.clients import Clients, Response, read_whole
 from app.clients.encoding import decode_body
 from app.conversations import Conversations
+from app.ending import Reading
 from app.key_pool import INSIST_SECONDS, WEB_SESSIONS, KeyPool, KeysTried, Turn, bare_token
 from app.logs import Attempt, CallLog, CallRecord, redact, sent_again
 from app.open_calls import OpenCalls
@@ -37,8 +38,10 @@ from app.outcomes import (
     of_error,
     of_refusal,
     of_status,
+    of_told,
     retry_after,
 )
+from app.quotas import guess_answered, guess_tokens
 from app.render import as_error
 from app.sessions import Sessions
 from app.turns import next_turn
@@ -210,7 +213,9 @@ class Forwarder:
                 if refusal is None or outcome not in OTHER_KEY_MAY_DO:
                     self.pool.report(turn, outcome, status)
                     answer = refusal or response
-                    await self._deliver(ask, sink, watch, began, answer, turn.key, held)
+                    told = await self._deliver(ask, sink, watch, began, answer, turn.key, held)
+                    if told is not None:
+                        self.pool.report(turn, of_told(told), told.status)
                     return
                 asked = retry_after(refusal.named, refusal.plain, time())
                 self.pool.report(turn, outcome, status, asked)
@@ -328,9 +333,11 @@ class Forwarder:
         response: Response,
         key: Key,
         held: bytes = b"",
-    ) -> None:
-        """The answer, as it comes; `held` was read of it before."""
+    ) -> GatewayError | None:
+        """The answer, as it comes; `held` was read of it before. Returns the error that it told
+        inside its stream."""
         loop, record = asyncio.get_running_loop(), ask.record
+        reading: Reading | None = None
         if key.id and response.status >= 400 and ask.method != "HEAD" and not _is_large(response):
             # An upstream may quote the key it refuses; this one is the operator's.
             if not isinstance(response, _Refusal):
@@ -356,21 +363,39 @@ class Forwarder:
                 await sink.send(body)
                 watch.stop()
                 await sink.end()
-                return
+                return None
             await sink.start(response.status, headers, has_body)
             if not has_body:
-                return
+                return None
+            if ask.method == "POST" and response.status == 200:
+                reading = Reading(
+                    dict(response.headers),
+                    is_chat=_IS_CHAT(ask.path) is not None,
+                    max_bytes=self.config.limits.response_bytes,
+                )
             while data := held or await response.read():
                 held = b""
                 watch.seen = watch.told = loop.time()
                 record.bytes_out += len(data)
+                if reading is not None:
+                    reading.add(data)
                 watch.sending = True
                 await sink.send(data)
                 watch.sending = False
         finally:
+            if reading is not None:
+                _count(reading, ask)
             await response.close()
         watch.stop()
         await sink.end()
+        told, is_whole = reading.ending() if reading is not None else (None, True)
+        if told:
+            error = as_error(told)
+            record.outcome, record.code = "upstream_error", error.code or ""
+            return error
+        if not is_whole:
+            record.outcome, record.code = "upstream_cut", "upstream_cut"
+        return None
 
     async def _renew_if_told(
         self,
@@ -585,6 +610,26 @@ class _Named(Struct):
 
 
 _named = msgspec.json.Decoder(_Named)
+# Paths of which each POST is an answer of a model, with tokens that somebody pays for.
+_IS_ANSWER = re.compile(
+    r"(?:^|/)(?:completions|responses|messages|models/[^/]+:(?:streamG|g)enerateContent)/?$"
+).search
+_IS_CHAT = re.compile(r"(?:^|/)chat/completions/?$").search
+
+
+def _count(reading: Reading, ask: ForwardAsk) -> None:
+    """The tokens of an answer, guessed where it does not tell them."""
+    record, usage = ask.record, reading.usage()
+    if usage is not None:
+        record.prompt_tokens, record.completion_tokens = (
+            usage.prompt_tokens,
+            usage.completion_tokens,
+        )
+    elif record.bytes_out and _IS_ANSWER(ask.path):
+        record.prompt_tokens = guess_tokens(record.bytes_in)
+        record.completion_tokens = guess_answered(record.bytes_out, is_stream=reading.is_stream)
+
+
 _MODEL_IN_PATH = re.compile(r"(?:^|/)models/([^/:?]+)")
 
 

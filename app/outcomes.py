@@ -162,6 +162,13 @@ def is_too_long(error: GatewayError) -> bool:
     return error.code in _TOO_LONG_CODES or _TOO_LONG.search(error.message) is not None
 
 
+def of_told(error: GatewayError) -> Outcome:
+    """Of an error inside an answer that has begun: what is about the key, else only a cut."""
+    outcome = of_error(error)
+    about_key = outcome in (Outcome.AUTH, Outcome.SPENT, Outcome.LIMITED)
+    return outcome if about_key else Outcome.CUT
+
+
 def of_refusal(error: GatewayError, headers: Mapping[str, str]) -> Outcome:
     """Of a refusal that is passed on as it came; `error` is what its provider reads in it."""
     outcome = of_error(error)

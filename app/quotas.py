@@ -12,6 +12,7 @@ from app.shared_state import BUCKETS, OTHERS, SharedState
 _BUCKET_SECONDS = 5
 _COUNTED = 13  # twelve whole ones and the one that is being filled
 _BYTES_PER_TOKEN = 4
+_STREAMED_BYTES_PER_TOKEN = 200  # an event each
 
 
 class Limits(Struct, frozen=True):
@@ -107,3 +108,8 @@ class Quotas:
 
 def guess_tokens(body_bytes: int) -> int:
     return body_bytes // _BYTES_PER_TOKEN
+
+
+def guess_answered(answer_bytes: int, *, is_stream: bool) -> int:
+    """Tokens of an answer whose upstream does not count them."""
+    return answer_bytes // (_STREAMED_BYTES_PER_TOKEN if is_stream else _BYTES_PER_TOKEN)

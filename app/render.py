@@ -9,12 +9,15 @@ body and gives the last bytes, or raises when the answer was cut short. Nothing 
     Completion    a decoder's events are folded into one chat.completion object
 """
 
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
+from app.ending import Tail, failure, finished, is_done, usage_in
 from app.opening import Stage, look
 from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.events import (
@@ -35,13 +38,21 @@ from app.wire.events import (
     Unknown,
     Usage,
 )
-from app.wire.framing import MAX_RECORD_BYTES
+from app.wire.framing import MAX_RECORD_BYTES, SSEParser
 from app.wire.provider import Decoder
+from app.wire.refusals import of_value
+from app.wire.surrogates import mend
 
 SSE = "text/event-stream; charset=utf-8"
 JSON = "application/json"
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": ping\n\n"
+
+# What an event stream can begin with, whatever its content type says.
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
+_EVENT = re.compile(rb".*?(?:\n\n|\r\n\r\n)", re.DOTALL).findall
+_SNIFFED_BYTES = 4096
+_USAGE_BYTES = 64 * 1024
 
 encode = msgspec.json.encode
 
@@ -50,6 +61,7 @@ class Renderer(Protocol):
     content_type: str
     asks: list[Follow | Reply]  # what the exchange must do before it reads on
     refused: bool  # the upstream told the caller of an error inside its stream
+    error: GatewayError | None  # which one, where the answer was passed on as it came
     ended: bool  # the answer is whole, whatever the connection does
 
     @property
@@ -64,22 +76,24 @@ class Renderer(Protocol):
         for an error in place of an answer."""
 
 
-class _Counts(Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-
-
 class _Glance(Struct):
     """The little that is read of an OpenAI object that is passed on untouched."""
 
-    usage: _Counts | None = None
+    choices: Raw = Raw()
     error: Any = None
 
 
 _glance = msgspec.json.Decoder(_Glance)
 
 
+class _Extra(Struct):
+    """What the chunk has that is sent when usage was asked for."""
+
+    choices: list[Any]
+    usage: dict[str, Any]
+
+
+_extra = msgspec.json.Decoder(_Extra)
 # What OpenAI's words for an error inside a stream would have been as a status.
 _STATUS = {
     "rate_limit_exceeded": 429,
@@ -95,33 +109,39 @@ _STATUS = {
 
 
 def as_error(told: Any) -> GatewayError:
-    """What an upstream says in a stream that begins with an error: an object, or a text."""
-    detail = told if isinstance(told, dict) else {"message": told}
-    words = {name: word for name, word in detail.items() if isinstance(word, str)}
-    number = detail.get("code")
-    code = str(number) if isinstance(number, int) else words.get("code")
-    status = _STATUS.get(code or "") or _STATUS.get(words.get("type", "")) or _status(code)
+    """What an upstream says in an answer that has begun, or with status 200: object or text."""
+    found = of_value(told)
+    number = told.get("status_code") if isinstance(told, dict) else None
+    status = (
+        _STATUS.get(found.code or "")
+        or _STATUS.get(found.type)
+        or _status(found.code)
+        or _status(str(number))
+        or 502
+    )
     return GatewayError(
         status,
-        words.get("message") or "The upstream broke its answer off at once, without a reason.",
-        type=words.get("type", ""),
-        code=code or ("upstream_error" if status == 502 else None),
-        param=words.get("param"),
+        found.message or "The upstream broke its answer off at once, without a reason.",
+        type=found.type,
+        code=found.code or ("upstream_error" if status == 502 else None),
+        param=found.param,
         outcome="upstream_error",
     )
 
 
-def _status(code: str | None) -> int:
+def wrong_type(label: str, wanted: str) -> GatewayError:
+    """A 200 of the wrong kind (a captive portal's page, JSON for a stream) is no answer."""
+    return bad_response(
+        f"The upstream answered 200 with {label.split(';')[0]!r} instead of {wanted}; "
+        "check the upstream address in the config."
+    )
+
+
+def _status(code: str | None) -> int | None:
     """Some upstreams put the status where the code should be."""
-    status = int(code) if code and code.isascii() and code.isdigit() and len(code) == 3 else 0
-    return status if 400 <= status <= 511 else 502
-
-
-def _usage(glance: _Glance) -> Usage | None:
-    counts = glance.usage
-    if counts is None:
+    if code is None or len(code) != 3 or not code.isdecimal():
         return None
-    return Usage(counts.prompt_tokens or 0, counts.completion_tokens or 0, counts.total_tokens)
+    return int(code) if 400 <= int(code) <= 511 else None
 
 
 class Passthrough:
@@ -130,88 +150,152 @@ class Passthrough:
 
     content_type = SSE
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        max_bytes: int = MAX_RECORD_BYTES,
+        *,
+        choices: int = 1,
+        adds_usage: bool = False,
+        label: str | None = None,
+    ) -> None:
+        """`choices` is how many were asked for; `adds_usage`: usage was asked for on the caller's
+        behalf, who must not see its chunk; `label`: the content type, where it is no event
+        stream's."""
         self.asks: list[Follow | Reply] = []
         self.refused = False
         self.ended = False
+        self.error: GatewayError | None = None  # told inside the stream
+        self.is_cut = False  # the connection broke: no finish reason makes up for that
+        self.label = label
         self._held = bytearray()
+        self._is_plain = False  # nothing is held, and what came first were events
+        self._has_begun = False
         self._searched = 0
-        self._last = b""
-        self._counted = b""
+        self._max = max_bytes
+        self._tail = Tail()
+        self._choices, self._finished = choices, set[int]()
+        self._adds_usage = adds_usage
+        self._no_choices = b""
+        self._is_special = choices > 1 or adds_usage
 
     def feed(self, data: bytes) -> bytes:
-        if not self._held and data.endswith((b"\n\n", b"\r\n\r\n")):
+        if self._is_plain and data.endswith((b"\n\n", b"\r\n\r\n")):
             out = data
         else:
             out = self._whole_events(data)
             if not out:
                 return out
-        self._last = out
-        if b'"usage":{' in out or b'"usage": {' in out:
-            self._counted = out
-        return out
+        self._tail.add(out)
+        return self._special(out) if self._is_special else out
 
     def opening(self, out: bytes) -> Stage:
-        stage, failure = look(out)
-        if failure is not None:
-            raise as_error(failure)
+        stage, told = look(out)
+        if told is not None:
+            raise as_error(told)
         return stage
 
     def _whole_events(self, data: bytes) -> bytes:
         held = self._held
         held += data
+        if not self._has_begun:
+            if not self._begins():
+                return b""
+            self._has_begun = True
         # An event ends in LF LF or CR LF CR LF; the searched part is never searched again.
         lf = held.rfind(b"\n\n", self._searched)
         crlf = held.rfind(b"\r\n\r\n", self._searched)
         if lf < 0 and crlf < 0:
-            if len(held) > MAX_RECORD_BYTES:
+            if len(held) > self._max:
                 raise bad_response("The upstream sent an event above the size limit.")
+            self._is_plain = False
             self._searched = max(len(held) - 3, 0)
             return b""
         end = lf + 2 if lf > crlf else crlf + 4
         out = bytes(held[:end])
         del held[:end]
         self._searched = 0
+        self._is_plain = not held
         return out
+
+    def _begins(self) -> bool:
+        """Whether what came is the start of events. Raises for what is none, by its first bytes:
+        the label of a stream is wrong often enough."""
+        if self.label is None:
+            return True
+        start = bytes(self._held[:_SNIFFED_BYTES])
+        unsure = start in (b"\xef", b"\xef\xbb")
+        start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if start.startswith(_FIELDS):
+            return True
+        unsure = unsure or any(field.startswith(start) for field in _FIELDS)
+        if unsure and len(self._held) < _SNIFFED_BYTES:
+            return False  # it may still become one
+        told = None
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            told = _glance.decode(bytes(self._held)).error if start[:1] == b"{" else None
+        raise as_error(told) if told else wrong_type(self.label, "text/event-stream")
+
+    def _special(self, out: bytes) -> bytes:
+        if self._choices > 1 and b'"finish_reason"' in out:
+            self._finished |= finished(SSEParser().feed(out))[1]
+        if not self._adds_usage:
+            return out
+        if not self._no_choices:  # how this upstream writes it
+            self._no_choices = b'"choices": []' if b'"choices": [' in out else b'"choices":[]'
+        return self._without_usage(out) if self._no_choices in out else out
+
+    def _without_usage(self, out: bytes) -> bytes:
+        """The events but for the chunk that holds nothing but usage."""
+        kept = []
+        for event in _EVENT(out):
+            line = event.strip()
+            if self._no_choices in line and line.startswith(b"data:"):
+                with suppress(msgspec.DecodeError, ValueError):
+                    if not _extra.decode(line[5:]).choices:
+                        continue
+            kept.append(event)
+        return b"".join(kept)
 
     def finish(self) -> bytes:
         rest = bytes(self._held).strip()
-        if self._is_done(rest):
-            return rest + b"\n\n"  # its last newline got lost
-        if self._is_done(self._last):
-            return b""
-        if self._is_error(self._last):
-            self.refused = True
-            return b""
-        raise upstream_cut()
+        if not self._has_begun and self.label is not None:
+            raise wrong_type(self.label, "text/event-stream")
+        out = b""
+        if rest and (is_done(rest) or (not self.is_cut and self._is_event(rest))):
+            out = rest + b"\n\n"  # its last newline got lost
+            self._tail.add(out)
+            rest = b""
+            out = self._special(out) if self._is_special else out
+        last = self._tail.bytes()
+        told = failure(self._tail.records()) if b"error" in last or b"failed" in last else None
+        if told:
+            self.refused, self.error = True, as_error(told)
+        if is_done(last) or (told and not rest):
+            return out
+        if self.is_cut or rest or not self._is_whole():
+            raise upstream_cut()
+        return out + DONE
+
+    def _is_whole(self) -> bool:
+        """Whether each choice has ended, though nobody said [DONE]."""
+        if self._choices > 1:
+            return len(self._finished) >= self._choices
+        seen, ended = finished(self._tail.records())
+        return bool(ended) and seen == ended
 
     @staticmethod
-    def _is_done(events: bytes) -> bool:
-        return any(
-            line.startswith(b"data:") and line[5:].strip() == b"[DONE]"
-            for line in events[-4096:].splitlines()
-        )
-
-    @staticmethod
-    def _is_error(events: bytes) -> bool:
-        lines = [line for line in events.strip().splitlines() if line.startswith(b"data:")]
+    def _is_event(rest: bytes) -> bool:
+        records = SSEParser().feed(rest + b"\n\n")
         try:
-            return bool(lines) and bool(_glance.decode(lines[-1][5:]).error)
-        except (msgspec.DecodeError, ValueError):
+            for _, data in records:
+                msgspec.json.decode(mend(data))
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return False
+        return bool(records) or rest.startswith((b":", b"error:"))
 
     @property
     def usage(self) -> Usage | None:
-        for line in reversed(self._counted.splitlines()):
-            if b'"usage"' not in line:
-                continue
-            try:
-                found = _usage(_glance.decode(line.partition(b":")[2]))
-            except (msgspec.DecodeError, ValueError):
-                continue
-            if found is not None:
-                return found
-        return None
+        return usage_in(self._tail.bytes())
 
 
 class Whole:
@@ -219,11 +303,13 @@ class Whole:
 
     content_type = JSON
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, label: str | None = None) -> None:
         self.asks: list[Follow | Reply] = []
         self.usage: Usage | None = None
         self.refused = False
         self.ended = False
+        self.error: GatewayError | None = None
+        self.label = label  # the content type, where it is not JSON's
         self._pieces: list[bytes] = []
         self._left = max_bytes
 
@@ -240,17 +326,31 @@ class Whole:
     def finish(self) -> bytes:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         try:
-            try:
-                glance = _glance.decode(body)
-            except msgspec.ValidationError:
-                # Of another shape, which is not ours to judge; but it must be JSON to its end.
-                msgspec.json.decode(body)
-                return body
+            glance = self._read(body)
+        except msgspec.ValidationError:
+            return body  # of another shape, which is not ours to judge
         except (msgspec.DecodeError, ValueError):
-            raise bad_response("The upstream's answer is not valid JSON.") from None
-        self.usage = _usage(glance)
-        self.refused = bool(glance.error)
+            body = mend(body)
+            try:
+                glance = self._read(body)
+            except (msgspec.DecodeError, ValueError):
+                if self.label is not None:
+                    raise wrong_type(self.label, "json") from None
+                raise bad_response("The upstream's answer is not valid JSON.") from None
+        self.usage = usage_in(body[-_USAGE_BYTES:]) or usage_in(body)
+        if glance.error:
+            self.refused, self.error = True, as_error(glance.error)
+            if bytes(glance.choices) in (b"", b"null", b"[]"):
+                raise self.error  # nothing but an error: another key may do better
         return body
+
+    @staticmethod
+    def _read(body: bytes) -> _Glance:
+        try:
+            return _glance.decode(body)
+        except msgspec.ValidationError:
+            msgspec.json.decode(body, type=Raw)  # it must be JSON to its end
+            raise
 
 
 class Untranslated:
@@ -265,6 +365,7 @@ class Untranslated:
         self.usage: Usage | None = None
         self.refused = False
         self.ended = False
+        self.error: GatewayError | None = None
         self._decoder = decoder
 
     def feed(self, data: bytes) -> bytes:
@@ -303,6 +404,7 @@ class _Teller:
         self.asks: list[Follow | Reply] = []
         self.refused = False
         self.ended = False
+        self.error: GatewayError | None = None
         self.unknown: list[str] = []
         self.said = False  # something of the answer itself
         self.model = model

@@ -56,6 +56,7 @@ POOL = (
 ENGINE = (
     *POOL,
     "app.clients",
+    "app.ending",
     "app.exchange",
     "app.forward",
     "app.gateway",

@@ -96,6 +96,7 @@ async def read_whole(response: Response, max_bytes: int) -> UpstreamReply:
     """
     from app.clients.encoding import decode_body
     from app.wire.errors import bad_response
+    from app.wire.surrogates import mend
 
     try:
         pieces: list[bytes] = []
@@ -111,4 +112,6 @@ async def read_whole(response: Response, max_bytes: int) -> UpstreamReply:
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     set_cookies = [value for name, value in response.headers if name == "set-cookie"]
     body = decode_body(body, headers, max_bytes)
+    if body.lstrip()[:1] in (b"{", b"["):
+        body = mend(body)
     return UpstreamReply(response.status, headers, body, set_cookies)

@@ -11,7 +11,7 @@ from sanic import HTTPResponse, Request
 from app.clients import read_whole
 from app.render import JSON
 from app.routes.answers import App, body_of, carry, gateway_of, headers_for, record_for
-from app.wire.chat import read_envelope
+from app.wire.chat import read_request
 from app.wire.errors import GatewayError
 from app.wire.settings import Config
 from app.wire.upstream import UpstreamReply, UpstreamRequest
@@ -32,7 +32,7 @@ async def message(request: Request) -> None:
     """A chat request that goes to Bing whatever its `provider` says."""
     record_for(request, MESSAGE)
     body = body_of(request, gateway_of(request).config.limits.request_bytes)
-    envelope = read_envelope(body)
+    body, envelope = read_request(body)
     await carry(request, web.PROVIDER, envelope.model or "", envelope, body)
 
 

@@ -8,7 +8,7 @@ from sanic import Request
 import providers
 from app.exchange import Way
 from app.routes.answers import App, body_of, carry, gateway_of, record_for
-from app.wire.chat import Envelope, read_envelope
+from app.wire.chat import Envelope, read_request
 from app.wire.provider import Provider
 
 COMPLETIONS = "/c/v1/chat/completions"
@@ -27,7 +27,7 @@ async def completions(request: Request) -> None:
     """An OpenAI chat request for whichever upstream `provider` or the model's prefix names."""
     record_for(request, COMPLETIONS)
     body = body_of(request, gateway_of(request).config.limits.request_bytes)
-    envelope = read_envelope(body)
+    body, envelope = read_request(body)
     provider, model = providers.choose(envelope)
     named, ways = gateway_of(request).config.fallbacks, []
     if named:
@@ -41,7 +41,7 @@ def _native(path: str, provider: Provider) -> Callable[[Request], Coroutine[Any,
         """A body in the upstream's own shape."""
         record_for(request, path)
         body = body_of(request, gateway_of(request).config.limits.request_bytes)
-        envelope = read_envelope(body)
+        body, envelope = read_request(body)
         if provider.untranslated:
             envelope.stream = True  # the upstream's own stream is one, and nobody folds it
         await carry(request, provider, envelope.model or "", envelope, body)

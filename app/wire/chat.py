@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.wire.errors import GatewayError, bad_request, from_validation
+from app.wire.surrogates import mend
 
 T = TypeVar("T")
 
@@ -111,7 +112,8 @@ class Envelope(Struct):
     provider: str | None = None
     model: str | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | UnsetType | None = UNSET
+    n: Any = None
     openai: Raw | UnsetType = UNSET
     gemini: Raw | UnsetType = UNSET
     bing: Raw | UnsetType = UNSET
@@ -120,7 +122,8 @@ class Envelope(Struct):
 
     @property
     def include_usage(self) -> bool:
-        return self.stream_options is not None and self.stream_options.include_usage is True
+        asked = self.stream_options
+        return isinstance(asked, StreamOptions) and asked.include_usage is True
 
 
 class ChatRequest(Struct, kw_only=True):
@@ -189,6 +192,18 @@ def read_envelope(body: bytes) -> Envelope:
         raise from_validation(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise not_json(body, error) from None
+
+
+def read_request(body: bytes) -> tuple[bytes, Envelope]:
+    """The body and its envelope. Clients cut texts in the middle of a character; such a body is
+    mended, as msgspec reads no half of one."""
+    try:
+        return body, read_envelope(body)
+    except GatewayError:
+        mended = mend(body)
+        if mended is body:
+            raise
+    return mended, read_envelope(mended)
 
 
 def read_chat(body: bytes) -> ChatRequest:

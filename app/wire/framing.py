@@ -7,8 +7,10 @@ same per byte however small the pieces are, and refuses a record above its cap.
 import re
 
 from app.wire.errors import bad_response
+from app.wire.surrogates import BACKSLASH, may_hold_halves, mend, mend_all
 
-MAX_RECORD_BYTES = 16 * 1024 * 1024
+# What limits.response_bytes is by default: an event may be the whole answer, a picture in it.
+MAX_RECORD_BYTES = 64 * 1024 * 1024
 MAX_STRAY_BYTES = 64 * 1024
 
 Record = tuple[bytes, bytes]  # event name (b"" when the stream gives none), data
@@ -39,6 +41,8 @@ class SSEParser:
             records = _plain_records(data.splitlines())
             if records is not None:
                 self._first = False
+                if BACKSLASH in data and may_hold_halves(data):
+                    return self._mended(records)
                 return records
         if self._first and data:
             data = self._without_bom(data)
@@ -46,7 +50,10 @@ class SSEParser:
             data = self._as_lf(data)
         tail = self._tail
         if not tail and data.endswith(b"\n\n"):  # the usual read: whole events, nothing kept
-            return self._records(data)
+            records = self._records(data)
+            if BACKSLASH in data and may_hold_halves(data):
+                return self._mended(records)
+            return records
         tail += data
         end = tail.rfind(b"\n\n", self._searched)
         if end < 0:
@@ -57,14 +64,29 @@ class SSEParser:
         whole = bytes(tail[: end + 2])
         del tail[: end + 2]
         self._searched = max(len(tail) - 1, 0)
-        return self._records(whole)
+        records = self._records(whole)
+        return self._mended(records) if may_hold_halves(whole) else records
 
     def finish(self) -> list[Record]:
         """What stands after the last blank line, as if the upstream had ended it properly."""
         rest = bytes(self._tail) + (b"\n" if self._carriage else b"")
         self._tail.clear()
         self._searched, self._carriage = 0, False
-        return self._records(rest) if rest else []
+        records = self._records(rest) if rest else []
+        return self._mended(records, is_end=True) if may_hold_halves(rest) else records
+
+    def _mended(self, records: list[Record], *, is_end: bool = False) -> list[Record]:
+        """Halves of surrogate pairs joined. An event that ends in a half waits for the next one,
+        as unread bytes."""
+        data, waits = mend_all([data for _, data in records], is_end=is_end)
+        if waits:
+            name, last = records.pop()[0], data.pop()
+            lines = b"\ndata: ".join(last.split(b"\n"))
+            head = b"event: %b\n" % name if name else b""
+            unread = head + b"data: " + lines + b"\n\n"
+            self._tail[:0] = unread
+            self._searched += len(unread)
+        return [(name, mended) for (name, _), mended in zip(records, data, strict=True)]
 
     def _without_bom(self, data: bytes) -> bytes:
         head = bytes(self._tail) + data
@@ -163,7 +185,7 @@ class RecordParser:
             return []
         whole = [b"".join(self._parts), *rest[:-1]]
         self._parts, self._size = [rest[-1]], len(rest[-1])
-        return [record for record in whole if record]
+        return [mend(record) for record in whole if record]
 
     def finish(self) -> bytes:
         """The unended record, b"" when there is none."""
@@ -192,6 +214,7 @@ class JsonArrayParser:
         self._in_string = False
         self._max, self._skip_large = max_bytes, skip_large
         self._skipping = False
+        self._waiting: list[bytes] = []  # an object that ends in half a surrogate pair
         self.skipped = 0
         self.ended = False
 
@@ -240,7 +263,19 @@ class JsonArrayParser:
             self.skipped += 1
             del buffer[: self._at]
             self._at = 0
+        if self._waiting or any(map(may_hold_halves, whole)):
+            return self._mended(whole)
         return whole
+
+    def _mended(self, whole: list[bytes]) -> list[bytes]:
+        whole, waits = mend_all(self._waiting + whole, is_end=self.ended)
+        self._waiting = [whole.pop()] if waits else []
+        return whole
+
+    def finish(self) -> list[bytes]:
+        """What waited for its other half."""
+        rest, self._waiting = [mend(data) for data in self._waiting], []
+        return rest
 
     @property
     def open(self) -> bool:

@@ -159,6 +159,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     `models_request` asks the upstream what it offers; `read_models` makes OpenAI model objects of
     the reply and raises what `read_error` says for a refusal. Both or neither.
 
+    `adds_usage`, for an upstream without a decoder: whether its `request` asks for usage that the
+    caller did not ask for, so that the chunk with it is to be taken out again.
     `explain` is `read_error` for the answer to a call, where the call itself helps to understand.
     `renewed` is the key after an answer with these Set-Cookie lines, None when it did not change.
     `conversation` is the id of the conversation that what was `read` continues, `told` the one in
@@ -182,6 +184,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     check_reply: Callable[[UpstreamReply], None] | None = None
     models_request: Callable[[Config, Key], UpstreamRequest] | None = None
     read_models: Callable[[UpstreamReply], list[dict[str, Any]]] | None = None  # OpenAI's Model
+    adds_usage: Callable[[Call], bool] | None = None
     explain: Callable[[Call, UpstreamReply], GatewayError] | None = None
     renewed: Callable[[Key, list[str], int], Key | None] | None = None
     conversation: Callable[[Any], str | None] | None = None

@@ -15,6 +15,7 @@ class Snapshot:
     def delta(self, text: str) -> str:
         """The new tail, "" when nothing new was said or the text was edited."""
         told = self.text
+        text = text.removesuffix("\ufffd")  # half a character: the next snapshot has all of it
         if not text.startswith(told):
             return ""
         self.text = text

@@ -598,7 +598,7 @@ class HubDecoder:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._records = RecordParser()
+        self._records = RecordParser(max_bytes=call.config.limits.response_bytes)
         self._shaken = False
         self._started = False
         self._ended = False

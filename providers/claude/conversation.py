@@ -14,6 +14,7 @@ from msgspec import Raw
 from app.wire.chat import FunctionCall, ImageUrl, Message, Part
 from app.wire.errors import bad_request
 from app.wire.provider import Call
+from app.wire.surrogates import mend
 from providers.claude.attachments import document, image
 from providers.claude.parameters import drop
 from providers.claude.schema import (
@@ -260,10 +261,10 @@ class Conversation:
 
 
 def _arguments(said: str | None, at: str) -> Raw:
-    text = (said or "").strip() or "{}"
+    text = mend(((said or "").strip() or "{}").encode())
     try:
         msgspec.json.decode(text, type=dict[str, Raw])
-        return Raw(text.encode())
+        return Raw(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise bad_request("arguments must be a JSON object as text.", param=at) from None
 

@@ -37,6 +37,7 @@ from app.wire.events import (
 )
 from app.wire.framing import SSEParser
 from app.wire.provider import Call
+from app.wire.surrogates import mend
 from providers.claude.errors import refusal_in_body
 from providers.claude.schema import (
     ArgumentsDelta,
@@ -107,7 +108,7 @@ def decoder(call: Call) -> "MessagesDecoder | AnswerDecoder":
     """A fresh decoder for what this call asked for."""
     teller = _Teller(call)
     if call.stream:
-        return MessagesDecoder(teller)
+        return MessagesDecoder(teller, call.config.limits.response_bytes)
     return AnswerDecoder(teller, call.config.limits.response_bytes)
 
 
@@ -217,8 +218,8 @@ class MessagesDecoder:
     next call, so that an answer does not depend on how the network cut it.
     """
 
-    def __init__(self, teller: _Teller) -> None:
-        self._parser = SSEParser()
+    def __init__(self, teller: _Teller, max_bytes: int) -> None:
+        self._parser = SSEParser(max_bytes)
         self._teller = teller
         self._started = False
         self._finished = False
@@ -447,7 +448,7 @@ class AnswerDecoder:
         return ()
 
     def finish(self) -> list[Event]:
-        body = b"".join(self._pieces)
+        body = mend(b"".join(self._pieces))
         if not body.strip():
             raise upstream_cut("The upstream's answer is empty")
         try:

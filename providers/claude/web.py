@@ -481,7 +481,12 @@ def request(call: Call) -> UpstreamRequest:
 
 def decoder(call: Call) -> Decoder:
     ready: Ready = call.learned
-    return WebDecoder(ready.conversation, ready.conversation.model or call.model, call.now)
+    return WebDecoder(
+        ready.conversation,
+        ready.conversation.model or call.model,
+        call.now,
+        call.config.limits.response_bytes,
+    )
 
 
 def read_error(reply: UpstreamReply) -> GatewayError:

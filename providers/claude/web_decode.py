@@ -11,7 +11,7 @@ import msgspec
 
 from app.wire.errors import upstream_cut
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown
-from app.wire.framing import SSEParser
+from app.wire.framing import MAX_RECORD_BYTES, SSEParser
 from providers.claude import web_errors
 from providers.claude.web_schema import Conversation, Frame, Summary
 
@@ -40,8 +40,14 @@ def told_conversation(conversation: Conversation) -> dict[str, Any]:
 
 
 class WebDecoder:
-    def __init__(self, conversation: Conversation, model: str, now: int) -> None:
-        self._records = SSEParser()
+    def __init__(
+        self,
+        conversation: Conversation,
+        model: str,
+        now: int,
+        max_bytes: int = MAX_RECORD_BYTES,
+    ) -> None:
+        self._records = SSEParser(max_bytes)
         self._conversation, self._model, self._now = conversation, model, now
         self._started = False
         self._anything = False

@@ -471,7 +471,7 @@ class _Answering:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._sse = SSEParser()
+        self._sse = SSEParser(call.config.limits.response_bytes)
         self._started = False
         self._ended = False
         self._message: str | int = ""  # whose text is being told

@@ -167,7 +167,7 @@ class ReplyDecoder:
     """Replies grow by edits: what is new of each is told, pictures and embeds at the end."""
 
     def __init__(self, call: Call) -> None:
-        self._sse = SSEParser()
+        self._sse = SSEParser(call.config.limits.response_bytes)
         self._bot_id = ""
         self._texts: dict[str, Snapshot] = {}
         self._replies: dict[str, schema.ReplyState] = {}

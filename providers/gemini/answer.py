@@ -30,6 +30,7 @@ from app.wire.events import (
 )
 from app.wire.framing import JsonArrayParser, SSEParser
 from app.wire.provider import Call
+from app.wire.surrogates import mend
 from providers.gemini.errors import find_status, stream_error, to_error
 from providers.gemini.schema import (
     Candidate,
@@ -183,10 +184,10 @@ class AnswerDecoder:
         if not start:
             return ()
         if start[:1] not in (b"{", b"["):
-            self._sse = SSEParser()
+            self._sse = SSEParser(self._max_bytes)
             return [record for _, record in self._sse.feed(start)]
         if self._stream:
-            self._array = JsonArrayParser()
+            self._array = JsonArrayParser(self._max_bytes)
             self._objects = self._array.feed
         else:
             self._whole = bytearray()
@@ -203,11 +204,13 @@ class AnswerDecoder:
 
     def _rest(self) -> list[bytes]:
         if self._whole is not None:
-            return [bytes(self._whole)]
+            return [mend(bytes(self._whole))]
         if self._sse is not None:
             return [data for _, data in self._sse.finish()]
-        if self._array is not None and self._array.open:
-            raise upstream_cut()
+        if self._array is not None:
+            if self._array.open:
+                raise upstream_cut()
+            return self._array.finish()
         return []
 
     # One object

@@ -24,6 +24,7 @@ from app.wire.chat import (
     read_members,
 )
 from app.wire.errors import GatewayError, bad_request, from_validation
+from app.wire.surrogates import mend
 from providers.gemini import schema
 from providers.gemini.media import Learned, to_media
 from providers.gemini.schema import (
@@ -388,7 +389,7 @@ class _Conversation:
     def _call(
         self, call: ToolCallRequest, function: FunctionCall, at: str, *, is_first: bool
     ) -> RequestPart:
-        arguments = (function.arguments or "").strip() or "{}"
+        arguments = mend(((function.arguments or "").strip() or "{}").encode())
         try:
             _object.decode(arguments)
         except _NO_JSON:
@@ -402,7 +403,7 @@ class _Conversation:
         if signature is None and is_first and self._model.insists_on_signatures:
             signature = PLACEHOLDER
         sent = schema.FunctionCall(
-            self._names.sent(function.name), Raw(arguments.encode()), _upstream_id(call.id)
+            self._names.sent(function.name), Raw(arguments), _upstream_id(call.id)
         )
         return RequestPart(function_call=sent, thought_signature=signature)
 
@@ -457,12 +458,13 @@ def _response(text: str) -> Any:
     """A result that is a JSON object is that object; anything else stands under `result`."""
     stripped = text.strip()
     if stripped.startswith("{"):
+        body = mend(stripped.encode())
         try:
-            _object.decode(stripped)
+            _object.decode(body)
         except _NO_JSON:
             pass
         else:
-            return Raw(stripped.encode())
+            return Raw(body)
     return {"result": text}
 
 

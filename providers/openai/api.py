@@ -9,16 +9,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from app.wire.chat import GATEWAY_FIELDS, Envelope, read_member, read_members
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Call, ForwardRule, Key, Provider
+from app.wire.refusals import read_refusal
 from app.wire.settings import Config
+from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
-from providers.openai.schema import ErrorEnvelope, KeyChoice, ModelList
+from providers.openai.schema import KeyChoice, ModelList
 
 POOL = "openai.api_keys"
 _OWN_MEMBERS = tuple(f'"{name}"'.encode() for name in GATEWAY_FIELDS)
+_USAGE = b'"stream_options":{"include_usage":true},'
+# Upstreams that were heard to refuse the above, and until when they are not asked again.
+_refuse_usage: dict[str, int] = {}
+_REFUSED_SECONDS = 3600
 # What a caller's SDK says that the API wants to hear.
 _PASSED_UP = (
     "openai-organization",
@@ -45,6 +52,23 @@ def read(body: bytes) -> bytes:
     return msgspec.json.encode({n: v for n, v in members.items() if n not in GATEWAY_FIELDS})
 
 
+def adds_usage(call: Call) -> bool:
+    """Whether usage is asked for on behalf of a caller who streams and says nothing about it."""
+    if not call.stream or call.envelope.stream_options is not UNSET:
+        return False
+    return _refuse_usage.get(call.config.openai.api_url, 0) <= call.now
+
+
+def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
+    """The same again without asking for usage, where a compatible upstream does not know that."""
+    if reply.status not in (400, 422) or b"stream_options" not in reply.body:
+        return None
+    if not adds_usage(call):
+        return None
+    _refuse_usage[call.config.openai.api_url] = call.now + _REFUSED_SECONDS
+    return request(call)
+
+
 def request(call: Call) -> UpstreamRequest:
     body: bytes = call.chat
     if call.envelope.model is not None and call.model != call.envelope.model:
@@ -52,6 +76,9 @@ def request(call: Call) -> UpstreamRequest:
         members = read_members(body)
         members["model"] = msgspec.Raw(msgspec.json.encode(call.model))
         body = msgspec.json.encode(members)
+    if adds_usage(call):
+        at = body.index(b"{") + 1
+        body = b"".join((body[:at], _USAGE, body[at:]))
     headers: Headers = [
         ("Authorization", f"Bearer {call.key.val}"),
         ("Content-Type", "application/json"),
@@ -108,9 +135,8 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     if status == 400 and (refused := _refused_key(reply.body)):
         return GatewayError(401, refused, code="invalid_api_key")
     told = status if status <= 511 else 503 if status == 529 else 502
-    try:
-        detail = msgspec.json.decode(reply.body, type=ErrorEnvelope).error
-    except (msgspec.DecodeError, ValueError):
+    found = read_refusal(reply.body)
+    if not found.message and not found.code:
         what = "Too many requests" if status == 429 else "The upstream failed"
         what = "The request is too large for the upstream" if status == 413 else what
         return GatewayError(
@@ -118,13 +144,13 @@ def read_error(reply: UpstreamReply) -> GatewayError:
         )
     error = GatewayError(
         told,
-        detail.message or f"The upstream answered HTTP {status} without a message.",
-        type=detail.type or "",
-        code=None if detail.code is None else str(detail.code),
-        param=detail.param,
+        found.message or f"The upstream answered HTTP {status} without a message.",
+        type=found.type,
+        code=found.code,
+        param=found.param,
         retry_after=retry_after,
     )
-    error.raw = reply.body
+    error.raw = mend(reply.body) if found.is_strict else found.body(error.message, error.type)
     return error
 
 
@@ -183,6 +209,8 @@ PROVIDER = Provider(
     read=read,
     request=request,
     read_error=read_error,
+    retry=retry,
+    adds_usage=adds_usage,
     index=index,
     models_request=models_request,
     read_models=read_models,

@@ -5,17 +5,6 @@ from typing import Any
 from msgspec import Struct
 
 
-class ErrorDetail(Struct):
-    message: str | None = None
-    type: str | None = None
-    param: str | None = None
-    code: str | int | None = None
-
-
-class ErrorEnvelope(Struct):
-    error: ErrorDetail
-
-
 class Conversation(Struct):
     index: str | None = None
 

@@ -24,6 +24,7 @@ from app.wire.chat import (
     read_chat,
     read_envelope,
     read_member,
+    read_members,
 )
 from app.wire.errors import GatewayError, bad_request, bad_response, from_validation
 from app.wire.expiry import after_set_cookie, cookie_header, jwt_expiry, read_cookie_header
@@ -117,7 +118,8 @@ def read_native(body: bytes) -> Ask:
     """The site's own body: what it must have is there, everything else stays as it is."""
     try:
         must = msgspec.json.decode(body, type=NativeAsk)
-        native = msgspec.json.decode(body, type=dict[str, Any])
+        native = read_members(body)  # values stay bytes, whatever their size
+        body.decode()  # which have not been looked at
     except msgspec.ValidationError as error:
         raise from_validation(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -590,7 +592,7 @@ def _body(call: Call, ask: Ask, ready: Ready) -> dict[str, Any]:
     }
     if ask.native is not None:
         given = dict(ask.native)
-        if not given.get("conversation_id"):
+        if not ask.state.conversation_id:
             given.pop("conversation_id", None)  # absent for a new one, not null, not ""
         return {**defaults, **given}
     if ready.conversation_id:
@@ -660,6 +662,7 @@ def decoder(call: Call) -> Decoder:
         parent_id=ready.parent_id if ready.conversation_id or native else None,
         session=_session(call),
         prompt_size=len(ask.prompt),
+        max_bytes=call.config.limits.response_bytes,
     )
 
 
@@ -675,7 +678,7 @@ def public_address(headers: Mapping[str, str], config: Config) -> str:
 
 
 def own_stream(call: Call) -> Decoder:
-    return OwnStream(frames(call))
+    return OwnStream(frames(call), call.config.limits.response_bytes)
 
 
 def session_request(config: Config, key: Key, path: str) -> UpstreamRequest:

@@ -32,7 +32,8 @@ from app.wire.events import (
     Unknown,
     Usage,
 )
-from app.wire.framing import JsonArrayParser, SSEParser
+from app.wire.framing import MAX_RECORD_BYTES, JsonArrayParser, SSEParser
+from app.wire.surrogates import mend
 from app.wire.upstream import UpstreamRequest
 from providers.openai import web_errors
 from providers.openai.web_schema import (
@@ -295,7 +296,7 @@ class AnswerFrames:
 
     def _message(self, data: bytes) -> Iterator[bytes | Reply]:
         try:
-            frame = _frame.decode(data)
+            frame = _frame.decode(mend(data))
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise bad_response("chatgpt.com's websocket sent what is no JSON frame.") from None
         if frame.sequenceId is not None:
@@ -343,9 +344,9 @@ class OwnStream:
     Only the websocket framing is undone: its pieces are the SSE that the others have at once.
     """
 
-    def __init__(self, frames: AnswerFrames) -> None:
+    def __init__(self, frames: AnswerFrames, max_bytes: int = MAX_RECORD_BYTES) -> None:
         self._frames = frames
-        self._records = SSEParser()
+        self._records = SSEParser(max_bytes)
         self._done = self._is_known = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
@@ -386,9 +387,10 @@ class WebDecoder:
         parent_id: str | None = None,
         session: dict[str, Any] | None = None,
         prompt_size: int = 0,
+        max_bytes: int = MAX_RECORD_BYTES,
     ) -> None:
         self._frames = frames
-        self._records = SSEParser()
+        self._records = SSEParser(max_bytes)
         self._image_link = image_link
         self._model = model
         self._own_ids = own_ids

@@ -72,3 +72,43 @@ def test_too_many_values_are_refused_before_they_become_objects(body):
 
 def test_text_may_be_full_of_commas():
     json_limits.check_values(b'{"content": "' + b',{[\\"' * 1_000_000 + b'"}')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"x"}',
+        b' {\n "a" : "}" , "model" : "x" , "b" : [ {"model": 1}, "model" ] }\n',
+        b'{"caf\\u00e9":"\\"","model":"x","e":{}}',
+        '{"café": 1, "model": "x"}'.encode(),
+    ],
+)
+def test_a_body_that_every_reader_understands_alike(body):
+    asked_model.check_said_once(body, "model")
+    assert asked_model.in_body(body) == "x"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":1,"model":"x","a":2}',
+        b'{"a":1,"model":"x","a":1}',
+        b'{"a":{"b":1,"model":"x"},"model":"x","a":7}',
+        b'{"model":"x","n":{},"model":"x"}',
+    ],
+)
+def test_a_member_that_stands_twice_is_refused_whichever_it_is(body):
+    with pytest.raises(GatewayError):
+        asked_model.check_said_once(body, "model")
+    assert asked_model.in_body(body) is None
+
+
+def test_the_values_of_a_large_body_are_never_made_into_objects(monkeypatch):
+    made = []
+    monkeypatch.setattr("json.loads", lambda *args, **more: made.append(args))
+    body = (
+        b'{"messages": [' + b'{"role": "user", "content": "x"}, ' * 50_000 + b'{}], "model": "x"}'
+    )
+    assert asked_model.in_body(body) == "x"
+    asked_model.check_said_once(body, "model", "provider")
+    assert not made

@@ -301,3 +301,104 @@ def test_the_log_record_never_holds_prompt_or_key():
     run(bench.ask(stream=True, messages=[{"role": "user", "content": "my secret plan"}]))
     text = repr(bench.record)
     assert "secret plan" not in text and "sk-" not in text
+
+
+STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}\n\n'
+
+
+def test_a_finished_stream_with_a_clean_end_gets_its_done():
+    bench = Bench(FakeResponse(pieces=[EVENT, STOP]))
+    run(bench.ask(stream=True))
+    assert bench.sink.body == EVENT + STOP + DONE
+    assert bench.record.outcome == "complete"
+
+
+def test_a_finished_stream_whose_connection_breaks_is_a_cut():
+    bench = Bench(FakeResponse(pieces=[EVENT, STOP, CUT]))
+    run(bench.ask(stream=True))
+    assert bench.sink.body.startswith(EVENT + STOP) and b"upstream_cut" in bench.sink.body
+    assert bench.record.outcome == "upstream_cut"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b'data: {"choices":[{"index":0,"delta":{}}],"error":{"message":"slow","code":429}}\n\n',
+        b'event: error\ndata: {"error":{"message":"slow","code":"rate_limit_exceeded"}}\n\n',
+        b'error: {"error":{"message":"slow","code":"429"}}\n\n',
+    ],
+)
+def test_an_error_in_a_stream_is_logged_and_rests_the_key_it_is_about(told):
+    bench = Bench(FakeResponse(pieces=[EVENT, told, DONE]), keys=KEYS[:1])
+    run(bench.ask(stream=True))
+    assert bench.sink.body == EVENT + told + DONE
+    assert bench.record.outcome == "upstream_error" and bench.record.code
+    with pytest.raises(GatewayError) as caught:
+        bench.exchange.pool.pick("openai.api_keys", None, model="m")
+    assert caught.value.status == 429
+
+
+def test_usage_is_asked_for_and_taken_out_where_the_caller_said_nothing():
+    bench = Bench(FakeResponse(pieces=[EVENT, STOP, USAGE + DONE]))
+    body = b' { "model":"m", "x":1.50,"stream":true}'
+    run(bench.ask(body))
+    sent = bench.clients.requests[0].body
+    assert (
+        sent == b' {"stream_options":{"include_usage":true}, "model":"m", "x":1.50,"stream":true}'
+    )
+    assert bench.sink.body == EVENT + STOP + DONE
+    assert (bench.record.prompt_tokens, bench.record.completion_tokens) == (7, 3)
+
+
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": True}])
+def test_a_caller_who_says_something_about_usage_is_respected(options):
+    bench = Bench(FakeResponse(pieces=[EVENT, STOP, USAGE + DONE]))
+    body = json.dumps({"model": "m", "stream": True, "stream_options": options}).encode()
+    run(bench.ask(body))
+    assert bench.clients.requests[0].body is body
+    assert bench.sink.body == EVENT + STOP + USAGE + DONE
+
+
+def test_an_upstream_that_knows_no_stream_options_is_asked_again_without_and_once(monkeypatch):
+    monkeypatch.setattr("providers.openai.api._refuse_usage", {})
+
+    def answer(request):
+        if b"stream_options" in request.body:
+            told = b'{"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs"}]}'
+            return FakeResponse(422, [("content-type", "application/json")], [told])
+        return FakeResponse(pieces=[EVENT, STOP, DONE])
+
+    bench = Bench(answer)
+    for asked in (2, 3):
+        bench.sink = FakeSink()
+        run(bench.ask(stream=True))
+        assert bench.sink.body == EVENT + STOP + DONE
+        assert len(bench.clients.requests) == asked
+
+
+def test_tokens_that_nobody_told_are_guessed():
+    bench = Bench(FakeResponse(pieces=[EVENT * 8, STOP, DONE]))
+    run(bench.ask(stream=True, user="u" * 400))
+    assert bench.record.prompt_tokens > 100
+    assert bench.record.completion_tokens > 0
+
+
+@pytest.mark.parametrize(
+    "label", ["application/json", "text/plain", "application/octet-stream", ""]
+)
+def test_an_event_stream_is_known_by_its_bytes(label):
+    headers = [("content-type", label)] if label else [("x-any", "1")]
+    bench = Bench(FakeResponse(200, headers, [EVENT[:3], EVENT[3:], STOP, DONE]))
+    run(bench.ask(stream=True))
+    assert bench.sink.body == EVENT + STOP + DONE
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("label", ["text/html", "application/json", "text/plain"])
+def test_a_portals_page_is_a_502_whatever_its_label(stream, label):
+    page = b"<html>\n\n<body>log in</body></html>"
+    bench = Bench(lambda request: FakeResponse(200, [("content-type", label)], [page]))
+    with pytest.raises(GatewayError) as caught:
+        run(bench.ask(stream=stream))
+    assert (caught.value.status, caught.value.code) == (502, "upstream_bad_response")

@@ -52,6 +52,7 @@ def test_a_recorded_stream_cut_at_any_byte_is_an_error_and_never_half_an_event(n
         out = renderer.feed(stream[:at])
         assert out == b"" or out.endswith(b"\n\n")
         assert stream.startswith(out)
+        renderer.is_cut = True
         with pytest.raises(GatewayError) as caught:
             renderer.finish()
         assert caught.value.code == "upstream_cut"
@@ -92,8 +93,189 @@ def test_an_error_object_in_the_stream_is_passed_on_and_is_an_ending():
     assert renderer.refused
 
 
-def test_an_endless_event_is_refused():
+CHUNK = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m",'
+    b'"choices":[{"index":%d,"delta":{%b},"finish_reason":%b}]%b}\n\n'
+)
+
+
+def said(text=b'"content":"x"', index=0, reason=b"null", more=b""):
+    return CHUNK % (index, text, reason, more)
+
+
+ENDED = said(b"", reason=b'"stop"')
+
+
+def test_a_stream_that_finished_each_choice_and_ends_cleanly_gets_its_done():
+    for end in (ENDED, ENDED[:-1], ENDED[:-2], ENDED.replace(b":", b": ")):
+        renderer = Passthrough()
+        assert through(renderer, [said(), end]) == said() + end.rstrip(b"\n") + b"\n\n" + DONE
+        assert not renderer.refused
+
+
+def test_comments_and_usage_may_stand_behind_the_finish_reason():
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n'
+    stream = said() + ENDED + usage + b": bye\n\n"
+    assert through(Passthrough(), [stream]) == stream + DONE
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [said()],
+        [said(), ENDED[:-10]],
+        [said(), said(index=1), ENDED],
+        [said(index=1), ENDED, said(index=1)],
+        [b": hello\n\n"],
+        [b'data: {"choices":[]}\n\n'],
+    ],
+)
+def test_a_clean_end_before_each_choice_has_finished_is_a_cut(pieces):
+    with pytest.raises(GatewayError) as caught:
+        through(Passthrough(), pieces)
+    assert caught.value.code == "upstream_cut"
+
+
+def test_a_broken_connection_after_the_finish_reason_is_a_cut():
     renderer = Passthrough()
+    renderer.feed(said() + ENDED)
+    renderer.is_cut = True
+    with pytest.raises(GatewayError):
+        renderer.finish()
+
+
+def test_of_several_choices_each_must_have_finished_however_long_ago():
+    first = said(b"", 0, b'"stop"')
+    second = said(b"", 1, b'"stop"')
+    talk = [said(index=1)] * 100
+    renderer = Passthrough(choices=2)
+    assert through(renderer, [said(), first, *talk, second]).endswith(second + DONE)
+    with pytest.raises(GatewayError):
+        through(Passthrough(choices=2), [said(index=1), *[said()] * 100, first])
+
+
+COMPATIBLE = sorted(p.name for p in recorded("openai-compatible").glob("*.sse"))
+TOLD = {
+    "groq-error-event.sse": (400, "tool_use_failed", "Tool call validation failed"),
+    "openrouter-error-in-stream.sse": (400, "400", "Token limit reached"),
+    "llamacpp-error-line.sse": (502, "upstream_error", "failed to decode"),
+}
+
+
+@pytest.mark.parametrize("name", COMPATIBLE)
+@pytest.mark.parametrize("size", [1, 1000, 1 << 20])
+def test_an_error_inside_a_recorded_stream_is_known_and_passed_on(name, size):
+    stream = (recorded("openai-compatible") / name).read_bytes()
+    renderer = Passthrough()
+    pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+    assert through(renderer, pieces) == stream
+    assert renderer.refused == (name in TOLD)
+    if name in TOLD:
+        status, code, words = TOLD[name]
+        assert (renderer.error.status, renderer.error.code) == (status, code)
+        assert words in renderer.error.message
+
+
+def test_the_word_error_in_a_text_is_none():
+    stream = said(b'"content":"\\"error\\": {}"') + ENDED + DONE
+    renderer = Passthrough()
+    assert through(renderer, [stream]) == stream
+    assert not renderer.refused
+
+
+@pytest.mark.parametrize(
+    "usage, counted",
+    [
+        (b'"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}', (3, 4)),
+        (b'"x_groq":{"id":"r","usage":{"prompt_tokens":3,"completion_tokens":4}}', (3, 4)),
+        (b'"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":19}', (9, 10)),
+        (
+            b'"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":387,'
+            b'"prompt_tokens_details":{"audio_tokens":375}}',
+            (380, 7),
+        ),
+        (b'"usage": {"prompt_tokens": 3, "completion_tokens": null}', (3, 0)),
+        (b'"usage":{"prompt_tokens":-3,"completion_tokens":1e300}', (0, 0)),
+    ],
+)
+def test_usage_is_read_wherever_it_stands(usage, counted):
+    end = said(b"", reason=b'"stop"', more=b"," + usage)
+    renderer = Passthrough()
+    through(renderer, [said(), end, DONE])
+    assert (renderer.usage.prompt_tokens, renderer.usage.completion_tokens) == counted
+    whole = Whole(1 << 20)
+    through(whole, [b'{"choices":[{"index":0}],' + usage + b"}"])
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == counted
+
+
+@pytest.mark.parametrize("empty", [b'"choices":[]', b'"choices": []'])
+def test_usage_that_only_the_gateway_asked_for_is_taken_out_again(empty):
+    usage = b'data: {"id":"c",%b,"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n' % empty
+    opening = b'data: {"id":"c",%b,"prompt_filter_results":[]}\n\n' % empty
+    text = said().replace(b'"choices":[', b'"choices": [') if b" " in empty else said()
+    stream = opening + text + ENDED + usage + DONE
+    for size in (1, 50, 1 << 20):
+        renderer = Passthrough(adds_usage=True)
+        pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+        assert through(renderer, pieces) == opening + text + ENDED + DONE
+        assert renderer.usage.prompt_tokens == 5
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n\n", b": hi\n\n", b"event: x\n"])
+def test_events_are_events_whatever_their_label_says(before, size):
+    stream = before + said() + ENDED + DONE
+    renderer = Passthrough(label="application/json")
+    pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+    assert through(renderer, pieces) == stream
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><body>log in</body></html>",
+        b"<!doctype html>\n\n<p>log in</p>\n\n",
+        b'{"id":"c","choices":[]}',
+        b"",
+        b"dat",
+    ],
+)
+def test_what_is_no_event_stream_is_refused_by_its_bytes(body):
+    with pytest.raises(GatewayError) as caught:
+        through(Passthrough(label="text/html; charset=x"), [body])
+    assert (caught.value.status, caught.value.code) == (502, "upstream_bad_response")
+    assert "'text/html'" in caught.value.message
+
+
+def test_a_json_error_in_place_of_a_stream_is_told_as_it_is():
+    with pytest.raises(GatewayError) as caught:
+        Passthrough(label="application/json").feed(b'{"error":{"message":"no","code":429}}')
+    assert (caught.value.status, caught.value.message) == (429, "no")
+
+
+def test_a_whole_answer_may_have_any_label_and_a_page_may_not():
+    assert through(Whole(99, "text/plain"), [b'{"choices":[]}']) == b'{"choices":[]}'
+    with pytest.raises(GatewayError, match="'text/html'"):
+        through(Whole(99, "text/html"), [b"<html>"])
+
+
+def test_a_whole_answer_that_is_nothing_but_an_error_is_one():
+    with pytest.raises(GatewayError) as caught:
+        through(Whole(99), [b'{"error":{"message":"slow","code":429}}'])
+    assert caught.value.status == 429
+
+
+def test_half_a_surrogate_pair_does_not_make_an_answer_unreadable():
+    body = b'{"choices":[{"index":0,"message":{"content":"a\\ud83d"}}],"usage":{"prompt_tokens":1}}'
+    renderer = Whole(1 << 20)
+    assert through(renderer, [body]) == body.replace(b"\\ud83d", b"\\ufffd")
+    assert renderer.usage.prompt_tokens == 1
+    stream = said(b'"content":"\\ud83d"') + said(b'"content":"\\ude00"', reason=b'"stop"')
+    assert through(Passthrough(), [stream]) == stream + DONE
+
+
+def test_an_endless_event_is_refused():
+    renderer = Passthrough(20_000_000)
     with pytest.raises(GatewayError):
         for _ in range(40):
             renderer.feed(b"x" * 1_000_000)

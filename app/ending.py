@@ -1,0 +1,230 @@
+"""How a stream ended, told from its last events: whole, with an error, and what it counted.
+
+Streams that are passed on are not read event by event. The last of them are remembered, as they
+came, and looked at once.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from app.clients.encoding import Inflate
+from app.wire.errors import GatewayError
+from app.wire.events import Usage
+from app.wire.framing import JsonArrayParser, Record, SSEParser
+from app.wire.surrogates import mend
+
+# A finish reason, usage, a cost and an error may be events of their own, with comments between.
+_READS = 32
+_TAIL_BYTES = 256 * 1024
+_USAGE_BYTES = 16 * 1024
+_MAX_COUNT = 2**53
+
+_NOT_JSON = (msgspec.DecodeError, ValueError, RecursionError)
+
+
+class _Details(Struct):
+    audio_tokens: int | float | None = None
+
+
+class _Counts(Struct):
+    """Usage in the words of any family."""
+
+    prompt_tokens: int | float | None = None
+    completion_tokens: int | float | None = None
+    total_tokens: int | float | None = None
+    prompt_tokens_details: _Details | None = None
+    input_tokens: int | float | None = None
+    output_tokens: int | float | None = None
+    cache_read_input_tokens: int | float | None = None
+    cache_creation_input_tokens: int | float | None = None
+    promptTokenCount: int | float | None = None
+    toolUsePromptTokenCount: int | float | None = None
+    candidatesTokenCount: int | float | None = None
+    thoughtsTokenCount: int | float | None = None
+
+
+class _Choice(Struct):
+    index: int | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] | None = None
+
+
+_counts = msgspec.json.Decoder(_Counts).decode
+_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+class Tail:
+    """The last whole events of a stream."""
+
+    def __init__(self) -> None:
+        self._reads: deque[bytes] = deque(maxlen=_READS)
+        self.add = self._reads.append  # on the way of each piece: no call in between
+
+    def bytes(self) -> bytes:
+        return b"".join(self._reads)[-_TAIL_BYTES:]
+
+    def records(self) -> list[Record]:
+        """The last events; a line `error: {...}` as an event of that name."""
+        parser = SSEParser()
+        records = parser.feed(self.bytes()) + parser.finish()
+        for line in bytes(parser.stray).splitlines():
+            if line.startswith(b"error:"):
+                records.append((b"error", line[6:].strip()))
+        return records
+
+
+class Reading:
+    """A raw answer, glanced at while it passes: what it counted, whether its stream is whole."""
+
+    def __init__(self, headers: Mapping[str, str], *, is_chat: bool, max_bytes: int) -> None:
+        self.is_stream = "event-stream" in headers.get("content-type", "")
+        self._is_chat = is_chat
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        self._readable = True
+        self._inflate: Inflate | None = None
+        if encoding not in ("", "identity"):
+            with suppress(GatewayError):
+                self._inflate = Inflate(encoding, max_bytes)
+            self._readable = self._inflate is not None
+        self._head = b""
+        self._tail = Tail()
+
+    def add(self, data: bytes) -> None:
+        if not self._readable:
+            return
+        if self._inflate is not None:
+            try:
+                data = self._inflate.feed(data)
+            except GatewayError:
+                self._readable = False  # the caller will find out for themselves
+                return
+        if len(self._head) < _USAGE_BYTES:
+            self._head += data[:_USAGE_BYTES]
+        self._tail.add(data)
+
+    def usage(self) -> Usage | None:
+        return usage_in(self._tail.bytes(), self._head) if self._readable else None
+
+    def ending(self) -> tuple[Any, bool]:
+        """The error that the stream told, if any; whether it is whole though it told none."""
+        if not self._readable or not self.is_stream:
+            return None, True
+        text, records = self._tail.bytes(), self._tail.records()
+        if told := failure(records):
+            return told, False
+        if not self._is_chat or is_done(text):
+            return None, True
+        seen, ended = finished(records)
+        return None, bool(ended) and seen == ended
+
+
+def is_done(events: bytes) -> bool:
+    """Whether the mark of the end stands among the last of these."""
+    return any(
+        line.startswith(b"data:") and line[5:].strip() == b"[DONE]"
+        for line in events[-4096:].splitlines()
+    )
+
+
+def failure(records: list[Record]) -> Any:
+    """The error that the last of these events tell, beside choices or alone; None for none."""
+    for name, data in reversed(records):
+        if name != b"error" and b'"error"' not in data and b"response.failed" not in data:
+            continue
+        try:
+            told = msgspec.json.decode(mend(data))
+        except _NOT_JSON:
+            if name == b"error":
+                return data.decode("utf-8", "replace")
+            continue
+        if not isinstance(told, dict):
+            if name == b"error":
+                return told or "error"
+            continue
+        if told.get("type") == "response.failed" and isinstance(told.get("response"), dict):
+            told = told["response"]
+        if told.get("error"):
+            return told["error"]
+        if name == b"error":
+            return told
+    return None
+
+
+def finished(records: list[Record]) -> tuple[set[int], set[int]]:
+    """Of chat chunks: the choices that were told of, and those with a finish reason."""
+    seen, ended = set(), set()
+    for _, data in records:
+        try:
+            chunk = _chunk(mend(data))
+        except _NOT_JSON:
+            continue
+        for choice in chunk.choices or ():
+            seen.add(choice.index or 0)
+            if choice.finish_reason:
+                ended.add(choice.index or 0)
+    return seen, ended
+
+
+def usage_in(text: bytes, began_with: bytes = b"") -> Usage | None:
+    """The last usage that stands in a stream or a body. What it leaves out, Anthropic's streams
+    have told at their beginning."""
+    last = None
+    for name in (b'"usage"', b'"usageMetadata"'):
+        at = len(text)
+        while last is None and (at := text.rfind(name, 0, at)) >= 0:
+            last = _counts_at(text, at + len(name))
+    if last is not None and last.prompt_tokens is None and began_with:
+        at, first = -1, None
+        while first is None and (at := began_with.find(b'"usage"', at + 1)) >= 0:
+            first = _counts_at(began_with, at + len(b'"usage"'))
+        for field in _Counts.__struct_fields__ if first is not None else ():
+            if getattr(last, field) is None:
+                setattr(last, field, getattr(first, field))
+    return None if last is None else _as_usage(last)
+
+
+def _counts_at(text: bytes, at: int) -> _Counts | None:
+    """The object after a member's name; None for null and what is no usage."""
+    if not text[at : at + 16].lstrip(b": \t\r\n").startswith(b"{"):
+        return None
+    whole = JsonArrayParser().feed(text[at : at + _USAGE_BYTES])
+    try:
+        return _counts(mend(whole[0]))
+    except (*_NOT_JSON, IndexError):
+        return None
+
+
+def _as_usage(counts: _Counts) -> Usage:
+    cached = _count(counts.cache_read_input_tokens)
+    written = _count(counts.cache_creation_input_tokens)
+    prompt = (
+        _count(counts.prompt_tokens)
+        or _count(counts.input_tokens) + cached + written  # Anthropic counts what is cached apart
+        or _count(counts.promptTokenCount) + _count(counts.toolUsePromptTokenCount)
+    )
+    completion = (
+        _count(counts.completion_tokens)
+        or _count(counts.output_tokens)
+        or _count(counts.candidatesTokenCount) + _count(counts.thoughtsTokenCount)
+    )
+    total = _count(counts.total_tokens)
+    if total > prompt + completion:
+        # Some count heard audio outside of the prompt, some thinking outside of the answer.
+        details = counts.prompt_tokens_details
+        audio = _count(details.audio_tokens) if details is not None else 0
+        if prompt < audio <= total - prompt - completion:
+            prompt += audio
+        completion = total - prompt
+    return Usage(prompt, completion, total or None)
+
+
+def _count(number: int | float | None) -> int:
+    return int(number) if number is not None and 0 <= number < _MAX_COUNT else 0

@@ -1,0 +1,122 @@
+"""What servers of OpenAI's wire say when they refuse, in whatever shape: one reading for all.
+
+OpenAI's own is `{"error": {"message", "type", "param", "code"}}`. Others give the code as a number,
+the error as a text, its members at the top, FastAPI's `detail`, a list, or no JSON at all.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from app.wire.surrogates import mend
+
+_MAX_TEXT = 300
+_ACCOUNT = re.compile(r"(for account )'[^']*'")
+_PAGE = re.compile(rb"\s*<")
+
+
+class Refusal(Struct):
+    message: str = ""
+    type: str = ""
+    code: str | None = None
+    param: str | None = None
+    is_strict: bool = False  # the body is in OpenAI's own shape
+    more: dict[str, Any] = {}  # further members of the error object
+
+    def body(self, message: str, type: str) -> bytes:
+        """As OpenAI would say it."""
+        strict = {"message": message, "type": type, "param": self.param, "code": self.code}
+        return msgspec.json.encode({"error": {**strict, **self.more}})
+
+
+def read_refusal(body: bytes) -> Refusal:
+    """Of a whole body. Without a message where there is none that could be read."""
+    try:
+        told = msgspec.json.decode(mend(body))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        text = body[: 4 * _MAX_TEXT].decode("utf-8", "replace").strip()
+        is_text = not _PAGE.match(body) and text[:1] not in ("{", "[", '"', "\ufffd")
+        return Refusal(text[:_MAX_TEXT] if is_text else "")
+    return of_value(told, is_body=True)
+
+
+def of_value(told: Any, *, is_body: bool = False) -> Refusal:
+    """Of decoded JSON: an error object, the object around one, a text, or a list of them."""
+    if isinstance(told, list):
+        return of_value(told[0]) if told else Refusal()
+    if isinstance(told, str):
+        return Refusal(told[: 16 * _MAX_TEXT])
+    if not isinstance(told, dict):
+        return Refusal()
+    error = told.get("error")
+    if isinstance(error, dict):
+        found = _of_object(error)
+        found.is_strict = is_body and len(told) == 1 and _is_strict(error)
+        if not found.message:
+            found.message = _flat(told).message
+        return found
+    if isinstance(error, list):
+        return of_value(error)
+    return _flat(told)
+
+
+def _of_object(error: dict[str, Any]) -> Refusal:
+    found = _flat(error)
+    known = ("message", "type", "param", "code")
+    found.more = {name: value for name, value in error.items() if name not in known}
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if isinstance(raw, str) and raw.strip() and raw not in found.message:
+        # "Provider returned error" says nothing; what the provider said stands in `raw`.
+        reason = raw
+        if raw.lstrip()[:1] in ("{", "["):
+            reason = read_refusal(raw.encode()).message or raw
+        found.message = f"{found.message}: {reason[: 4 * _MAX_TEXT]}".removeprefix(": ")
+    return found
+
+
+def _flat(told: dict[str, Any]) -> Refusal:
+    code, param = _text(told.get("code")), _text(told.get("param"))
+    message = ""
+    for name in ("message", "error", "detail", "error_description", "msg", "title", "errors"):
+        value = told.get(name)
+        if isinstance(value, dict | list) and value:
+            inner = _invalid(value) if isinstance(value, list) else of_value(value)
+            message, param = inner.message, param or inner.param
+        elif isinstance(value, str):
+            message = value
+        if message:
+            break
+    type = _text(told.get("type")) or _text(told.get("error_type")) or ""
+    return Refusal(_ACCOUNT.sub(r"\1'...'", message), type, code, param)
+
+
+def _invalid(items: list[Any]) -> Refusal:
+    """FastAPI's list of what does not fit, of which the first item is told."""
+    first = items[0]
+    if not isinstance(first, dict):
+        return of_value(first)
+    found = _flat(first)
+    place = first.get("loc")
+    if isinstance(place, list):
+        found.param = ".".join(str(part) for part in place if part != "body") or None
+    return found
+
+
+def _is_strict(error: dict[str, Any]) -> bool:
+    return (
+        isinstance(error.get("message"), str)
+        and all(
+            error.get(name) is None or isinstance(error[name], str)
+            for name in ("type", "param", "code")
+        )
+        and "metadata" not in error
+    )
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value or None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
