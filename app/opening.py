@@ -82,7 +82,7 @@ def _says(value: Any) -> bool:
     if isinstance(choices := value.get("choices"), list):
         return any(map(_choice_says, choices))
     if isinstance(candidates := value.get("candidates"), list):
-        return any(map(_candidate_says, candidates))
+        return any(map(_candidate_says, candidates)) or bool(value.get("promptFeedback"))
     if value.get("type") == "content_block_start":
         block = value.get("content_block")
         return not isinstance(block, dict) or any(

@@ -93,7 +93,8 @@ RESPONSES = (
 )
 GEMINI = (
     b'data: {"candidates":[],"usageMetadata":{"promptTokenCount":9}}\r\n\r\n'
-    b'data: {"candidates":[],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":4,'
+    b'data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}],'
+    b'"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":4,'
     b'"thoughtsTokenCount":3,"totalTokenCount":16}}\r\n\r\n'
 )
 
