@@ -45,7 +45,7 @@ FAMILIES = (
         "counter",
         "Events of a type unknown here: the upstream's protocol has changed.",
     ),
-    Family("gateway_tokens_total", "counter", "Tokens as upstreams counted them."),
+    Family("gateway_tokens_total", "counter", "Tokens as upstreams counted them, else guessed."),
     Family(
         "gateway_key_state",
         "gauge",
