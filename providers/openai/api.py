@@ -104,23 +104,6 @@ _BAD_KEY = re.compile(
 )
 
 
-def _refused_key(body: bytes) -> str:
-    """What a 400 says of a key that is refused (xAI, Google's OpenAI layer); "" for other 400s."""
-    try:
-        said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return ""
-    if isinstance(said, list) and said:
-        said = said[0]
-    match said:
-        case {"error": {"code": "invalid_api_key", "message": str(text)}}:
-            return text or "The upstream does not accept this API key."
-        case {"error": str(text)} | {"error": {"message": str(text)}} if _BAD_KEY.match(text):
-            return text
-        case _:
-            return ""
-
-
 def read_error(reply: UpstreamReply) -> GatewayError:
     """The upstream's own error, untouched where it has OpenAI's shape; edge pages summed up."""
     status = reply.status
@@ -132,10 +115,12 @@ def read_error(reply: UpstreamReply) -> GatewayError:
             "The upstream redirects; set the address it really has in openai.api_url.",
             code="upstream_redirect",
         )
-    if status == 400 and (refused := _refused_key(reply.body)):
-        return GatewayError(401, refused, code="invalid_api_key")
     told = status if status <= 511 else 503 if status == 529 else 502
     found = read_refusal(reply.body)
+    if status == 400 and (found.code == "invalid_api_key" or _BAD_KEY.match(found.message)):
+        # xAI and Google's OpenAI layer refuse a key with 400.
+        refused = found.message or "The upstream does not accept this API key."
+        return GatewayError(401, refused, code="invalid_api_key")
     if not found.message and not found.code:
         what = "Too many requests" if status == 429 else "The upstream failed"
         what = "The request is too large for the upstream" if status == 413 else what
