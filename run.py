@@ -111,7 +111,7 @@ def _check_words(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=(__doc__ or "").replace("run.py", "%(prog)s"),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -76,7 +76,7 @@ def folder_warnings(config: Config) -> Iterator[tuple[str, str]]:
         paths["openai.image_path"] = Path(openai.image_path)
     told = set()
     for key, folder in paths.items():
-        while not folder.exists() and folder != folder.parent:
+        while not os.path.exists(folder) and folder != folder.parent:  # Path.exists() may raise
             folder = folder.parent
         if folder in told or os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             continue

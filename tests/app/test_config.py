@@ -904,12 +904,13 @@ def test_a_file_of_somebody_else_says_whose_it_must_be(public):
     assert str(caught.value) == told + ("chmod u+r it" if owner == uid else cure)
 
 
-def test_a_data_folder_that_cannot_be_written_is_told_with_the_cure(public):
+@pytest.mark.parametrize("mode", [0o555, 0o444])
+def test_a_data_folder_that_cannot_be_written_is_told_with_the_cure(public, mode):
     text = "openai: {api_keys: [{id: a, val: '${KEY}'}], web_sessions: [{id: a, val: '${WEB}'}]}"
     environ = {"KEY": "sk-1", "WEB": "token"}
     assert load_text(text, environ).warnings == []
     Path("c.yaml").chmod(0o644)
-    Path("data").mkdir(mode=0o555)
+    Path("data").mkdir(mode=mode)
     with as_nobody() as uid:
         (warning,) = load("c.yaml", environ).warnings  # three paths, one folder
     assert warning.startswith(
