@@ -1,5 +1,6 @@
-# The gateway in a container:
-#   docker build -t any-proxy . && docker run -p 8999:8999 -v ./etc:/app/etc:ro -v ./data:/app/data any-proxy
+# The gateway in a container: compose.yaml, or the command in README.md. To the container, the machine
+# that runs it is another one: callers need ANY_PROXY_TOKEN. What is mounted must belong to uid 10001,
+# or be readable by it (etc/c.yaml) and writable (data).
 FROM python:3.13-slim
 
 RUN useradd --create-home --uid 10001 gateway
@@ -15,7 +16,8 @@ USER gateway
 
 EXPOSE 8999
 VOLUME /app/data
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8999/healthz', timeout=2)"]
-# The exec form, so that SIGTERM reaches the gateway and open streams may end.
-CMD ["python", "run.py", "-c", "etc/c.yaml"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
+    CMD ["python", "run.py", "ping"]
+# The exec form, so that SIGTERM reaches the gateway and open streams may end. Settings that are given
+# as ANY_PROXY_... variables (not as flags here) are known to the health check too.
+CMD ["python", "run.py"]

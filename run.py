@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any
 
 from app import __version__
-from app.config import ConfigError, Loaded, load, report
+from app.config import ConfigError, Loaded, load, report, understood
 
 _EPILOG = """\
-run.py check --live        asks the upstreams whether each key and session is still good
-run.py keys list           the keys of the running gateway, and how they stand
-run.py keys reset ID       wakes a key that rests; disable takes it out of use, enable back into it
+%(prog)s check --live      asks the upstreams whether each key and session is still good
+%(prog)s ping              asks the running gateway whether it is alive (exit status 0 or 1)
+%(prog)s keys list         the keys of the running gateway, and how they stand
+%(prog)s keys reset ID     wakes a key that rests; disable takes it out of use, enable back into it
 """
 
 
@@ -28,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     flags = {
         name: getattr(args, name) for name in ("host", "port", "workers", "log_level", "log_format")
     }
+    if args.command == "ping":
+        return _ping(args, flags)
     try:
         loaded = load(args.config, os.environ, flags, to_start=args.command == "serve")
     except ConfigError as error:
@@ -43,6 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
     from app.server import serve  # late: a check needs no web server
 
     return serve(loaded.config, partial(load, args.config, os.environ, flags))
+
+
+def _ping(args: argparse.Namespace, flags: dict[str, str | None]) -> int:
+    from app import key_commands
+
+    try:
+        key_commands.ping(understood(args.config, os.environ, flags))
+    except (key_commands.NotRunning, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _check(loaded: Loaded) -> int:
@@ -97,18 +111,17 @@ def _check_words(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="run.py",
-        description=__doc__,
+        description=(__doc__ or "").replace("run.py", "%(prog)s"),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "check", "keys"),
+        choices=("serve", "check", "keys", "ping"),
         default="serve",
         help="serve (the default); check: read the config, tell every mistake, start nothing; "
-        "keys: ask the running gateway",
+        "keys: ask the running gateway; ping: ask whether it is alive",
     )
     parser.add_argument("action", nargs="?", help="of keys: list, reset, disable or enable")
     parser.add_argument("id", nargs="?", metavar="ID", help="of the key")

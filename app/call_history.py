@@ -48,9 +48,11 @@ def calls_of(rows: Iterable[Row], request_id: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda call: str(call.get("time", "")))
 
 
-def last_errors(rows: Iterable[Row], count: int) -> list[dict[str, Any]]:
-    """The newest calls that ended with an error, the newest first."""
-    found = [msgspec.json.decode(line) for line in _lines(rows) if _ERROR.search(line)]
+def last_errors(rows: Iterable[Row], count: int, but: str = "") -> list[dict[str, Any]]:
+    """The newest calls that ended with an error, the newest first; none of the route `but`."""
+    # A code may also be that of an attempt whose call ended well after all.
+    told = (msgspec.json.decode(line) for line in _lines(rows) if _ERROR.search(line))
+    found = [call for call in told if call.get("outcome") != "complete" and call["route"] != but]
     return sorted(found, key=lambda call: str(call.get("time", "")), reverse=True)[:count]
 
 

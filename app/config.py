@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import unquote, urlsplit
@@ -23,6 +23,7 @@ from app.wire.settings import Config, Section
 from app.yaml_nodes import Node, Unreadable, read_file, scan
 
 DEFAULT_PATH = "etc/c.yaml"
+_TOKEN = "ANY_PROXY_TOKEN"  # noqa: S105 (the variable in which the sample looks for a token)
 # A file is not needed when one of these is set. Beside a file they count where it says ${NAME}.
 ENVIRONMENT_KEYS = {
     "OPENAI_API_KEY": "openai",
@@ -65,6 +66,11 @@ class Loaded(Struct):
     warnings: list[str]
     places: dict[str, str]
 
+    @property
+    def holds_settings(self) -> bool:
+        """False for a file with nothing but comments: is it the right one?"""
+        return any(key and at.startswith(f"{self.path}:") for key, at in self.places.items())
+
 
 def load(
     path: str | None,
@@ -78,6 +84,32 @@ def load(
     Flag over environment over file over default. `to_start` also asks whether the port is free,
     which a reload must not do: by then it is ours.
     """
+    reader, config = _read(path, environ, overrides or {})
+    loaded = Loaded(config, reader.file, reader.warnings, reader.places)
+    address_known = not {"file", "yaml", "host", "port"} & reader.mistaken
+    problems = reader.problems + check_environment(loaded, port=to_start and address_known)
+    if problems:
+        raise ConfigError(problems)
+    if not loaded.holds_settings:
+        message = (
+            "holds no settings, so all is at its default; etc/c.yaml is a sample with every key"
+        )
+        reader.warnings.append(f"{loaded.path}:1:1: file: {message}")
+    reader.note_oddities(config)
+    loaded.warnings += _placed(loaded, preflight.folder_warnings(config))
+    return loaded
+
+
+def understood(
+    path: str | None, environ: Mapping[str, str], overrides: Mapping[str, str | int | None]
+) -> Config:
+    """As much of the config as has no mistakes: a gateway may run that read it before they came."""
+    return _read(path, environ, overrides)[1]
+
+
+def _read(
+    path: str | None, environ: Mapping[str, str], overrides: Mapping[str, str | int | None]
+) -> tuple["_Reader", Config]:
     path = path if path is not None else environ.get("ANY_PROXY_CONFIG") or None
     substitute = _environment_file(environ)
     if path is None and substitute and not os.path.lexists(DEFAULT_PATH):
@@ -89,14 +121,7 @@ def load(
         if path is None and not os.path.lexists(DEFAULT_PATH):
             reader.problems[0] += f", or set {' or '.join(ENVIRONMENT_KEYS)}"
     reader.check_tokens()
-    config = reader.outer_layers(config, overrides or {})
-    loaded = Loaded(config, reader.file, reader.warnings, reader.places)
-    address_known = not {"file", "yaml", "host", "port"} & reader.mistaken
-    problems = reader.problems + check_environment(loaded, port=to_start and address_known)
-    if problems:
-        raise ConfigError(problems)
-    reader.note_oddities(config)
-    return loaded
+    return reader, reader.outer_layers(config, overrides)
 
 
 def listen_address(config: Config) -> tuple[str, int]:
@@ -124,10 +149,12 @@ def check_environment(loaded: Loaded, *, port: bool = True) -> list[str]:
     mistakes = [*preflight.certificate_mistakes(loaded.config)]
     if port:
         mistakes += preflight.port_mistakes(loaded.config, *listen_address(loaded.config))
-    return [
-        f"{loaded.places.get(key) or f'{loaded.path}:1:1'}: {key}: {message}"
-        for key, message in mistakes
-    ]
+    return _placed(loaded, mistakes)
+
+
+def _placed(loaded: Loaded, notes: Iterable[tuple[str, str]]) -> list[str]:
+    start = f"{loaded.path}:1:1"
+    return [f"{loaded.places.get(key) or start}: {key}: {message}" for key, message in notes]
 
 
 def report(result: Loaded | ConfigError) -> str:
@@ -140,7 +167,7 @@ def report(result: Loaded | ConfigError) -> str:
     pools = [f"{count} in {pool}" for pool, count in _pool_sizes(result.config).items() if count]
     return "\n".join(
         [f"warning: {warning}" for warning in result.warnings]
-        + [f"{result.path}: no mistakes found"]
+        + [f"{result.path}: {'no mistakes found' if result.holds_settings else 'no settings'}"]
         + [f"listens on {scheme}://{f'[{host}]' if ':' in host else host}:{port}"]
         + [f"keys: {', '.join(pools) or 'none'}"]
     )
@@ -159,6 +186,9 @@ class _Reader:
         self._firsts: dict[tuple[str, ...], str] = {}  # (list, id): the entry that had it first
         self._tokens: list[tuple[Node, str, str]] = []  # of callers: where, and the value
         self._upstream_secrets: set[str] = set()
+        self._secrets: dict[
+            tuple[str, str], str
+        ] = {}  # (list, secret): the entry that had it first
         self._holds_secrets = False  # in the file itself, not by way of a variable
         self._left = _MAX_READ
 
@@ -215,9 +245,17 @@ class _Reader:
                 notes.append(f"{family}.api_keys: {name} is set but not used; write {entry} there")
         if not any(pools.values()):
             names = " or ".join(ENVIRONMENT_KEYS)
+            empty = [name for name in ENVIRONMENT_KEYS if self.environ.get(name) == ""]
+            are = f"{', '.join(empty)} {'are' if len(empty) > 1 else 'is'} set to nothing; "
             notes.append(
                 "keys: there are none, so only callers who bring their own are served; "
-                f"write some, or set {names}"
+                f"{are if empty else ''}write some, or set {names}"
+            )
+        locked = config.access.protected and not config.access.tokens
+        if locked and self.environ.get(_TOKEN) == "":
+            notes.append(
+                f"access.tokens: {_TOKEN} is set to nothing, so only programs on this machine may "
+                "use the keys (in a container: none outside it); give it 16 characters or more"
             )
         if not config.access.tokens and not config.access.protected:
             notes.append(
@@ -225,7 +263,10 @@ class _Reader:
                 "keys; write access.tokens, or remove protected: false"
             )
         if self._holds_secrets and os.stat(self.file).st_mode & stat.S_IROTH:
-            notes.append("file: others on this machine can read the secrets in it; chmod o-r it")
+            notes.append(
+                "file: others on this machine can read the secrets in it; chown it to the user "
+                "that the gateway runs as (in the image: uid 10001), then chmod 600 it"
+            )
         self.warnings += [f"{self.file}:1:1: {note}" for note in notes]
 
     def _value(self, node: Node, hint: Any, path: str) -> Any:
@@ -330,6 +371,11 @@ class _Reader:
             self._tokens.append((node, path, value))
         elif extra(hint).get("secret"):
             self._upstream_secrets.add(value)
+            if path.endswith((".val", "]")):
+                first = self._secrets.setdefault((path.rpartition("[")[0], value), path)
+                if first != path:
+                    message = f"the same secret as in {first}, so one account under two names"
+                    self._warn(node, path, f"{message}; remove one")
         if extra(hint).get("secret") or has_password(hint, text):
             if SAMPLE.fullmatch(text):
                 self._warn(node, path, "looks like a sample value; write your own")

@@ -66,7 +66,7 @@ class Gateway:
         self.keeper = Keeper(config, state, self.pool)
         keep = CallHistory(row).keep
         self.log = CallLog(config.log_format, count=self.metrics.call, keep=keep)
-        kept = Path(config.openai.cookie_path or "data/sessions")
+        kept = Path(config.openai.sessions_path)
         self.sessions = Sessions(self.pool, kept)
         self.conversations = Conversations(kept / "conversations.db")
         self.exchange = Exchange(

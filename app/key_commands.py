@@ -1,6 +1,7 @@
 """`run.py keys ...`: asks the gateway that runs with this config about its keys, and changes them.
 
-Speaks to /admin/keys on this machine, with `admin.token` where the config has one.
+Speaks to /admin/keys on this machine, with `admin.token` where the config has one. `run.py ping`
+only asks whether it is alive: what containers and supervisors call.
 """
 
 import http.client
@@ -12,6 +13,7 @@ from app.config import listen_address
 from app.wire.settings import Config
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where to find it, not to listen)
+_PING_SECONDS = 2.0
 
 
 class NotRunning(Exception):
@@ -21,10 +23,9 @@ class NotRunning(Exception):
 def ask(config: Config, order: dict[str, str] | None = None) -> list[dict[str, Any]]:
     """The keys as they stand, or after `order` the one it is about. Raises NotRunning, ValueError
     with the gateway's own words."""
-    host, port = listen_address(config)
-    host = _ANY.get(host, host)
+    host, port = _address(config)
     try:
-        connection = _connection(config, host, port)
+        connection = _connection(config, host, port, 10)
         headers = {"authorization": f"Bearer {config.admin.token}"} if config.admin.token else {}
         body = None if order is None else json.dumps(order)
         connection.request("POST" if order else "GET", "/admin/keys", body, headers)
@@ -46,14 +47,32 @@ def ask(config: Config, order: dict[str, str] | None = None) -> list[dict[str, A
     raise ValueError(message)
 
 
-def _connection(config: Config, host: str, port: int) -> http.client.HTTPConnection:
+def ping(config: Config) -> None:
+    """Raises NotRunning unless a worker answers."""
+    host, port = _address(config)
+    try:
+        connection = _connection(config, host, port, _PING_SECONDS)
+        connection.request("GET", "/healthz")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise NotRunning(f"no gateway answers at {host}:{port} ({error})") from None
+    if status != 200:
+        raise NotRunning(f"what answers at {host}:{port} is not alive: status {status}")
+
+
+def _address(config: Config) -> tuple[str, int]:
+    host, port = listen_address(config)
+    return _ANY.get(host, host), port
+
+
+def _connection(config: Config, host: str, port: int, timeout: float) -> http.client.HTTPConnection:
     if not config.https_info.enable:
-        return http.client.HTTPConnection(host, port, timeout=10)
+        return http.client.HTTPConnection(host, port, timeout=timeout)
     # The certificate names the public host, we come by the address; but it is our own file.
     context = ssl.create_default_context(cafile=config.https_info.pem_file)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return http.client.HTTPSConnection(host, port, timeout=10, context=context)
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
 
 
 def as_table(keys: list[dict[str, Any]], now: float) -> str:

@@ -46,7 +46,7 @@ async def examine(config: Config) -> list[Finding]:
     """A finding for each key, in the order of the config."""
     clients = Clients(config.timeouts.connect)
     pool = KeyPool(config, SharedState())
-    sessions = Sessions(pool, Path(config.openai.cookie_path or "data/sessions"))
+    sessions = Sessions(pool, Path(config.openai.sessions_path))
     places = asyncio.Semaphore(_AT_ONCE)
     redact = Redactor(secrets(config))
 

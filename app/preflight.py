@@ -1,12 +1,15 @@
-"""What only this machine can tell before the start: is the certificate good, is the port free?"""
+"""What only this machine can tell before the start: is the certificate good, is the port free, can
+the data be kept?"""
 
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 from app.wire.settings import Config
-from app.yaml_nodes import Unreadable, read_file
+from app.yaml_nodes import Unreadable, read_file, user
 
 
 def certificate_mistakes(config: Config) -> Iterator[tuple[str, str]]:
@@ -40,6 +43,12 @@ def certificate_mistakes(config: Config) -> Iterator[tuple[str, str]]:
             reason = getattr(error, "reason", None) or "unreadable"
             message = f"the certificate and key_file cannot be used together ({reason})"
             yield "https_info.pem_file", f"{message}; write a pair that belongs together"
+            return
+        # Sanic reads it so, and does not start without the names.
+        decode = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]
+        if "subjectAltName" not in decode(info.pem_file):
+            message = "names no host in its subjectAltName, and clients look for them nowhere else"
+            yield "https_info.pem_file", f"{message}; write a certificate that does"
 
 
 def port_mistakes(config: Config, host: str, port: int) -> Iterator[tuple[str, str]]:
@@ -56,3 +65,24 @@ def port_mistakes(config: Config, host: str, port: int) -> Iterator[tuple[str, s
             else:
                 reason = error.strerror or "no such address"
                 yield where, f"cannot listen there ({reason}); write an address of this machine"
+
+
+def folder_warnings(config: Config) -> Iterator[tuple[str, str]]:
+    """What cannot be kept: the gateway runs all the same, and forgets it."""
+    openai, claude = config.openai, config.claude
+    paths = {"state_path": Path(config.state_path).parent}
+    if openai.web_sessions or claude.web_sessions or config.hars_path:
+        paths["openai.cookie_path"] = Path(openai.sessions_path)
+        paths["openai.image_path"] = Path(openai.image_path)
+    told = set()
+    for key, folder in paths.items():
+        while not os.path.exists(folder) and folder != folder.parent:  # Path.exists() may raise
+            folder = folder.parent
+        if folder in told or os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            continue
+        told.add(folder)
+        cure = f"chown it to uid {os.geteuid()}"
+        if folder.stat().st_uid == os.geteuid():
+            cure = "mount it writable, or chmod u+wx it"
+        message = f"{user()} cannot write in {folder.absolute()}, so it is lost at the next start"
+        yield key, f"{message}; {cure}, or write another path"

@@ -56,12 +56,28 @@ def read_file(path: str) -> bytes:
             data = file.read(_MAX_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise Unreadable(f"does not exist; {hint}") from None
+    except PermissionError:
+        raise Unreadable(f"cannot be read by {user()}; {_cure(path)}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
-        raise Unreadable(f"cannot be read ({reason}); give this user the right to it") from None
+        raise Unreadable(f"cannot be read ({reason}); write another path") from None
     if len(data) > _MAX_FILE_BYTES:
         raise Unreadable(f"is larger than {_MAX_FILE_BYTES} bytes; is it the right file?")
     return data
+
+
+def user() -> str:
+    return f"this user (uid {os.geteuid()})"
+
+
+def _cure(path: str) -> str:
+    try:
+        owner = os.stat(path).st_uid
+    except OSError:
+        return "let it search the folders above"
+    if owner == os.geteuid():
+        return "chmod u+r it"
+    return f"it belongs to uid {owner}: chown it to uid {os.geteuid()}, and chmod 600 it"
 
 
 def scan(data: bytes) -> Node | None:
@@ -133,6 +149,8 @@ def _syntax_mistake(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
         return Unreadable("cannot be understood; check quotes and indentation", key="yaml")
     line = (text.split("\n")[mark.line :] or [""])[0]
     match line[mark.column : mark.column + 1]:
+        case "{" if line[: mark.column].endswith("$"):
+            message = 'a variable between { } or [ ] needs quotes; write "${NAME}"'
         case "\t":
             message = "a tab stands here; indent with spaces"
         case ("@" | "`" | "%" | "!" | "&" | "|" | ">") as sign:

@@ -20,7 +20,7 @@ from app.metrics import add_up, as_text, label
 from app.reload import Board
 from app.render import JSON
 from app.routes.answers import App, gateway_of, json_answer, request_id
-from app.routes.operator import check_operator
+from app.routes.operator import ROUTE, check_operator
 from app.wire.errors import GatewayError, bad_request, from_validation
 
 _LAST_ERRORS = 20
@@ -115,11 +115,11 @@ async def state(request: Request) -> HTTPResponse:
             )
     outcomes: dict[str, int] = {}
     for name, values in add_up(rows).items():
-        if name.startswith("gateway_requests_total{"):
+        if name.startswith("gateway_requests_total{") and f'route="{ROUTE}"' not in name:
             outcome = re.sub(r'.*outcome="(.*)"}', r"\1", name)
             outcomes[outcome] = outcomes.get(outcome, 0) + int(values[0])
     last = board.outcome() if board else None
-    errors = await asyncio.to_thread(last_errors, rows, _LAST_ERRORS)
+    errors = await asyncio.to_thread(last_errors, rows, _LAST_ERRORS, ROUTE)
     return _told(
         request,
         {

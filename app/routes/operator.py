@@ -4,13 +4,16 @@ from sanic import Request
 
 from app.access import Caller
 from app.key_pool import bare_token
-from app.routes.answers import gateway_of
+from app.routes.answers import gateway_of, record_for
 from app.wire.errors import GatewayError
+
+ROUTE = "/admin/*"  # what is refused here, in log and metrics: no call that anybody pays for
 
 
 def check_operator(request: Request) -> None:
     """Raises GatewayError 401 or 403 for everyone else."""
     gateway = gateway_of(request)
+    record_for(request, ROUTE)  # written only if it is refused
     token, caller = gateway.config.admin.token, _caller(request)
     if token:
         given = bare_token(request.headers.get("authorization", ""))

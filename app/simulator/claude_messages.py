@@ -1,9 +1,9 @@
 """Anthropic's Messages as the simulated model gives them: the request in, bytes out, no I/O.
 
-The text answers "You said: <the last user message>". With tools it calls them (all, or the one that
-is forced) until tool results come back, which it then repeats. With thinking on it thinks first,
-under a signature that must come back unchanged; a question with the word REDACTED adds a redacted
-block. Shapes, order, padding and pings follow recorded answers of 2026.
+The text answers "You said: <the last user message>". A tool is called where the request forces it
+or the prompt names it (tool_choice.py); tool results are repeated. With thinking on it thinks
+first, under a signature that must come back unchanged; a question with the word REDACTED adds a
+redacted block. Shapes, order, padding and pings follow recorded answers of 2026.
 """
 
 import re
@@ -17,6 +17,7 @@ import msgspec
 from app.simulator.claude_rules import redacted, signature_of
 from app.simulator.examples import example
 from app.simulator.faults import Fault
+from app.simulator.tool_choice import Call, choose
 
 JSON = dict[str, Any]
 encode = msgspec.json.encode
@@ -92,15 +93,15 @@ class Message:
 
     def _blocks(self) -> Iterator[tuple[JSON, list[str]]]:
         yield from self._thoughts()
-        tools = self._tools()
-        text = "" if tools and self._choice() in ("any", "tool") else self._text(bool(tools))
+        calls = self._calls()
+        text = "" if calls and self._choice() in ("any", "tool") else self._text(bool(calls))
         pieces = self._limited(text)
         if pieces:
             yield {"type": "text", "text": "".join(pieces)}, pieces
-        if self.stop_reason == "end_turn" and tools:
+        if self.stop_reason == "end_turn" and calls:
             self.stop_reason = "tool_use"
-            for tool in tools:
-                yield self._tool_use(tool)
+            for call, tool in calls:
+                yield self._tool_use(call, tool)
 
     def _thoughts(self) -> Iterator[tuple[JSON, list[str]]]:
         thinking = self.body.get("thinking") or {}
@@ -120,21 +121,36 @@ class Message:
         return str((self.body.get("tool_choice") or {}).get("type", "auto"))
 
     def _results(self) -> list[JSON]:
-        last = self.body["messages"][-1]["content"]
+        said = [message for message in self.body["messages"] if message["role"] != "system"]
+        last = said[-1]["content"] if said else None
         blocks = last if isinstance(last, list) else []
         return [block for block in blocks if block["type"] == "tool_result"]
 
-    def _tools(self) -> list[JSON]:
-        tools = [tool for tool in self.body.get("tools") or [] if "input_schema" in tool]
+    def _calls(self) -> list[tuple[Call, JSON]]:
+        """The calls of this answer, each with its tool."""
         choice = self.body.get("tool_choice") or {}
         if self._choice() == "none" or self._results():
             return []
+        found = encode(self.body["messages"])
+        tools = {
+            str(tool["name"]): tool
+            for tool in self.body.get("tools") or []
+            if "input_schema" in tool
+            # A deferred tool is unknown to the model until a search has found it.
+            and (not tool.get("defer_loading") or b'"tool_name":%b' % encode(tool["name"]) in found)
+        }
         if self._choice() == "tool":
-            tools = [tool for tool in tools if tool["name"] == choice["name"]]
-        return tools[:1] if choice.get("disable_parallel_tool_use") else tools
+            tools = {name: tool for name, tool in tools.items() if name == choice["name"]}
+        calls = choose(
+            list(tools),
+            self.question,
+            is_forced=self._choice() in ("any", "tool"),
+            several=not choice.get("disable_parallel_tool_use"),
+        )
+        return [(call, tools[call.name]) for call in calls]
 
-    def _tool_use(self, tool: JSON) -> tuple[JSON, list[str]]:
-        given = example(tool["input_schema"], self.question) or {}
+    def _tool_use(self, call: Call, tool: JSON) -> tuple[JSON, list[str]]:
+        given = call.arguments(tool["input_schema"])
         block = {
             "type": "tool_use",
             "id": token("toolu_"),

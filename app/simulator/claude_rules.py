@@ -18,13 +18,19 @@ JSON = dict[str, Any]
 _FIELDS = """
     model messages max_tokens system stream stop_sequences temperature top_p top_k metadata
     tools tool_choice thinking output_config service_tier cache_control container inference_geo
-    mcp_servers context_management speed diagnostics user_profile_id"""
+    mcp_servers context_management speed diagnostics user_profile_id safeguards"""
 KNOWN = frozenset(_FIELDS.split())
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 BLOCKS = {
     "user": ("text", "image", "document", "tool_result", "search_result"),
     "assistant": ("text", "tool_use", "thinking", "redacted_thinking", "server_tool_use"),
+    "system": ("text",),  # between the turns; models that think by a budget only know no such thing
+    "tool_result": ("text", "image", "document", "search_result", "tool_reference"),
 }
+_TOOL_FIELDS = """
+    type name description input_schema strict cache_control defer_loading allowed_callers
+    eager_input_streaming input_examples"""
+TOOL_FIELDS = frozenset(_TOOL_FIELDS.split())
 TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 NEWEST = re.compile(r"claude-(opus-4-[78]|(opus|sonnet|fable|mythos)-5)(?!\d)")
@@ -139,13 +145,13 @@ def _messages(body: JSON) -> Problem | None:
     asked: list[str] = []  # tool_use ids that the next message must answer
     seen: set[str] = set()
     for at, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in BLOCKS:
+        if not isinstance(message, dict) or message.get("role") not in _roles(body["model"]):
             said = "Input should be 'user' or 'assistant'"
             return Problem(f"messages.{at}.role: {said}", "shape")
         role, content = message["role"], message.get("content")
         if at == 0 and role != "user":
             return Problem('messages: first message must use the "user" role', "order")
-        if at and messages[at - 1]["role"] == role:
+        if at and messages[at - 1]["role"] == role != "system":
             # Today's API merges neighbours; this one keeps the old, stricter rule.
             return Problem(
                 'messages: roles must alternate between "user" and "assistant", but found multiple'
@@ -181,6 +187,10 @@ def _messages(body: JSON) -> Problem | None:
     return None
 
 
+def _roles(model: str) -> tuple[str, ...]:
+    return ("user", "assistant") if BUDGET_ONLY.search(model) else ("user", "assistant", "system")
+
+
 def _blocks(content: list[Any], role: str, at: str) -> Problem | None:
     for index, block in enumerate(content):
         where = f"{at}.{index}"
@@ -211,7 +221,7 @@ def _blocks(content: list[Any], role: str, at: str) -> Problem | None:
                     return Problem(f"{where}.tool_result.tool_use_id: Field required", "shape")
                 inner = block.get("content")
                 if isinstance(inner, list):
-                    if problem := _blocks(inner, "user", f"{where}.tool_result.content"):
+                    if problem := _blocks(inner, "tool_result", f"{where}.tool_result.content"):
                         return problem
                 elif not isinstance(inner, str | None):
                     said = "Input should be a valid string"
@@ -328,20 +338,15 @@ def _tools(body: JSON) -> Problem | None:
         if not isinstance(schema, dict) or schema.get("type") != "object":
             said = "Input should be 'object'"
             return Problem(f"tools.{at}.custom.input_schema.type: {said}", "shape")
-        unknown = set(tool) - {
-            "type",
-            "name",
-            "description",
-            "input_schema",
-            "strict",
-            "cache_control",
-        }
+        unknown = set(tool) - TOOL_FIELDS
         if unknown:
             said = "Extra inputs are not permitted"
             return Problem(f"tools.{at}.custom.{min(unknown)}: {said}", "shape")
         names.append(name)
     if len(set(names)) < len(names):
         return Problem("tools: Tool names must be unique.", "values")
+    if names and all(tool.get("defer_loading") for tool in body["tools"]):
+        return Problem("tools: At least one tool must have defer_loading=false.", "values")
     choice = body.get("tool_choice")
     if choice is None:
         return None
@@ -456,6 +461,8 @@ def _begins_with_thought(messages: list[JSON]) -> Problem | None:
         content = message["content"]
         if message["role"] == "assistant":
             turn.append((at, message))
+        elif message["role"] == "system":
+            continue
         elif isinstance(content, str) or any(block["type"] != "tool_result" for block in content):
             turn = []
     if not turn or isinstance(turn[0][1]["content"], str):

@@ -1,7 +1,8 @@
 """A value that fits a JSON schema: tool arguments and structured answers of simulated models.
 
-Deterministic, with every property present. Free strings say `text`, so that a test can see which
-question an answer belongs to.
+Deterministic. A structured answer has every property, and its free strings say `text`, so that a
+test can see which question it belongs to. Tool arguments are what an agent would run: only what is
+required, nothing of the prompt, and no switch turned on.
 """
 
 from typing import Any
@@ -26,10 +27,21 @@ def example(schema: Any, text: str) -> Any:
     return _value(schema, text, schema if isinstance(schema, dict) else {}, 0)
 
 
-def _value(schema: Any, text: str, root: dict[str, Any], depth: int) -> Any:
+def arguments(schema: Any) -> dict[str, Any]:
+    """What a simulated model gives a tool when the prompt does not say it."""
+    given = _value(schema, None, schema if isinstance(schema, dict) else {}, 0)
+    return given if isinstance(given, dict) else {}
+
+
+def _value(schema: Any, text: str | None, root: dict[str, Any], depth: int) -> Any:
+    """`text` is None for the arguments of a tool."""
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return None
     deeper = depth + 1
+    if text is None and "default" in schema:
+        return schema["default"]
+    if text is None and isinstance(schema.get("examples"), list) and schema["examples"]:
+        return schema["examples"][0]
     if isinstance(schema.get("$ref"), str):
         return _value(_target(root, schema["$ref"]), text, root, deeper)
     if "const" in schema:
@@ -47,9 +59,11 @@ def _value(schema: Any, text: str, root: dict[str, Any], depth: int) -> Any:
         return merged
     match _kind(schema):
         case "object":
+            required = schema.get("required") or []
             return {
                 name: _value(member, text, root, deeper)
                 for name, member in (schema.get("properties") or {}).items()
+                if text is not None or name in required
             }
         case "array":
             count = max(int(schema.get("minItems") or 0), 1)
@@ -59,11 +73,11 @@ def _value(schema: Any, text: str, root: dict[str, Any], depth: int) -> Any:
         case "number":
             return _number(schema)
         case "boolean":
-            return True
+            return text is not None
         case "null":
             return None
         case _:
-            return _string(schema, text)
+            return _string(schema, "example" if text is None else text)
 
 
 def _kind(schema: dict[str, Any]) -> str:

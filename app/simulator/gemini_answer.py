@@ -1,9 +1,9 @@
 """Gemini's generateContent as the simulated model gives it: the request in, bytes out, no I/O.
 
-The text answers "You said: <the last user text>". With function declarations it calls them (all, or
-those allowed) until the last content holds function responses. Models of the third generation
-insist on thought signatures, as the real ones do. Shapes, order of members and blanks follow
-Google's published API and recorded answers of 2026.
+The text answers "You said: <the last user text>". A function is called where the request forces it
+or the prompt names it (tool_choice.py); function responses are repeated. Models of the third
+generation insist on thought signatures, as the real ones do. Shapes, order of members and blanks
+follow Google's published API and recorded answers of 2026.
 """
 
 import base64
@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from app.simulator.examples import example
 from app.simulator.faults import Fault
+from app.simulator.tool_choice import choose
 
 JSON = dict[str, Any]
 
@@ -452,15 +453,19 @@ class Answer:
         if _responses(turn.contents[-1]) or mode == "NONE":
             return []
         wanted = calling.get("allowedFunctionNames")
+        declared = {
+            str(one["name"]): one
+            for one in turn.declarations
+            if not wanted or one["name"] in wanted
+        }
         parts: list[JSON] = []
-        for one in turn.declarations:
-            if wanted and one["name"] not in wanted:
-                continue
-            schema = one.get("parametersJsonSchema") or one.get("parameters") or {"type": "object"}
-            call = {"name": one["name"], "args": example(schema, self.question) or {}}
+        for call in choose(list(declared), self.question, is_forced=mode == "ANY"):
+            one = declared[call.name]
+            schema = one.get("parametersJsonSchema") or one.get("parameters")
             # Of parallel calls only the first is signed.
-            signed = {} if parts else {"thoughtSignature": sign(one["name"])}
-            parts.append({"functionCall": call, **signed})
+            signed = {} if parts else {"thoughtSignature": sign(call.name)}
+            said = {"name": call.name, "args": call.arguments(schema)}
+            parts.append({"functionCall": said, **signed})
         return parts
 
     def _text(self, index: int) -> str:

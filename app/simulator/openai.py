@@ -10,20 +10,19 @@ import gzip
 import hashlib
 import math
 import secrets
-import time
 from base64 import b64encode
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
 from app.simulator import faults
-from app.simulator.examples import example
 from app.simulator.faults import Dialect, Fault, Refusal, send_body, send_events, with_headers
 from app.simulator.ledger import record_of
-from app.simulator.openai_chat import Answer, Problem, find_problem, text_of
+from app.simulator.openai_chat import Answer, Problem, find_problem
 from app.simulator.openai_files import Malformed, Shelf, StoredFile, Upload, byte_range
+from app.simulator.openai_responses import ResponseAnswer
 
 FAMILY = "openai"
 Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
@@ -301,106 +300,11 @@ async def responses(request: Request) -> HTTPResponse | None:
         return refused or unreadable
     if not isinstance(body, dict) or not body.get("model"):
         return bad_request(Problem("Missing required parameter: 'model'.", "model", None))
-    asked = body.get("input")
-    if isinstance(asked, list) and asked and isinstance(asked[-1], dict):
-        asked = text_of(asked[-1].get("content"))
-    made = ResponseAnswer(body, str(asked or ""), fault)
+    made = ResponseAnswer(body, fault)
     if body.get("stream"):
         headers = common_headers()
         return await send_events(request, fault, made.events(), dialect(request), headers=headers)
-    return await answer(request, fault, made.object("completed", made.text))
-
-
-class ResponseAnswer:
-    """One answer of the Responses API: one message of one text part, as named events or whole."""
-
-    def __init__(self, body: dict[str, Any], asked: str, fault: Fault) -> None:
-        self.body = body
-        self.id = "resp_" + secrets.token_hex(24)
-        self.item = "msg_" + secrets.token_hex(24)
-        self.created = int(time.time())
-        self.pieces = fault.pieces(f"You said: {asked}")
-        self.said = 0
-        shape = (body.get("text") or {}).get("format") or {}
-        if shape.get("type") == "json_schema":
-            fits = example(shape.get("schema"), asked)
-            self.pieces = [msgspec.json.encode(fits).decode()]
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-    def object(self, status: str, text: str | None) -> dict[str, Any]:
-        output = [] if text is None else [self._message("completed", text)]
-        usage = {
-            "input_tokens": 8,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "output_tokens": self.said,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": 8 + self.said,
-        }
-        return {
-            "id": self.id,
-            "object": "response",
-            "created_at": self.created,
-            "status": status,
-            "error": None,
-            "incomplete_details": None,
-            "instructions": self.body.get("instructions"),
-            "max_output_tokens": self.body.get("max_output_tokens"),
-            "model": self.body["model"],
-            "output": output,
-            "parallel_tool_calls": True,
-            "previous_response_id": None,
-            "reasoning": {"effort": None, "summary": None},
-            "store": True,
-            "temperature": 1.0,
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
-            "top_p": 1.0,
-            "truncation": "disabled",
-            "usage": usage if status == "completed" else None,
-            "metadata": {},
-        }
-
-    def _message(self, status: str, text: str | None) -> dict[str, Any]:
-        content = [] if text is None else [self._part(text)]
-        return {
-            "id": self.item,
-            "type": "message",
-            "status": status,
-            "role": "assistant",
-            "content": content,
-        }
-
-    @staticmethod
-    def _part(text: str) -> dict[str, Any]:
-        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-    def events(self) -> Iterator[bytes]:
-        for number, (kind, fields) in enumerate(self._told()):
-            data = msgspec.json.encode({"type": kind, "sequence_number": number, **fields})
-            yield b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
-
-    def _told(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        at: dict[str, Any] = {"item_id": self.item, "output_index": 0, "content_index": 0}
-        started = self.object("in_progress", None)
-        yield "response.created", {"response": started}
-        yield "response.in_progress", {"response": started}
-        item = self._message("in_progress", None)
-        yield "response.output_item.added", {"output_index": 0, "item": item}
-        yield "response.content_part.added", {**at, "part": self._part("")}
-        text = ""
-        for piece in self.pieces:
-            text += piece
-            self.said += 1
-            yield "response.output_text.delta", {**at, "delta": piece, "logprobs": []}
-        yield "response.output_text.done", {**at, "text": text, "logprobs": []}
-        yield "response.content_part.done", {**at, "part": self._part(text)}
-        item = self._message("completed", text)
-        yield "response.output_item.done", {"output_index": 0, "item": item}
-        yield "response.completed", {"response": self.object("completed", text)}
+    return await answer(request, fault, made.whole())
 
 
 # models and embeddings --------------------------------------------------------------------------

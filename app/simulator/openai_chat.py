@@ -1,7 +1,7 @@
 """OpenAI's chat completions as the simulated model gives them: the request in, bytes out, no I/O.
 
 The text answers "You said: <the last user message>", so that a test can tell whose answer it is.
-With tools it calls them (all, or the one that is forced) until the last message is a tool's result.
+A tool is called where the request forces it or the prompt names it (tool_choice.py).
 Shapes and order of members follow OpenAI's published API and recorded answers of 2026.
 """
 
@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from app.simulator.examples import example
 from app.simulator.faults import Fault
+from app.simulator.tool_choice import Call, choose
 
 JSON = dict[str, Any]
 encode = msgspec.json.encode
@@ -54,6 +55,7 @@ SNAPSHOTS = {
 }
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 DONE = b"data: [DONE]\n\n"
+CUSTOM_INPUT = "example"  # what a tool without a schema is given
 REFUSAL = "I'm sorry, I can't assist with that request."
 
 
@@ -220,24 +222,21 @@ class Answer:
         last = body["messages"][-1]["role"]
         if not tools or choice == "none" or last in ("tool", "function"):
             return []
-        if isinstance(choice, dict):
-            if choice.get("type") == "allowed_tools":
-                allowed = (choice.get("allowed_tools") or choice).get("tools") or []
-                wanted = {_tool_name(tool) for tool in allowed}
-            else:
-                wanted = {_tool_name(choice)}
-            tools = [tool for tool in tools if _tool_name(tool) in wanted]
-        if body.get("parallel_tool_calls") is False or body.get("functions"):
-            tools = tools[:1]
-        return [self._tool_call(tool) for tool in tools]
+        calls = chosen(
+            tools,
+            choice,
+            self.question,
+            several=body.get("parallel_tool_calls") is not False and not body.get("functions"),
+        )
+        return [self._tool_call(tool, call) for tool, call in calls]
 
-    def _tool_call(self, tool: JSON) -> ToolAnswer:
+    def _tool_call(self, tool: JSON, call: Call) -> ToolAnswer:
         identity = "call_" + token()
         if tool.get("type") == "custom":
-            return ToolAnswer(identity, "custom", _tool_name(tool), self.question)
-        parameters = (tool.get("function") or {}).get("parameters") or {"type": "object"}
-        arguments = encode(example(parameters, self.question) or {}).decode()
-        return ToolAnswer(identity, "function", _tool_name(tool), arguments)
+            return ToolAnswer(identity, "custom", call.name, CUSTOM_INPUT)
+        parameters = (tool.get("function") or {}).get("parameters")
+        arguments = encode(call.arguments(parameters)).decode()
+        return ToolAnswer(identity, "function", call.name, arguments)
 
     def _text(self, index: int) -> str:
         shape = self.body.get("response_format") or {}
@@ -415,6 +414,24 @@ class Answer:
             return b""
         start = secrets.randbelow(40)
         return b',"obfuscation":"%b"' % LETTERS[start : start + 2 + start % 14].encode()
+
+
+def chosen(
+    tools: list[JSON], choice: Any, prompt: str, *, several: bool
+) -> list[tuple[JSON, Call]]:
+    """The tools that are called; `choice` as in chat or as in Responses."""
+    is_forced = choice == "required"
+    if isinstance(choice, dict):
+        is_forced = True
+        wanted = {_tool_name(choice)}
+        if choice.get("type") == "allowed_tools":
+            allowed = choice.get("allowed_tools") or choice
+            is_forced = allowed.get("mode") == "required"
+            wanted = {_tool_name(tool) for tool in allowed.get("tools") or []}
+        tools = [tool for tool in tools if _tool_name(tool) in wanted]
+    by_name = {_tool_name(tool): tool for tool in tools}
+    calls = choose(list(by_name), prompt, is_forced=is_forced, several=several)
+    return [(by_name[call.name], call) for call in calls]
 
 
 def _tool_name(tool: JSON) -> str:

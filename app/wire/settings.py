@@ -238,6 +238,10 @@ class OpenAI(Section, frozen=True):
     api_keys: list[KeyEntry] = []
     web_sessions: list[SessionEntry] = []
 
+    @property
+    def sessions_path(self) -> str:
+        return self.cookie_path or "data/sessions"
+
 
 class GoogleGemini(Section, frozen=True):
     api_url: HttpUrl = "https://generativelanguage.googleapis.com"

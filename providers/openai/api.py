@@ -14,7 +14,7 @@ from msgspec import UNSET
 from app.wire.chat import GATEWAY_FIELDS, Envelope, read_member, read_members
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Call, ForwardRule, Key, Provider
-from app.wire.refusals import read_refusal
+from app.wire.refusals import Refusal, read_refusal
 from app.wire.settings import Config
 from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
@@ -104,6 +104,11 @@ _BAD_KEY = re.compile(
 )
 
 
+def _is_bad_key(found: Refusal) -> bool:
+    """xAI and Google's OpenAI layer refuse a key with 400."""
+    return found.code == "invalid_api_key" or _BAD_KEY.match(found.message) is not None
+
+
 def read_error(reply: UpstreamReply) -> GatewayError:
     """The upstream's own error, untouched where it has OpenAI's shape; edge pages summed up."""
     status = reply.status
@@ -117,8 +122,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
         )
     told = status if status <= 511 else 503 if status == 529 else 502
     found = read_refusal(reply.body)
-    if status == 400 and (found.code == "invalid_api_key" or _BAD_KEY.match(found.message)):
-        # xAI and Google's OpenAI layer refuse a key with 400.
+    if status == 400 and reply.body.lstrip()[:1] in (b"{", b"[") and _is_bad_key(found):
         refused = found.message or "The upstream does not accept this API key."
         return GatewayError(401, refused, code="invalid_api_key")
     if not found.message and not found.code:

@@ -1,5 +1,8 @@
+import os
 import socket
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -149,12 +152,21 @@ def test_the_go_projects_keys_load_unchanged_and_ids_stay_as_written():
     ]
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "openai:\nclaude: {}\n", "~"])
-def test_an_empty_file_or_section_means_the_defaults(text):
-    loaded = load_text(text)
+def test_an_empty_section_means_the_defaults():
+    loaded = load_text("openai:\nclaude: {}\n")
     assert loaded.config == Config()
     (warning,) = loaded.warnings
     assert warning.startswith("c.yaml:1:1: keys: there are none")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~", "{}"])
+def test_an_empty_file_means_the_defaults_and_is_told(text):
+    loaded = load_text(text, {"ANY_PROXY_PORT": "9000"})
+    assert loaded.config == Config(port="9000")
+    empty, keys = loaded.warnings
+    assert empty.startswith("c.yaml:1:1: file: holds no settings")
+    assert keys.startswith("c.yaml:1:1: keys: there are none")
+    assert "c.yaml: no settings" in report(loaded) and "no mistakes" not in report(loaded)
 
 
 ENTRY = "openai:\n  api_keys:\n"
@@ -457,12 +469,11 @@ def test_every_mistake_is_told_at_its_line_with_what_to_write(what):
         # Unreadable for root too.
         (
             "/proc/self/mem",
-            "/proc/self/mem:1:1: file: cannot be read (Input/output error); "
-            "give this user the right to it",
+            "/proc/self/mem:1:1: file: cannot be read (Input/output error); write another path",
         ),
         (
             "a\0b",
-            "a\0b:1:1: file: cannot be read (not a path); give this user the right to it",
+            "a\0b:1:1: file: cannot be read (not a path); write another path",
         ),
     ],
 )
@@ -721,6 +732,19 @@ def pem(what: str, body: str) -> str:
 CERTIFICATE = pem(
     "CERTIFICATE",
     """\
+MIIBhTCCASygAwIBAgIUblS/Owm/3ikiiZF7odasO4L5MRYwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjcwMTU0NTdaGA8yMTI2MTEwMzAxNTQ1
+N1owDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABJCZ
+3/ockXmn3X0G3A/Clasn2a0FF7Ue36B+nsTLgWA2KVVLaHgEVBknrEZMVxqfCWsP
+Y/If/RX4nKfOZK/5MRWjZDBiMB0GA1UdDgQWBBSDSwTc3Wv7+Xt6WINUa/RbYTQ6
+OzAfBgNVHSMEGDAWgBSDSwTc3Wv7+Xt6WINUa/RbYTQ6OzAPBgNVHRMBAf8EBTAD
+AQH/MA8GA1UdEQQIMAaCBHRlc3QwCgYIKoZIzj0EAwIDRwAwRAIgByJFohwH9W8y
+VDqSWNirtwHkUmClMF3ry6Zo/hikkwoCIAfB+0wryg7rGRxgbYJch7R/XyHXBJWX
+3guuqY7iPBM2""",
+)
+NAMELESS_CERTIFICATE = pem(
+    "CERTIFICATE",
+    """\
 MIIBdjCCARugAwIBAgIUARLdbTulyE/CLkUkQCA3SG+5TZkwCgYIKoZIzj0EAwIw
 DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjMwMjI3MzRaGA8yMTI2MTAzMDAyMjcz
 NFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABJCZ
@@ -751,6 +775,7 @@ HTTPS = "https_info:\n  enable: true\n  pem_file: c.pem\n  key_file: k.pem\n"
     ("certificate", "key", "expected"),
     [
         (CERTIFICATE, ITS_KEY, None),
+        (NAMELESS_CERTIFICATE, ITS_KEY, "3:13: https_info.pem_file: names no host"),
         (
             CERTIFICATE,
             ANOTHER_KEY,
@@ -801,10 +826,101 @@ def test_a_file_that_others_can_read_is_warned_of_when_secrets_are_in_it():
     Path("open.yaml").chmod(0o644)
     (warning,) = load("open.yaml", {}).warnings
     assert warning == (
-        "open.yaml:1:1: file: others on this machine can read the secrets in it; chmod o-r it"
+        "open.yaml:1:1: file: others on this machine can read the secrets in it; chown it to the"
+        " user that the gateway runs as (in the image: uid 10001), then chmod 600 it"
     )
     Path("open.yaml").write_text("openai: {api_keys: [{id: a, val: '${KEY}'}]}")
     assert load("open.yaml", {"KEY": "sk-1"}).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (ENTRY + "    - {id: a, val: ${KEY}}", "3:21"),
+        (ENTRY + "    - {id: a, val: ${KEY:-}, rpm: 3}", "3:21"),
+        (ENTRY + "    - {id: a,\n       val: pre-${KEY}}", "4:18"),
+        ("coze: {discord: {auth: [${KEY}]}}", "1:26"),
+    ],
+)
+def test_a_variable_in_braces_without_quotes_is_told_to_be_quoted(text, place):
+    wanted = 'a variable between { } or [ ] needs quotes; write "${NAME}"'
+    assert problems_of(text, {"KEY": "sk-1"}) == [f"c.yaml:{place}: yaml: {wanted}"]
+
+
+def test_one_secret_under_two_names_is_remarked():
+    keys = "    - {id: a, val: sk-1}\n    - {id: b, val: sk-2}\n    - {id: c, val: '${KEY}'}\n"
+    sessions = "  web_sessions:\n    - {id: a, val: sk-1}\n"
+    assert load_text(ENTRY + keys + sessions, {"KEY": "sk-1"}).warnings == [
+        "c.yaml:5:20: openai.api_keys[2].val: the same secret as in openai.api_keys[0].val, so one"
+        " account under two names; remove one"
+    ]
+    bots = "coze: {api_chat: {bots: [{bot_id: 1, user: a, access_token: t-1},"
+    bots += " {bot_id: 2, user: a, access_token: t-1}]}}"
+    assert load_text(bots).warnings == []
+
+
+def test_variables_that_are_set_to_nothing_are_named():
+    sample = (ROOT / "etc/c.yaml").read_text()
+    environ = {"OPENAI_API_KEY": "", "GEMINI_API_KEY": "", "ANY_PROXY_TOKEN": ""}
+    keys, tokens = load_text(sample, environ).warnings
+    assert "keys: there are none" in keys
+    assert "OPENAI_API_KEY, GEMINI_API_KEY are set to nothing; write some" in keys
+    assert "access.tokens: ANY_PROXY_TOKEN is set to nothing, so only programs on this" in tokens
+    given = {
+        "OPENAI_API_KEY": "sk-1",
+        "GEMINI_API_KEY": "",
+        "ANY_PROXY_TOKEN": "a-token-of-one-caller",
+    }
+    assert load_text(sample, given).warnings == []
+
+
+@contextmanager
+def as_nobody():
+    """A user without rights, also where the tests run as root."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield os.geteuid()
+    finally:
+        os.seteuid(before)
+
+
+@pytest.fixture
+def public(monkeypatch):
+    """A folder that everybody may enter; pytest's own is for its user alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        monkeypatch.chdir(folder)
+        yield Path(folder)
+
+
+def test_a_file_of_somebody_else_says_whose_it_must_be(public):
+    Path("c.yaml").write_text("port: 8999")
+    Path("c.yaml").chmod(0)
+    with as_nobody() as uid, pytest.raises(ConfigError) as caught:
+        load("c.yaml", {})
+    owner = os.stat("c.yaml").st_uid
+    cure = f"it belongs to uid {owner}: chown it to uid {uid}, and chmod 600 it"
+    told = f"c.yaml:1:1: file: cannot be read by this user (uid {uid}); "
+    assert str(caught.value) == told + ("chmod u+r it" if owner == uid else cure)
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o444])
+def test_a_data_folder_that_cannot_be_written_is_told_with_the_cure(public, mode):
+    text = "openai: {api_keys: [{id: a, val: '${KEY}'}], web_sessions: [{id: a, val: '${WEB}'}]}"
+    environ = {"KEY": "sk-1", "WEB": "token"}
+    assert load_text(text, environ).warnings == []
+    Path("c.yaml").chmod(0o644)
+    Path("data").mkdir(mode=mode)
+    with as_nobody() as uid:
+        (warning,) = load("c.yaml", environ).warnings  # three paths, one folder
+    assert warning.startswith(
+        f"c.yaml:1:1: state_path: this user (uid {uid}) cannot write in {public / 'data'},"
+        " so it is lost at the next start; "
+    )
+    cure = f"chown it to uid {uid}" if os.geteuid() == 0 else "mount it writable, or chmod u+wx it"
+    assert warning.endswith(f"; {cure}, or write another path")
 
 
 def test_the_report_lists_problems_or_what_the_gateway_will_do():

@@ -185,7 +185,8 @@ def test_a_call_is_remembered_until_the_ring_has_gone_round():
     history = CallHistory(rows.claim())
     lines = 3 * RING // 150
     for n in range(lines):
-        history.keep(msgspec.json.encode(record(request_id=f"r{n}", time=f"{n:08d}", code="x")))
+        failed = record(request_id=f"r{n}", time=f"{n:08d}", code="x", outcome="upstream_error")
+        history.keep(msgspec.json.encode(failed))
     assert calls_of(rows.used(), "r0") == []
     assert [call["request_id"] for call in calls_of(rows.used(), f"r{lines - 1}")] == [
         f"r{lines - 1}"

@@ -63,6 +63,31 @@ def test_wrong_tokens_from_the_same_address_do_not_lock_the_operator_out(simulat
         assert http.get("/admin/keys", headers=right).status_code == 200
 
 
+def test_what_is_no_failed_call_is_not_among_the_last_errors(simulator, tmp_path):
+    """Neither a call that another key answered, nor what the page's own login hears."""
+    right = {"authorization": f"Bearer {TOKEN}"}
+    keys = [{"id": "bad", "val": "sk-dead-1"}, {"id": "good", "val": "sk-fine-1"}]
+    openai = {"api_url": f"{simulator.url}/openai", "api_keys": keys}
+    config = {"openai": openai, "admin": {"token": TOKEN}}
+    with (
+        running(tmp_path, config) as gateway,
+        httpx.Client(base_url=gateway.url) as http,
+    ):
+        while not gateway.log(attempts=2):
+            assert http.post(CHAT, json=BODY).status_code == 200
+        assert http.get("/admin/state").status_code == 401
+        bad = http.post(CHAT, json=BODY | {"model": "sim-400"})
+        gateway.wait_log(status=400)
+        state = http.get("/admin/state", headers=right).json()
+        refused = gateway.log(status=401)
+        metrics = http.get("/metrics", headers=right).text
+    assert [error["request_id"] for error in state["last_errors"]] == [bad.headers["x-request-id"]]
+    assert "refused" not in state["outcomes"] and state["outcomes"]["upstream_error"] == 1
+    # It is not hidden: the log and the metrics have it.
+    assert [line["route"] for line in refused] == ["/admin/*"]
+    assert 'route="/admin/*",outcome="refused"} 1' in metrics
+
+
 def test_changes_need_the_token_too(guarded):
     for path in ("/admin/reload", "/admin/keys"):
         assert httpx.post(guarded.url + path, json={}).status_code == 401

@@ -13,6 +13,7 @@ from tests.server.conftest import CLAUDE_KEYS
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-8"
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CALL = 'call get_weather with {"city": "Paris"}'
 EMPTY = {"type": "object", "properties": {}}
 TOOLS = [
     {"type": "function", "function": {"name": "get_weather", "parameters": CITY}},
@@ -55,18 +56,18 @@ def native(doors):
 
 def test_thoughts_come_as_reasoning_content_and_their_signatures_go_back(client):
     asked = {"model": f"claude/{HAIKU}", "tools": TOOLS[:1], "reasoning_effort": "low"}
-    with client.chat.completions.stream(messages=ask("Paris"), **asked) as stream:
+    with client.chat.completions.stream(messages=ask(CALL), **asked) as stream:
         chunks = [event.chunk for event in stream if event.type == "chunk"]
     deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
     thought = "".join((d.model_extra or {}).get("reasoning_content", "") for d in deltas)
     blocks = [b for d in deltas for b in (d.model_extra or {}).get("thinking_blocks", [])]
     assert thought and blocks[0]["thinking"] == thought and blocks[0]["signature"]
-    whole = client.chat.completions.create(messages=ask("Paris"), **asked)
+    whole = client.chat.completions.create(messages=ask(CALL), **asked)
     message = whole.choices[0].message
     assert [block.pop("index") for block in blocks] == [0]
     assert message.reasoning_content == thought and message.thinking_blocks == blocks
     messages = [
-        *ask("Paris"),
+        *ask(CALL),
         message.model_dump(exclude_none=True),
         *(
             {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
@@ -82,7 +83,7 @@ def test_thoughts_come_as_reasoning_content_and_their_signatures_go_back(client)
 
 def test_what_the_client_assembles_of_several_thoughts_can_be_sent_back_as_it_is(client):
     asked = {"model": f"claude/{HAIKU}", "tools": TOOLS[:1], "reasoning_effort": "low"}
-    with client.chat.completions.stream(messages=ask("Paris REDACTED"), **asked) as stream:
+    with client.chat.completions.stream(messages=ask(f"REDACTED {CALL}"), **asked) as stream:
         message = stream.get_final_completion().choices[0].message
     assert [b["type"] for b in message.thinking_blocks] == ["thinking", "redacted_thinking"]
     said = message.model_dump(exclude_none=True, exclude={"parsed"})
@@ -92,7 +93,7 @@ def test_what_the_client_assembles_of_several_thoughts_can_be_sent_back_as_it_is
         {"role": "tool", "tool_call_id": call.id, "content": "sunny"} for call in message.tool_calls
     ]
     reply = client.chat.completions.with_raw_response.create(
-        messages=[*ask("Paris REDACTED"), said, *results], **asked
+        messages=[*ask(f"REDACTED {CALL}"), said, *results], **asked
     )
     assert "x-gateway-dropped-params" not in reply.headers
     assert reply.parse().choices[0].message.content == "The tool said: sunny"
@@ -100,7 +101,8 @@ def test_what_the_client_assembles_of_several_thoughts_can_be_sent_back_as_it_is
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_tools_without_parameters_are_called_with_an_empty_object(client, streams):
-    asked = {"model": f"claude/{HAIKU}", "messages": ask("Paris"), "tools": TOOLS}
+    prompt = ask(f"{CALL}, get_time and ping")
+    asked = {"model": f"claude/{HAIKU}", "messages": prompt, "tools": TOOLS}
     if streams:
         with client.chat.completions.stream(**asked) as stream:
             answer = stream.get_final_completion()
@@ -115,7 +117,7 @@ def test_tools_without_parameters_are_called_with_an_empty_object(client, stream
 def test_older_functions_are_answered_in_their_own_words(client):
     answer = client.chat.completions.create(
         model=f"claude/{HAIKU}",
-        messages=ask("Paris"),
+        messages=ask(CALL),
         functions=[{"name": "get_weather", "parameters": CITY}],
     )
     assert answer.choices[0].finish_reason == "function_call"
@@ -247,6 +249,7 @@ def test_the_body_of_the_native_route_reaches_anthropic_as_it_is(doors):
     tools = [{"name": "get_weather", "input_schema": CITY}]
     body = BODY | {
         "tools": tools,
+        "messages": ask(CALL),
         "tool_choice": {"type": "any"},
         "thinking": {"type": "disabled"},
         "claude": {"index": "a2"},
@@ -254,7 +257,7 @@ def test_the_body_of_the_native_route_reaches_anthropic_as_it_is(doors):
     }
     answer = post_native(doors, body).json()
     call = answer["choices"][0]["message"]["tool_calls"][0]
-    assert json.loads(call["function"]["arguments"]) == {"city": "blue moon"}
+    assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
     assert answer["claude"] == {"type": "api", "index": "a2"}
 
 
@@ -307,14 +310,14 @@ def test_anthropics_client_asks_and_streams(native):
 def test_anthropics_client_uses_tools_and_thinks(native):
     tools = [{"name": "get_weather", "input_schema": CITY}]
     asked = {"tools": tools, "thinking": {"type": "enabled", "budget_tokens": 1024}}
-    first = message(native, **asked)
+    first = message(native, messages=ask(CALL), **asked)
     call = first.content[-1]
-    assert (call.type, call.input) == ("tool_use", {"city": "blue moon"})
+    assert (call.type, call.input) == ("tool_use", {"city": "Paris"})
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "sunny"}
     second = message(
         native,
         messages=[
-            *ask("blue moon"),
+            *ask(CALL),
             {"role": "assistant", "content": first.content},
             {"role": "user", "content": [result]},
         ],

@@ -24,6 +24,9 @@ TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": CITY}}
     for name in ("get_weather", "get news")  # Gemini takes no blanks in names
 ]
+CITIES = [{"city": "Paris"}, {"city": "Oslo"}]
+# As the upstream knows them.
+BOTH = 'call get_weather with {"city": "Paris"} and get_news with {"city": "Oslo"}'
 
 
 def ask(text):
@@ -110,16 +113,14 @@ def test_an_image_goes_along_and_thoughts_come_back(client):
 @pytest.mark.parametrize("streams", [False, True])
 def test_parallel_tools_make_the_whole_round(client, model, streams, keeps_extra):
     if streams:
-        with client.chat.completions.stream(
-            model=model, messages=ask("Paris"), tools=TOOLS
-        ) as stream:
+        with client.chat.completions.stream(model=model, messages=ask(BOTH), tools=TOOLS) as stream:
             answer = stream.get_final_completion()
     else:
-        answer = client.chat.completions.create(model=model, messages=ask("Paris"), tools=TOOLS)
+        answer = client.chat.completions.create(model=model, messages=ask(BOTH), tools=TOOLS)
     message = answer.choices[0].message
     assert answer.choices[0].finish_reason == "tool_calls"
     assert [c.function.name for c in message.tool_calls] == ["get_weather", "get news"]
-    assert [json.loads(c.function.arguments) for c in message.tool_calls] == [{"city": "Paris"}] * 2
+    assert [json.loads(c.function.arguments) for c in message.tool_calls] == CITIES
     said = [
         {
             "id": call.id,
@@ -135,7 +136,7 @@ def test_parallel_tools_make_the_whole_round(client, model, streams, keeps_extra
     ]
     told = client.chat.completions.create(
         model=model,
-        messages=[*ask("Paris"), {"role": "assistant", "tool_calls": said}, *reversed(results)],
+        messages=[*ask(BOTH), {"role": "assistant", "tool_calls": said}, *reversed(results)],
         tools=TOOLS,
     )
     text = told.choices[0].message.content
@@ -322,7 +323,7 @@ def test_googles_client_calls_functions_thinks_and_fills_schemas(door):
         weather = types.FunctionDeclaration(name="get_weather", parameters_json_schema=CITY)
         config = types.GenerateContentConfig(tools=[types.Tool(function_declarations=[weather])])
         asked = native.models.generate_content(
-            model="gemini-3-flash-preview", contents="Paris", config=config
+            model="gemini-3-flash-preview", contents=BOTH, config=config
         )
         (call,) = asked.function_calls
         assert (call.name, call.args) == ("get_weather", {"city": "Paris"})
@@ -331,7 +332,7 @@ def test_googles_client_calls_functions_thinks_and_fills_schemas(door):
         told = native.models.generate_content(
             model="gemini-3-flash-preview",
             contents=[
-                types.UserContent("Paris"),
+                types.UserContent(BOTH),
                 asked.candidates[0].content,
                 types.UserContent([result]),
             ],

@@ -98,10 +98,10 @@ def test_a_tool_is_called_and_its_result_is_used(client, stream):
                 held[2] += piece.function.arguments or ""
         return text, [tuple(c) for c in calls.values()]
 
-    messages = ask("what is the weather in Paris?")
+    messages = ask('call get_weather with {"city": "Paris"}')
     _, calls = call(messages)
     _, name, arguments = calls[0]
-    assert name == "get_weather" and isinstance(json.loads(arguments)["city"], str)
+    assert (name, json.loads(arguments)) == ("get_weather", {"city": "Paris"})
     messages += [
         {
             "role": "assistant",

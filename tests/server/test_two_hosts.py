@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from tests.server.load import CHAT, Load
+from tests.server.nginx import nginx, wait_port
 from tests.server.running import Running, free_port
 
 _MISSING = [name for name in ("redis-server", "nginx") if not shutil.which(name)]
@@ -27,19 +27,6 @@ pytestmark = [
 ]
 
 NGINX = """
-{user}
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.err;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
   upstream gateways {{
     server 127.0.0.1:{one};
     server 127.0.0.1:{other};
@@ -57,7 +44,6 @@ http {{
       add_header X-Host $upstream_addr always;
     }}
   }}
-}}
 """
 
 
@@ -81,33 +67,12 @@ class Redis:
         self.process.wait()
 
 
-def wait_port(port: int, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            assert time.monotonic() < end, port
-            time.sleep(0.02)
-
-
 @contextmanager
 def nginx_before(folder, *gateways: Running):
-    folder.mkdir()
     port = free_port()
-    file = folder / "nginx.conf"
-    ports = [gateway.port for gateway in gateways]
-    # Started by root it would serve as somebody who may not look into a test's folder.
-    user = "user root;" if os.geteuid() == 0 else ""
-    file.write_text(NGINX.format(folder=folder, port=port, user=user, one=ports[0], other=ports[1]))
-    process = subprocess.Popen(["nginx", "-c", str(file), "-e", str(folder / "nginx.err")])
-    try:
-        wait_port(port)
+    one, other = (gateway.port for gateway in gateways)
+    with nginx(folder, NGINX.format(port=port, one=one, other=other), port):
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 class Hosts:

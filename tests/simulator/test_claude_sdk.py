@@ -80,11 +80,12 @@ def test_cached_tokens_are_counted_apart(talk):
 
 
 def test_parallel_tools_one_without_parameters_and_their_results(talk):
-    first = talk("Weather?", tools=[WEATHER, CLOCK])
+    asked = 'call weather with {"city": "Oslo"} and clock'
+    first = talk(asked, tools=[WEATHER, CLOCK])
     assert first.stop_reason == "tool_use"
     text, weather, clock = first.content
     assert text.text == "Let me look that up."
-    assert (weather.name, weather.input) == ("weather", {"city": "Weather?", "days": 7})
+    assert (weather.name, weather.input) == ("weather", {"city": "Oslo"})
     assert (clock.name, clock.input) == ("clock", {})
     results = [
         {"type": "tool_result", "tool_use_id": weather.id, "content": "sunny"},
@@ -95,7 +96,7 @@ def test_parallel_tools_one_without_parameters_and_their_results(talk):
         },
     ]
     messages = [
-        {"role": "user", "content": "Weather?"},
+        {"role": "user", "content": asked},
         {"role": "assistant", "content": first.content},
         {"role": "user", "content": results},
     ]
@@ -106,11 +107,13 @@ def test_parallel_tools_one_without_parameters_and_their_results(talk):
 def test_tool_choices(talk):
     tools = [WEATHER, CLOCK]
 
-    def called(**choice):
-        content = talk("x", tools=tools, tool_choice=choice).content
+    def called(prompt="call weather and clock", **choice):
+        content = talk(prompt, tools=tools, tool_choice=choice).content
         return [block.name for block in content if block.type == "tool_use"]
 
-    assert called(type="any") == ["weather", "clock"]
+    assert called(type="auto") == called(type="any") == ["weather", "clock"]
+    assert called("What is the weather? Use the clock.", type="auto") == []
+    assert called("Hi", type="any") == ["weather"]
     assert called(type="any", disable_parallel_tool_use=True) == ["weather"]
     assert called(type="tool", name="clock") == ["clock"]
     assert called(type="none") == []
@@ -124,7 +127,7 @@ def test_structured_output(talk):
 
 def test_thinking_is_signed_and_its_signature_must_come_back_unchanged(talk):
     asked = {"tools": [WEATHER], "thinking": {"type": "enabled", "budget_tokens": 1024}}
-    first = talk("Weather? REDACTED", **asked)
+    first = talk("REDACTED, call weather", **asked)
     kinds = [block.type for block in first.content]
     assert kinds == ["thinking", "redacted_thinking", "text", "tool_use"]
     assert first.usage.output_tokens_details.thinking_tokens > 0
@@ -133,7 +136,7 @@ def test_thinking_is_signed_and_its_signature_must_come_back_unchanged(talk):
     def second(content):
         return talk(
             messages=[
-                {"role": "user", "content": "Weather? REDACTED"},
+                {"role": "user", "content": "REDACTED, call weather"},
                 {"role": "assistant", "content": content},
                 {"role": "user", "content": [result]},
             ],

@@ -17,6 +17,7 @@ from tests.providers.gemini.calls import RECORDED, decode
 
 KEY = "AIza-sdk-test"
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CALL_BOTH = 'call get_weather with {"city": "Paris"} and get_news'
 TOOLS = types.Tool(
     function_declarations=[
         types.FunctionDeclaration(name=name, parameters_json_schema=CITY)
@@ -114,7 +115,7 @@ def test_thoughts_come_before_the_answer_when_they_are_asked_for(client):
 @pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-3-pro-preview"])
 def test_parallel_tools_are_called_and_their_results_told(client, model, streams):
     config = types.GenerateContentConfig(tools=[TOOLS], automatic_function_calling=BY_HAND)
-    contents = [types.Content(role="user", parts=[types.Part(text="Paris")])]
+    contents = [types.Content(role="user", parts=[types.Part(text=CALL_BOTH)])]
     if streams:
         chunks = client.models.generate_content_stream(
             model=model, contents=contents, config=config
@@ -125,7 +126,7 @@ def test_parallel_tools_are_called_and_their_results_told(client, model, streams
         parts = answer.candidates[0].content.parts
     calls = [part.function_call for part in parts]
     assert [call.name for call in calls] == ["get_weather", "get_news"]
-    assert [call.args for call in calls] == [{"city": "Paris"}] * 2
+    assert [call.args for call in calls] == [{"city": "Paris"}, {"city": "example"}]
     assert [bool(part.thought_signature) for part in parts] == [True, False]
     results = [
         types.Part.from_function_response(name=call.name, response={"result": "sunny"})
@@ -146,7 +147,7 @@ def test_the_sdk_calls_functions_by_itself(client):
 
     answer = client.models.generate_content(
         model="gemini-3-flash-preview",
-        contents="Paris",
+        contents=CALL_BOTH,
         config=types.GenerateContentConfig(tools=[get_weather]),
     )
     assert "sunny in Paris" in answer.text
@@ -174,7 +175,7 @@ def test_gemini_3_insists_on_the_signature_of_the_first_call(client):
     assert loop(None, model="gemini-2.5-flash").text
     foreign = client.models.generate_content(
         model="gemini-3-pro-preview",
-        contents="Paris",
+        contents=CALL_BOTH,
         config=types.GenerateContentConfig(tools=[TOOLS], automatic_function_calling=BY_HAND),
     )
     signature = foreign.candidates[0].content.parts[0].thought_signature

@@ -25,6 +25,17 @@ TOOLS = [
 ]
 
 
+CALL_BOTH = 'call get_weather with {"city": "Paris", "days": 7} and get_news'
+
+
+ONLY_NEWS = {"type": "function", "function": {"name": "get_news"}}
+
+
+def allowed(mode, name):
+    tool = {"type": "function", "function": {"name": name}}
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [tool]}}
+
+
 def ask(text):
     return [{"role": "user", "content": text}]
 
@@ -59,36 +70,42 @@ def test_a_stream_says_what_the_whole_answer_says(client):
 
 def test_the_sdks_own_stream_assembler_accepts_parallel_tool_calls(client):
     with client.chat.completions.stream(
-        model="gpt-4o", messages=ask("Paris"), tools=TOOLS
+        model="gpt-4o", messages=ask(CALL_BOTH), tools=TOOLS
     ) as stream:
         final = stream.get_final_completion()
     calls = final.choices[0].message.tool_calls
     assert [call.function.name for call in calls] == ["get_weather", "get_news"]
     assert [json.loads(call.function.arguments) for call in calls] == [
-        {"city": "Paris", "days": 7}
-    ] * 2
+        {"city": "Paris", "days": 7},
+        {"city": "example", "days": 7},
+    ]
     assert final.choices[0].finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize(
-    ("more", "names"),
+    ("prompt", "more", "names"),
     [
-        ({}, ["get_weather", "get_news"]),
-        ({"parallel_tool_calls": False}, ["get_weather"]),
-        ({"tool_choice": {"type": "function", "function": {"name": "get_news"}}}, ["get_news"]),
-        ({"tool_choice": "none"}, []),
+        (CALL_BOTH, {}, ["get_weather", "get_news"]),
+        (CALL_BOTH, {"parallel_tool_calls": False}, ["get_weather"]),
+        (CALL_BOTH, {"tool_choice": "none"}, []),
+        ("Tell me the weather", {}, []),
+        ("Tell me the weather", {"tool_choice": "required"}, ["get_weather"]),
+        ("Tell me the weather", {"tool_choice": ONLY_NEWS}, ["get_news"]),
+        ("Tell me the weather", {"tool_choice": allowed("auto", "get_news")}, []),
+        ("Tell me the weather", {"tool_choice": allowed("required", "get_news")}, ["get_news"]),
+        ("call get_news", {"tool_choice": allowed("auto", "get_news")}, ["get_news"]),
     ],
 )
-def test_tool_choice_is_obeyed(client, more, names):
+def test_a_tool_is_called_only_when_it_is_forced_or_named(client, prompt, more, names):
     answer = client.chat.completions.create(
-        model="gpt-4o", messages=ask("Paris"), tools=TOOLS, **more
+        model="gpt-4o", messages=ask(prompt), tools=TOOLS, **more
     )
     calls = answer.choices[0].message.tool_calls or []
     assert [call.function.name for call in calls] == names
 
 
 def test_a_tools_result_is_answered_in_words(client):
-    messages = ask("Paris")
+    messages = ask(CALL_BOTH)
     called = client.chat.completions.create(model="gpt-4o", messages=messages, tools=TOOLS)
     messages.append(called.choices[0].message)
     for call in called.choices[0].message.tool_calls:

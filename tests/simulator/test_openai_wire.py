@@ -74,8 +74,11 @@ def test_a_refusal_is_streamed_as_refusal(simulator):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_old_function_call_form_is_spoken(simulator, stream):
-    functions = [{"name": "f", "parameters": {"properties": {"a": {"type": "string"}}}}]
-    seen = ask_chat(simulator, functions=functions, stream=stream)
+    functions = [
+        {"name": "f", "parameters": {"properties": {"a": {"type": "string"}}, "required": ["a"]}}
+    ]
+    choice = {"name": "f"}
+    seen = ask_chat(simulator, functions=functions, function_call=choice, stream=stream)
     if stream:
         deltas = [chunk["choices"][0]["delta"].get("function_call", {}) for chunk in chunks(seen)]
         said = {
@@ -84,7 +87,7 @@ def test_the_old_function_call_form_is_spoken(simulator, stream):
         }
     else:
         said = json.loads(seen.body)["choices"][0]["message"]["function_call"]
-    assert (said["name"], json.loads(said["arguments"])) == ("f", {"a": "hi"})
+    assert (said["name"], json.loads(said["arguments"])) == ("f", {"a": "example"})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ PROVIDERS = list(MODELS)
 
 _CALLED = {
     "names": ["get_weather", "get_news"],
-    "arguments": [{"city": "Paris"}] * 2,
+    "arguments": [{"city": "Paris"}, {"city": "Oslo"}],
     "ids": True,
     "end": "tool_calls",
 }
@@ -49,7 +49,7 @@ def expected(provider: str) -> dict[str, Any]:
         "image": "You said: blue moon",
         "tools": _CALLED | {"used": used},
         "streamed_tools": _CALLED | {"used": used},
-        "one_tool": _CALLED | {"names": ["get_news"], "arguments": [{"city": "Paris"}]},
+        "one_tool": _CALLED | {"names": ["get_news"], "arguments": [{"city": "example"}]},
         "schema": {"city": "Paris"},
         "headers": {"request": "mine-7", "text": "You said: a"},
         "errors": _ERRORS,

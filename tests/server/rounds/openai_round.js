@@ -17,6 +17,7 @@ const TOOLS = ["get_weather", "get_news"].map((name) => ({
   type: "function",
   function: { name, parameters: CITY },
 }));
+const CALL_BOTH = 'call get_weather with {"city": "Paris"} and get_news with {"city": "Oslo"}';
 const FORM = { type: "json_schema", json_schema: { name: "place", strict: true, schema: CITY } };
 const FAULTS = ["sim-400", "sim-401", "sim-403", "missing-model", "sim-429-after-7", "sim-500"];
 
@@ -68,7 +69,7 @@ async function streamed() {
 }
 
 async function tools(streams, choice, results) {
-  const messages = ask("Paris");
+  const messages = ask(CALL_BOTH);
   const asked = { tools: TOOLS, tool_choice: choice };
   const calls = [];
   let end = null;

@@ -27,6 +27,7 @@ TOOLS: list[Any] = [
     {"type": "function", "function": {"name": name, "parameters": CITY}}
     for name in ("get_weather", "get_news")
 ]
+CALL_BOTH = 'call get_weather with {"city": "Paris"} and get_news with {"city": "Oslo"}'
 FORM: Any = {
     "type": "json_schema",
     "json_schema": {"name": "place", "strict": True, "schema": CITY},
@@ -135,7 +136,7 @@ class Round:
 
     def tools(self, streams: bool, choice: Any, results: bool) -> dict[str, Any]:
         asked: dict[str, Any] = {"tools": TOOLS, "tool_choice": choice}
-        messages = ask("Paris")
+        messages = ask(CALL_BOTH)
         calls: list[dict[str, str]] = []
         if streams:
             end = None
