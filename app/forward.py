@@ -265,12 +265,13 @@ class Forwarder:
 
     def _can_hold(self, response: Response) -> bool:
         """Whether its start may be read ahead of the caller: a plain stream of events."""
+        # httpx loses what a read had that is cancelled.
+        if response.status != 200 or self.config.transport != "own":
+            return False
         headers = dict(response.headers)
         return (
-            response.status == 200
-            and headers.get("content-type", "").lower().startswith("text/event-stream")
+            headers.get("content-type", "").lower().startswith("text/event-stream")
             and headers.get("content-encoding", "identity") == "identity"
-            and self.config.transport == "own"  # httpx loses what a cancelled read had
         )
 
     async def _trip(self, ask: ForwardAsk, lookup: Mapping[str, str], watch: Watch) -> "_Trip":

@@ -197,7 +197,7 @@ def test_every_failure_is_the_clients_own_error(doors, model, error, status, cod
         assert float(headers["retry-after"]) > 0
 
 
-@pytest.mark.parametrize("model", ["sim-cut-after-3", "sim-end-after-3", "sim-error-event-3"])
+@pytest.mark.parametrize("model", ["sim-cut-after-5", "sim-end-after-5", "sim-error-event-5"])
 def test_a_stream_that_breaks_is_an_error_not_an_end(doors, model):
     seen = []
     with own_key(doors, "sk-ant-api03-breaks") as client, pytest.raises(openai.APIError) as caught:

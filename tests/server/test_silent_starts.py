@@ -3,6 +3,7 @@
 import socketserver
 import threading
 import time
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -37,13 +38,14 @@ class _Answering(socketserver.StreamRequestHandler):
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
-        for piece in self.server.answers.pop(0):
-            if isinstance(piece, float):
-                time.sleep(piece)
-            else:
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-                self.wfile.flush()
-        self.wfile.write(b"0\r\n\r\n")
+        with suppress(ConnectionError):  # it was let go
+            for piece in self.server.answers.pop(0):
+                if isinstance(piece, float):
+                    time.sleep(piece)
+                else:
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
 
 
 @pytest.fixture(scope="module")

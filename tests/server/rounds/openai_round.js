@@ -137,7 +137,7 @@ async function errors(asked) {
 }
 
 async function broken() {
-  const model = faulty("sim-cut-after-3");
+  const model = faulty("sim-cut-after-5");
   let seen = 0;
   try {
     const stream = await own.chat.completions.create({

@@ -208,7 +208,7 @@ class Round:
         seen = 0
         try:
             for _ in self.own.chat.completions.create(
-                model=prefix + slash + "sim-cut-after-3",
+                model=prefix + slash + "sim-cut-after-5",
                 messages=ask("a b c d e f"),
                 stream=True,
                 **self.more,
