@@ -4,18 +4,19 @@ Streams that are passed on are not read event by event. The last of them are rem
 came, and looked at once.
 """
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from app.clients.encoding import Inflate
 from app.wire.errors import GatewayError
 from app.wire.events import Usage
-from app.wire.framing import JsonArrayParser, Record, SSEParser
+from app.wire.framing import Record, SSEParser
 from app.wire.surrogates import mend
 
 # A finish reason, usage, a cost and an error may be events of their own, with comments between.
@@ -23,6 +24,10 @@ _READS = 32
 _TAIL_BYTES = 256 * 1024
 _USAGE_BYTES = 16 * 1024
 _MAX_COUNT = 2**53
+# Usage is numbers, and details of numbers that are an object each.
+_OBJECT = re.compile(
+    rb"\s*:\s*(\{[^{}]{0,4096}+(?:\{[^{}]{0,4096}+\}[^{}]{0,4096}+){0,20}+\})"
+).match
 
 _NOT_JSON = (msgspec.DecodeError, ValueError, RecursionError)
 
@@ -193,12 +198,20 @@ def usage_in(text: bytes, began_with: bytes = b"") -> Usage | None:
 
 def _counts_at(text: bytes, at: int) -> _Counts | None:
     """The object after a member's name; None for null and what is no usage."""
-    if not text[at : at + 16].lstrip(b": \t\r\n").startswith(b"{"):
+    found = _OBJECT(text, at)
+    if found is None:
         return None
-    whole = JsonArrayParser().feed(text[at : at + _USAGE_BYTES])
     try:
-        return _counts(mend(whole[0]))
-    except (*_NOT_JSON, IndexError):
+        return _counts(found[1])
+    except _NOT_JSON:
+        return None
+
+
+def usage_of(raw: Raw) -> Usage | None:
+    """A usage object of OpenAI's wire, found by a decoder."""
+    try:
+        return _as_usage(_counts(raw))
+    except _NOT_JSON:
         return None
 
 
