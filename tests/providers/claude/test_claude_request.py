@@ -225,6 +225,17 @@ def test_what_cannot_be_served_is_a_400_that_names_the_place(body, param, make_c
     assert caught.value.message.endswith(".")
 
 
+NUMBERS = (
+    '{"a":12345678901234567890123,"b":1e400,"c":0.1000000000000000055511,"d":-0,"e":[1E5],"f":1.10}'
+)
+
+
+def test_the_numbers_of_arguments_keep_their_digits(make_call):
+    history = [USER, asks(tool_call("a", NUMBERS))]
+    request = PROVIDER.request(make_call({"model": "claude-haiku-4-5", "messages": history}))
+    assert NUMBERS.encode() in request.body
+
+
 @pytest.mark.parametrize(
     ("model", "sampling", "thinking", "structured", "most_tokens"),
     [
