@@ -104,6 +104,11 @@ _SPENT_WORDS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SPENT_STATUSES = frozenset((400, 401, 402, 403, 429))
+# A 429 about the size of this one request: the key has room for others, and waiting does not help.
+_TOO_LARGE = re.compile(
+    r"request too large|must be reduced in order to run|for long context requests",
+    re.IGNORECASE,
+)
 # The account behind the key is closed: no second look is needed, whatever the status.
 _DEAD_CODES = frozenset(("organization_disabled", "account_deactivated", "access_terminated"))
 _CHALLENGE_CODES = frozenset(("cloudflare_challenge", "upstream_challenge"))
@@ -139,6 +144,8 @@ def of_error(error: GatewayError) -> Outcome:
         return Outcome.UPSTREAM
     if error.status in _SPENT_STATUSES and (outcome := _of_account(error)) is not None:
         return outcome
+    if error.status == 429 and _TOO_LARGE.search(error.message):
+        return Outcome.REQUEST
     return of_status(error.status)
 
 
@@ -149,8 +156,8 @@ def _of_account(error: GatewayError) -> Outcome | None:
         return Outcome.SPENT
     if code in _DEAD_CODES:
         return Outcome.AUTH
-    # A 400 may quote the caller, who may write of money; a limit that has a code is one.
-    if error.status in (403, 429) and code != "rate_limit_exceeded":
+    # A 400 may quote the caller, who may write of money; what its code calls a limit is one.
+    if error.status in (403, 429) and "limit" not in code:
         return Outcome.SPENT if _SPENT_WORDS.search(error.message) else None
     return None
 

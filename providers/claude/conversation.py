@@ -78,6 +78,10 @@ class Conversation:
         """The turns, and whether the last one is the beginning of the answer (a prefill)."""
         self._close_user(final=True)
         turns = self._turns
+        if not turns and self.system:
+            # OpenAI answers a lone system message, Claude only a user.
+            turns.append(Turn("user", [*self.system]))
+            self.system, self._heard_user = [], True
         if not self._heard_user or not any(turn.role == "user" for turn in turns):
             raise bad_request("messages must contain a user message with text.", param="messages")
         if turns[0].role == "assistant":

@@ -208,6 +208,7 @@ class _Open:
         self.block = block
         self.tool = tool  # None: thinking, or the stand-in for json_schema
         self.told = told  # argument text has been told
+        self.whole = told  # with the start of the block: some servers say it again in pieces
         self.pieces: list[str] = []  # of the thinking
 
 
@@ -359,7 +360,7 @@ class MessagesDecoder:
 
     def _arguments(self, index: int, piece: str, out: list[Event]) -> None:
         held = self._open.get(index)
-        if not piece or held is None or held.block.type != "tool_use":
+        if not piece or held is None or held.whole or held.block.type != "tool_use":
             return  # the first piece is empty; server tools are not the caller's business
         held.told = True
         out.append(Text(piece) if held.tool is None else ToolArguments(piece, held.tool))

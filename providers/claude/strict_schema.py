@@ -136,7 +136,7 @@ class _Writer:
             self._say_object(left, kept, depth)
         if "array" in types:
             self._say_array(left, kept, depth)
-        if "string" in types and left.get("format") in _FORMATS:
+        if "string" in types and str(left.get("format")) in _FORMATS:
             kept["format"] = left.pop("format")
 
     def _say_variants(self, left: Schema, kept: Schema, has_type: bool, depth: int) -> bool:
@@ -168,7 +168,9 @@ class _Writer:
         }
         needed = left.pop("required", None)
         if isinstance(needed, list):
-            kept["required"] = [name for name in needed if name in kept["properties"]]
+            kept["required"] = [
+                name for name in needed if isinstance(name, str) and name in kept["properties"]
+            ]
         kept["additionalProperties"] = False
 
     def _say_array(self, left: Schema, kept: Schema, depth: int) -> None:
@@ -197,10 +199,13 @@ class _Writer:
             part = self._resolved(part)
             if part.keys() - _MERGED or part.get("type", "object") != "object":
                 raise _Unsayable
-            for name, inner in (part.get("properties") or {}).items():
+            named, needed = part.get("properties", {}), part.get("required", [])
+            if not isinstance(named, dict) or not isinstance(needed, list):
+                raise _Unsayable
+            for name, inner in named.items():
                 if merged["properties"].setdefault(name, inner) != inner:
                     raise _Unsayable
-            merged["required"] += part.get("required") or []
+            merged["required"] += needed
             merged |= {name: part[name] for name in ("title", "description") if name in part}
         return merged
 

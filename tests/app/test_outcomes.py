@@ -101,6 +101,10 @@ def test_every_familys_words_for_an_empty_account(status, type_, code, message):
         (403, None, "The model may not be used with this account.", Outcome.FORBIDDEN),
         (500, "insufficient_quota", "x", Outcome.UPSTREAM),
         (404, "insufficient_quota", "x", Outcome.REQUEST),
+        (429, "rate_limit_exceeded", "Request too large for gpt-4o in organization x on tokens per "
+         "min (TPM): Limit 30000, Requested 40000.", Outcome.REQUEST),
+        (429, "rate_limit_exceeded", "Extra usage is required for long context requests.",
+         Outcome.REQUEST),
         (403, "organization_disabled", "x", Outcome.AUTH),
         (401, "account_deactivated", "x", Outcome.AUTH),
         (400, "account_deactivated", "x", Outcome.AUTH),

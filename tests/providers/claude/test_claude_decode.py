@@ -250,6 +250,41 @@ def test_whole_tool_input_is_compact_and_keeps_its_numbers_and_letters(decode):
     assert events[1] == ToolCall("t", "a", '{"n":12345678901234567890123,"f":1.10,"s":"é"}')
 
 
+def arguments(events):
+    """All argument text of the one call."""
+    return "".join(e.arguments for e in events if isinstance(e, ToolCall | ToolArguments))
+
+
+NUMBERS = '{"a":12345678901234567890123,"b":1e400,"c":0.1000000000000000055511,"d":-0,"e":[1E5]}'
+
+
+def test_the_numbers_of_arguments_keep_their_digits(decode):
+    start = block(0, type="tool_use", id="t", name="a", input={})
+    pieces = [delta(0, type="input_json_delta", partial_json=c) for c in NUMBERS]
+    assert arguments(decode(sse(START, start, *pieces, stop(0), STOP))) == NUMBERS
+    call = f'{{"type":"tool_use","id":"t","name":"a","input":{NUMBERS}}}'
+    told = b'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
+    told += b'"content_block":%s}\n\n' % call.encode()
+    assert arguments(decode(sse(START) + told + sse(stop(0), STOP))) == NUMBERS
+    whole = b'{"type":"message","content":[%s]}' % call.encode()
+    assert arguments(decode(whole, stream=False)) == NUMBERS
+
+
+@pytest.mark.parametrize("at_the_start", [{"q": "x"}, {}])
+@pytest.mark.parametrize("pieces", [['{"q":"x"}'], ["", '{"q":', '"x"}'], []])
+def test_arguments_that_are_told_twice_are_passed_on_once(decode, at_the_start, pieces):
+    stream = sse(
+        START,
+        block(0, type="tool_use", id="t", name="a", input=at_the_start),
+        *[delta(0, type="input_json_delta", partial_json=piece) for piece in pieces],
+        stop(0),
+        ending("tool_use"),
+        STOP,
+    )
+    wanted = '{"q":"x"}' if pieces or at_the_start else "{}"
+    assert arguments(decode(stream)) == wanted
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(
     ("reason", "told"),

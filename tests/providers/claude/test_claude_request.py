@@ -89,7 +89,7 @@ for _ in range(120):
         ({"reasoning_effort": "enormous"}, "reasoning_effort"),
         ({"model": None}, "model"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "system", "content": "S"}]}, "messages"),
+        ({"messages": [{"role": "system", "content": " "}]}, "messages"),
         ({"messages": [{"role": "user", "content": " \n"}]}, "messages"),
         ({"messages": [{"role": "assistant", "content": "A"}]}, "messages"),
         ({"messages": [{"role": "robot", "content": "A"}]}, "messages[0].role"),
@@ -223,6 +223,27 @@ def test_what_cannot_be_served_is_a_400_that_names_the_place(body, param, make_c
     assert (caught.value.status, caught.value.type) == (400, "invalid_request_error")
     assert caught.value.param == param
     assert caught.value.message.endswith(".")
+
+
+@pytest.mark.parametrize("empty", [[], [{"role": "user", "content": " "}]])
+def test_system_messages_alone_are_what_the_user_says(make_call, empty):
+    messages = [{"role": "system", "content": "S"}, {"role": "developer", "content": "D"}, *empty]
+    call = make_call({"model": "claude-haiku-4-5", "messages": messages})
+    sent = msgspec.json.decode(PROVIDER.request(call).body)
+    said = [{"type": "text", "text": "S"}, {"type": "text", "text": "D"}]
+    assert sent["messages"] == [{"role": "user", "content": said}]
+    assert "system" not in sent
+
+
+NUMBERS = (
+    '{"a":12345678901234567890123,"b":1e400,"c":0.1000000000000000055511,"d":-0,"e":[1E5],"f":1.10}'
+)
+
+
+def test_the_numbers_of_arguments_keep_their_digits(make_call):
+    history = [USER, asks(tool_call("a", NUMBERS))]
+    request = PROVIDER.request(make_call({"model": "claude-haiku-4-5", "messages": history}))
+    assert NUMBERS.encode() in request.body
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 from anthropic import transform_schema
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.wire.errors import GatewayError
@@ -201,6 +201,7 @@ simple = st.recursive(
 )
 
 
+@settings(max_examples=150, deadline=None)
 @given(simple)
 def test_plain_schemas_come_out_as_anthropics_sdk_has_them(schema):
     said = strict_schema(schema)
@@ -303,3 +304,36 @@ def test_a_schema_without_an_end_is_a_400(make_call):
         with pytest.raises(GatewayError) as caught:
             PROVIDER.request(make_call(asks_for(schema)))
         assert caught.value.status == 400
+
+
+WORDS = """type properties required items prefixItems anyOf oneOf allOf enum const format minItems
+    $ref $defs definitions description title m additionalProperties patternProperties pattern
+    minimum not default"""
+words = st.sampled_from(WORDS.split())
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+    | st.sampled_from(["object", "array", "string", "null", "uuid", "m", "#/$defs/m", "#"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+def is_closed(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return all(map(is_closed, schema))
+    if not isinstance(schema, dict):
+        return True
+    names = schema.get("type")
+    is_object = "object" in (names if isinstance(names, list) else [names])
+    if is_object and schema.get("additionalProperties") is not False:
+        return False
+    maps = [schema.get(name, {}) for name in ("properties", "$defs", "definitions")]
+    inner = [value for held in maps for value in held.values()]
+    return is_closed([*inner, schema.get("items"), schema.get("anyOf", [])])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(words, odd, max_size=5))
+def test_any_schema_is_put_right_or_cannot_be_said(schema):
+    said = strict_schema(schema)
+    assert said is None or is_closed(said.schema)
