@@ -324,6 +324,10 @@ class _Conversation:
         contents, system = self._contents, self._system
         if not contents and any(message.role == "user" for message in messages):
             self._add("user", [RequestPart(text="")])  # an empty question is taken, none is not
+        if not contents and system:
+            # OpenAI answers a lone system message, Gemini only a user.
+            self._add("user", system)
+            return contents, []
         if not contents:
             raise bad_request(
                 "messages must hold at least one message of the user or the assistant.",

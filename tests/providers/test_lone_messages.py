@@ -1,4 +1,4 @@
-"""Instructions and no question: a 400 that names `messages`, before any upstream is asked."""
+"""Instructions and no question: the APIs answer as OpenAI does; a website cannot be asked so."""
 
 import asyncio
 import json
@@ -50,10 +50,20 @@ async def asked(body: bytes) -> Any:
     return provider.request(call)
 
 
+ANSWERING = ("claude", "gemini")
+
+
 @pytest.mark.parametrize("who", ASKED)
 @pytest.mark.parametrize("what", MESSAGES)
-def test_instructions_without_a_question_are_a_400(who: str, what: str) -> None:
+def test_instructions_without_a_question_are_answered_or_a_400(who: str, what: str) -> None:
     body = json.dumps({"messages": MESSAGES[what], **ASKED[who]}).encode()
+    if who in ANSWERING and MESSAGES[what]:
+        sent = json.loads(asyncio.run(asked(body)).body)
+        (turn,) = sent.get("messages") or sent["contents"]
+        text = json.dumps(turn)
+        assert turn["role"] == "user" and ("Be brief." in text or '"x"' in text)
+        assert not (sent.get("system") or sent.get("systemInstruction"))
+        return
     with pytest.raises(GatewayError) as caught:
         asyncio.run(asked(body))
     assert (caught.value.status, caught.value.param) == (400, "messages")

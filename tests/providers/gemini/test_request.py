@@ -302,7 +302,6 @@ def test_instructions_for_v1_stand_before_the_first_question() -> None:
     ("messages", "param"),
     [
         ([], "messages"),
-        ([{"role": "system", "content": "x"}], "messages"),
         ([{"role": "narrator", "content": "x"}], "messages[0].role"),
         ([{"role": "user", "content": "x"}, tool("c9", "x")], "messages[1].tool_call_id"),
         (
