@@ -1,15 +1,14 @@
 """One line per call, and everything else that is logged, in JSON or text; secrets never.
 
-Lines are collected for a moment and written together: a system call per request would cost more
-than the line itself. Prompts are never here, and what the config knows as a secret is replaced
-wherever a message, an exception or a traceback holds it.
+Lines are collected for a moment and written together, on a thread of their own: a system call per
+request would cost more than the line itself, and may wait for a reader. Prompts are never here, and
+what the config knows as a secret is replaced wherever a message, an exception or a traceback holds
+it.
 """
 
 import asyncio
 import logging
-import os
 import re
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from app.log_writer import writer_of
 from app.wire.errors import GatewayError
 
 _FLUSH_SECONDS = 0.05
@@ -86,7 +86,7 @@ class CallLog:
         keep: Callable[[bytes], None] | None = None,
     ) -> None:
         self._json = form == "json"
-        self._fd = fd
+        self._writer = writer_of(fd)
         self._count, self._keep = count, keep
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -115,21 +115,16 @@ class CallLog:
             self._timer.cancel()
             self._timer = None
         lines, self._lines = self._lines, []
+        pieces = []
         batch = b""
         for line in lines:
             if len(batch) + len(line) > _MAX_WRITE and batch:
-                self._out(batch)
+                pieces.append(batch)
                 batch = b""
             batch += line
         if batch:
-            self._out(batch)
-
-    def _out(self, data: bytes) -> None:
-        try:
-            while data:
-                data = data[os.write(self._fd, data) :]
-        except OSError:
-            pass  # nobody reads the log any more; serving goes on
+            pieces.append(batch)
+        self._writer.put(pieces)
 
     def _now(self) -> str:
         now = time.time()
@@ -234,9 +229,26 @@ class _Formatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class _Handler(logging.Handler):
+    """To stderr, without waiting for its reader."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writer = writer_of(2)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:  # Python's own way would print the arguments, secrets included
+            told = {"name": record.name, "levelname": "ERROR", "levelno": logging.ERROR}
+            what = f"a message cannot be written ({type(error).__name__})"
+            line = self.format(logging.makeLogRecord(told | {"msg": what}))
+        self._writer.put([line.encode("utf-8", "backslashreplace") + b"\n"])
+
+
 def configure(level: str, form: str, secrets: frozenset[str]) -> None:
     """Sends every logger of this process through one redacting handler to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler()
     redact.learn(secrets)  # those of an old config are secrets still
     handler.setFormatter(_Formatter(form, redact))
     root = logging.getLogger()

@@ -30,7 +30,7 @@ from sanic.worker.loader import AppLoader
 from sanic.worker.manager import MonitorCycle, WorkerManager
 from sanic.worker.process import Worker, WorkerProcess
 
-from app import group_signals, logs
+from app import group_signals, log_writer, logs
 from app.config import ConfigError, Loaded, secrets
 from app.reload import Board, Outcome, settle
 from app.wire.settings import Config
@@ -112,11 +112,13 @@ class Manager(WorkerManager):
         elif now - self._stop_asked_at > _SAME_SIGNAL_SECONDS:
             logger.warning("a second signal: every process is killed")
             end_children()
+            log_writer.flush()
             os._exit(1)
 
     def kill(self) -> NoReturn:
         # Sanic's kills the whole process group, this process and its caller's shell included.
         end_children()
+        log_writer.flush()  # Sanic ends this process at once
         raise ServerKilled
 
     def start(self) -> None:

@@ -208,6 +208,19 @@ def test_a_second_signal_leaves_no_process_behind(simulator, tmp_path, number):
             os.kill(each, signal.SIGKILL)
 
 
+def test_a_log_that_nobody_reads_stops_no_call_and_no_end(simulator, tmp_path):
+    os.mkfifo(tmp_path / "out.log")
+    unread = os.open(tmp_path / "out.log", os.O_RDONLY | os.O_NONBLOCK)
+    gateway = Running(tmp_path, config_for(simulator.url)).wait()
+    try:
+        with httpx.Client(timeout=5) as client:
+            for _ in range(300):  # a pipe takes the lines of some 220
+                assert client.post(gateway.url + CHAT, json=BODY).status_code == 200
+    finally:
+        assert gateway.stop() == 0
+        os.close(unread)
+
+
 def test_text_logs_hold_the_same_words(simulator, tmp_path):
     with running(tmp_path, config_for(simulator.url), "--log-format", "text") as gateway:
         httpx.post(gateway.url + CHAT, json=BODY)
