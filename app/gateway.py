@@ -79,7 +79,9 @@ class Gateway:
         )
         self.calls = OpenCalls(self.metrics.open)
         self.exchange.calls = self.forwarder.calls = self.calls
-        self.images = Images(Path(config.openai.image_path), self.clients)
+        self.images = Images(
+            Path(config.openai.image_path), self.clients, limits.image_folder_bytes
+        )
         self.ready = True
         self.model_lists: dict[str, Listing] = {}  # by the provider's name
 
