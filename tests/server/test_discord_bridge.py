@@ -11,7 +11,8 @@ import openai
 import pytest
 
 from tests.server.bing_coze import config_for
-from tests.server.running import children, of_session, running
+from tests.server.running import children, running
+from tests.server.test_group_signals import nobody_is_left
 
 
 def gateway_does(simulator, what):
@@ -237,5 +238,5 @@ def test_answers_that_are_under_way_come_when_the_whole_process_group_is_told_to
 
         assert run(stopped()) == [f"You said: n{i}/slow-400" for i in range(4)]
         assert gateway.process.wait(15) == 0
-        assert not of_session(gateway.process.pid)
+        assert nobody_is_left(gateway.process.pid)
     assert "Traceback" not in gateway.err.read_text()
