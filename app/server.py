@@ -282,7 +282,7 @@ async def _before_stop(app: App, *_: Any) -> None:
 
 async def _close(app: App, *_: Any) -> None:
     tasks = [
-        *app.ctx.background,
+        *getattr(app.ctx, "background", ()),
         *(getattr(app.ctx, name, None) for name in ("looking", "leaving")),
     ]
     running = [task for task in tasks if task is not None]
