@@ -3,7 +3,8 @@
 `python -m MODULE ARGS` with one socket for its input and output: a process whose worker is gone
 finds its input at its end. They are started on a thread: on the loop uvloop would fork the whole
 worker, which takes 10 ms for every 300 MB of it, and would leave the listening socket open in the
-child, which could then hold the port when its worker is long dead.
+child, which could then hold the port when its worker is long dead. Signals to the process group
+do not reach them.
 """
 
 import asyncio
@@ -14,9 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from app import group_signals
+
 _ROOT = Path(__file__).parents[1]
 # One of our own: the default ones may all be busy with files.
-_THREAD = ThreadPoolExecutor(1, thread_name_prefix="beside")
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="beside", initializer=group_signals.block)
 
 
 class Beside:

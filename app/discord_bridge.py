@@ -15,14 +15,14 @@ import hmac
 import logging
 import os
 import random
-import signal
+import time
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from app import logs
+from app import group_signals, logs
 from app.clients import Clients, read_whole
 from app.config import secrets
 from app.wire.errors import GatewayError, bad_request
@@ -52,15 +52,15 @@ _ask_decoder = msgspec.json.Decoder(schema.Ask)
 
 
 def run(settings: Config, main_pid: int) -> None:
-    """The process. Leaves on SIGTERM or SIGINT, and when the main process is gone."""
+    """The process. Leaves when the main process says so, or is gone."""
     logs.configure(settings.log_level, settings.log_format, secrets(settings))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it asks the main process to reload
     try:
         import aiohttp  # noqa: F401
         import discord  # noqa: F401
     except ImportError as error:
         logger.error("coze.discord.enable needs the package discord.py: %s", error)
-        signal.pause()  # without it there is nothing to restart for
+        while os.getppid() == main_pid:  # without it there is nothing to restart for
+            time.sleep(1)
         return
     asyncio.run(Bridge(settings).serve(main_pid))
 
@@ -467,8 +467,7 @@ def _new_client(bridge: Bridge) -> "discord.Client":
 async def _until_told(main_pid: int) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+    loop.add_signal_handler(group_signals.LEAVE, told.set)
     while not told.is_set() and os.getppid() == main_pid:
         with suppress(TimeoutError):
             async with asyncio.timeout(1):

@@ -17,6 +17,7 @@ from app.forward import Forwarder
 from app.images import Images
 from app.keeper import Keeper
 from app.key_pool import KeyPool
+from app.log_writer import count_dropped
 from app.logs import CallLog
 from app.metrics import Metrics
 from app.open_calls import OpenCalls
@@ -64,6 +65,7 @@ class Gateway:
         self.clients = Clients(config.timeouts.connect, config.transport)
         self.pool = KeyPool(config, state)
         self.keeper = Keeper(config, state, self.pool)
+        count_dropped(self.metrics.log_dropped)
         keep = CallHistory(row).keep
         self.log = CallLog(config.log_format, count=self.metrics.call, keep=keep)
         kept = Path(config.openai.sessions_path)
@@ -77,7 +79,9 @@ class Gateway:
         )
         self.calls = OpenCalls(self.metrics.open)
         self.exchange.calls = self.forwarder.calls = self.calls
-        self.images = Images(Path(config.openai.image_path), self.clients)
+        self.images = Images(
+            Path(config.openai.image_path), self.clients, limits.image_folder_bytes
+        )
         self.ready = True
         self.model_lists: dict[str, Listing] = {}  # by the provider's name
 

@@ -11,13 +11,15 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
+from app.background import repeat
 from app.beside import Beside
 from app.sessions import Sessions, Warner, ending
 from app.wire.expiry import jwt_expiry
@@ -32,16 +34,20 @@ LOOK_EVERY_SECONDS = 2.0
 WARN_EVERY_LOOKS = 30
 PIECE_BYTES = 1024 * 1024
 READ_SECONDS = 300
+# So long a worker keeps what it would say: a reload's new ones see a file before they lead.
+UNSAID_SECONDS = 60.0
 _ID = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?\Z")  # it travels in x-auth-id
 
 Seen = dict[Path, tuple[int, int]]
 
 
 class HarWatch:
-    """One per worker. `speaks`: this worker tells the log what it finds; the others know it."""
+    """One per worker. Each takes the sessions; the one that `leads` tells the log of them."""
 
-    def __init__(self, sessions: Sessions, folder: str, speaks: bool) -> None:
-        self._sessions, self._speaks = sessions, speaks
+    def __init__(self, sessions: Sessions, folder: str, leads: Callable[[], bool]) -> None:
+        self._sessions, self._leads = sessions, leads
+        self._unsaid: deque[tuple[float, int, str]] = deque(maxlen=1000)
+        self._looks = 0
         self._folder = Path(folder) if folder else None
         self._seen: Seen = {}
         self._warner = Warner()
@@ -49,25 +55,36 @@ class HarWatch:
 
     async def run(self) -> None:
         """Until cancelled."""
-        looks = 0
-        while True:
-            if self._folder is not None:
-                await self._look(self._folder)
-            if looks % WARN_EVERY_LOOKS == 0 and self._speaks:
-                for line in self._warner.tell(self._sessions.endings(int(time.time()))):
-                    logger.warning("%s", line)
-            looks += 1
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        await repeat("the look at web sessions and HAR files", self.look, LOOK_EVERY_SECONDS)
 
-    async def _look(self, folder: Path) -> None:
+    async def look(self) -> None:
+        try:
+            if self._looks % WARN_EVERY_LOOKS == 0:
+                for line in self._warner.tell(self._sessions.endings(int(time.time()))):
+                    self._unsaid.append((time.monotonic(), logging.WARNING, line))
+            self._looks += 1
+            if self._folder is not None:
+                await self._look_into(self._folder)
+        finally:
+            self._speak()
+
+    async def _look_into(self, folder: Path) -> None:
         now = await asyncio.to_thread(listed, folder)
         for path in self._seen.keys() - now.keys():
             self._sessions.forget(POOL, path.name)
             self._say(logging.INFO, path, "is gone, and its session with it")
+            del self._seen[path]
+        failed: Exception | None = None
         for path, mark in now.items():
             if self._seen.get(path) != mark:
-                await self._take(path)
-        self._seen = now
+                try:
+                    await self._take(path)
+                except Exception as error:  # one file must not keep the others out
+                    failed = error
+                    continue
+                self._seen[path] = mark
+        if failed is not None:
+            raise failed
 
     async def _take(self, path: Path) -> None:
         if path.name in self._taken:
@@ -76,7 +93,7 @@ class HarWatch:
         if not _ID.match(path.name):
             self._say(logging.WARNING, path, "is passed over: name it in plain ASCII")
             return
-        if self._speaks and is_open_to_others(path):
+        if is_open_to_others(path):
             self._say(logging.WARNING, path, "can be read by other users: chmod 600")
         found = await self._read(path)
         if found.problem:
@@ -101,8 +118,17 @@ class HarWatch:
             await reader.end()
 
     def _say(self, level: int, path: Path, what: str) -> None:
-        if self._speaks:
-            logger.log(level, "the HAR file %s %s", path, what)
+        self._unsaid.append((time.monotonic(), level, f"the HAR file {path} {what}"))
+
+    def _speak(self) -> None:
+        """Each worker finds the same: what the leader has said by now the others need not say."""
+        while self._unsaid:
+            at, level, line = self._unsaid[0]
+            if self._leads():
+                logger.log(level, "%s", line)
+            elif time.monotonic() - at < UNSAID_SECONDS:
+                return
+            self._unsaid.popleft()
 
 
 def listed(folder: Path) -> Seen:

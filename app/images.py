@@ -2,13 +2,16 @@
 
 A picture's address upstream lives for minutes; the gateway's own link lives as long as its file.
 Only what is a picture by its first bytes is kept or served, under a name that cannot leave the
-folder, and whole or not at all.
+folder, and whole or not at all. When the folder is full, what was not asked for longest goes.
 """
 
 import asyncio
 import logging
 import os
+import re
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from app.clients import Clients, read_whole
@@ -19,13 +22,16 @@ from app.wire.upstream import UpstreamReply, UpstreamRequest
 logger = logging.getLogger("any_proxy.images")
 
 MAX_BYTES = 50 * 1024 * 1024
+DRAFT_SECONDS = 3600.0  # whoever wrote it is dead by then
+_NAME = re.compile(r"[\w-]+\Z", re.ASCII)
+_DRAFT = re.compile(r"\.[\w-]+\.\d+\Z", re.ASCII)
 
 
 class Images:
     """`fetch_once` keeps two callers of one picture from fetching it twice in one worker."""
 
-    def __init__(self, folder: Path, clients: Clients) -> None:
-        self._folder, self._clients = folder, clients
+    def __init__(self, folder: Path, clients: Clients, room: int) -> None:
+        self._folder, self._clients, self._room = folder, clients, room
         self._coming: dict[str, tuple[asyncio.Lock, list[None]]] = {}  # and who waits for it
 
     async def kept(self, file: str) -> bytes | None:
@@ -43,7 +49,8 @@ class Images:
                 body = await self.kept(file)
                 if body is None:
                     body = _picture(await fetch())
-                    await asyncio.to_thread(_write, self._folder / _name(file), body)
+                    path = self._folder / _name(file)
+                    await asyncio.to_thread(_write, path, body, self._room)
         finally:
             waiting.pop()
             if not waiting:
@@ -87,12 +94,15 @@ def _name(file: str) -> str:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        body = path.read_bytes()
+        with suppress(OSError):  # not ours to date; it is served all the same
+            os.utime(path)  # it was asked for now
+        return body
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _write(path: Path, body: bytes) -> None:
+def _write(path: Path, body: bytes, room: int) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,5 +111,31 @@ def _write(path: Path, body: bytes) -> None:
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
+        make_room(path.parent, room)
     except OSError as error:
         logger.error("a picture cannot be kept in %s: %s", path.parent, error.strerror)
+
+
+def make_room(folder: Path, room: int) -> None:
+    """Deletes pictures, the longest unused first, until the rest fits in. Nothing but pictures: the
+    folder may hold more."""
+    held = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            stat = entry.stat(follow_symlinks=False)
+            if _NAME.match(entry.name):
+                held.append((stat.st_mtime_ns, stat.st_size, entry.path))
+            elif _DRAFT.match(entry.name) and stat.st_mtime < time.time() - DRAFT_SECONDS:
+                os.unlink(entry.path)
+    used = sum(size for _, size, _ in held)
+    for _, size, path in sorted(held):
+        if used <= room:
+            return
+        with suppress(FileNotFoundError):  # another worker was faster
+            with open(path, "rb") as file:
+                is_picture = picture_type(file.read(16)) is not None
+            if is_picture:
+                os.unlink(path)
+        used -= size

@@ -1,17 +1,17 @@
 """One line per call, and everything else that is logged, in JSON or text; secrets never.
 
-Lines are collected for a moment and written together: a system call per request would cost more
-than the line itself. Prompts are never here, and what the config knows as a secret is replaced
-wherever a message, an exception or a traceback holds it.
+Lines are collected for a moment and written together, on a thread of their own: a system call per
+request would cost more than the line itself, and may wait for a reader. Prompts are never here, and
+what the config knows as a secret is replaced wherever a message, an exception or a traceback holds
+it.
 """
 
 import asyncio
 import logging
-import os
 import re
-import sys
 import time
 from base64 import b64encode
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
@@ -19,11 +19,14 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from app.log_writer import writer_of
 from app.wire.errors import GatewayError
 
 _FLUSH_SECONDS = 0.05
 _FEW = 200
 _START = 8  # so many characters of a secret say too much already
+_MIN, _SHORT = 4, 15  # lengths: what is no secret; what is one only as a whole
+_ROOM = 4 * 1024 * 1024  # characters; some thousand tokens of sessions
 _MASKED = re.compile(r"[\w*•…+/=.-]*")  # how the rest of a quoted one may look
 _MAX_WRITE = 4096  # a pipe keeps writes up to this size whole when several workers share it
 
@@ -102,7 +105,7 @@ class CallLog:
         keep: Callable[[bytes], None] | None = None,
     ) -> None:
         self._json = form == "json"
-        self._fd = fd
+        self._writer = writer_of(fd)
         self._count, self._keep = count, keep
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -131,21 +134,16 @@ class CallLog:
             self._timer.cancel()
             self._timer = None
         lines, self._lines = self._lines, []
+        pieces = []
         batch = b""
         for line in lines:
             if len(batch) + len(line) > _MAX_WRITE and batch:
-                self._out(batch)
+                pieces.append(batch)
                 batch = b""
             batch += line
         if batch:
-            self._out(batch)
-
-    def _out(self, data: bytes) -> None:
-        try:
-            while data:
-                data = data[os.write(self._fd, data) :]
-        except OSError:
-            pass  # nobody reads the log any more; serving goes on
+            pieces.append(batch)
+        self._writer.put(pieces)
 
     def _now(self) -> str:
         now = time.time()
@@ -172,29 +170,81 @@ def _word(value: Any) -> str:
 class Redactor:
     """Replaces every known secret in a text by `[secret]`, and what begins like one: upstreams
     quote keys as `sk-proj-abcd****wxyz`. Also as they stand in addresses and in base64.
+
+    Time grows with the text and hardly with the secrets. What the config holds is never forgotten;
+    of what came later (and of old configs) the newest `room` characters are known.
     """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._by_start: dict[str, list[str]] = {}
+    def __init__(self, secrets: Iterable[str] = (), room: int = _ROOM) -> None:
+        self._room = room
+        self._held: frozenset[str] = frozenset()
+        self._known: dict[str, None] = {}  # the least recently learned first
+        self._size = 0  # of those that may be forgotten
+        self._uses: dict[str, int] = {}  # a form may be that of two secrets
+        self._by_start: dict[str, list[str]] = {}  # each sorted
+        self._longest = 0
         self._shorts: set[str] = set()
         self._short: re.Pattern[str] | None = None
-        self.learn(secrets)
+        self.hold(secrets)
+
+    def hold(self, secrets: Iterable[str]) -> None:
+        """Those of the config."""
+        before, self._held = self._held, frozenset(secrets)
+        self._size += sum(map(len, before - self._held))
+        self._size -= sum(len(secret) for secret in self._held - before if secret in self._known)
+        self.learn(self._held)
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Secrets that came later: renewed tokens, files of sessions."""
         for secret in secrets:
-            for form in {secret, quote(secret, safe=""), b64encode(secret.encode()).decode()}:
-                forms = self._by_start.setdefault(form[:_START], []) if len(form) > 15 else []
-                if len(form) > 15 and form not in forms:
-                    forms.append(form)
-                elif 4 <= len(form) <= 15:
-                    self._shorts.add(form)
-        if self._shorts:
-            longest_first = sorted(self._shorts, key=len, reverse=True)
-            self._short = re.compile("|".join(map(re.escape, longest_first)))
+            if secret in self._known:
+                del self._known[secret]
+            else:
+                self._add(secret)
+                if secret not in self._held:
+                    self._size += len(secret)
+            self._known[secret] = None
+        while self._size > self._room:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            if oldest in self._held:
+                self._known[oldest] = None
+            else:
+                self._size -= len(oldest)
+                self._remove(oldest)
+
+    def _add(self, secret: str) -> None:
+        for form in _forms(secret):
+            self._uses[form] = self._uses.get(form, 0) + 1
+            if self._uses[form] > 1:
+                continue
+            if len(form) > _SHORT:
+                insort(self._by_start.setdefault(form[:_START], []), form)
+                self._longest = max(self._longest, len(form))
+            else:
+                self._shorts.add(form)
+                self._short = None
+
+    def _remove(self, secret: str) -> None:
+        for form in _forms(secret):
+            self._uses[form] -= 1
+            if self._uses[form]:
+                continue
+            del self._uses[form]
+            if len(form) > _SHORT:
+                forms = self._by_start[form[:_START]]
+                del forms[bisect_left(forms, form)]
+                if not forms:
+                    del self._by_start[form[:_START]]
+            else:
+                self._shorts.remove(form)
+                self._short = None
 
     def __call__(self, text: str) -> str:
-        if self._short is not None:
+        if self._shorts:
+            if self._short is None:
+                longest_first = sorted(self._shorts, key=len, reverse=True)
+                self._short = re.compile("|".join(map(re.escape, longest_first)))
             text = self._short.sub("[secret]", text)
         starts = self._by_start
         if len(starts) < _FEW and not any(start in text for start in starts):
@@ -207,8 +257,7 @@ class Redactor:
         for at in found:
             if at < done:
                 continue
-            forms = starts[text[at : at + _START]]
-            known = max((len(form) for form in forms if text.startswith(form, at)), default=0)
+            known = _known(starts[text[at : at + _START]], text[at : at + self._longest])
             masked = _MASKED.match(text, at + max(known, _START))
             assert masked is not None
             out += [text[done:at], "[secret]"]
@@ -224,6 +273,24 @@ class Redactor:
             raw = error.raw.decode("utf-8", "surrogateescape")
             if (clean := self(raw)) != raw:
                 error.raw = clean.encode("utf-8", "surrogateescape")
+
+
+def _forms(secret: str) -> set[str]:
+    forms = {secret, quote(secret, safe=""), b64encode(secret.encode()).decode()}
+    return {form for form in forms if len(form) >= _MIN}
+
+
+def _known(forms: list[str], text: str) -> int:
+    """The length of the longest of the sorted forms that the text begins with, 0 for none."""
+    end = len(forms)
+    while end := bisect_right(forms, text, 0, end):
+        before = forms[end - 1]
+        if text.startswith(before):
+            return len(before)
+        # Whatever else the text begins with, this one does too.
+        pairs = enumerate(zip(before, text, strict=False))
+        text = text[: next((at for at, (one, other) in pairs if one != other), len(text))]
+    return 0
 
 
 redact = Redactor()  # what this process knows; its loggers and its answers use it
@@ -250,10 +317,27 @@ class _Formatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class _Handler(logging.Handler):
+    """To stderr, without waiting for its reader."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writer = writer_of(2)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:  # Python's own way would print the arguments, secrets included
+            told = {"name": record.name, "levelname": "ERROR", "levelno": logging.ERROR}
+            what = f"a message cannot be written ({type(error).__name__})"
+            line = self.format(logging.makeLogRecord(told | {"msg": what}))
+        self._writer.put([line.encode("utf-8", "backslashreplace") + b"\n"])
+
+
 def configure(level: str, form: str, secrets: frozenset[str]) -> None:
     """Sends every logger of this process through one redacting handler to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    redact.learn(secrets)  # those of an old config are secrets still
+    handler = _Handler()
+    redact.hold(secrets)  # those of an old config are still known
     handler.setFormatter(_Formatter(form, redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]

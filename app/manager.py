@@ -6,6 +6,8 @@
   for as long as their calls last. Sanic restarts each under its old name and forgets what it was.
 * A signal during start-up stops at once. Sanic would wait up to 30 s for workers it has just ended.
 * Stopping takes as long as the drain may take, and no longer. Sanic gives up on workers after 10 s.
+* A signal to the whole process group reaches this process alone (see group_signals), and the
+  Discord bridge goes last: open calls need it.
 
 It stands on Sanic's inner methods, so the version is pinned; the process tests tell when an
 upgrade breaks it.
@@ -16,17 +18,19 @@ import os
 import signal as signals
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import active_children
 from signal import SIGHUP
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import Struct
+from sanic.exceptions import ServerKilled
 from sanic.worker.constants import ProcessState
 from sanic.worker.loader import AppLoader
 from sanic.worker.manager import MonitorCycle, WorkerManager
 from sanic.worker.process import Worker, WorkerProcess
 
-from app import logs
+from app import group_signals, log_writer, logs
 from app.config import ConfigError, Loaded, secrets
 from app.reload import Board, Outcome, settle
 from app.wire.settings import Config
@@ -37,6 +41,8 @@ _START_SECONDS = 30.0
 _SYNC_SECONDS = 0.5
 # What a worker needs beyond its drain: to tell the rest that it goes, and to end.
 FAREWELL_SECONDS = 5.0
+# `timeout` signals its command and then the whole group; both are one wish.
+_SAME_SIGNAL_SECONDS = 1.0
 _EARLY = "__TERMINATE_EARLY__"  # Sanic's word of a worker that could not start
 
 logger = logging.getLogger("any_proxy.manager")
@@ -83,7 +89,7 @@ class Manager(WorkerManager):
     config: Config
     reread: Callable[[], Loaded]
     loader_for: Callable[[Config], AppLoader]
-    _stop_asked = False
+    _stop_asked_at: float | None = None
     _reload_asked = False
     _rising: Rising | None = None
     _synced_at = 0.0
@@ -100,17 +106,31 @@ class Manager(WorkerManager):
     def shutdown_signal(self, signal: Any, frame: Any) -> None:
         # Only a mark: the signal may have interrupted a talk with the table of processes, and
         # using it here, as Sanic does, would garble that talk. A second signal does not wait.
-        if self._stop_asked:
+        now = time.monotonic()
+        if self._stop_asked_at is None:
+            self._stop_asked_at = now
+        elif now - self._stop_asked_at > _SAME_SIGNAL_SECONDS:
             logger.warning("a second signal: every process is killed")
-            # Sanic's helper process too, which is none of `processes` and would stay behind. What
-            # tracks shared memory cleans up and ends by itself when nobody is left.
-            for child in active_children():
-                child.kill()
+            end_children()
+            log_writer.flush()
             os._exit(1)
-        self._stop_asked = True
+
+    def kill(self) -> NoReturn:
+        # Sanic's kills the whole process group, this process and its caller's shell included.
+        end_children()
+        log_writer.flush()  # Sanic ends this process at once
+        raise ServerKilled
+
+    def start(self) -> None:
+        super().start()  # type: ignore[no-untyped-call]
+        group_signals.unblock()  # a signal that came so far is handled now
+
+    def restart(self, *args: Any, **kwargs: Any) -> None:
+        with group_signals.blocked():
+            super().restart(*args, **kwargs)
 
     def _poll_monitor(self) -> MonitorCycle | None:
-        if self._stop_asked:
+        if self._stop_asked_at is not None:
             self.shutdown()
             return MonitorCycle.BREAK
         self._go_on_reloading()
@@ -126,7 +146,7 @@ class Manager(WorkerManager):
         """Until every worker serves, or a signal, or a worker that cannot start."""
         end = time.monotonic() + _START_SECONDS
         while not self._all_workers_ack():  # type: ignore[no-untyped-call]
-            if self._stop_asked:
+            if self._stop_asked_at is not None:
                 return  # monitor() sees it too
             if self.monitor_subscriber.poll(0.05):
                 message = self.monitor_subscriber.recv()
@@ -136,7 +156,7 @@ class Manager(WorkerManager):
                     self.monitor_publisher.send(message)
             if time.monotonic() > end:
                 logger.error("a worker could not start: the gateway stops")
-                self.kill()  # type: ignore[no-untyped-call]
+                self.kill()
             self._sync_states()
 
     def shutdown(self) -> None:
@@ -144,21 +164,19 @@ class Manager(WorkerManager):
         if self._rising is not None:
             self.board.end(self._rising.number, _failed("the gateway stops"))
             self._rising = None
-        # SIGTERM where Sanic sends SIGINT: the same to a worker that serves, but a
-        # KeyboardInterrupt with its traceback in one that is still importing.
+        for process in self.transient_processes:
+            _send_away(process)
         for process in self.processes:
-            if process.is_alive():
-                process.set_state(ProcessState.TERMINATED, True)
-                process._current_process.terminate()
+            process.set_state(ProcessState.TERMINATED, True)
         self._shutting_down = True
 
     def cleanup(self) -> None:
         end = time.monotonic() + self.config.drain_seconds + FAREWELL_SECONDS
-        for process in [*self.processes, *(process for _, process in self._leaving)]:
-            process._current_process.join(max(end - time.monotonic(), 0))
-            if process.is_alive():
-                logger.error("%s did not stop in time and is killed", process.name)
-                process._current_process.kill()
+        _join([*self.transient_processes, *(process for _, process in self._leaving)], end)
+        others = list(self.durable_processes)
+        for process in others:
+            _send_away(process)
+        _join(others, time.monotonic() + FAREWELL_SECONDS)
         for _, process in self._leaving:
             process.exit()  # type: ignore[no-untyped-call]
         super().cleanup()  # type: ignore[no-untyped-call]
@@ -227,8 +245,9 @@ class Manager(WorkerManager):
         outcome = Outcome(ok=True, message="Reloaded.", warnings=loaded.warnings, kept=kept)
         until = time.monotonic() + _START_SECONDS
         self._rising = Rising(number, config, loader, outcome, workers, until)
-        for process in _processes(workers):
-            process.start()  # type: ignore[no-untyped-call]
+        with group_signals.blocked():
+            for process in _processes(workers):
+                process.start()  # type: ignore[no-untyped-call]
 
     def _look_at_rising(self, rising: Rising) -> None:
         processes = _processes(rising.workers)
@@ -276,7 +295,7 @@ class Manager(WorkerManager):
             del self.transient[worker.name]
             for process in worker.processes:
                 process.set_state(ProcessState.TERMINATED, True)
-                process._current_process.terminate()
+                _send_away(process)
                 self._leaving.append((until, process))
 
     def _bury(self) -> None:
@@ -294,6 +313,29 @@ class Manager(WorkerManager):
 
 def _processes(workers: list[Worker]) -> list[WorkerProcess]:
     return [process for worker in workers for process in worker.processes]
+
+
+def _send_away(process: WorkerProcess) -> None:
+    if process.pid and process.is_alive():  # type: ignore[no-untyped-call]
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, group_signals.LEAVE)
+
+
+def _join(processes: list[WorkerProcess], end: float) -> None:
+    for process in processes:
+        if not process.pid:
+            continue
+        process._current_process.join(max(end - time.monotonic(), 0))
+        if process._current_process.is_alive():
+            logger.error("%s did not stop in time and is killed", process.name)
+            process._current_process.kill()
+
+
+def end_children() -> None:
+    """Kills whatever this process has started, Sanic's helper process included. What tracks shared
+    memory cleans up and ends by itself when nobody is left."""
+    for child in active_children():
+        child.kill()
 
 
 def _failed(why: str) -> Outcome:

@@ -52,6 +52,11 @@ FAMILIES = (
         "1: the key is used; 0: it rests or is disabled. `provider` is its pool.",
     ),
     Family("gateway_key_uses_total", "counter", "Attempts with this key."),
+    Family(
+        "gateway_log_lines_dropped_total",
+        "counter",
+        "Lines of the log that nobody read in time, or that could not be written.",
+    ),
     Family("gateway_workers", "gauge", "Worker processes that serve or finish their calls."),
     Family("gateway_worker_restarts_total", "counter", "Processes started again after they died."),
     Family("gateway_reloads_total", "counter", "Reloads of the config, refused ones included."),
@@ -83,11 +88,17 @@ class Metrics:
         self._by_provider: dict[str, tuple[int, int, int, int, int]] = {}
         self._open_calls = self._cell('gateway_open_calls{kind="all"}')
         self._open_streams = self._cell('gateway_open_streams{kind="all"}')
+        self._log_dropped = self._cell('gateway_log_lines_dropped_total{kind="all"}')
+        self._dropped_before = self._values[self._log_dropped]  # by the row's former owners
 
     def open(self, calls: int, streams: int) -> None:
         """How many there are now in this worker."""
         self._values[self._open_calls] = calls
         self._values[self._open_streams] = streams
+
+    def log_dropped(self, lines: int) -> None:
+        """How many lines this worker's log has lost so far."""
+        self._values[self._log_dropped] = self._dropped_before + lines
 
     def call(self, record: CallRecord) -> None:
         """One call that has ended."""

@@ -21,6 +21,9 @@ from app.wire.settings import Config
 _TEXT_BYTES = 64 * 1024
 _BEGUN, _ENDED, _VERSION, _SIZE, _REVIVED, _STOPPING = range(6)
 _ASK_SECONDS = 60.0
+_ORPHANED = (
+    "Nothing was changed: the main process is gone, and its workers leave. Start the gateway."
+)
 
 
 class Outcome(Struct, kw_only=True):
@@ -86,13 +89,17 @@ class Board:
         return bool(self._cells[_STOPPING])
 
     async def ask(self, main_pid: int) -> Outcome | None:
-        """Has the main process reload; None when it has not ended within a minute."""
+        """Has the main process, this one's parent, reload; None when it has not ended within a
+        minute."""
         begun = self._cells[_BEGUN]
-        os.kill(main_pid, signal.SIGHUP)
+        if os.getppid() == main_pid:  # else its number may be a stranger's by now
+            os.kill(main_pid, signal.SIGHUP)
         # One that runs already may have read the file too early: wait for one begun after it.
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                while self._cells[_ENDED] <= begun:  # noqa: ASYNC110, another process writes it
+                while self._cells[_ENDED] <= begun:
+                    if os.getppid() != main_pid:
+                        return Outcome(ok=False, message=_ORPHANED)
                     await asyncio.sleep(0.02)
         except TimeoutError:
             return None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from multiprocessing import active_children
+from multiprocessing import active_children, resource_tracker
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from sanic.exceptions import MethodNotAllowed, NotFound
 from sanic.mixins import startup
 from sanic.worker.loader import AppLoader
 
-from app import discord_bridge, logs, rests
+from app import discord_bridge, group_signals, logs, rests
 from app.config import Loaded, listen_address, secrets
 from app.gateway import Gateway
 from app.har_watch import HarWatch
-from app.manager import Manager, reload_seconds
+from app.manager import Manager, end_children, reload_seconds
 from app.protocol import Protocol
 from app.reload import Board
 from app.routes import admin, bing, chat, door, forward, models, sessions
@@ -43,6 +43,7 @@ from app.worker_rows import WorkerRows
 NAME = "any-proxy"
 _SWEEP_SECONDS = 0.1
 _LAST_SECONDS = 2.0
+_ALONE_SECONDS = 2.0  # by then the main process has spoken, if the signal was for the group
 logger = logging.getLogger("any_proxy.server")
 
 
@@ -73,8 +74,6 @@ def create_app(config: Config) -> App:
     app.register_listener(_start_bridge, "main_process_ready")
     app.register_listener(_open, "before_server_start")
     app.register_listener(_look_around, "after_server_start")
-    app.register_listener(_watch_sessions, "after_server_start")
-    app.register_listener(_keep, "after_server_start")
     app.register_listener(_before_stop, "before_server_stop")
     app.register_listener(_close, "after_server_stop")
     return app
@@ -85,7 +84,7 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
     # Until Sanic's manager takes over, a signal must still end what was started so far.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    # Inherited by Sanic's helper process: a terminal's hangup must not end it.
+    # Inherited by what tracks shared memory: a terminal's hangup must not end it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     host, port = listen_address(config)
     loader = _loader_for(config)
@@ -103,7 +102,15 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
     Manager.board, Manager.config = Board(), config
     Manager.reread, Manager.loader_for = staticmethod(reread), staticmethod(_loader_for)
     startup.WorkerManager = Manager  # type: ignore[attr-defined]
-    Sanic.serve(primary=app, app_loader=loader)
+    # Before: its start would unblock what is blocked here until the manager can take it.
+    resource_tracker.ensure_running()
+    group_signals.block()
+    try:
+        Sanic.serve(primary=app, app_loader=loader)
+    except BaseException:
+        # Python would wait for them, and they for a word of the manager.
+        end_children()
+        raise
     return 0
 
 
@@ -185,27 +192,27 @@ async def _open(app: App, *_: Any) -> None:
     app.ctx.gateway = Gateway(app.ctx.settings, state, rows)
 
 
-async def _watch_sessions(app: App, *_: Any) -> None:
-    speaks = os.environ.get("SANIC_WORKER_NAME", "Sanic-Server-0-0").endswith("-0-0")
-    watch = HarWatch(app.ctx.gateway.sessions, app.ctx.settings.hars_path, speaks)
-    app.add_task(watch.run(), name="watch_sessions")
-
-
-async def _keep(app: App, *_: Any) -> None:
-    app.add_task(app.ctx.gateway.keeper.run(), name="keep")
-
-
 async def _look_around(app: App, *_: Any) -> None:
     # What is there now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    loop = asyncio.get_running_loop()
+    gateway: Gateway = app.ctx.gateway
+    keeper = gateway.keeper
+    watch = HarWatch(gateway.sessions, app.ctx.settings.hars_path, lambda: keeper.leads)
+    # No tasks of Sanic's, which logs a warning for each that is cancelled.
+    app.ctx.background = [
+        loop.create_task(keeper.run(), name="keep"),
+        loop.create_task(watch.run(), name="watch sessions"),
+    ]
     if hasattr(app, "multiplexer"):  # not in a single process
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the main process
-        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(group_signals.LEAVE, _leave, app)
         for number in (signal.SIGTERM, signal.SIGINT):  # in place of Sanic's
-            loop.add_signal_handler(number, _leave, app, number)
-        app.ctx.looking = loop.create_task(_look(app, *app.shared_ctx.family))
+            loop.add_signal_handler(number, loop.call_later, _ALONE_SECONDS, _leave, app)
+        group_signals.unblock()
+        app.ctx.looking = loop.create_task(_look(app, *app.shared_ctx.family), name="look around")
 
 
 async def _look(app: App, main_pid: int, *helpers: int) -> None:
@@ -214,8 +221,8 @@ async def _look(app: App, main_pid: int, *helpers: int) -> None:
     board: Board = app.ctx.board
     while os.getppid() == main_pid:
         await asyncio.sleep(1)
-        if board.stopping and gateway.ready:  # the signal came before the loop could take it
-            os.kill(os.getpid(), signal.SIGTERM)
+        if board.stopping:  # it may have come before the loop could take it
+            _leave(app)
     # Nobody would ever stop an orphan, nor the helpers of the main process.
     logger.error("the main process is gone: this worker leaves too")
     gateway.end_calls()
@@ -226,15 +233,16 @@ async def _look(app: App, main_pid: int, *helpers: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _leave(app: App, number: int) -> None:
-    """The signal to go: with the whole gateway, or because a reload brought a successor."""
+def _leave(app: App) -> None:
+    """The word to go: with the whole gateway, or because a reload brought a successor."""
     gateway: Gateway = app.ctx.gateway
     if not gateway.ready:
         return
     gateway.drain()
+    # Sanic takes its handlers away in the end: another signal would end the calls with the process.
+    group_signals.block()
     board: Board = app.ctx.board
-    with_all = board.stopping or number == signal.SIGINT
-    leave = _stop_with_all(app) if with_all else _make_room(app, board)
+    leave = _stop_with_all(app) if board.stopping else _make_room(app, board)
     app.ctx.leaving = asyncio.get_running_loop().create_task(
         leave
     )  # a task nobody holds may vanish
@@ -252,6 +260,8 @@ async def _make_room(app: App, board: Board) -> None:
     """Stops listening at once, for the successor does; then the open calls end by themselves."""
     gateway: Gateway = app.ctx.gateway
     loop = asyncio.get_running_loop()
+    for task in app.ctx.background:  # its successors do this now
+        task.cancel()
     seconds = reload_seconds(gateway.config)
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = seconds + _LAST_SECONDS
     app.stop(terminate=False)
@@ -267,14 +277,16 @@ async def _make_room(app: App, board: Board) -> None:
 
 
 async def _before_stop(app: App, *_: Any) -> None:
-    # Sanic has taken its handlers away: another signal would end the calls with this process.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
     app.ctx.gateway.drain()
 
 
 async def _close(app: App, *_: Any) -> None:
-    for name in ("looking", "leaving"):
-        if hasattr(app.ctx, name):
-            getattr(app.ctx, name).cancel()
+    tasks = [
+        *getattr(app.ctx, "background", ()),
+        *(getattr(app.ctx, name, None) for name in ("looking", "leaving")),
+    ]
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
     await app.ctx.gateway.close()

@@ -120,6 +120,10 @@ class SharedState:
             return False
         return True
 
+    def step_down(self) -> None:
+        """Lets another process lead."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, 1)
+
     # --- rows -------------------------------------------------------------------------------
 
     def row(self, name: str) -> int:

@@ -322,6 +322,7 @@ class Limits(Section, frozen=True):
     request_bytes: Bytes = 32 * 1024 * 1024
     upload_bytes: Bytes = 512 * 1024 * 1024
     response_bytes: Bytes = 64 * 1024 * 1024
+    image_folder_bytes: Bytes = 1024 * 1024 * 1024
     in_flight: Places = 1000
     queue: PlacesOr0 = 500
     queue_seconds: Seconds = 5

@@ -11,6 +11,7 @@ from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 from tests.app.fakes import CUT, FakeClients, FakeResponse
 
+ROOM = 1024**3
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture" * 100
 REQUEST = UpstreamRequest(method="GET", url="http://up/x", headers=[], via="browser")
 PICTURES = {
@@ -27,7 +28,7 @@ def site(*pieces, status=200):
 
 def fetched(folder, clients, file="file-a"):
     async def main():
-        images = Images(folder, clients)
+        images = Images(folder, clients, ROOM)
         return await images.fetch_once(file, lambda: images.get(REQUEST))
 
     return asyncio.run(main())
@@ -46,7 +47,7 @@ def test_many_who_want_one_picture_fetch_it_once(tmp_path):
     clients = site(0.02, PNG)
 
     async def main():
-        images = Images(tmp_path, clients)
+        images = Images(tmp_path, clients, ROOM)
 
         async def one(delay):
             await asyncio.sleep(delay)
@@ -96,7 +97,7 @@ def test_who_leaves_while_it_is_fetched_leaves_nothing_behind(tmp_path):
     clients = site(PNG[:20], 30, PNG[20:])
 
     async def main():
-        images = Images(tmp_path, clients)
+        images = Images(tmp_path, clients, ROOM)
 
         async def fetch() -> UpstreamReply:
             return await images.get(REQUEST)
@@ -111,3 +112,41 @@ def test_who_leaves_while_it_is_fetched_leaves_nothing_behind(tmp_path):
     asyncio.run(main())
     assert clients.responses[0].closed
     assert not os.listdir(tmp_path)
+
+
+def test_what_was_not_asked_for_longest_gives_way_and_nothing_but_pictures(tmp_path):
+    for age, name in enumerate(["newest", "middle", "oldest"]):
+        (tmp_path / name).write_bytes(PNG)
+        os.utime(tmp_path / name, (1_000_000_000 - age, 1_000_000_000 - age))
+    others = {"notes": b"no picture", "rests.json": PNG, ".young.1": PNG}
+    for name, body in others.items():
+        (tmp_path / name).write_bytes(body)
+    (tmp_path / ".dead.1").write_bytes(PNG)
+    os.utime(tmp_path / ".dead.1", (0, 0))
+    os.utime(tmp_path / "notes", (0, 0))
+    clients = site(PNG)
+
+    async def main():
+        images = Images(tmp_path, clients, 3 * len(PNG) + 100)
+
+        async def fetch() -> UpstreamReply:
+            return await images.get(REQUEST)
+
+        assert await images.kept("file-oldest") == PNG  # asked for: it stays
+        await images.fetch_once("file-a", fetch)
+        assert set(os.listdir(tmp_path)) == {"a", "oldest", "newest", *others}
+        await images.fetch_once("file-b", fetch)
+        assert set(os.listdir(tmp_path)) == {"a", "b", "oldest", *others}
+
+    asyncio.run(main())
+
+
+def test_a_folder_too_small_for_one_picture_keeps_none(tmp_path):
+    clients = site(PNG)
+
+    async def main():
+        images = Images(tmp_path, clients, 10)
+        return await images.fetch_once("file-a", lambda: images.get(REQUEST))
+
+    assert asyncio.run(main()) == ("image/png", PNG)
+    assert os.listdir(tmp_path) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from app.group_signals import FOR_THE_GROUP
 from app.slow_work import SlowWork
 from providers.openai import sentinel
 
@@ -39,6 +40,20 @@ def test_results_and_failures_come_back_and_one_process_serves_all(loop) -> None
         await work.close()
 
     run(main, loop)
+
+
+@pytest.mark.parametrize("number", FOR_THE_GROUP)
+def test_a_signal_to_the_whole_process_group_ends_no_work(number) -> None:
+    async def main() -> None:
+        work = SlowWork()
+        assert await work.run(divmod, 7, 2) == (3, 1)
+        first = work._process
+        os.kill(first.pid, number)
+        assert await work.run(divmod, 7, 2) == (3, 1)
+        assert work._process is first
+        await work.close()
+
+    run(main, LOOPS[0])
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.server.bing_coze import config_for
 from tests.server.running import children, running
+from tests.server.test_group_signals import nobody_is_left
 
 
 def gateway_does(simulator, what):
@@ -218,3 +219,24 @@ def test_a_refused_bot_token_is_told_and_not_tried_in_a_loop(simulator, tmp_path
         (502, "upstream_unreachable"),
     ]
     assert gateway_does(simulator, "count")["identified"] - before <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_answers_that_are_under_way_come_when_the_whole_process_group_is_told_to_stop(
+    simulator, tmp_path, number
+):
+    with running(tmp_path, config_for(simulator.url)) as gateway:
+
+        async def stopped():
+            async with client_of(gateway) as client:
+                await until_answered(client, 20)
+                asked = [asyncio.create_task(ask(client, f"n{i}/slow-400")) for i in range(4)]
+                await asyncio.sleep(0.8)
+                os.killpg(gateway.process.pid, number)
+                return await asyncio.gather(*asked)
+
+        assert run(stopped()) == [f"You said: n{i}/slow-400" for i in range(4)]
+        assert gateway.process.wait(15) == 0
+        assert nobody_is_left(gateway.process.pid)
+    assert "Traceback" not in gateway.err.read_text()

@@ -195,7 +195,7 @@ def test_a_second_signal_leaves_no_process_behind(simulator, tmp_path, number):
             next(pieces)
             assert len(of_session(pid)) >= 4  # it, two workers, Sanic's helpers
             gateway.process.send_signal(number)
-            time.sleep(0.3)
+            time.sleep(1.2)  # signals within a second count as one
             assert gateway.process.poll() is None  # it waits for the stream
             gateway.process.send_signal(number)
             assert gateway.process.wait(3) == 1
@@ -206,6 +206,19 @@ def test_a_second_signal_leaves_no_process_behind(simulator, tmp_path, number):
     finally:
         for each in of_session(pid):
             os.kill(each, signal.SIGKILL)
+
+
+def test_a_log_that_nobody_reads_stops_no_call_and_no_end(simulator, tmp_path):
+    os.mkfifo(tmp_path / "out.log")
+    unread = os.open(tmp_path / "out.log", os.O_RDONLY | os.O_NONBLOCK)
+    gateway = Running(tmp_path, config_for(simulator.url)).wait()
+    try:
+        with httpx.Client(timeout=5) as client:
+            for _ in range(300):  # a pipe takes the lines of some 220
+                assert client.post(gateway.url + CHAT, json=BODY).status_code == 200
+    finally:
+        assert gateway.stop() == 0
+        os.close(unread)
 
 
 def test_text_logs_hold_the_same_words(simulator, tmp_path):

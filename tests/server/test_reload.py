@@ -314,3 +314,19 @@ def test_a_stop_also_hurries_the_workers_that_a_reload_let_go(simulator, tmp_pat
         assert gateway.process.wait(10) == 0
     finally:
         gateway.stop()
+
+
+@pytest.mark.slow
+def test_after_a_reload_somebody_still_tells_of_har_files_and_nothing_is_said_of_tasks(
+    simulator, tmp_path
+):
+    folder = tmp_path / "hars"
+    folder.mkdir()
+    config = config_for(simulator.url, workers=2, hars_path=str(folder))
+    with running(tmp_path, config) as gateway:
+        assert reload(gateway).status_code == 200
+        (folder / "new.har").write_text("{}")
+        (folder / "new.har").chmod(0o600)
+        until(lambda: "new.har gives no session" in gateway.err.read_text())
+        told = gateway.err.read_text()
+    assert "cancelled" not in told and told.count("new.har") == 1
