@@ -377,7 +377,7 @@ class Exchange:
             return Turn(choice.fixed)
         if choice is not _ANY or tried:
             return None
-        turn = self.pool.quick(way.provider.pool, way.model, trip.id)
+        turn = self.pool.quick(way.provider.pool, way.model, trip.id, len(trip.ask.body))
         if turn is not None and self.sessions is not None:
             turn.key = self.sessions.current(turn.key)
         return turn

@@ -2,7 +2,8 @@
 
 The caller's own first, then the one named by id, else one at random among the configured keys that
 do not rest. Random needs no agreement between workers; rests stand in shared memory, and when one
-ends a single request of all workers probes the key while the others keep away.
+ends a single request of all workers probes the key while the others keep away: the next that draws
+it, so that a key which has rested has its share of the calls again.
 
     awake --failure--> resting --its time is over--> due --one probe--> awake, or a longer rest
 
@@ -156,13 +157,22 @@ class _Entry:
 class _Group:
     """One pool: the keys of one upstream, and the upstream's own row."""
 
-    __slots__ = ("base", "by_id", "entries", "name")
+    __slots__ = ("base", "by_id", "deck", "entries", "name")
 
     def __init__(self, name: str, row: int) -> None:
         self.name = name
         self.base = (row if row >= 0 else ROWS) * FIELDS
         self.entries: list[_Entry] = []
         self.by_id: dict[str, _Entry] = {}
+        self.deck: list[_Entry] = []
+
+    def draw(self) -> _Entry:
+        """One key at random; none twice before each was drawn, so that few calls are shared evenly
+        as well."""
+        if not self.deck:
+            self.deck = self.entries.copy()
+            random.shuffle(self.deck)
+        return self.deck.pop()
 
 
 class Turn:
@@ -256,6 +266,7 @@ class KeyPool:
             entry = _Entry(key, row, self._limits.get((key.pool, key.id)))
             group.by_id[key.id] = entry
             group.entries.append(entry)
+            group.deck.clear()
         entry.key = key
         if is_renewed and self._cells[entry.base + WHY] in _REFUSALS:
             self._lift(entry.base, self._clock())
@@ -277,6 +288,7 @@ class KeyPool:
         entry = group.by_id.pop(id, None) if group else None
         if group is not None and entry is not None:
             group.entries.remove(entry)
+            group.deck.clear()
 
     def size(self, pool: str) -> int:
         group = self._groups.get(pool)
@@ -303,23 +315,27 @@ class KeyPool:
 
     # --- picking ----------------------------------------------------------------------------
 
-    def quick(self, pool: str, model: str = "", call: float = 0.0) -> Turn | None:
-        """`pick` where nothing stands in the way: nearly always the first key is awake."""
+    def quick(
+        self, pool: str, model: str = "", call: float = 0.0, body_bytes: int = 0
+    ) -> Turn | None:
+        """`pick` where the key that is drawn may serve at once, as nearly every one may; else None.
+
+        A key that is due is its probe. Only a key that rested lately, or has limits, costs a look.
+        """
         group = self._groups.get(pool)
         cells = self._cells
         if group is None or not group.entries or cells[group.base + REST_UNTIL]:
             return None
-        entries, now = group.entries, self._clock()
-        for _ in range(3):
-            entry = entries[int(random.random() * len(entries))]
-            base = entry.base
-            if (
-                not cells[base + REST_UNTIL]
-                and cells[base + MODELS_UNTIL] < now
-                and entry.limits is None
-            ):
-                return Turn(entry.key, group, entry, model, call, now)
-        return None
+        entry, now = group.draw(), self._clock()
+        base = entry.base
+        if (
+            not cells[base + REST_UNTIL]
+            and cells[base + MODELS_UNTIL] < now
+            and entry.limits is None
+        ):
+            return Turn(entry.key, group, entry, model, call, now)
+        turn = Turn(_NOBODY, group, None, model, call, now, guess_tokens(body_bytes))
+        return None if self._give(turn, group, entry, insist=False) else turn
 
     def pick(
         self,
@@ -342,7 +358,7 @@ class KeyPool:
         is never answered by another key.
         """
         if not wanted and not tried and among is None:
-            turn = self.quick(pool, model, call)
+            turn = self.quick(pool, model, call, body_bytes)
             if turn is not None:
                 return turn
         now = self._clock()
@@ -376,23 +392,15 @@ class KeyPool:
     def _search(
         self, turn: Turn, group: _Group, fitting: list[_Entry], wanted: str | None, insist: bool
     ) -> Turn:
-        now, model = turn.at, turn.model
+        now = turn.at
         if not insist and (down := self._wait(group.base, now)):
             raise self._upstream_down(group, down)
         random.shuffle(fitting)
         soonest, busy = DISABLED_UNTIL, False
         for entry in fitting:
-            model_base = self._model_base(entry, model, now)
-            wait = self._wait(entry.base, now)
-            if model_base >= 0:
-                wait = max(wait, self._wait(model_base, now))
-            if not wait and entry.limits is not None:
-                wait = self.quotas.wait(entry.row, entry.limits, now)
+            wait = self._give(turn, group, entry, insist)
             if not wait:
-                bases = (entry.base, model_base) if insist else (group.base, entry.base, model_base)
-                wait = self._take(turn, entry, [base for base in bases if base >= 0])
-                if not wait:
-                    return turn
+                return turn
             if wait < 0:
                 busy = True
             else:
@@ -410,6 +418,20 @@ class KeyPool:
                 retry_after=1,
             )
         raise self._all_resting(group, wanted, soonest, now)
+
+    def _give(self, turn: Turn, group: _Group, entry: _Entry, insist: bool) -> float:
+        """Makes it this key's turn: 0. Else the seconds until then, -1 while it is busy."""
+        now = turn.at
+        model_base = self._model_base(entry, turn.model, now)
+        wait = self._wait(entry.base, now)
+        if model_base >= 0:
+            wait = max(wait, self._wait(model_base, now))
+        if not wait and entry.limits is not None:
+            wait = self.quotas.wait(entry.row, entry.limits, now)
+        if wait:
+            return wait
+        bases = (entry.base, model_base) if insist else (group.base, entry.base, model_base)
+        return self._take(turn, entry, [base for base in bases if base >= 0])
 
     def _wait(self, base: int, now: float) -> float:
         """Seconds until this row lets a call through, 0 for at once (perhaps as its probe)."""
