@@ -11,7 +11,6 @@ When the keys of one upstream fail alike within seconds, the upstream is to blam
 (the breaker), and no key does. Never talks to an upstream; nothing here awaits.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec import Struct
 
 from app.outcomes import Outcome
+from app.process_identity import alive, own
 from app.quotas import Limits, Quotas, guess_tokens
 from app.rests import DISABLED, DISABLED_UNTIL, MODEL_MEMORY
 from app.shared_state import (
@@ -37,11 +37,9 @@ from app.shared_state import (
     ROWS,
     STRIKES,
     SUCCESS_AT,
-    USES,
     VALUE,
     WHY,
     SharedState,
-    alive,
     fingerprint,
 )
 from app.wire.errors import GatewayError
@@ -472,7 +470,7 @@ class KeyPool:
                 for base in claims:
                     is_upstream = turn.group is not None and base == turn.group.base
                     patience = _BREAKER_PROBE_SECONDS if is_upstream else self._probe_seconds
-                    cells[base + PROBE_PID] = os.getpid()
+                    cells[base + PROBE_PID] = own()
                     cells[base + PROBE_UNTIL] = now + patience
         turn.key, turn.entry, turn.claims = entry.key, entry, tuple(claims)
         return 0.0
@@ -548,7 +546,7 @@ class KeyPool:
         if entry is None or group is None or entry.row >= ROWS or outcome is Outcome.GONE:
             return  # the caller's own, or nothing was learned
         cells, base, now = self._cells, entry.base, self._clock()
-        cells[base + USES] += 1
+        self._state.add_use(entry.row)
         cells[base + LAST_STATUS] = status
         if outcome is Outcome.OK or outcome is Outcome.REQUEST:
             cells[base + LAST_AT] = now
@@ -575,9 +573,10 @@ class KeyPool:
         now: float,
     ) -> None:
         cells, base = self._cells, entry.base
-        if cells[base + KIND] != outcome:
-            cells[base + KIND], cells[base + FAILURES] = outcome, 0.0
-        cells[base + FAILURES] += 1
+        with self._state.guard:  # two workers that fail at once are two
+            if cells[base + KIND] != outcome:
+                cells[base + KIND], cells[base + FAILURES] = outcome, 0.0
+            cells[base + FAILURES] += 1
         cells[base + LAST_AT] = now
         cells[base + FAILED_CALL] = turn.call
         if self._is_upstreams_doing(turn, group, outcome, now):
@@ -645,13 +644,14 @@ class KeyPool:
         """The attempt is over; `tokens` is what it cost, where the upstream told. Idempotent."""
         for base in turn.claims:
             # Nobody told how it went: the next one may probe. (A rest that began anew has done so.)
-            if self._cells[base + PROBE_PID] == os.getpid():
+            if self._cells[base + PROBE_PID] == own():
                 self._cells[base + PROBE_UNTIL] = 0.0
         turn.claims = ()
         if not turn.open or turn.entry is None or turn.entry.limits is None:
             return
         turn.open = False
-        self.quotas.give_back(turn.entry.row, turn.entry.limits)
+        with self._state.guard:
+            self.quotas.give_back(turn.entry.row, turn.entry.limits)
         if tokens is not None and turn.entry.limits.tpm and tokens != turn.guess:
             self.quotas.correct(turn.entry.row, tokens - turn.guess, self._clock())
 
@@ -736,7 +736,7 @@ class KeyPool:
         elif why == "disabled":
             state, until = "disabled", 0.0
         models = 1 if id and cells[base + MODELS_UNTIL] > now else 0
-        last, uses = int(cells[base + LAST_STATUS]), int(cells[base + USES])
+        last, uses = int(cells[base + LAST_STATUS]), self._state.uses(base // FIELDS)
         return Standing(pool, id, state, why, until, models, last, uses)
 
     def reset(self, pool: str, id: str) -> bool:
