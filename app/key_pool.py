@@ -123,6 +123,25 @@ def configured(config: Config) -> dict[str, list[Key]]:
     return {name: [key for key in keys if key.val] for name, keys in pools.items()}
 
 
+def addresses(config: Config) -> dict[str, str]:
+    """Where each pool's upstream is."""
+    return {
+        "openai.api_keys": config.openai.api_url,
+        "openai.web_sessions": config.openai.chat_web_url,
+        "claude.api_keys": config.claude.api_url,
+        "claude.web_sessions": config.claude.web_url,
+        "google_gemini.api_keys": config.google_gemini.api_url,
+        "coze.bots": config.coze.api_url,
+        "coze.discord": config.coze.discord.api_url,
+    }
+
+
+def row_name(pool: str, id: str, address: str) -> str:
+    """What a key's row is found by, "" being its upstream's: what one address refuses is no news
+    of another one."""
+    return f"{pool}/{id}\n{address.rstrip('/')}"
+
+
 def limits_of(config: Config) -> dict[tuple[str, str], Limits]:
     """The limits the config sets: (pool, id) -> them."""
     pools = {
@@ -144,10 +163,10 @@ def limits_of(config: Config) -> dict[tuple[str, str], Limits]:
 class _Entry:
     """One key and where its row begins."""
 
-    __slots__ = ("base", "key", "limits", "row")
+    __slots__ = ("base", "key", "limits", "name", "row")
 
-    def __init__(self, key: Key, row: int, limits: Limits | None) -> None:
-        self.key, self.limits = key, limits
+    def __init__(self, key: Key, name: str, row: int, limits: Limits | None) -> None:
+        self.key, self.name, self.limits = key, name, limits
         self.row = row if row >= 0 else ROWS
         self.base = self.row * FIELDS
 
@@ -230,7 +249,7 @@ class KeyPool:
     ) -> None:
         self._state, self._cells, self._clock = state, state.cells, clock
         self.quotas = Quotas(state)
-        self._limits = limits_of(config)
+        self._limits, self._addresses = limits_of(config), addresses(config)
         timeouts = config.timeouts
         self._probe_seconds = timeouts.connect + timeouts.first_event
         self._dead_looked_for = 0.0
@@ -260,8 +279,8 @@ class KeyPool:
         group = self._group(key.pool)
         entry = group.by_id.get(key.id)
         if entry is None:
-            row = self._state.row(f"{key.pool}/{key.id}")
-            entry = _Entry(key, row, self._limits.get((key.pool, key.id)))
+            name = row_name(key.pool, key.id, self._addresses.get(key.pool, ""))
+            entry = _Entry(key, name, self._state.row(name), self._limits.get((key.pool, key.id)))
             group.by_id[key.id] = entry
             group.entries.append(entry)
             group.deck.clear()
@@ -299,7 +318,7 @@ class KeyPool:
     def limited(self) -> dict[str, int]:
         """The keys with limits: their fingerprint, as text, and their row."""
         return {
-            f"{fingerprint(f'{group.name}/{entry.key.id}'):x}": entry.row
+            f"{fingerprint(entry.name):x}": entry.row
             for group in self._groups.values()
             for entry in group.entries
             if entry.limits is not None and entry.row < ROWS
@@ -308,7 +327,8 @@ class KeyPool:
     def _group(self, name: str) -> _Group:
         group = self._groups.get(name)
         if group is None:
-            group = self._groups[name] = _Group(name, self._state.row(f"upstream:{name}"))
+            row = self._state.row(row_name(name, "", self._addresses.get(name, "")))
+            group = self._groups[name] = _Group(name, row)
         return group
 
     # --- picking ----------------------------------------------------------------------------
@@ -448,7 +468,7 @@ class KeyPool:
         """Where the row of this key and model begins, -1 when there is none."""
         if self._cells[entry.base + MODELS_UNTIL] < now:
             return -1
-        base = self._state.model_base(_model_mark(entry.key, model))
+        base = self._state.model_base(_model_mark(entry, model))
         if base >= 0 and 0.0 < self._cells[base + REST_UNTIL] < now - MODEL_MEMORY:
             return -1  # so long ago that it is no news
         return base
@@ -591,7 +611,7 @@ class KeyPool:
             cells[entry.base + MODELS_UNTIL] = max(cells[entry.base + MODELS_UNTIL], until)
 
     def _model_row(self, entry: _Entry, model: str, now: float) -> int:
-        base = self._state.claim_model(_model_mark(entry.key, model), now)
+        base = self._state.claim_model(_model_mark(entry, model), now)
         self._cells[base + VALUE] = self._cells[entry.base]  # whose model: the key's fingerprint
         if 0.0 < self._cells[base + REST_UNTIL] < now - MODEL_MEMORY:
             self._lift(base, now)  # long ago: this is a new first time
@@ -772,5 +792,5 @@ def _alike(one: Outcome, other: Outcome) -> bool:
     return one is other or (one in _REFUSALS and other in _REFUSALS)
 
 
-def _model_mark(key: Key, model: str) -> int:
-    return fingerprint(f"{key.pool}/{key.id}\n{model}")
+def _model_mark(entry: _Entry, model: str) -> int:
+    return fingerprint(f"{entry.name}\n{model}")

@@ -7,8 +7,8 @@ holds exactly, as an 8-byte float too.
 import os
 from contextlib import suppress
 
-_PID_BITS = 22  # Linux gives no higher number
-_BEGINNING_BITS = 31
+_PIDS = 1 << 22  # Linux gives no higher number
+_BEGINNINGS = 1 << 31
 
 _own = (0, 0)  # of which process, and its identity: a forked child has another
 
@@ -25,7 +25,7 @@ def own() -> int:
 def identity_of(pid: int) -> int:
     """0 when there is no such process, or when it is dead but not yet buried."""
     beginning = _beginning(pid)
-    return 0 if beginning is None else beginning % 2**_BEGINNING_BITS * 2**_PID_BITS + pid
+    return 0 if beginning is None else beginning % _BEGINNINGS * _PIDS + pid
 
 
 def alive(identity: int) -> bool:
@@ -34,7 +34,7 @@ def alive(identity: int) -> bool:
 
 
 def pid_of(identity: int) -> int:
-    return identity % 2**_PID_BITS
+    return identity % _PIDS
 
 
 def _beginning(pid: int) -> int | None:

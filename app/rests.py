@@ -1,8 +1,8 @@
 """What rests, written down: for the next start in a file, for other hosts in Redis.
 
-Keys are told by fingerprint, their secrets by another one, so that a replaced secret does not rest
-for what the old one did. What comes back may be old, or nonsense: the newest word counts, and a
-word that cannot be is passed over.
+Keys are told by a fingerprint that has their upstream's address in it, their secrets by another
+one: neither another address nor a replaced secret rests for what the old one did. What comes back
+may be old, or nonsense: the newest word counts, and a word that cannot be is passed over.
 """
 
 import os

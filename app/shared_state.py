@@ -246,14 +246,13 @@ class SharedState:
 
     def _claim_slot(self) -> int:
         # Under the guard already, as every change of a count.
-        me = float(own())
         last = self._slots - 1  # for more processes than there can be: they share it
         for _ in range(2):
             owners = self.cells[self._owners : self._owners + last].tolist()
-            for wanted in (me, 0.0):
+            for wanted in (own(), 0):
                 if wanted in owners:
                     slot = owners.index(wanted)
-                    self.cells[self._owners + slot] = me
+                    self.cells[self._owners + slot] = own()
                     return slot
             self.forget_dead()
         return last

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from app.key_pool import KeyPool, KeysTried, bare_token, callers_own
+from app.key_pool import KeyPool, KeysTried, bare_token, callers_own, row_name
 from app.outcomes import Outcome
 from app.shared_state import PROBE_PID, REST_UNTIL, SharedState, fingerprint
 from app.wire.errors import GatewayError
@@ -54,14 +54,14 @@ def test_random_is_uniform():
 def test_a_resting_key_is_passed_over():
     state = SharedState()
     pool = pool_of(3, state)
-    state.set(state.row(f"{POOL}/1"), REST_UNTIL, 4e9)
+    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), REST_UNTIL, 4e9)
     assert {pool.pick(POOL).key.id for _ in range(200)} == {"0", "2"}
 
 
 def test_a_rest_stays_with_its_key_when_the_list_is_reordered():
     state = SharedState()
     pool_of(3, state)
-    state.set(state.row(f"{POOL}/1"), REST_UNTIL, 4e9)
+    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), REST_UNTIL, 4e9)
     keys = [KeyEntry(id=n, val=f"sk-{n}") for n in ("new", "2", "1", "0")]
     reordered = KeyPool(Config(openai=OpenAI(api_keys=keys)), SharedState(state.handles))
     assert {reordered.pick(POOL).key.id for _ in range(300)} == {"new", "2", "0"}
