@@ -33,7 +33,6 @@ from app.outcomes import (
     Outcome,
     is_challenge,
     of_error,
-    retry_after,
 )
 from app.quotas import guess_tokens
 from app.render import (
@@ -54,6 +53,7 @@ from app.wire.chat import Envelope
 from app.wire.errors import GatewayError, bad_response
 from app.wire.events import Follow
 from app.wire.provider import Call, Decoder, Key, Provider
+from app.wire.retry_after import retry_after
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
@@ -62,7 +62,7 @@ _FAREWELL_SECONDS = 10.0
 _STREAMED_BYTES_PER_TOKEN = 200  # an event each
 
 # Answer headers that tell the caller something about this request and nothing about our account.
-_PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
+_PASSED = ("openai-processing-ms", "openai-version")
 _PASSED_FAMILY = ("x-ratelimit-", "anthropic-ratelimit-", "x-should-retry")
 _IGNORED, _PASSED_ON, _REQUEST_ID, _TYPE, _ENCODING = range(5)
 _SPECIAL = {
@@ -247,11 +247,11 @@ class Exchange:
                 if turn is None:
                     turn = await self._turn(trip, way, choice, tried, insist)
             except KeysTried:
-                return _most_telling(errors)
+                return self._told_last(way, choice, errors)
             except GatewayError as resting:
                 if choice.is_bound:
                     raise
-                return _most_telling([*errors, (of_error(resting), resting)])
+                return self._told_last(way, choice, [*errors, (of_error(resting), resting)])
             call = Call(
                 config=self.config,
                 envelope=ask.envelope,
@@ -272,6 +272,7 @@ class Exchange:
             attempt = record.tried[-1]
             if outcome not in OTHER_KEY_MAY_DO or choice.is_bound or trip.watch.committed:
                 attempt.next = "told"
+                self._say_when(error, way, choice)
                 raise error
             attempt.next = "next"
             errors.append((outcome, error))
@@ -280,6 +281,18 @@ class Exchange:
                 return error
             elapsed = perf_counter() - trip.first_try
             insist = not was_probe and elapsed < INSIST_SECONDS
+
+    def _told_last(
+        self, way: Way, choice: _Choice, errors: list[tuple[Outcome, GatewayError]]
+    ) -> GatewayError:
+        error = _most_telling(errors)
+        self._say_when(error, way, choice)
+        return error
+
+    def _say_when(self, error: GatewayError, way: Way, choice: _Choice) -> None:
+        if choice.fixed is None:
+            pool = way.provider.pool
+            self.pool.say_when(error, pool, way.model, choice.wanted, choice.among)
 
     async def _try(self, trip: _Trip, way: Way, call: Call, turn: Turn) -> GatewayError | None:
         """One attempt, reported to the pool; its error if the call may go on."""

@@ -34,13 +34,13 @@ from app.outcomes import (
     of_error,
     of_reply,
     of_status,
-    retry_after,
 )
 from app.sessions import Sessions
 from app.turns import next_turn
 from app.watch import Watch
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import ForwardRule, Key
+from app.wire.retry_after import retry_after
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamRequest
 

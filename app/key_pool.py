@@ -44,6 +44,7 @@ from app.shared_state import (
 )
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
+from app.wire.retry_after import MOST_SECONDS, told
 from app.wire.settings import Config
 
 # What SDK users type where a key is required though the gateway has one: no credential.
@@ -60,7 +61,6 @@ RESTS = {
     Outcome.UPSTREAM: (2.0, 2.0),
 }
 BREAKER_RESTS = (2.0, 5.0)
-MAX_RETRY_AFTER = 1800.0
 # How long a call goes on with other keys after it has seen that the upstream is down.
 INSIST_SECONDS = 5.0
 _IN_A_ROW = frozenset((Outcome.FORBIDDEN, Outcome.UPSTREAM))  # one alone is forgiven
@@ -441,15 +441,18 @@ class KeyPool:
         """Makes it this key's turn: 0. Else the seconds until then, -1 while it is busy."""
         now = turn.at
         model_base = self._model_base(entry, turn.model, now)
-        wait = self._wait(entry.base, now)
-        if model_base >= 0:
-            wait = max(wait, self._wait(model_base, now))
+        wait = self._until(entry, model_base, now)
         if not wait and entry.limits is not None:
             wait = self.quotas.wait(entry.row, entry.limits, now)
         if wait:
             return wait
         bases = (entry.base, model_base) if insist else (group.base, entry.base, model_base)
         return self._take(turn, entry, [base for base in bases if base >= 0])
+
+    def _until(self, entry: _Entry, model_base: int, now: float) -> float:
+        """Seconds until the rests of this key, and of its model, let a call through."""
+        wait = self._wait(entry.base, now)
+        return wait if model_base < 0 else max(wait, self._wait(model_base, now))
 
     def _wait(self, base: int, now: float) -> float:
         """Seconds until this row lets a call through, 0 for at once (perhaps as its probe)."""
@@ -537,7 +540,7 @@ class KeyPool:
             429,
             f"{what}; {when}",
             code=code,
-            retry_after=soonest if known else None,
+            retry_after=soonest if known else MOST_SECONDS,
             outcome=code,
         )
 
@@ -555,6 +558,28 @@ class KeyPool:
             return ""
         why = self._cells[base + WHY]
         return "disabled" if why == DISABLED else Outcome(int(why)).word
+
+    def say_when(
+        self,
+        error: GatewayError,
+        pool: str,
+        model: str = "",
+        wanted: str | None = None,
+        among: Collection[str] | None = None,
+    ) -> None:
+        """Puts our own time until one of these keys may be used in place of the upstream's word
+        for one of them, into a 429 or 503 that says how the last of them failed."""
+        group = self._groups.get(pool)
+        if group is None or error.status not in (429, 503):
+            return
+        now = self._clock()
+        waits = [
+            self._until(entry, self._model_base(entry, model, now), now)
+            for entry in group.entries
+            if (not wanted or entry.key.id == wanted) and (among is None or entry.key.id in among)
+        ]
+        wait = max(min(waits, default=0.0), self._wait(group.base, now))
+        error.retry_after = float(told(wait or error.retry_after or 0.0))
 
     # --- reporting --------------------------------------------------------------------------
 
@@ -626,7 +651,7 @@ class KeyPool:
             return 0.0
         asked = None
         if retry_after is not None and 0 <= retry_after < float("inf"):
-            asked = min(max(retry_after, 0.1), MAX_RETRY_AFTER)
+            asked = min(max(retry_after, 0.1), MOST_SECONDS)
         if cells[base + REST_UNTIL] and turn.at <= cells[base + RESTED_AT]:
             # This attempt was on its way when the rest began: the same incident, told once more.
             if asked is not None and now + asked > cells[base + REST_UNTIL]:

@@ -1,13 +1,10 @@
-"""What an upstream's answer says about the key it was asked with, and how long it asks us to wait.
+"""What an upstream's answer says about the key it was asked with.
 
-Pure but for the caller's clock. The consequences stand in key_pool.py.
+Pure. The consequences stand in key_pool.py.
 """
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import IntEnum
 
 from app.wire.errors import GatewayError
@@ -58,9 +55,6 @@ TELLING = (
 _SPENT_CODES = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
 _CHALLENGE_CODES = frozenset(("cloudflare_challenge", "upstream_challenge"))
 
-_NUMBER = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
-_SPAN = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d+)?)s)?(?:(\d{1,9})ms)?")
-_RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
 _QUOTA = re.compile(rb'"(?:code|type)"\s*:\s*"insufficient_quota"|PerDay')
 
 
@@ -107,51 +101,3 @@ def is_challenge(headers: Mapping[str, str]) -> bool:
     """A page of the upstream's edge: about our address, not about the key."""
     mitigated = headers.get("cf-mitigated", "").lower() == "challenge"
     return mitigated or headers.get("content-type", "").lower().startswith("text/html")
-
-
-def retry_after(headers: Mapping[str, str], body: bytes, now: float) -> float | None:
-    """Seconds the upstream asks us to stay away; None when it does not say, or says nonsense."""
-    if (said := _number(headers.get("retry-after-ms"))) is not None:
-        return said / 1000
-    text = headers.get("retry-after")
-    if (said := _number(text)) is not None:
-        return said
-    if (then := _date(text)) is not None:
-        # Counted from the upstream's clock where it tells it: ours may differ.
-        return max(then - (_date(headers.get("date")) or now), 0.0)
-    if delay := _RETRY_DELAY.search(body):
-        return float(delay[1])
-    spent = [
-        seconds
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
-        and (seconds := _span(headers.get(f"x-ratelimit-reset-{what}"))) is not None
-    ]
-    return max(spent, default=None)
-
-
-def _number(text: str | None) -> float | None:
-    # Digits only: float() takes "nan", "inf" and "1_0".
-    text = (text or "").strip()
-    return float(text) if _NUMBER.fullmatch(text) else None
-
-
-def _date(text: str | None) -> float | None:
-    if not text or len(text) > 64:
-        return None
-    with suppress(ValueError, TypeError, IndexError, OverflowError):
-        date = parsedate_to_datetime(text)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    with suppress(ValueError, OverflowError):
-        date = datetime.fromisoformat(text)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    return None
-
-
-def _span(text: str | None) -> float | None:
-    """OpenAI's `1s`, `6m0s`, `20ms`."""
-    found = _SPAN.fullmatch((text or "").strip())
-    if not found or not found[0]:
-        return None
-    hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
-    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000

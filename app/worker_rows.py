@@ -41,7 +41,7 @@ class Row:
     @property
     def is_alive(self) -> bool:
         """Its owner still is."""
-        return alive(self.cells[_OWNER])
+        return pid_of(self.cells[_OWNER]) == self.pid and alive(self.cells[_OWNER])
 
 
 class WorkerRows:

@@ -26,6 +26,7 @@ GROUND = (
     "app.logs",
     "app.outcomes",
     "app.preflight",
+    "app.process_identity",
     "app.quotas",
     "app.shared_state",
     "app.beside",

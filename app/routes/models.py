@@ -122,6 +122,8 @@ async def _ask(gateway: Gateway, provider: Provider, name: str, turn: Turn) -> l
         ) from None
     except GatewayError as error:
         pool.report(turn, of_error(error), error.status, error.retry_after)
+        if turn.entry is not None:
+            pool.say_when(error, provider.pool)
         raise
     finally:
         pool.release(turn)

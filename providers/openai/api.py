@@ -12,6 +12,7 @@ import msgspec
 from app.wire.chat import GATEWAY_FIELDS, Envelope, read_member, read_members
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Call, ForwardRule, Key, Provider
+from app.wire.retry_after import asked
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.openai.schema import ErrorEnvelope, KeyChoice, ModelList
@@ -75,7 +76,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     """The upstream's own error, untouched where it has OpenAI's shape; edge pages summed up."""
     status = reply.status
     headers = reply.headers
-    retry_after = _seconds(headers)
+    retry_after = asked(headers)
     if 300 <= status < 400:
         return GatewayError(
             502,
@@ -101,17 +102,6 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     )
     error.raw = reply.body
     return error
-
-
-def _seconds(headers: Mapping[str, str]) -> float | None:
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            value = float(headers[name]) / unit
-        except (KeyError, ValueError):
-            continue
-        if 0 <= value < float("inf"):
-            return value
-    return None
 
 
 def index(envelope: Envelope) -> str | None:
