@@ -64,6 +64,7 @@ BREAKER_RESTS = (2.0, 5.0)
 # How long a call goes on with other keys after it has seen that the upstream is down.
 INSIST_SECONDS = 5.0
 _IN_A_ROW = frozenset((Outcome.FORBIDDEN, Outcome.UPSTREAM))  # one alone is forgiven
+_SAYS_NOTHING = frozenset((Outcome.GONE, Outcome.OURS))
 _REFUSALS = frozenset((Outcome.AUTH, Outcome.FORBIDDEN))
 _SEVERAL = 3  # keys that fail alike; of fewer, all
 _ALIKE_SECONDS = {Outcome.AUTH: 30.0, Outcome.FORBIDDEN: 30.0, Outcome.UPSTREAM: 10.0}
@@ -588,7 +589,7 @@ class KeyPool:
     ) -> None:
         """How the attempt went; `retry_after` is what the upstream asked for, in seconds."""
         entry, group = turn.entry, turn.group
-        if entry is None or group is None or entry.row >= ROWS or outcome is Outcome.GONE:
+        if entry is None or group is None or entry.row >= ROWS or outcome in _SAYS_NOTHING:
             return  # the caller's own, or nothing was learned
         cells, base, now = self._cells, entry.base, self._clock()
         self._state.add_use(entry.row)

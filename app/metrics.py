@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from app.logs import CallRecord
+from app.outcomes import Outcome
 from app.worker_rows import NAMES, NAMES_SIZE, VALUES, Row
 
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -121,7 +122,11 @@ class Metrics:
             self._errors(record)
 
     def _errors(self, record: CallRecord) -> None:
-        failed = [(t.provider, str(t.status) if t.status >= 400 else "cut") for t in record.tried]
+        failed = [
+            (t.provider, str(t.status) if t.status >= 400 else "cut")
+            for t in record.tried
+            if t.outcome != Outcome.OURS.word
+        ]
         broke_later = record.first_event_ms is not None
         if record.outcome.startswith("upstream_") and (broke_later or not failed):
             word = _CUT.get(record.outcome) or (str(record.status) if record.status >= 400 else "")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from enum import IntEnum
 
-from app.wire.errors import GatewayError
+from app.wire.errors import OUT_OF_RESOURCES, GatewayError
 
 
 class Outcome(IntEnum):
@@ -22,6 +22,7 @@ class Outcome(IntEnum):
     REQUEST = 6  # 400, 404, 413, 422 ...: any other key would say the same
     CUT = 7  # broken off after the first event
     GONE = 8  # the caller left
+    OURS = 9  # the gateway itself had no means to ask
 
     @property
     def word(self) -> str:
@@ -38,6 +39,7 @@ _WORDS = {
     Outcome.REQUEST: "request refused",
     Outcome.CUT: "cut",
     Outcome.GONE: "caller left",
+    Outcome.OURS: "gateway failed",
 }
 # After these another key may do better.
 OTHER_KEY_MAY_DO = frozenset(
@@ -80,6 +82,8 @@ def of_status(status: int) -> Outcome:
 
 def of_error(error: GatewayError) -> Outcome:
     """Of an error before the first event."""
+    if error.code == OUT_OF_RESOURCES:
+        return Outcome.OURS
     if error.code in _CHALLENGE_CODES or error.outcome == "upstream_challenge":
         return Outcome.UPSTREAM
     if error.code in _SPENT_CODES and error.status in (402, 403, 429):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from urllib.parse import urljoin, urlsplit
 
+from app.clients.shortage import shortage
 from app.wire.errors import GatewayError
 
 MAX_BYTES = 20 * 1024 * 1024
@@ -62,7 +63,8 @@ async def fetch(
     except TimeoutError:
         raise _refusal(f"took longer than {MAX_SECONDS:.0f} s") from None
     except (httpx.TransportError, httpx.InvalidURL, OSError, UnicodeError) as error:
-        raise _refusal(f"cannot be reached ({type(error).__name__})") from None
+        ours = shortage(error)
+        raise ours or _refusal(f"cannot be reached ({type(error).__name__})") from None
     raise _refusal("redirects too often")
 
 

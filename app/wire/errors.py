@@ -10,6 +10,8 @@ import re
 import msgspec
 from msgspec import Struct
 
+OUT_OF_RESOURCES = "gateway_out_of_resources"  # ours: no descriptor, no memory
+
 
 class ErrorDetail(Struct):
     message: str
