@@ -316,7 +316,8 @@ class Exchange:
             outcome = Outcome.CUT if watch.committed else of_error(error)
             # A captcha's token is wanted of the caller: nothing to rest a session for.
             if error.type != "captcha_required" and (outcome is not Outcome.REQUEST or turn.asked):
-                self.pool.report(turn, outcome, error.status, error.retry_after)
+                words = redact.words(error.words or error.message)
+                self.pool.report(turn, outcome, error.status, error.retry_after, words)
             self._note(trip, way, turn, error, outcome, began)
             watch.first = True
             return error
@@ -790,15 +791,18 @@ def _told(error: GatewayError, reply: UpstreamReply, key: Key) -> GatewayError:
     if error.status != 401 or not key.id:
         return error
     # The upstream's text may quote the operator's key: the caller is told its id instead.
-    return GatewayError(
+    said = f" (HTTP {reply.status}: {redact.words(error.message)})"
+    refused = GatewayError(
         401,
-        f"The upstream refused the gateway's key {key.id} of {key.pool}; "
+        f"The upstream refused the gateway's key {key.id} of {key.pool}{said}; "
         "its operator has to replace it. You can name another by x-auth-id.",
         type="invalid_request_error",
         code=error.code or "invalid_api_key",
         headers=error.headers,
         outcome=error.outcome,
     )
+    refused.words = error.message
+    return refused
 
 
 def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:

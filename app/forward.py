@@ -31,6 +31,7 @@ from app.outcomes import (
     OTHER_KEY_MAY_DO,
     TELLING,
     Outcome,
+    message_of,
     of_error,
     of_reply,
     of_status,
@@ -190,12 +191,14 @@ class Forwarder:
                 refusal = await _refusal(response, turn.key)
                 outcome = of_reply(refusal.status, refusal.named, refusal.plain)
                 asked = retry_after(refusal.named, refusal.plain, time())
-                self.pool.report(turn, outcome, refusal.status, asked)
+                words = redact.words(message_of(refusal.plain))
+                self.pool.report(turn, outcome, refusal.status, asked, words)
                 failed: _Refusal | GatewayError = refusal
             except GatewayError as error:
                 outcome = Outcome.CUT if sink.started else of_error(error)
                 if turn.asked:
-                    self.pool.report(turn, outcome, error.status)
+                    words = redact.words(error.message)
+                    self.pool.report(turn, outcome, error.status, words=words)
                 if sink.started or outcome not in OTHER_KEY_MAY_DO:
                     raise
                 redact.clean(error)

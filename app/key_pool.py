@@ -512,38 +512,86 @@ class KeyPool:
         )
 
     def _upstream_down(self, group: _Group, wait: float) -> GatewayError:
-        if Outcome(int(self._cells[group.base + WHY])) is Outcome.UPSTREAM:
-            what = "fails for every key that was tried"
-        else:
-            what = "refuses all of its keys alike"
+        why, when = Outcome(int(self._cells[group.base + WHY])), f"in {wait:.1f} s"
+        if why is not Outcome.UPSTREAM:
+            return self._refused(group.base, why, f"every key of {group.name}", when, wait)
         return GatewayError(
             503,
-            f"The upstream of {group.name} {what}: it rests, and is tried again in {wait:.1f} s.",
+            f"The upstream of {group.name} fails for every key that was tried"
+            f"{self._said(group.base)}: it rests, and is tried again {when}.",
             code="upstream_down",
             retry_after=wait,
             outcome="upstream_down",
         )
 
+    def _refused(
+        self, base: int, why: Outcome, what: str, when: str, wait: float, code: str = ""
+    ) -> GatewayError:
+        """What the callers after the first are told: the cause, with the upstream's own words."""
+        is_spent = why is Outcome.SPENT
+        last = int(self._cells[base + LAST_STATUS])
+        status = 401 if why is Outcome.AUTH else 403
+        if is_spent:
+            status = last if last in (402, 429) else 429
+        code = code or ("keys_spent" if is_spent else "keys_refused")
+        did = "says that the quota is used up of" if is_spent else "refuses"
+        return GatewayError(
+            status,
+            f"The upstream {did} {what}{self._said(base)}; the gateway's operator has to see to "
+            f"it. The gateway asks again {when}.",
+            type="insufficient_quota" if is_spent else "",
+            code=code,
+            retry_after=wait,
+            headers=(("x-should-retry", "false"),),
+            outcome=code,
+        )
+
+    def _said(self, base: int) -> str:
+        """The last refusal of this row's upstream, with what is known of it in this fleet."""
+        status, words = int(self._cells[base + LAST_STATUS]), self._state.words(base // FIELDS)
+        if not status:
+            return ""  # it was heard by another host, or before the restart
+        return f" (HTTP {status}: {words.rstrip('.')})" if words else f" (HTTP {status})"
+
     def _all_resting(
         self, group: _Group, wanted: str | None, soonest: float, now: float
     ) -> GatewayError:
-        if wanted:
-            code = "key_cooling"
-            what = f"The key {wanted[:64]} of {group.name} rests"
-            what += self._reasons([group.by_id[wanted]], now)
-        else:
-            code = "all_keys_cooling"
-            what = f"All {len(group.entries)} keys of {group.name} rest"
-            what += self._reasons(group.entries, now)
+        entries = [group.by_id[wanted]] if wanted else group.entries
         known = soonest < DISABLED_UNTIL / 2
+        wait = soonest if known else MOST_SECONDS
+        cause = self._common_cause(entries)
+        if cause is not None:
+            base, why = cause
+            what = f"the key {wanted[:64]}" if wanted else f"all {len(entries)} keys"
+            code = "key_cooling" if wanted else ""
+            when = f"in {soonest:.1f} s"
+            return self._refused(base, why, f"{what} of {group.name}", when, wait, code)
+        if wanted:
+            code, what = "key_cooling", f"The key {wanted[:64]} of {group.name} rests"
+        else:
+            code, what = "all_keys_cooling", f"All {len(entries)} keys of {group.name} rest"
         when = f"ask again in {soonest:.1f} s." if known else "its operator has disabled it."
         return GatewayError(
             429,
-            f"{what}; {when}",
+            f"{what}{self._reasons(entries, now)}; {when}",
             code=code,
-            retry_after=soonest if known else MOST_SECONDS,
+            retry_after=wait,
             outcome=code,
         )
+
+    def _common_cause(self, entries: list[_Entry]) -> tuple[int, Outcome] | None:
+        """Of keys that are all refused, or all spent, the base of the last one and why. Those that
+        are disabled do not count."""
+        cells = self._cells
+        bases = [entry.base for entry in entries if cells[entry.base + WHY] != DISABLED]
+        whys = {
+            Outcome(int(cells[base + WHY])) if cells[base + REST_UNTIL] else Outcome.OK
+            for base in bases
+        }
+        if not whys or not (whys <= _REFUSALS or whys == {Outcome.SPENT}):
+            return None
+        last = max(bases, key=lambda base: cells[base + LAST_AT])
+        return last, Outcome(int(cells[last + WHY]))
 
     def _reasons(self, entries: list[_Entry], now: float) -> str:
         words: dict[str, int] = {}
@@ -585,9 +633,15 @@ class KeyPool:
     # --- reporting --------------------------------------------------------------------------
 
     def report(
-        self, turn: Turn, outcome: Outcome, status: int = 0, retry_after: float | None = None
+        self,
+        turn: Turn,
+        outcome: Outcome,
+        status: int = 0,
+        retry_after: float | None = None,
+        words: str = "",
     ) -> None:
-        """How the attempt went; `retry_after` is what the upstream asked for, in seconds."""
+        """How the attempt went; `retry_after` is what the upstream asked for, in seconds, `words`
+        what it said of a failure, without secrets."""
         entry, group = turn.entry, turn.group
         if entry is None or group is None or entry.row >= ROWS or outcome in _SAYS_NOTHING:
             return  # the caller's own, or nothing was learned
@@ -607,6 +661,7 @@ class KeyPool:
                 self._recover(claimed, turn)
             turn.claims = ()
         elif outcome is not Outcome.CUT:
+            self._state.say(entry.row, words)
             self._failed(turn, entry, group, outcome, retry_after, now)
 
     def _failed(
@@ -625,7 +680,7 @@ class KeyPool:
             cells[base + FAILURES] += 1
         cells[base + LAST_AT] = now
         cells[base + FAILED_CALL] = turn.call
-        if self._is_upstreams_doing(turn, group, outcome, now):
+        if self._is_upstreams_doing(turn, entry, group, outcome, now):
             return
         if outcome is Outcome.LIMITED:
             base = self._model_row(entry, turn.model, now)
@@ -703,7 +758,9 @@ class KeyPool:
 
     # --- the breaker ------------------------------------------------------------------------
 
-    def _is_upstreams_doing(self, turn: Turn, group: _Group, outcome: Outcome, now: float) -> bool:
+    def _is_upstreams_doing(
+        self, turn: Turn, entry: _Entry, group: _Group, outcome: Outcome, now: float
+    ) -> bool:
         """Whether the key is not to blame: the breaker is open for this, or opens now."""
         cells, base = self._cells, group.base
         if base == _NO_ROW:
@@ -712,19 +769,29 @@ class KeyPool:
             blamed = Outcome(int(cells[base + WHY]))
             if _alike(outcome, blamed) or outcome is Outcome.UPSTREAM:
                 self._rest(base, blamed, None, turn, now)
-                return _alike(outcome, blamed)
+                if _alike(outcome, blamed):
+                    self._quote(group, entry)
+                    return True
+                return False
             # It answers, and says something about this key alone: the upstream is back.
             self._recover(base, turn)
             return False
         since = self._fail_alike(group, outcome, now)
         if since is None:
             return False
+        self._quote(group, entry)
         self._rest(base, outcome, None, turn, now)
-        for entry in group.entries:
-            resting = cells[entry.base + REST_UNTIL] and cells[entry.base + RESTED_AT] > since
-            if resting and _alike(Outcome(int(cells[entry.base + KIND])), outcome):
-                self._lift(entry.base, now)
+        for one in group.entries:
+            resting = cells[one.base + REST_UNTIL] and cells[one.base + RESTED_AT] > since
+            if resting and _alike(Outcome(int(cells[one.base + KIND])), outcome):
+                self._lift(one.base, now)
         return True
+
+    def _quote(self, group: _Group, entry: _Entry) -> None:
+        """What the key heard last is what its upstream is said to have said."""
+        cells, row = self._cells, group.base // FIELDS
+        cells[group.base + LAST_STATUS] = cells[entry.base + LAST_STATUS]
+        self._state.say(row, self._state.words(entry.row))
 
     def _fail_alike(self, group: _Group, outcome: Outcome, now: float) -> float | None:
         """Since when several keys, and nothing but failing ones, met with this outcome.

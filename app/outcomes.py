@@ -6,6 +6,10 @@ Pure. The consequences stand in key_pool.py.
 import re
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from app.wire.errors import OUT_OF_RESOURCES, GatewayError
 
@@ -99,6 +103,26 @@ def of_reply(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     if outcome is Outcome.LIMITED and _QUOTA.search(body):
         return Outcome.SPENT
     return outcome
+
+
+class _Said(Struct):
+    error: Any = None
+    message: Any = None
+    detail: Any = None
+
+
+_said = msgspec.json.Decoder(_Said).decode
+
+
+def message_of(body: bytes) -> str:
+    """The sentence in a refusal that nobody has read, "" where none is found."""
+    try:
+        said = _said(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    inner = said.error.get("message") if isinstance(said.error, dict) else said.error
+    found = (text for text in (inner, said.message, said.detail) if isinstance(text, str))
+    return next(found, "")
 
 
 def is_challenge(headers: Mapping[str, str]) -> bool:

@@ -8,6 +8,7 @@ system takes back from the dead.
     keys      one row per key and per upstream, claimed for good
     models    one row per key and model that rests, claimed when needed; the stalest gives way
     windows   beside each key's row: requests and tokens of the last minute
+    words     beside each key's row: what its upstream said last when it refused
     counts    one line per worker: its open calls per key, and how often it has used each; only its
               owner writes in it, and whoever reads adds up all lines
 """
@@ -53,6 +54,8 @@ _WINDOW_FIELDS = WINDOW + 4
 _MODELS_AT = (ROWS + 1) * FIELDS
 _WINDOWS_AT = _MODELS_AT + MODEL_ROWS * FIELDS
 _OWNERS_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
+_WORDS = 256  # bytes
+_WORDS_BYTES = (ROWS + 1) * _WORDS
 _SLOT_BYTES = 8 + (ROWS + 1) * 8 + (ROWS + 1) * 2  # its owner, its uses, its open calls
 _GUARD_SECONDS = 0.05
 
@@ -100,15 +103,17 @@ class SharedState:
 
     def __init__(self, handles: Arena | None = None, workers: int = 1) -> None:
         # Old and new workers live side by side during reloads, and the dead are found late.
-        size = _OWNERS_AT * 8 + (4 * workers + 16) * _SLOT_BYTES
+        size = _OWNERS_AT * 8 + _WORDS_BYTES + (4 * workers + 16) * _SLOT_BYTES
         self.handles = handles if handles is not None else Arena(size)
         memory = memoryview(self.handles.buffer)
-        self._slots = (self.handles.size - _OWNERS_AT * 8) // _SLOT_BYTES
+        self._slots = (self.handles.size - _OWNERS_AT * 8 - _WORDS_BYTES) // _SLOT_BYTES
         self._owners = _OWNERS_AT
         self._uses = self._owners + self._slots
         counts_at = (self._uses + self._slots * (ROWS + 1)) * 8
         self.cells = memory[:counts_at].cast("d")
-        self._counts = memory[counts_at : counts_at + self._slots * (ROWS + 1) * 2].cast("H")
+        words_at = counts_at + self._slots * (ROWS + 1) * 2
+        self._counts = memory[counts_at:words_at].cast("H")
+        self._words = memory[words_at : words_at + _WORDS_BYTES]
         self._descriptor = self.handles.fd
         self.guard = _Guard(self._descriptor)
         self._slot = -1
@@ -201,6 +206,16 @@ class SharedState:
     def window(self, row: int) -> int:
         """Where the last minute of the key in this row begins in `cells`."""
         return _WINDOWS_AT + row * _WINDOW_FIELDS
+
+    def words(self, row: int) -> str:
+        """What `say` was told last, or two of its words mixed if somebody writes just now."""
+        said = bytes(self._words[row * _WORDS : (row + 1) * _WORDS])
+        return said.rstrip(b"\0").decode(errors="ignore")
+
+    def say(self, row: int, words: str) -> None:
+        """The start of `words`, which hold no secret, for all workers to tell."""
+        said = words.encode(errors="ignore")[:_WORDS]
+        self._words[row * _WORDS : (row + 1) * _WORDS] = said.ljust(_WORDS, b"\0")
 
     # --- counts: of each worker by itself, so that none is lost, and a dead one's are known -------
 
