@@ -242,6 +242,7 @@ class Standing(Struct):
     models: int  # 1 when some model of this key may be resting
     last_status: int
     uses: int
+    refused: bool  # it was, and nothing has been answered with it since
 
 
 class KeyPool:
@@ -434,6 +435,7 @@ class KeyPool:
                 f"Every key of {group.name} that is awake serves as many calls as it may "
                 "(max_concurrent).",
                 code="all_keys_busy",
+                outcome="all_keys_busy",
                 retry_after=1,
             )
         raise self._all_resting(group, wanted, soonest, now)
@@ -850,7 +852,14 @@ class KeyPool:
             state, until = "disabled", 0.0
         models = 1 if id and cells[base + MODELS_UNTIL] > now else 0
         last, uses = int(cells[base + LAST_STATUS]), self._state.uses(base // FIELDS)
-        return Standing(pool, id, state, why, until, models, last, uses)
+        refused = self._is_refused(base) or self._is_refused(self._groups[pool].base)
+        return Standing(pool, id, state, why, until, models, last, uses, refused)
+
+    def _is_refused(self, base: int) -> bool:
+        # A rest that is over says so still, until its probe was answered.
+        cells = self._cells
+        rests_for_it = cells[base + REST_UNTIL] != 0.0 and cells[base + WHY] in _REFUSALS
+        return rests_for_it or cells[base + KIND] in _REFUSALS
 
     def reset(self, pool: str, id: str) -> bool:
         """Wakes a key, whatever it rests for; "" wakes the upstream. False if there is none."""

@@ -52,6 +52,11 @@ FAMILIES = (
         "gauge",
         "1: the key is used; 0: it rests or is disabled. `provider` is its pool.",
     ),
+    Family(
+        "gateway_key_refused",
+        "gauge",
+        "1: the upstream refused this key (401, 403) and has not answered it since.",
+    ),
     Family("gateway_key_uses_total", "counter", "Attempts with this key."),
     Family("gateway_workers", "gauge", "Worker processes that serve or finish their calls."),
     Family("gateway_worker_restarts_total", "counter", "Processes started again after they died."),

@@ -167,3 +167,41 @@ def test_words_are_short_and_one_line():
 )
 def test_the_sentence_in_a_body_that_nobody_has_read(body, message):
     assert message_of(body) == message
+
+
+def refused(room, id="0"):
+    return next(one.refused for one in room.pool.standings() if one.id == id)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.AUTH, Outcome.FORBIDDEN])
+@pytest.mark.parametrize("keys", [1, 3])
+def test_a_refused_key_says_so_until_it_is_answered(outcome, keys):
+    room = Room(keys)
+    assert not refused(room)
+    room.call(outcome, "0")
+    room.sleep(3600)  # long due
+    assert refused(room) and not any(refused(room, str(n)) for n in range(1, keys))
+    room.call(Outcome.UPSTREAM, "0")  # a probe that told nothing
+    assert refused(room) or outcome is Outcome.FORBIDDEN
+    room.sleep(3600)
+    room.call(Outcome.OK, "0")
+    assert not refused(room)
+
+
+def test_all_keys_behind_an_open_breaker_are_refused_until_one_is_answered():
+    room = Room(2)
+    for id in "01":
+        room.call(Outcome.AUTH, id)
+    assert room.pool.is_down(POOL)
+    room.sleep(3600)
+    assert refused(room, "0") and refused(room, "1")
+    for id in "01":
+        room.call(Outcome.OK, id)
+    assert not refused(room, "0") and not refused(room, "1")
+
+
+def test_a_key_that_is_slow_or_spent_is_not_refused():
+    for outcome in (Outcome.LIMITED, Outcome.SPENT, Outcome.UPSTREAM, Outcome.REQUEST):
+        room = Room(1)
+        room.call(outcome, "0")
+        assert not refused(room)
