@@ -116,7 +116,7 @@ class SharedState:
         self._words = memory[words_at : words_at + _WORDS_BYTES]
         self._descriptor = self.handles.fd
         self.guard = _Guard(self._descriptor)
-        self._slot = -1
+        self._slot = self._own_uses = -1
 
     def lead(self) -> bool:
         """Whether this process is the one that does what one of them must do."""
@@ -237,15 +237,16 @@ class SharedState:
 
     def add_use(self, row: int) -> None:
         """One more attempt of this process. For whoever does not hold the guard."""
-        if self._slot < 0:
-            with self.guard:
+        if self._own_uses >= 0:
+            self.cells[self._own_uses + row] += 1
+            return
+        with self.guard:
+            if self._slot < 0:
                 self._slot = self._claim_slot()
-        place = self._uses + self._slot * (ROWS + 1) + row
+            line = self._uses + self._slot * (ROWS + 1)
+            self.cells[line + row] += 1
         if self._slot < self._slots - 1:
-            self.cells[place] += 1
-        else:
-            with self.guard:
-                self.cells[place] += 1
+            self._own_uses = line
 
     def forget_dead(self) -> bool:
         """Gives back what killed workers had open. True when there was one."""

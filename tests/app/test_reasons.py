@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+from time import time
 
+import msgspec
 import pytest
 
+from app import rests
 from app.exchange import Exchange
 from app.key_pool import KeyPool
 from app.logs import redact
@@ -118,12 +121,19 @@ def test_a_disabled_key_beside_refused_ones_hides_no_reason():
     assert caught.value.status == 401
 
 
-def test_what_was_heard_before_a_restart_is_told_without_words():
-    room = Room(1)
-    room.call(Outcome.AUTH, "0")
+def test_another_host_and_a_restart_know_the_status_but_no_words():
+    bench = Bench(dict.fromkeys("ab", lambda: refusal(402)))
+    bench.fail()
+    state = SharedState()
+    pool = KeyPool(bench.config, state)
+    for rest in rests.told(bench.pool._state):
+        assert rests.take_over(
+            state, msgspec.json.decode(msgspec.json.encode(rest), type=rests.Rest), time()
+        )
     with pytest.raises(GatewayError) as caught:
-        room.begin()
-    assert caught.value.status == 401 and "HTTP" not in caught.value.message
+        pool.pick(POOL)
+    assert (caught.value.status, caught.value.code) == (402, "keys_spent")
+    assert "HTTP 402" in caught.value.message and WORDS not in caught.value.message
 
 
 SECRET = "sk-proj-abcdefgh12345678"
