@@ -45,7 +45,6 @@ from app.outcomes import (
     is_too_long,
     of_error,
     of_told,
-    retry_after,
 )
 from app.quotas import guess_answered, guess_tokens
 from app.race import Lane, Race
@@ -67,6 +66,7 @@ from app.wire.chat import Envelope
 from app.wire.errors import GatewayError
 from app.wire.events import Follow
 from app.wire.provider import Call, Decoder, Key, Provider
+from app.wire.retry_after import retry_after
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
@@ -74,7 +74,7 @@ _MAX_ERROR_BYTES = 256 * 1024
 _FAREWELL_SECONDS = 10.0
 
 # Answer headers that tell the caller something about this request and nothing about our account.
-_PASSED = ("openai-processing-ms", "openai-version", "retry-after", "retry-after-ms")
+_PASSED = ("openai-processing-ms", "openai-version")
 _PASSED_FAMILY = ("x-ratelimit-", "anthropic-ratelimit-", "x-should-retry")
 _IGNORED, _PASSED_ON, _REQUEST_ID, _TYPE, _ENCODING = range(5)
 _SPECIAL = {
@@ -345,11 +345,11 @@ class Exchange:
                 if turn is None:
                     turn = await self._turn(trip, way, choice, tried, insist)
             except KeysTried:
-                return _most_telling(errors)
+                return self._told_last(way, choice, errors)
             except GatewayError as resting:
                 if choice.is_bound:
                     raise
-                return _most_telling([*errors, (of_error(resting), resting)])
+                return self._told_last(way, choice, [*errors, (of_error(resting), resting)])
             call = Call(
                 config=self.config,
                 envelope=ask.envelope,
@@ -375,6 +375,7 @@ class Exchange:
                 return error
             if outcome not in OTHER_KEY_MAY_DO or not may_go_on:
                 attempt.next = "told"
+                self._say_when(error, way, choice)
                 raise error
             attempt.next = "next"
             errors.append((outcome, error))
@@ -386,6 +387,18 @@ class Exchange:
             is_silent = error.outcome in SILENCE
             elapsed = perf_counter() - trip.first_try
             insist = not was_probe and elapsed < INSIST_SECONDS
+
+    def _told_last(
+        self, way: Way, choice: _Choice, errors: list[tuple[Outcome, GatewayError]]
+    ) -> GatewayError:
+        error = _most_telling(errors)
+        self._say_when(error, way, choice)
+        return error
+
+    def _say_when(self, error: GatewayError, way: Way, choice: _Choice) -> None:
+        if choice.fixed is None:
+            pool = way.provider.pool
+            self.pool.say_when(error, pool, way.model, choice.wanted, choice.among)
 
     async def _try(self, trip: _Trip, way: Way, call: Call, turn: Turn) -> GatewayError | None:
         """One attempt, reported to the pool; its error if the call may go on."""
@@ -409,7 +422,8 @@ class Exchange:
             outcome = Outcome.CUT if watch.committed else of_error(error)
             # A captcha's token is wanted of the caller: nothing to rest a session for.
             if error.type != "captcha_required" and (outcome is not Outcome.REQUEST or turn.asked):
-                self.pool.report(turn, outcome, error.status, error.retry_after)
+                words = redact.words(error.words or error.message)
+                self.pool.report(turn, outcome, error.status, error.retry_after, words)
             self._note(trip, way, turn, error, outcome, began)
             watch.first = True
             return error
@@ -489,7 +503,7 @@ class Exchange:
             return Turn(choice.fixed)
         if choice is not _ANY or tried:
             return None
-        turn = self.pool.quick(way.provider.pool, way.model, trip.id)
+        turn = self.pool.quick(way.provider.pool, way.model, trip.id, len(trip.ask.body))
         if turn is not None and self.sessions is not None:
             turn.key = self.sessions.current(turn.key)
         return turn
@@ -928,15 +942,18 @@ def _told(error: GatewayError, reply: UpstreamReply, key: Key) -> GatewayError:
     if error.status != 401 or not key.id:
         return error
     # The upstream's text may quote the operator's key: the caller is told its id instead.
-    return GatewayError(
+    said = f" (HTTP {reply.status}: {redact.words(error.message)})"
+    refused = GatewayError(
         401,
-        f"The upstream refused the gateway's key {key.id} of {key.pool}; "
+        f"The upstream refused the gateway's key {key.id} of {key.pool}{said}; "
         "its operator has to replace it. You can name another by x-auth-id.",
         type="invalid_request_error",
         code=error.code or "invalid_api_key",
         headers=error.headers,
         outcome=error.outcome,
     )
+    refused.words = error.message
+    return refused
 
 
 def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:

@@ -39,7 +39,6 @@ from app.outcomes import (
     of_refusal,
     of_status,
     of_told,
-    retry_after,
 )
 from app.quotas import guess_answered, guess_tokens
 from app.render import as_error
@@ -48,6 +47,7 @@ from app.turns import next_turn
 from app.watch import Watch
 from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.provider import ForwardRule, Key
+from app.wire.retry_after import retry_after
 from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
@@ -198,18 +198,19 @@ class Forwarder:
                         )
                 if rule.renewed is not None and turn.key.id:
                     await self._renew_if_told(rule.renewed, turn.key, response.headers)
-                status, held = response.status, b""
+                status, held, words = response.status, b"", ""
                 outcome = of_status(status)
                 refusal: _Refusal | None = None
                 if turn.entry is not None and _may_mean_the_key(response, outcome):
                     refusal = await _refusal(response, turn.key)
-                    outcome = of_refusal(rule.read_error(refusal.reply()), refusal.named)
+                    said = rule.read_error(refusal.reply())
+                    outcome, words = of_refusal(said, refusal.named), said.message
                 elif trip.may_repeat and turn.entry is not None and self._can_hold(response):
                     held, broken = await _opening(response)
                     if broken is not None and of_error(broken) in OTHER_KEY_MAY_DO:
                         await response.close()
                         refusal, outcome = _Refusal(response, turn.key, held), of_error(broken)
-                        status = broken.status
+                        status, words = broken.status, broken.message
                 if refusal is None or outcome not in OTHER_KEY_MAY_DO:
                     self.pool.report(turn, outcome, status)
                     answer = refusal or response
@@ -218,12 +219,13 @@ class Forwarder:
                         self.pool.report(turn, of_told(told), told.status)
                     return
                 asked = retry_after(refusal.named, refusal.plain, time())
-                self.pool.report(turn, outcome, status, asked)
+                self.pool.report(turn, outcome, status, asked, redact.words(words))
                 failed: _Refusal | GatewayError = refusal
             except GatewayError as error:
                 outcome = Outcome.CUT if sink.started else of_error(error)
                 if turn.asked:
-                    self.pool.report(turn, outcome, error.status)
+                    words = redact.words(error.message)
+                    self.pool.report(turn, outcome, error.status, words=words)
                 if sink.started or outcome not in OTHER_KEY_MAY_DO:
                     raise
                 redact.clean(error)

@@ -2,7 +2,8 @@
 
 The caller's own first, then the one named by id, else one at random among the configured keys that
 do not rest. Random needs no agreement between workers; rests stand in shared memory, and when one
-ends a single request of all workers probes the key while the others keep away.
+ends a single request of all workers probes the key while the others keep away: the next that draws
+it, so that a key which has rested has its share of the calls again.
 
     awake --failure--> resting --its time is over--> due --one probe--> awake, or a longer rest
 
@@ -10,7 +11,6 @@ When the keys of one upstream fail alike within seconds, the upstream is to blam
 (the breaker), and no key does. Never talks to an upstream; nothing here awaits.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec import Struct
 
 from app.outcomes import Outcome
+from app.process_identity import alive, own
 from app.quotas import Limits, Quotas, guess_tokens
 from app.rests import DISABLED, DISABLED_UNTIL, MODEL_MEMORY
 from app.shared_state import (
@@ -36,15 +37,14 @@ from app.shared_state import (
     ROWS,
     STRIKES,
     SUCCESS_AT,
-    USES,
     VALUE,
     WHY,
     SharedState,
-    alive,
     fingerprint,
 )
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
+from app.wire.retry_after import MOST_SECONDS, told
 from app.wire.settings import Config
 
 # What SDK users type where a key is required though the gateway has one: no credential.
@@ -61,10 +61,10 @@ RESTS = {
     Outcome.UPSTREAM: (2.0, 2.0),
 }
 BREAKER_RESTS = (2.0, 5.0)
-MAX_RETRY_AFTER = 1800.0
 # How long a call goes on with other keys after it has seen that the upstream is down.
 INSIST_SECONDS = 5.0
 _IN_A_ROW = frozenset((Outcome.FORBIDDEN, Outcome.UPSTREAM))  # one alone is forgiven
+_SAYS_NOTHING = frozenset((Outcome.GONE, Outcome.OURS))
 _REFUSALS = frozenset((Outcome.AUTH, Outcome.FORBIDDEN))
 _SEVERAL = 3  # keys that fail alike; of fewer, all
 _ALIKE_SECONDS = {Outcome.AUTH: 30.0, Outcome.FORBIDDEN: 30.0, Outcome.UPSTREAM: 10.0}
@@ -124,6 +124,25 @@ def configured(config: Config) -> dict[str, list[Key]]:
     return {name: [key for key in keys if key.val] for name, keys in pools.items()}
 
 
+def addresses(config: Config) -> dict[str, str]:
+    """Where each pool's upstream is."""
+    return {
+        "openai.api_keys": config.openai.api_url,
+        "openai.web_sessions": config.openai.chat_web_url,
+        "claude.api_keys": config.claude.api_url,
+        "claude.web_sessions": config.claude.web_url,
+        "google_gemini.api_keys": config.google_gemini.api_url,
+        "coze.bots": config.coze.api_url,
+        "coze.discord": config.coze.discord.api_url,
+    }
+
+
+def row_name(pool: str, id: str, address: str) -> str:
+    """What a key's row is found by, "" being its upstream's: what one address refuses is no news
+    of another one."""
+    return f"{pool}/{id}\n{address.rstrip('/')}"
+
+
 def limits_of(config: Config) -> dict[tuple[str, str], Limits]:
     """The limits the config sets: (pool, id) -> them."""
     pools = {
@@ -145,10 +164,10 @@ def limits_of(config: Config) -> dict[tuple[str, str], Limits]:
 class _Entry:
     """One key and where its row begins."""
 
-    __slots__ = ("base", "key", "limits", "row")
+    __slots__ = ("base", "key", "limits", "name", "row")
 
-    def __init__(self, key: Key, row: int, limits: Limits | None) -> None:
-        self.key, self.limits = key, limits
+    def __init__(self, key: Key, name: str, row: int, limits: Limits | None) -> None:
+        self.key, self.name, self.limits = key, name, limits
         self.row = row if row >= 0 else ROWS
         self.base = self.row * FIELDS
 
@@ -156,13 +175,22 @@ class _Entry:
 class _Group:
     """One pool: the keys of one upstream, and the upstream's own row."""
 
-    __slots__ = ("base", "by_id", "entries", "name")
+    __slots__ = ("base", "by_id", "deck", "entries", "name")
 
     def __init__(self, name: str, row: int) -> None:
         self.name = name
         self.base = (row if row >= 0 else ROWS) * FIELDS
         self.entries: list[_Entry] = []
         self.by_id: dict[str, _Entry] = {}
+        self.deck: list[_Entry] = []
+
+    def draw(self) -> _Entry:
+        """One key at random; none twice before each was drawn, so that few calls are shared evenly
+        as well."""
+        if not self.deck:
+            self.deck = self.entries.copy()
+            random.shuffle(self.deck)
+        return self.deck.pop()
 
 
 class Turn:
@@ -214,6 +242,7 @@ class Standing(Struct):
     models: int  # 1 when some model of this key may be resting
     last_status: int
     uses: int
+    refused: bool  # it was, and nothing has been answered with it since
 
 
 class KeyPool:
@@ -222,7 +251,7 @@ class KeyPool:
     ) -> None:
         self._state, self._cells, self._clock = state, state.cells, clock
         self.quotas = Quotas(state)
-        self._limits = limits_of(config)
+        self._limits, self._addresses = limits_of(config), addresses(config)
         timeouts = config.timeouts
         self._probe_seconds = timeouts.connect + timeouts.first_event
         self._dead_looked_for = 0.0
@@ -252,10 +281,11 @@ class KeyPool:
         group = self._group(key.pool)
         entry = group.by_id.get(key.id)
         if entry is None:
-            row = self._state.row(f"{key.pool}/{key.id}")
-            entry = _Entry(key, row, self._limits.get((key.pool, key.id)))
+            name = row_name(key.pool, key.id, self._addresses.get(key.pool, ""))
+            entry = _Entry(key, name, self._state.row(name), self._limits.get((key.pool, key.id)))
             group.by_id[key.id] = entry
             group.entries.append(entry)
+            group.deck.clear()
         entry.key = key
         if is_renewed and self._cells[entry.base + WHY] in _REFUSALS:
             self._lift(entry.base, self._clock())
@@ -277,6 +307,7 @@ class KeyPool:
         entry = group.by_id.pop(id, None) if group else None
         if group is not None and entry is not None:
             group.entries.remove(entry)
+            group.deck.clear()
 
     def size(self, pool: str) -> int:
         group = self._groups.get(pool)
@@ -289,7 +320,7 @@ class KeyPool:
     def limited(self) -> dict[str, int]:
         """The keys with limits: their fingerprint, as text, and their row."""
         return {
-            f"{fingerprint(f'{group.name}/{entry.key.id}'):x}": entry.row
+            f"{fingerprint(entry.name):x}": entry.row
             for group in self._groups.values()
             for entry in group.entries
             if entry.limits is not None and entry.row < ROWS
@@ -298,28 +329,33 @@ class KeyPool:
     def _group(self, name: str) -> _Group:
         group = self._groups.get(name)
         if group is None:
-            group = self._groups[name] = _Group(name, self._state.row(f"upstream:{name}"))
+            row = self._state.row(row_name(name, "", self._addresses.get(name, "")))
+            group = self._groups[name] = _Group(name, row)
         return group
 
     # --- picking ----------------------------------------------------------------------------
 
-    def quick(self, pool: str, model: str = "", call: float = 0.0) -> Turn | None:
-        """`pick` where nothing stands in the way: nearly always the first key is awake."""
+    def quick(
+        self, pool: str, model: str = "", call: float = 0.0, body_bytes: int = 0
+    ) -> Turn | None:
+        """`pick` where the key that is drawn may serve at once, as nearly every one may; else None.
+
+        A key that is due is its probe. Only a key that rested lately, or has limits, costs a look.
+        """
         group = self._groups.get(pool)
         cells = self._cells
         if group is None or not group.entries or cells[group.base + REST_UNTIL]:
             return None
-        entries, now = group.entries, self._clock()
-        for _ in range(3):
-            entry = entries[int(random.random() * len(entries))]
-            base = entry.base
-            if (
-                not cells[base + REST_UNTIL]
-                and cells[base + MODELS_UNTIL] < now
-                and entry.limits is None
-            ):
-                return Turn(entry.key, group, entry, model, call, now)
-        return None
+        entry, now = group.draw(), self._clock()
+        base = entry.base
+        if (
+            not cells[base + REST_UNTIL]
+            and cells[base + MODELS_UNTIL] < now
+            and entry.limits is None
+        ):
+            return Turn(entry.key, group, entry, model, call, now)
+        turn = Turn(_NOBODY, group, None, model, call, now, guess_tokens(body_bytes))
+        return None if self._give(turn, group, entry, insist=False) else turn
 
     def pick(
         self,
@@ -342,7 +378,7 @@ class KeyPool:
         is never answered by another key.
         """
         if not wanted and not tried and among is None:
-            turn = self.quick(pool, model, call)
+            turn = self.quick(pool, model, call, body_bytes)
             if turn is not None:
                 return turn
         now = self._clock()
@@ -376,23 +412,15 @@ class KeyPool:
     def _search(
         self, turn: Turn, group: _Group, fitting: list[_Entry], wanted: str | None, insist: bool
     ) -> Turn:
-        now, model = turn.at, turn.model
+        now = turn.at
         if not insist and (down := self._wait(group.base, now)):
             raise self._upstream_down(group, down)
         random.shuffle(fitting)
         soonest, busy = DISABLED_UNTIL, False
         for entry in fitting:
-            model_base = self._model_base(entry, model, now)
-            wait = self._wait(entry.base, now)
-            if model_base >= 0:
-                wait = max(wait, self._wait(model_base, now))
-            if not wait and entry.limits is not None:
-                wait = self.quotas.wait(entry.row, entry.limits, now)
+            wait = self._give(turn, group, entry, insist)
             if not wait:
-                bases = (entry.base, model_base) if insist else (group.base, entry.base, model_base)
-                wait = self._take(turn, entry, [base for base in bases if base >= 0])
-                if not wait:
-                    return turn
+                return turn
             if wait < 0:
                 busy = True
             else:
@@ -407,9 +435,27 @@ class KeyPool:
                 f"Every key of {group.name} that is awake serves as many calls as it may "
                 "(max_concurrent).",
                 code="all_keys_busy",
+                outcome="all_keys_busy",
                 retry_after=1,
             )
         raise self._all_resting(group, wanted, soonest, now)
+
+    def _give(self, turn: Turn, group: _Group, entry: _Entry, insist: bool) -> float:
+        """Makes it this key's turn: 0. Else the seconds until then, -1 while it is busy."""
+        now = turn.at
+        model_base = self._model_base(entry, turn.model, now)
+        wait = self._until(entry, model_base, now)
+        if not wait and entry.limits is not None:
+            wait = self.quotas.wait(entry.row, entry.limits, now)
+        if wait:
+            return wait
+        bases = (entry.base, model_base) if insist else (group.base, entry.base, model_base)
+        return self._take(turn, entry, [base for base in bases if base >= 0])
+
+    def _until(self, entry: _Entry, model_base: int, now: float) -> float:
+        """Seconds until the rests of this key, and of its model, let a call through."""
+        wait = self._wait(entry.base, now)
+        return wait if model_base < 0 else max(wait, self._wait(model_base, now))
 
     def _wait(self, base: int, now: float) -> float:
         """Seconds until this row lets a call through, 0 for at once (perhaps as its probe)."""
@@ -428,7 +474,7 @@ class KeyPool:
         """Where the row of this key and model begins, -1 when there is none."""
         if self._cells[entry.base + MODELS_UNTIL] < now:
             return -1
-        base = self._state.model_base(_model_mark(entry.key, model))
+        base = self._state.model_base(_model_mark(entry, model))
         if base >= 0 and 0.0 < self._cells[base + REST_UNTIL] < now - MODEL_MEMORY:
             return -1  # so long ago that it is no news
         return base
@@ -450,7 +496,7 @@ class KeyPool:
                 for base in claims:
                     is_upstream = turn.group is not None and base == turn.group.base
                     patience = _BREAKER_PROBE_SECONDS if is_upstream else self._probe_seconds
-                    cells[base + PROBE_PID] = os.getpid()
+                    cells[base + PROBE_PID] = own()
                     cells[base + PROBE_UNTIL] = now + patience
         turn.key, turn.entry, turn.claims = entry.key, entry, tuple(claims)
         return 0.0
@@ -468,38 +514,86 @@ class KeyPool:
         )
 
     def _upstream_down(self, group: _Group, wait: float) -> GatewayError:
-        if Outcome(int(self._cells[group.base + WHY])) is Outcome.UPSTREAM:
-            what = "fails for every key that was tried"
-        else:
-            what = "refuses all of its keys alike"
+        why, when = Outcome(int(self._cells[group.base + WHY])), f"in {wait:.1f} s"
+        if why is not Outcome.UPSTREAM:
+            return self._refused(group.base, why, f"every key of {group.name}", when, wait)
         return GatewayError(
             503,
-            f"The upstream of {group.name} {what}: it rests, and is tried again in {wait:.1f} s.",
+            f"The upstream of {group.name} fails for every key that was tried"
+            f"{self._said(group.base)}: it rests, and is tried again {when}.",
             code="upstream_down",
             retry_after=wait,
             outcome="upstream_down",
         )
 
+    def _refused(
+        self, base: int, why: Outcome, what: str, when: str, wait: float, code: str = ""
+    ) -> GatewayError:
+        """What the callers after the first are told: the cause, with the upstream's own words."""
+        is_spent = why is Outcome.SPENT
+        last = int(self._cells[base + LAST_STATUS])
+        status = 401 if why is Outcome.AUTH else 403
+        if is_spent:
+            status = last if last in (402, 429) else 429
+        code = code or ("keys_spent" if is_spent else "keys_refused")
+        did = "says that the quota is used up of" if is_spent else "refuses"
+        return GatewayError(
+            status,
+            f"The upstream {did} {what}{self._said(base)}; the gateway's operator has to see to "
+            f"it. The gateway asks again {when}.",
+            type="insufficient_quota" if is_spent else "",
+            code=code,
+            retry_after=wait,
+            headers=(("x-should-retry", "false"),),
+            outcome=code,
+        )
+
+    def _said(self, base: int) -> str:
+        """The last refusal of this row's upstream, with what is known of it in this fleet."""
+        status, words = int(self._cells[base + LAST_STATUS]), self._state.words(base // FIELDS)
+        if not status:
+            return ""  # it was heard by another host, or before the restart
+        return f" (HTTP {status}: {words.rstrip('.')})" if words else f" (HTTP {status})"
+
     def _all_resting(
         self, group: _Group, wanted: str | None, soonest: float, now: float
     ) -> GatewayError:
-        if wanted:
-            code = "key_cooling"
-            what = f"The key {wanted[:64]} of {group.name} rests"
-            what += self._reasons([group.by_id[wanted]], now)
-        else:
-            code = "all_keys_cooling"
-            what = f"All {len(group.entries)} keys of {group.name} rest"
-            what += self._reasons(group.entries, now)
+        entries = [group.by_id[wanted]] if wanted else group.entries
         known = soonest < DISABLED_UNTIL / 2
+        wait = soonest if known else MOST_SECONDS
+        cause = self._common_cause(entries)
+        if cause is not None:
+            base, why = cause
+            what = f"the key {wanted[:64]}" if wanted else f"all {len(entries)} keys"
+            code = "key_cooling" if wanted else ""
+            when = f"in {soonest:.1f} s"
+            return self._refused(base, why, f"{what} of {group.name}", when, wait, code)
+        if wanted:
+            code, what = "key_cooling", f"The key {wanted[:64]} of {group.name} rests"
+        else:
+            code, what = "all_keys_cooling", f"All {len(entries)} keys of {group.name} rest"
         when = f"ask again in {soonest:.1f} s." if known else "its operator has disabled it."
         return GatewayError(
             429,
-            f"{what}; {when}",
+            f"{what}{self._reasons(entries, now)}; {when}",
             code=code,
-            retry_after=soonest if known else None,
+            retry_after=wait,
             outcome=code,
         )
+
+    def _common_cause(self, entries: list[_Entry]) -> tuple[int, Outcome] | None:
+        """Of keys that are all refused, or all spent, the base of the last one and why. Those that
+        are disabled do not count."""
+        cells = self._cells
+        bases = [entry.base for entry in entries if cells[entry.base + WHY] != DISABLED]
+        whys = {
+            Outcome(int(cells[base + WHY])) if cells[base + REST_UNTIL] else Outcome.OK
+            for base in bases
+        }
+        if not whys or not (whys <= _REFUSALS or whys == {Outcome.SPENT}):
+            return None
+        last = max(bases, key=lambda base: cells[base + LAST_AT])
+        return last, Outcome(int(cells[last + WHY]))
 
     def _reasons(self, entries: list[_Entry], now: float) -> str:
         words: dict[str, int] = {}
@@ -516,17 +610,45 @@ class KeyPool:
         why = self._cells[base + WHY]
         return "disabled" if why == DISABLED else Outcome(int(why)).word
 
+    def say_when(
+        self,
+        error: GatewayError,
+        pool: str,
+        model: str = "",
+        wanted: str | None = None,
+        among: Collection[str] | None = None,
+    ) -> None:
+        """Puts our own time until one of these keys may be used in place of the upstream's word
+        for one of them, into a 429 or 503 that says how the last of them failed."""
+        group = self._groups.get(pool)
+        if group is None or error.status not in (429, 503):
+            return
+        now = self._clock()
+        waits = [
+            self._until(entry, self._model_base(entry, model, now), now)
+            for entry in group.entries
+            if (not wanted or entry.key.id == wanted) and (among is None or entry.key.id in among)
+        ]
+        wait = max(min(waits, default=0.0), self._wait(group.base, now))
+        error.retry_after = float(told(wait or error.retry_after or 0.0))
+
     # --- reporting --------------------------------------------------------------------------
 
     def report(
-        self, turn: Turn, outcome: Outcome, status: int = 0, retry_after: float | None = None
+        self,
+        turn: Turn,
+        outcome: Outcome,
+        status: int = 0,
+        retry_after: float | None = None,
+        words: str = "",
     ) -> None:
-        """How the attempt went; `retry_after` is what the upstream asked for, in seconds."""
+        """How the attempt went; `retry_after` is what the upstream asked for, in seconds, `words`
+        what it said of a failure, without secrets."""
         entry, group = turn.entry, turn.group
-        if entry is None or group is None or entry.row >= ROWS or outcome is Outcome.GONE:
+        if entry is None or group is None or entry.row >= ROWS or outcome in _SAYS_NOTHING:
             return  # the caller's own, or nothing was learned
         cells, base, now = self._cells, entry.base, self._clock()
-        cells[base + USES] += 1
+        self._state.add_use(entry.row)
         cells[base + LAST_STATUS] = status
         if outcome is Outcome.OK or outcome is Outcome.REQUEST:
             cells[base + LAST_AT] = now
@@ -541,6 +663,7 @@ class KeyPool:
                 self._recover(claimed, turn)
             turn.claims = ()
         elif outcome is not Outcome.CUT:
+            self._state.say(entry.row, words)
             self._failed(turn, entry, group, outcome, retry_after, now)
 
     def _failed(
@@ -553,12 +676,13 @@ class KeyPool:
         now: float,
     ) -> None:
         cells, base = self._cells, entry.base
-        if cells[base + KIND] != outcome:
-            cells[base + KIND], cells[base + FAILURES] = outcome, 0.0
-        cells[base + FAILURES] += 1
+        with self._state.guard:  # two workers that fail at once are two
+            if cells[base + KIND] != outcome:
+                cells[base + KIND], cells[base + FAILURES] = outcome, 0.0
+            cells[base + FAILURES] += 1
         cells[base + LAST_AT] = now
         cells[base + FAILED_CALL] = turn.call
-        if self._is_upstreams_doing(turn, group, outcome, now):
+        if self._is_upstreams_doing(turn, entry, group, outcome, now):
             return
         if outcome is Outcome.LIMITED:
             base = self._model_row(entry, turn.model, now)
@@ -570,7 +694,7 @@ class KeyPool:
             cells[entry.base + MODELS_UNTIL] = max(cells[entry.base + MODELS_UNTIL], until)
 
     def _model_row(self, entry: _Entry, model: str, now: float) -> int:
-        base = self._state.claim_model(_model_mark(entry.key, model), now)
+        base = self._state.claim_model(_model_mark(entry, model), now)
         self._cells[base + VALUE] = self._cells[entry.base]  # whose model: the key's fingerprint
         if 0.0 < self._cells[base + REST_UNTIL] < now - MODEL_MEMORY:
             self._lift(base, now)  # long ago: this is a new first time
@@ -585,7 +709,7 @@ class KeyPool:
             return 0.0
         asked = None
         if retry_after is not None and 0 <= retry_after < float("inf"):
-            asked = min(max(retry_after, 0.1), MAX_RETRY_AFTER)
+            asked = min(max(retry_after, 0.1), MOST_SECONDS)
         if cells[base + REST_UNTIL] and turn.at <= cells[base + RESTED_AT]:
             # This attempt was on its way when the rest began: the same incident, told once more.
             if asked is not None and now + asked > cells[base + REST_UNTIL]:
@@ -623,19 +747,22 @@ class KeyPool:
         """The attempt is over; `tokens` is what it cost, where the upstream told. Idempotent."""
         for base in turn.claims:
             # Nobody told how it went: the next one may probe. (A rest that began anew has done so.)
-            if self._cells[base + PROBE_PID] == os.getpid():
+            if self._cells[base + PROBE_PID] == own():
                 self._cells[base + PROBE_UNTIL] = 0.0
         turn.claims = ()
         if not turn.open or turn.entry is None or turn.entry.limits is None:
             return
         turn.open = False
-        self.quotas.give_back(turn.entry.row, turn.entry.limits)
+        with self._state.guard:
+            self.quotas.give_back(turn.entry.row, turn.entry.limits)
         if tokens is not None and turn.entry.limits.tpm and tokens != turn.guess:
             self.quotas.correct(turn.entry.row, tokens - turn.guess, self._clock())
 
     # --- the breaker ------------------------------------------------------------------------
 
-    def _is_upstreams_doing(self, turn: Turn, group: _Group, outcome: Outcome, now: float) -> bool:
+    def _is_upstreams_doing(
+        self, turn: Turn, entry: _Entry, group: _Group, outcome: Outcome, now: float
+    ) -> bool:
         """Whether the key is not to blame: the breaker is open for this, or opens now."""
         cells, base = self._cells, group.base
         if base == _NO_ROW:
@@ -644,19 +771,29 @@ class KeyPool:
             blamed = Outcome(int(cells[base + WHY]))
             if _alike(outcome, blamed) or outcome is Outcome.UPSTREAM:
                 self._rest(base, blamed, None, turn, now)
-                return _alike(outcome, blamed)
+                if _alike(outcome, blamed):
+                    self._quote(group, entry)
+                    return True
+                return False
             # It answers, and says something about this key alone: the upstream is back.
             self._recover(base, turn)
             return False
         since = self._fail_alike(group, outcome, now)
         if since is None:
             return False
+        self._quote(group, entry)
         self._rest(base, outcome, None, turn, now)
-        for entry in group.entries:
-            resting = cells[entry.base + REST_UNTIL] and cells[entry.base + RESTED_AT] > since
-            if resting and _alike(Outcome(int(cells[entry.base + KIND])), outcome):
-                self._lift(entry.base, now)
+        for one in group.entries:
+            resting = cells[one.base + REST_UNTIL] and cells[one.base + RESTED_AT] > since
+            if resting and _alike(Outcome(int(cells[one.base + KIND])), outcome):
+                self._lift(one.base, now)
         return True
+
+    def _quote(self, group: _Group, entry: _Entry) -> None:
+        """What the key heard last is what its upstream is said to have said."""
+        cells, row = self._cells, group.base // FIELDS
+        cells[group.base + LAST_STATUS] = cells[entry.base + LAST_STATUS]
+        self._state.say(row, self._state.words(entry.row))
 
     def _fail_alike(self, group: _Group, outcome: Outcome, now: float) -> float | None:
         """Since when several keys, and nothing but failing ones, met with this outcome.
@@ -714,8 +851,15 @@ class KeyPool:
         elif why == "disabled":
             state, until = "disabled", 0.0
         models = 1 if id and cells[base + MODELS_UNTIL] > now else 0
-        last, uses = int(cells[base + LAST_STATUS]), int(cells[base + USES])
-        return Standing(pool, id, state, why, until, models, last, uses)
+        last, uses = int(cells[base + LAST_STATUS]), self._state.uses(base // FIELDS)
+        refused = self._is_refused(base) or self._is_refused(self._groups[pool].base)
+        return Standing(pool, id, state, why, until, models, last, uses, refused)
+
+    def _is_refused(self, base: int) -> bool:
+        # A rest that is over says so still, until its probe was answered.
+        cells = self._cells
+        rests_for_it = cells[base + REST_UNTIL] != 0.0 and cells[base + WHY] in _REFUSALS
+        return rests_for_it or cells[base + KIND] in _REFUSALS
 
     def reset(self, pool: str, id: str) -> bool:
         """Wakes a key, whatever it rests for; "" wakes the upstream. False if there is none."""
@@ -750,5 +894,5 @@ def _alike(one: Outcome, other: Outcome) -> bool:
     return one is other or (one in _REFUSALS and other in _REFUSALS)
 
 
-def _model_mark(key: Key, model: str) -> int:
-    return fingerprint(f"{key.pool}/{key.id}\n{model}")
+def _model_mark(entry: _Entry, model: str) -> int:
+    return fingerprint(f"{entry.name}\n{model}")

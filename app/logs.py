@@ -28,6 +28,8 @@ _START = 8  # so many characters of a secret say too much already
 _MIN, _SHORT = 4, 15  # lengths: what is no secret; what is one only as a whole
 _ROOM = 4 * 1024 * 1024  # characters; some thousand tokens of sessions
 _MASKED = re.compile(r"[\w*•…+/=.-]*")  # how the rest of a quoted one may look
+_PIECE = re.compile(r"[\w.-]*[*•…]+[\w.-]*")
+_MOST_WORDS = 240
 _MAX_WRITE = 4096  # a pipe keeps writes up to this size whole when several workers share it
 
 
@@ -263,6 +265,11 @@ class Redactor:
             out += [text[done:at], "[secret]"]
             done = masked.end() if not known else at + known
         return "".join([*out, text[done:]])
+
+    def words(self, text: str) -> str:
+        """What an upstream said of a key, fit for every caller: one short line, and no piece of a
+        key in it, known or masked."""
+        return _PIECE.sub("[secret]", self(" ".join(text[:_MOST_WORDS].split())))[:_MOST_WORDS]
 
     def clean(self, error: GatewayError) -> None:
         """Takes what an upstream quoted of a key out of an error that a caller will see."""

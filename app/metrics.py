@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from app.logs import OVERTAKEN, CallRecord
+from app.outcomes import Outcome
 from app.worker_rows import NAMES, NAMES_SIZE, VALUES, Row
 
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -50,6 +51,11 @@ FAMILIES = (
         "gateway_key_state",
         "gauge",
         "1: the key is used; 0: it rests or is disabled. `provider` is its pool.",
+    ),
+    Family(
+        "gateway_key_refused",
+        "gauge",
+        "1: the upstream refused this key (401, 403) and has not answered it since.",
     ),
     Family("gateway_key_uses_total", "counter", "Attempts with this key."),
     Family(
@@ -135,7 +141,7 @@ class Metrics:
         failed = [
             (one.provider, str(one.status) if one.status >= 400 else "cut")
             for one in record.tried
-            if one.outcome != OVERTAKEN
+            if one.outcome not in (OVERTAKEN, Outcome.OURS.word)
         ]
         broke_later = record.first_event_ms is not None
         if record.outcome.startswith("upstream_") and (broke_later or not failed):

@@ -1,16 +1,13 @@
-"""What an upstream's answer says about the key it was asked with, and how long it asks us to wait.
+"""What an upstream's answer says about the key it was asked with.
 
-Pure but for the caller's clock. The consequences stand in key_pool.py.
+Pure. The consequences stand in key_pool.py.
 """
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import IntEnum
 
-from app.wire.errors import GatewayError
+from app.wire.errors import OUT_OF_RESOURCES, GatewayError
 
 
 class Outcome(IntEnum):
@@ -25,6 +22,7 @@ class Outcome(IntEnum):
     REQUEST = 6  # 400, 404, 413, 422 ...: any other key would say the same
     CUT = 7  # broken off after the first event
     GONE = 8  # the caller left
+    OURS = 9  # the gateway itself had no means to ask
 
     @property
     def word(self) -> str:
@@ -41,6 +39,7 @@ _WORDS = {
     Outcome.REQUEST: "request refused",
     Outcome.CUT: "cut",
     Outcome.GONE: "caller left",
+    Outcome.OURS: "gateway failed",
 }
 # After these another key may do better.
 OTHER_KEY_MAY_DO = frozenset(
@@ -113,10 +112,6 @@ _TOO_LARGE = re.compile(
 _DEAD_CODES = frozenset(("organization_disabled", "account_deactivated", "access_terminated"))
 _CHALLENGE_CODES = frozenset(("cloudflare_challenge", "upstream_challenge"))
 
-_NUMBER = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
-_SPAN = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d+)?)s)?(?:(\d{1,9})ms)?")
-_RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
-
 
 def of_status(status: int) -> Outcome:
     match status:
@@ -140,6 +135,8 @@ def of_status(status: int) -> Outcome:
 
 def of_error(error: GatewayError) -> Outcome:
     """Of an error before the first event."""
+    if error.code == OUT_OF_RESOURCES:
+        return Outcome.OURS
     if error.code in _CHALLENGE_CODES or error.outcome == "upstream_challenge":
         return Outcome.UPSTREAM
     if error.status in _SPENT_STATUSES and (outcome := _of_account(error)) is not None:
@@ -188,51 +185,3 @@ def is_challenge(headers: Mapping[str, str]) -> bool:
     """A page of the upstream's edge: about our address, not about the key."""
     mitigated = headers.get("cf-mitigated", "").lower() == "challenge"
     return mitigated or headers.get("content-type", "").lower().startswith("text/html")
-
-
-def retry_after(headers: Mapping[str, str], body: bytes, now: float) -> float | None:
-    """Seconds the upstream asks us to stay away; None when it does not say, or says nonsense."""
-    if (said := _number(headers.get("retry-after-ms"))) is not None:
-        return said / 1000
-    text = headers.get("retry-after")
-    if (said := _number(text)) is not None:
-        return said
-    if (then := _date(text)) is not None:
-        # Counted from the upstream's clock where it tells it: ours may differ.
-        return max(then - (_date(headers.get("date")) or now), 0.0)
-    if delay := _RETRY_DELAY.search(body):
-        return float(delay[1])
-    spent = [
-        seconds
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
-        and (seconds := _span(headers.get(f"x-ratelimit-reset-{what}"))) is not None
-    ]
-    return max(spent, default=None)
-
-
-def _number(text: str | None) -> float | None:
-    # Digits only: float() takes "nan", "inf" and "1_0".
-    text = (text or "").strip()
-    return float(text) if _NUMBER.fullmatch(text) else None
-
-
-def _date(text: str | None) -> float | None:
-    if not text or len(text) > 64:
-        return None
-    with suppress(ValueError, TypeError, IndexError, OverflowError):
-        date = parsedate_to_datetime(text)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    with suppress(ValueError, OverflowError):
-        date = datetime.fromisoformat(text)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    return None
-
-
-def _span(text: str | None) -> float | None:
-    """OpenAI's `1s`, `6m0s`, `20ms`."""
-    found = _SPAN.fullmatch((text or "").strip())
-    if not found or not found[0]:
-        return None
-    hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
-    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000

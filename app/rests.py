@@ -1,8 +1,8 @@
 """What rests, written down: for the next start in a file, for other hosts in Redis.
 
-Keys are told by fingerprint, their secrets by another one, so that a replaced secret does not rest
-for what the old one did. What comes back may be old, or nonsense: the newest word counts, and a
-word that cannot be is passed over.
+Keys are told by a fingerprint that has their upstream's address in it, their secrets by another
+one: neither another address nor a replaced secret rests for what the old one did. What comes back
+may be old, or nonsense: the newest word counts, and a word that cannot be is passed over.
 """
 
 import os
@@ -19,6 +19,7 @@ from app.shared_state import (
     CHANGED_AT,
     FIELDS,
     FINGERPRINT,
+    LAST_STATUS,
     MODELS_UNTIL,
     PROBE_UNTIL,
     REST_UNTIL,
@@ -48,6 +49,7 @@ class Rest(Struct, array_like=True):
     changed: float
     why: float
     strikes: float
+    status: int = 0  # the last that the upstream said; of a model's row none
 
     def is_sane(self, now: float) -> bool:
         numbers = (self.until, self.began, self.changed, self.why, self.strikes)
@@ -57,6 +59,7 @@ class Rest(Struct, array_like=True):
             and self.changed <= now + _DAY
             and (self.why in _OUTCOMES or self.why == DISABLED)
             and self.strikes <= 100
+            and 0 <= self.status < 1000
             and 0 < self.mark < 2**48
         )
 
@@ -86,6 +89,7 @@ def told(state: SharedState, since: float = 0.0) -> Iterator[Rest]:
             changed=cells[base + CHANGED_AT],
             why=cells[base + WHY],
             strikes=cells[base + STRIKES],
+            status=0 if is_model else int(cells[base + LAST_STATUS]),
         )
 
 
@@ -117,8 +121,11 @@ def take_over(state: SharedState, rest: Rest, now: float, *, claim: bool = False
         cells[base + VALUE] = rest.owner
         until = rest.until + MODEL_MEMORY
         cells[key_base + MODELS_UNTIL] = max(cells[key_base + MODELS_UNTIL], until)
-    elif rest.value:
-        cells[base + VALUE] = rest.value
+    else:
+        if rest.value:
+            cells[base + VALUE] = rest.value
+        if rest.status:
+            cells[base + LAST_STATUS] = rest.status
     cells[base + REST_UNTIL] = rest.until
     return True
 

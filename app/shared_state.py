@@ -8,36 +8,36 @@ system takes back from the dead.
     keys      one row per key and per upstream, claimed for good
     models    one row per key and model that rests, claimed when needed; the stalest gives way
     windows   beside each key's row: requests and tokens of the last minute
-    counts    one line per worker: its open calls per key; only its owner writes in it
+    words     beside each key's row: what its upstream said last when it refused
+    counts    one line per worker: its open calls per key, and how often it has used each; only its
+              owner writes in it, and whoever reads adds up all lines
 """
 
 import fcntl
-import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from hashlib import blake2b
 from multiprocessing.heap import Arena
-from pathlib import Path
 from types import TracebackType
+
+from app.process_identity import alive, own
 
 ROWS = 4096  # of keys; a row behind them stays empty for keys that found no place
 MODEL_ROWS = 4096
 _WAYS = 8  # places that one model's fingerprint may take
 
-FIELDS = 16  # 8-byte values per row
+FIELDS = 15  # 8-byte values per row
 (
     FINGERPRINT,
     REST_UNTIL,  # Unix time; 0: awake; past: whoever comes next is the probe
     FAILURES,  # of one kind, in a row
     LAST_STATUS,
     LAST_AT,
-    USES,
     STRIKES,  # rests in a row: each is longer than the one before
     RESTED_AT,  # when this rest began
     WHY,  # of the rest, an Outcome
     PROBE_UNTIL,  # somebody probes, and is believed to be alive that long
-    PROBE_PID,
+    PROBE_PID,  # its identity
     CHANGED_AT,  # when the rest was last set or lifted
     MODELS_UNTIL,  # of a key: until then a look at its models' rows is needed
     VALUE,  # of a key: fingerprint of its secret; of a model's row: of its key's row
@@ -53,7 +53,10 @@ _WINDOW_FIELDS = WINDOW + 4
 
 _MODELS_AT = (ROWS + 1) * FIELDS
 _WINDOWS_AT = _MODELS_AT + MODEL_ROWS * FIELDS
-_PIDS_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
+_OWNERS_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
+_WORDS = 256  # bytes
+_WORDS_BYTES = (ROWS + 1) * _WORDS
+_SLOT_BYTES = 8 + (ROWS + 1) * 8 + (ROWS + 1) * 2  # its owner, its uses, its open calls
 _GUARD_SECONDS = 0.05
 
 
@@ -99,18 +102,21 @@ class SharedState:
     """
 
     def __init__(self, handles: Arena | None = None, workers: int = 1) -> None:
-        # Old and new workers live side by side during a reload, and the dead are found late.
-        slots = 2 * workers + 8
-        size = (_PIDS_AT + slots) * 8 + slots * (ROWS + 1) * 2
+        # Old and new workers live side by side during reloads, and the dead are found late.
+        size = _OWNERS_AT * 8 + _WORDS_BYTES + (4 * workers + 16) * _SLOT_BYTES
         self.handles = handles if handles is not None else Arena(size)
         memory = memoryview(self.handles.buffer)
-        self._slots = (self.handles.size - _PIDS_AT * 8) // (8 + (ROWS + 1) * 2)
-        counts_at = (_PIDS_AT + self._slots) * 8
+        self._slots = (self.handles.size - _OWNERS_AT * 8 - _WORDS_BYTES) // _SLOT_BYTES
+        self._owners = _OWNERS_AT
+        self._uses = self._owners + self._slots
+        counts_at = (self._uses + self._slots * (ROWS + 1)) * 8
         self.cells = memory[:counts_at].cast("d")
-        self._counts = memory[counts_at : counts_at + self._slots * (ROWS + 1) * 2].cast("H")
+        words_at = counts_at + self._slots * (ROWS + 1) * 2
+        self._counts = memory[counts_at:words_at].cast("H")
+        self._words = memory[words_at : words_at + _WORDS_BYTES]
         self._descriptor = self.handles.fd
         self.guard = _Guard(self._descriptor)
-        self._slot = -1
+        self._slot = self._own_uses = -1
 
     def lead(self) -> bool:
         """Whether this process is the one that does what one of them must do."""
@@ -205,56 +211,68 @@ class SharedState:
         """Where the last minute of the key in this row begins in `cells`."""
         return _WINDOWS_AT + row * _WINDOW_FIELDS
 
-    # --- open calls, counted per worker so that a dead one's can be told from the rest -----------
+    def words(self, row: int) -> str:
+        """What `say` was told last, or two of its words mixed if somebody writes just now."""
+        said = bytes(self._words[row * _WORDS : (row + 1) * _WORDS])
+        return said.rstrip(b"\0").decode(errors="ignore")
+
+    def say(self, row: int, words: str) -> None:
+        """The start of `words`, which hold no secret, for all workers to tell."""
+        said = words.encode(errors="ignore")[:_WORDS]
+        self._words[row * _WORDS : (row + 1) * _WORDS] = said.ljust(_WORDS, b"\0")
+
+    # --- counts: of each worker by itself, so that none is lost, and a dead one's are known -------
 
     def open_calls(self, row: int) -> int:
         return sum(self._counts[row :: ROWS + 1].tolist())
 
     def count(self, row: int, change: int) -> None:
-        """This process has one more, or one less, open call at the key in this row."""
+        """This process has one more, or one less, open call at the key in this row. For whoever
+        holds the guard."""
         if self._slot < 0:
             self._slot = self._claim_slot()
         place = self._slot * (ROWS + 1) + row
         self._counts[place] = max(self._counts[place] + change, 0)
 
+    def uses(self, row: int) -> int:
+        """Attempts with the key in this row, of all processes there ever were."""
+        end = self._uses + self._slots * (ROWS + 1)
+        return int(sum(self.cells[self._uses + row : end : ROWS + 1].tolist()))
+
+    def add_use(self, row: int) -> None:
+        """One more attempt of this process. For whoever does not hold the guard."""
+        if self._own_uses >= 0:
+            self.cells[self._own_uses + row] += 1
+            return
+        with self.guard:
+            if self._slot < 0:
+                self._slot = self._claim_slot()
+            line = self._uses + self._slot * (ROWS + 1)
+            self.cells[line + row] += 1
+        if self._slot < self._slots - 1:
+            self._own_uses = line
+
     def forget_dead(self) -> bool:
         """Gives back what killed workers had open. True when there was one."""
         found = False
-        for slot in range(self._slots):
-            pid = int(self.cells[_PIDS_AT + slot])
-            if pid and not alive(pid):
-                self._clear(slot)
-                self.cells[_PIDS_AT + slot] = 0.0
+        for slot in range(self._slots - 1):
+            owner = int(self.cells[self._owners + slot])
+            if owner and not alive(owner):
+                start, end = slot * (ROWS + 1), (slot + 1) * (ROWS + 1)
+                self._counts[start:end] = memoryview(bytes(2 * (ROWS + 1))).cast("H")
+                self.cells[self._owners + slot] = 0.0
                 found = True
         return found
 
     def _claim_slot(self) -> int:
         # Under the guard already, as every change of a count.
-        me = float(os.getpid())
+        last = self._slots - 1  # for more processes than there can be: they share it
         for _ in range(2):
-            pids = self.cells[_PIDS_AT : _PIDS_AT + self._slots].tolist()
-            for wanted in (os.getpid(), 0):
-                if wanted in pids:
-                    slot = pids.index(wanted)
-                    self._clear(slot)
-                    self.cells[_PIDS_AT + slot] = me
+            owners = self.cells[self._owners : self._owners + last].tolist()
+            for wanted in (own(), 0):
+                if wanted in owners:
+                    slot = owners.index(wanted)
+                    self.cells[self._owners + slot] = own()
                     return slot
             self.forget_dead()
-        return self._slots - 1  # more processes than there can be: they share one
-
-    def _clear(self, slot: int) -> None:
-        start, end = slot * (ROWS + 1), (slot + 1) * (ROWS + 1)
-        self._counts[start:end] = memoryview(bytes(2 * (ROWS + 1))).cast("H")
-
-
-def alive(pid: int) -> bool:
-    """Whether a process lives; one that is dead but not yet buried does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
-    return True
+        return last

@@ -6,11 +6,12 @@ that starts: what was counted stays counted.
 """
 
 import fcntl
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.heap import Arena
+
+from app.process_identity import alive, own, pid_of
 
 NAMES = 64 * 1024
 VALUES = 4096
@@ -18,7 +19,7 @@ RING = 512 * 1024
 _HEADER = 64
 _ROW = _HEADER + VALUES * 8 + NAMES + RING
 # Header cells. The last two are the owner's to use.
-_PID, _STARTED, NAMES_SIZE, RING_HEAD = range(4)
+_PID, _OWNER, NAMES_SIZE, RING_HEAD = range(4)
 _CLAIM_SECONDS = 1.0
 
 
@@ -40,7 +41,7 @@ class Row:
     @property
     def is_alive(self) -> bool:
         """Its owner still is."""
-        return self.pid != 0 and _started(self.pid) == self.cells[_STARTED]
+        return pid_of(self.cells[_OWNER]) == self.pid and alive(self.cells[_OWNER])
 
 
 class WorkerRows:
@@ -59,8 +60,8 @@ class WorkerRows:
         with self._one_at_a_time():
             free = [row for row in self._all if row.pid and not row.is_alive]
             for row in (*free, *(row for row in self._all if not row.pid)):
-                row.cells[_STARTED] = _started(os.getpid())
-                row.cells[_PID] = os.getpid()
+                row.cells[_OWNER] = own()
+                row.cells[_PID] = pid_of(own())
                 return row
         return None
 
@@ -85,18 +86,3 @@ class WorkerRows:
         finally:
             with suppress(OSError):
                 fcntl.lockf(self.handles.fd, fcntl.LOCK_UN, 1, 0)
-
-
-def _started(pid: int) -> int:
-    """When the process began, in the kernel's ticks: tells it from a later one with its number."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        if os.path.exists("/proc/self/stat"):
-            return 0
-        with suppress(OSError):  # no such folder here: the number alone must do
-            os.kill(pid, 0)
-            return -1
-        return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

@@ -29,6 +29,7 @@ GROUND = (
     "app.opening",
     "app.outcomes",
     "app.preflight",
+    "app.process_identity",
     "app.quotas",
     "app.shared_state",
     "app.background",

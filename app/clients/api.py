@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import httpx
 
+from app.clients.shortage import shortage
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
@@ -85,7 +86,7 @@ class ApiClient:
 
 def unreachable(error: Exception) -> GatewayError:
     """502 without the library's text, which may hold an address with a proxy password."""
-    return GatewayError(
+    return shortage(error) or GatewayError(
         502,
         f"The upstream cannot be reached ({type(error).__name__}).",
         code="upstream_unreachable",

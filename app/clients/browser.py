@@ -25,6 +25,7 @@ from curl_cffi.curl import (
 from curl_cffi.requests.impersonate import DEFAULT_CHROME
 
 from app.clients.headers import header_lines
+from app.clients.shortage import shortage
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
@@ -363,6 +364,8 @@ def _told(error: BaseException) -> BaseException:
             code="upstream_timeout",
             outcome="upstream_timeout",
         )
+    if ours := shortage(MemoryError() if code == CurlECode.OUT_OF_MEMORY else error):
+        return ours
     name = CurlECode(code).name if code in set(CurlECode) else str(int(code))
     return GatewayError(
         502,

@@ -20,6 +20,7 @@ import certifi
 from msgspec import Struct
 
 from app.clients.http1 import ResponseReader, bad_path
+from app.clients.shortage import shortage
 from app.wire.errors import GatewayError
 
 # RFC 8305: how long the next address waits for the one before it.
@@ -232,14 +233,14 @@ async def dial(target: Target, make_protocol: Callable[[], _P], tls: TLSContext 
                 await _closing_on_failure(sock, _http_connect(sock, proxy, target.address))
         return await _adopt(sock, make_protocol, tls, target)
     except (OSError, EOFError) as error:
-        raise unreachable(why(error)) from error
+        raise shortage(error) or unreachable(why(error)) from error
 
 
 async def _connect_proxy(proxy: Proxy) -> socket.socket:
     try:
         return await _connect(proxy.address)
     except OSError as error:
-        raise unreachable(f"its proxy: {why(error)}") from error
+        raise shortage(error) or unreachable(f"its proxy: {why(error)}") from error
 
 
 async def _adopt(

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from app.clients.dial import TLSContext, tls_context
+from app.clients.shortage import shortage
 from app.wire.errors import GatewayError
 
 MAX_BYTES = 20 * 1024 * 1024
@@ -139,7 +140,8 @@ async def fetch(
     except TimeoutError:
         raise _refusal(f"took longer than {MAX_SECONDS:.0f} s") from None
     except (httpx.TransportError, httpx.InvalidURL, OSError, ValueError) as error:
-        raise _refusal(f"cannot be reached ({type(error).__name__})") from None
+        ours = shortage(error)
+        raise ours or _refusal(f"cannot be reached ({type(error).__name__})") from None
     raise _refusal("redirects too often")
 
 

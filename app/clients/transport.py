@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from app.clients.dial import Target, TLSContext, dial, parse_target, tls_context, unreachable, why
 from app.clients.http1 import RequestHead, ResponseReader, bad_path, request_head
+from app.clients.shortage import shortage
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
@@ -256,7 +257,10 @@ class Connection(asyncio.Protocol):
         self.origin.forget(self)
         reader = self.reader
         if reader is not None:
-            if reader.started:
+            ours = shortage(exc) if exc is not None else None
+            if ours is not None:
+                error = ours
+            elif reader.started:
                 error = upstream_cut()
             elif exc is not None:
                 error = unreachable(why(exc))

@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 from websockets.typing import Subprotocol
 
 from app.clients.headers import check_headers
+from app.clients.shortage import shortage
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
@@ -132,7 +133,7 @@ class WebSocketClient:
             raise GatewayError(400, "This path cannot be forwarded.", code="bad_path") from None
         except (OSError, WebSocketException, EOFError) as error:
             # from None: the texts hold the address, which may hold a token or a password
-            raise GatewayError(
+            raise shortage(error) or GatewayError(
                 502,
                 f"The upstream cannot be reached ({type(error).__name__}).",
                 code="upstream_unreachable",

@@ -66,6 +66,8 @@ async def metrics(request: Request) -> HTTPResponse:
         name = f'{{provider="{label(key.pool)}",key_id="{label(key.id)}"}}'
         used = key.state not in ("resting", "disabled")
         found[f"gateway_key_state{name}"] = [float(used)]
+        if key.id:  # the upstream itself is named only while it rests
+            found[f"gateway_key_refused{name}"] = [float(key.refused)]
         found[f"gateway_key_uses_total{name}"] = [float(key.uses)]
     board = _board(request)
     found["gateway_workers"] = [float(sum(row.is_alive for row in rows))]

@@ -23,6 +23,7 @@ from app.render import JSON, SSE
 from app.wire.chat import Envelope
 from app.wire.errors import GatewayError
 from app.wire.provider import Provider
+from app.wire.retry_after import told
 from app.wire.upstream import Headers
 
 App = Sanic[Any, Any]
@@ -189,7 +190,7 @@ def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
     """A failure before the first byte, in OpenAI's shape."""
     headers = headers_for(request, error.headers)
     if error.retry_after is not None and "retry-after" not in headers:
-        headers["retry-after"] = str(max(1, round(error.retry_after + 0.499)))
+        headers["retry-after"] = told(error.retry_after)
     if error.code and _CODE.fullmatch(error.code):  # some are the upstream's own words
         headers["x-gateway-error"] = error.code
     return HTTPResponse(error.body(), error.status, headers, JSON)

@@ -12,6 +12,7 @@ from app.access import Caller
 from app.clients import read_whole
 from app.gateway import Gateway, Listing
 from app.key_pool import Turn, callers_own
+from app.logs import redact
 from app.outcomes import Outcome, of_error
 from app.routes.answers import App, gateway_of, json_answer
 from app.wire.errors import GatewayError
@@ -121,7 +122,10 @@ async def _ask(gateway: Gateway, provider: Provider, name: str, turn: Turn) -> l
             504, f"{name} did not list its models in time.", code="upstream_timeout"
         ) from None
     except GatewayError as error:
-        pool.report(turn, of_error(error), error.status, error.retry_after)
+        words = redact.words(error.message)
+        pool.report(turn, of_error(error), error.status, error.retry_after, words)
+        if turn.entry is not None:
+            pool.say_when(error, provider.pool)
         raise
     finally:
         pool.release(turn)

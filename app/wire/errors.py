@@ -10,6 +10,8 @@ import re
 import msgspec
 from msgspec import Struct
 
+OUT_OF_RESOURCES = "gateway_out_of_resources"  # ours: no descriptor, no memory
+
 
 class ErrorDetail(Struct):
     message: str
@@ -52,6 +54,7 @@ class GatewayError(Exception):
         self.headers = headers
         self.outcome = outcome
         self.said = b""  # rendered before it in the same read, to be sent if the stream has begun
+        self.words = ""  # the upstream's own, where `message` is another one
         self.raw: bytes | None = None  # an upstream's OpenAI-shaped body, to be passed on as it is
 
     def body(self) -> bytes:

@@ -6,12 +6,11 @@ not told: ids of organizations and workspaces are cut out of the messages.
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
 from app.wire.errors import GatewayError
+from app.wire.retry_after import asked, date, number
 from app.wire.upstream import UpstreamReply
 from providers.claude.schema import ErrorDetails, MessageAnswer
 
@@ -113,24 +112,14 @@ def _error(kind: str | None, message: str, status: int) -> GatewayError:
 
 
 def _retry_after(headers: dict[str, str], status: int) -> float | None:
-    """Seconds to wait: milliseconds first as Anthropic's own SDK has it, then seconds or a date,
-    on a 429 then the reset of the window that is used up. No clock: dates count from `date`."""
+    """Seconds to wait: what Retry-After says, on a 429 then the reset of the window used up. No
+    clock: dates count from `date`."""
     if status not in (408, 409, 429) and status < 500:
         return None
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    said = headers.get("retry-after")
-    seconds = _number(said)
-    if seconds is not None:
+    if (seconds := asked(headers)) is not None:
         return seconds
-    now = _http_date(headers.get("date"))
-    if said and now is not None:
-        then = _http_date(said)
-        if then is not None:
-            return max((then - now).total_seconds(), 0.0)
     if status == 429:
-        return _reset(headers, now)
+        return _reset(headers, date(headers.get("date")))
     return _OVERLOADED_SECONDS if status == 503 else None
 
 
@@ -142,47 +131,20 @@ _WINDOWS = (
 )
 
 
-def _reset(headers: dict[str, str], now: datetime | None) -> float | None:
+def _reset(headers: dict[str, str], now: float | None) -> float | None:
     if now is None:
         return None
     spent: list[float] = []
     others: list[float] = []
     for window in _WINDOWS:
-        reset = _rfc3339(headers.get(f"{window}-reset"))
+        reset = date(headers.get(f"{window}-reset"))
         if reset is None:
             continue
-        seconds = max((reset - now).total_seconds(), 0.0)
+        seconds = max(reset - now, 0.0)
         (spent if headers.get(f"{window}-remaining") == "0" else others).append(seconds)
-    unified = _number(headers.get("anthropic-ratelimit-unified-reset"))  # Unix time
+    unified = number(headers.get("anthropic-ratelimit-unified-reset"))  # Unix time
     if unified is not None:
-        spent.append(max(unified - now.timestamp(), 0.0))
+        spent.append(max(unified - now, 0.0))
     if spent:
         return max(spent)
     return min(others) if others else None
-
-
-def _number(said: str | None) -> float | None:
-    # Digits only: float() would take "nan", "inf" and "1_0".
-    if said is None or not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", said.strip(), re.ASCII):
-        return None
-    return float(said)
-
-
-def _http_date(said: str | None) -> datetime | None:
-    if not said:
-        return None
-    try:
-        date = parsedate_to_datetime(said)
-    except (ValueError, IndexError, TypeError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-
-def _rfc3339(said: str | None) -> datetime | None:
-    if not said:
-        return None
-    try:
-        date = datetime.fromisoformat(said)
-    except ValueError:
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)

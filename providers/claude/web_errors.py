@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from app.wire.errors import GatewayError, bad_response
+from app.wire.retry_after import asked
 from app.wire.upstream import UpstreamReply
 from providers.claude.web_schema import ErrorBody, Exceeded, WebError
 
@@ -73,8 +74,7 @@ def read_error(reply: UpstreamReply, now: int | None = None) -> GatewayError:
         now = _date(reply.headers.get("date"))
     error = told(reply.status, _error(reply.body), now)
     if error.status == 429 and error.retry_after is None:
-        seconds = reply.headers.get("retry-after", "")
-        error.retry_after = float(seconds) if seconds.isdecimal() else None
+        error.retry_after = asked(reply.headers)
     return error
 
 

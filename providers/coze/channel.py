@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct, UnsetType
 
 from app.wire.errors import GatewayError
+from app.wire.retry_after import asked
 from app.wire.settings import CozeDiscord
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
@@ -365,7 +366,7 @@ class Senders:
         headers = reply.headers
         if reply.status == 429:
             said = _error_of(reply)
-            seconds = said.retry_after or _number(headers, "retry-after")
+            seconds = said.retry_after or asked(headers)
             if seconds is None:  # no limit but a page: the whole address is blocked
                 for each in self.all:
                     each.free_at = max(each.free_at, now + BAN_SECONDS)

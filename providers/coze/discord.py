@@ -18,6 +18,7 @@ from app.wire.events import End, Event, Finish, Session, Started, Text, Unknown
 from app.wire.framing import SSEParser
 from app.wire.media_types import file_name, first_bytes, media_type
 from app.wire.provider import Call, Key, Provider
+from app.wire.retry_after import asked
 from app.wire.settings import Config
 from app.wire.snapshot import Snapshot
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
@@ -148,17 +149,13 @@ def read_error(reply: UpstreamReply) -> GatewayError:
         detail = _body_decoder.decode(reply.body).error
     except (msgspec.DecodeError, UnicodeDecodeError):
         return bad_response(f"The Discord bridge answered with HTTP status {reply.status}.")
-    try:
-        retry_after = float(reply.headers["retry-after"])
-    except (KeyError, ValueError):
-        retry_after = None
     return GatewayError(
         reply.status,
         detail.message,
         type=detail.type,
         code=detail.code,
         param=detail.param,
-        retry_after=retry_after,
+        retry_after=asked(reply.headers),
         outcome="upstream_error",
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from app.wire.errors import GatewayError, bad_response
+from app.wire.retry_after import asked
 from app.wire.upstream import UpstreamReply
 from providers.gemini.schema import Detail, ErrorAnswer, Status
 
@@ -39,7 +40,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     status = find_status(reply.body)
     if status is None:
         return _without_json(reply)
-    return to_error(status, reply.status, reply.headers.get("retry-after", ""))
+    return to_error(status, reply.status, asked(reply.headers))
 
 
 def find_status(body: bytes) -> Status | None:
@@ -67,7 +68,7 @@ def stream_error(raw: msgspec.Raw) -> GatewayError:
     return to_error(status, status.http_status)
 
 
-def to_error(status: Status, http_status: int, retry_after: str = "") -> GatewayError:
+def to_error(status: Status, http_status: int, retry_after: float | None = None) -> GatewayError:
     details = [found for raw in status.details or () if (found := _read_detail(raw)) is not None]
     reasons = {detail.reason for detail in details}
     text = _SECRET.sub("[redacted]", status.message or "") or f"Gemini answered {http_status}."
@@ -75,8 +76,7 @@ def to_error(status: Status, http_status: int, retry_after: str = "") -> Gateway
     wait = next((seconds for d in details if (seconds := _seconds(d.retry_delay))), None)
     if wait is None and (said := _RETRY_IN.search(text)):
         wait = float(math.ceil(float(said[1]) / (1000 if said[2] == "ms" else 1)))
-    if wait is None and retry_after.strip().isdecimal():
-        wait = float(retry_after.strip()[:9])
+    wait = retry_after if wait is None else wait
 
     def error(status: int, code: str, **more: Any) -> GatewayError:
         return GatewayError(
@@ -143,12 +143,11 @@ def _without_json(reply: UpstreamReply) -> GatewayError:
     # HTML, as a wrong path or a balancer answers: its text tells a caller nothing.
     kept = (400, 401, 403, 404, 413, 429, 500, 503, 504)
     status = reply.status if reply.status in kept else 502
-    retry_after = reply.headers.get("retry-after", "").strip()
     return GatewayError(
         status,
         f"Gemini answered {reply.status} without a reason that can be read;"
         " check google_gemini.api_url if this goes on.",
         code="not_found" if status == 404 else "upstream_refused",
-        retry_after=float(retry_after[:9]) if retry_after.isdecimal() else None,
+        retry_after=asked(reply.headers),
         outcome="upstream_error",
     )

@@ -15,6 +15,7 @@ from app.wire.chat import GATEWAY_FIELDS, Envelope, read_member, read_members
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Call, ForwardRule, Key, Provider
 from app.wire.refusals import Refusal, read_refusal
+from app.wire.retry_after import asked
 from app.wire.settings import Config
 from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
@@ -113,7 +114,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     """The upstream's own error, untouched where it has OpenAI's shape; edge pages summed up."""
     status = reply.status
     headers = reply.headers
-    retry_after = _seconds(headers)
+    retry_after = asked(headers)
     if 300 <= status < 400:
         return GatewayError(
             502,
@@ -141,17 +142,6 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     )
     error.raw = mend(reply.body) if found.is_strict else found.body(error.message, error.type)
     return error
-
-
-def _seconds(headers: Mapping[str, str]) -> float | None:
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            value = float(headers[name]) / unit
-        except (KeyError, ValueError):
-            continue
-        if 0 <= value < float("inf"):
-            return value
-    return None
 
 
 def index(envelope: Envelope) -> str | None:

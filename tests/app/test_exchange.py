@@ -145,7 +145,7 @@ def test_an_upstream_error_keeps_its_status_body_and_retry_after():
     assert bench.record.status == 429 and bench.record.outcome == "upstream_error"
 
 
-def test_a_refused_pool_key_is_told_by_id_without_the_upstreams_words():
+def test_a_refused_pool_key_is_told_by_id_without_a_piece_of_it():
     body = b'{"error":{"message":"Incorrect API key provided: sk-on*","code":"invalid_api_key"}}'
     bench = Bench(FakeResponse(401, pieces=[body]))
     with pytest.raises(GatewayError) as caught:

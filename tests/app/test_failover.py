@@ -352,7 +352,7 @@ def test_an_error_of_our_own_making_says_nothing_about_the_key():
     bench.fail()
     body = {"model": "claude/m", "messages": [{"role": "nobody", "content": 1}]}
     assert bench.fail(**body).status == 400
-    assert bench.fail().code == "all_keys_cooling"
+    assert bench.fail().code == "keys_refused"
 
 
 def test_a_call_waits_for_a_key_that_has_its_hands_full():

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from app.key_pool import KeyPool, KeysTried, bare_token, callers_own
+from app.key_pool import KeyPool, KeysTried, bare_token, callers_own, row_name
 from app.outcomes import Outcome
 from app.shared_state import PROBE_PID, REST_UNTIL, SharedState, fingerprint
 from app.wire.errors import GatewayError
@@ -54,14 +54,14 @@ def test_random_is_uniform():
 def test_a_resting_key_is_passed_over():
     state = SharedState()
     pool = pool_of(3, state)
-    state.set(state.row(f"{POOL}/1"), REST_UNTIL, 4e9)
+    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), REST_UNTIL, 4e9)
     assert {pool.pick(POOL).key.id for _ in range(200)} == {"0", "2"}
 
 
 def test_a_rest_stays_with_its_key_when_the_list_is_reordered():
     state = SharedState()
     pool_of(3, state)
-    state.set(state.row(f"{POOL}/1"), REST_UNTIL, 4e9)
+    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), REST_UNTIL, 4e9)
     keys = [KeyEntry(id=n, val=f"sk-{n}") for n in ("new", "2", "1", "0")]
     reordered = KeyPool(Config(openai=OpenAI(api_keys=keys)), SharedState(state.handles))
     assert {reordered.pick(POOL).key.id for _ in range(300)} == {"new", "2", "0"}
@@ -131,7 +131,7 @@ class Room:
         try:
             self.pool.release(self.pool.pick(POOL, id, model=model))
         except GatewayError as error:
-            assert error.status == 429
+            assert error.status in (401, 402, 403, 429)
             return round(error.retry_after, 3)
         return 0
 
@@ -231,7 +231,7 @@ def test_when_a_rest_ends_one_request_of_all_workers_is_the_probe():
     for pool in (room.pool, *others) * 50:
         with pytest.raises(GatewayError) as caught:
             pool.pick(POOL, model="m")
-        assert caught.value.code == "all_keys_cooling"
+        assert (caught.value.code, caught.value.retry_after) == ("keys_refused", 1.0)
     others[0].report(probe, Outcome.OK, 200)
     others[0].release(probe)
     assert {others[1].pick(POOL).key.id for _ in range(9)} == {"0"}
@@ -284,7 +284,7 @@ def test_a_resting_key_is_left_to_its_rest_even_when_it_is_named():
     room.call(Outcome.AUTH, "1")
     with pytest.raises(GatewayError) as caught:
         room.begin("1")
-    assert (caught.value.status, caught.value.code) == (429, "key_cooling")
+    assert (caught.value.status, caught.value.code) == (401, "key_cooling")
 
 
 def test_all_resting_tells_the_soonest_end_and_why():
@@ -348,7 +348,7 @@ def is_down(room):
     try:
         room.pool.release(room.begin())
     except GatewayError as error:
-        return error.code == "upstream_down"
+        return error.code in ("upstream_down", "keys_refused") and room.pool.is_down(POOL)
     return False
 
 
@@ -360,7 +360,10 @@ def test_keys_that_fail_alike_open_the_breaker_and_none_is_punished(count, outco
     assert is_down(room)
     with pytest.raises(GatewayError) as caught:
         room.begin()
-    assert caught.value.status == 503 and caught.value.retry_after == pytest.approx(2, abs=0.1)
+    told = {Outcome.UPSTREAM: 503, Outcome.AUTH: 401, Outcome.FORBIDDEN: 403}
+    assert caught.value.status == told[outcome] and caught.value.retry_after == pytest.approx(
+        2, abs=0.1
+    )
     room.sleep(2.1)
     probe = room.begin()
     assert probe.probes_upstream and is_down(room)
@@ -458,7 +461,7 @@ def test_a_disabled_key_rests_until_it_is_reset():
     room.sleep(10**6)
     with pytest.raises(GatewayError) as caught:
         room.begin()
-    assert caught.value.retry_after is None and "disabled" in caught.value.message
+    assert caught.value.retry_after == 1800 and "disabled" in caught.value.message
     assert [one.state for one in room.pool.standings()] == ["disabled"]
     assert room.pool.reset(POOL, "0") and room.rest() == 0
 

@@ -67,6 +67,13 @@ def test_upstream_errors_are_counted_once_each():
     assert sum(v for n, v in found.items() if n.startswith("gateway_upstream_errors")) == 4
 
 
+def test_an_attempt_that_the_gateway_itself_had_no_means_for_is_no_upstreams_error():
+    rows = WorkerRows()
+    tried = [Attempt("openai-api", "m", "k1", 503, "gateway failed", "x", 3.0, "told")]
+    Metrics(rows.claim()).call(record(tried=tried, outcome="gateway_error", status=503))
+    assert not [n for n in figures(rows) if n.startswith("gateway_upstream_errors_total{")]
+
+
 def test_rows_are_added_up_and_what_is_open_in_a_dead_worker_is_not():
     rows = WorkerRows()
     ours = rows.claim()

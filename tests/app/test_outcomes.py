@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.outcomes import Outcome, of_error, of_refusal, of_status, retry_after
+from app.outcomes import Outcome, of_error, of_refusal, of_status
 from app.wire.errors import GatewayError
+from app.wire.retry_after import retry_after
 
 NOW = 1_800_000_000.0
 

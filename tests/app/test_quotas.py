@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.key_pool import KeyPool, KeysBusy
+from app.key_pool import KeyPool, KeysBusy, row_name
 from app.outcomes import Outcome
 from app.quotas import Quotas
 from app.shared_state import SharedState
@@ -112,7 +112,7 @@ os.kill(os.getpid(), 9)
     )
     assert other.stdout.readline() == b"taken\n"
     other.stdout.close()
-    assert state.open_calls(state.row(f"{POOL}/1")) == 2
+    assert state.open_calls(state.row(row_name(POOL, "1", "https://api.openai.com"))) == 2
     while Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         pass
     turns = []
@@ -121,7 +121,10 @@ os.kill(os.getpid(), 9)
             turns.append(pool.pick(POOL))
         except KeysBusy:
             turns.append(pool.pick(POOL))
-    assert len(turns) == 3 and state.open_calls(state.row(f"{POOL}/1")) == 3
+    assert (
+        len(turns) == 3
+        and state.open_calls(state.row(row_name(POOL, "1", "https://api.openai.com"))) == 3
+    )
     other.wait()
 
 
@@ -173,4 +176,4 @@ def test_keys_without_limits_are_not_counted():
     (pool,), state = workers()
     for _ in range(10):
         pool.pick(POOL)
-    assert state.open_calls(state.row(f"{POOL}/1")) == 0
+    assert state.open_calls(state.row(row_name(POOL, "1", "https://api.openai.com"))) == 0

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app import rests
-from app.key_pool import KeyPool
+from app.key_pool import KeyPool, row_name
 from app.outcomes import Outcome
 from app.shared_state import SharedState
 from app.wire.errors import GatewayError
@@ -127,7 +127,9 @@ numbers = st.floats() | st.sampled_from([0.0, 1.0, 50.0, 100.0, NOW, NOW + 60, 1
 def test_whatever_is_taken_over_the_pool_still_works(mark, owner, until, began, changed, why, n):
     state = SharedState()
     pool = pool_of(state)
-    marks = [int(state.get(state.row(f"{POOL}/{id}"), 0)) for id in "ab"]
+    marks = [
+        int(state.get(state.row(row_name(POOL, id, "https://api.openai.com")), 0)) for id in "ab"
+    ]
     for m, o in ((mark, owner), (marks[0], 0), (mark, marks[1])):
         rests.take_over(state, rests.Rest(m, o, 0, until, began, changed, why, n), NOW)
     pool.standings()

@@ -113,11 +113,11 @@ def test_a_gateways_troubles_raise_the_alerts_and_its_peace_none(simulator, tmp_
     assert f"{restarts}0\n" in scrapes[-1]
     scrapes.append(scrapes[-1].replace(f"{restarts}0\n", f"{restarts}1\n"))
     firing(tmp_path, scrapes[:1], QUIET + 90, [])
-    troubles = ["GatewayCallsFail", "GatewayPoolOut"]
+    troubles = ["GatewayCallsFail", "GatewayKeyRefused", "GatewayPoolOut"]
     firing(tmp_path, scrapes, QUIET + 8, troubles)
-    died = ["GatewayPoolOut", "GatewayWorkersDie", "GatewayKeyOut"]
-    firing(tmp_path, scrapes, QUIET + 20, died[:2])
-    firing(tmp_path, scrapes, QUIET + 90, [died[0], died[2]])
+    lasting = ["GatewayKeyRefused", "GatewayPoolOut"]
+    firing(tmp_path, scrapes, QUIET + 20, [*lasting, "GatewayWorkersDie"])
+    firing(tmp_path, scrapes, QUIET + 90, lasting)
 
 
 def test_the_first_event_of_its_kind_raises_its_alert(tmp_path):
@@ -163,4 +163,4 @@ def test_a_target_that_is_gone_raises_an_alert(tmp_path):
 def test_the_rules_are_well_formed_and_speak_of_metrics_that_exist():
     promtool("check", "rules", RULES)
     told = set(re.findall(r"\bgateway_\w+(?=[{[) ])", RULES.read_text()))
-    assert len(told) == 4 and told <= {family.name for family in FAMILIES}
+    assert len(told) == 6 and told <= {family.name for family in FAMILIES}
