@@ -668,6 +668,8 @@ class Exchange:
             elif kind == _REQUEST_ID:
                 record.upstream_request_id = value
                 sink.headers.append(("x-upstream-request-id", value))
+                if name == "request-id":  # Anthropic's SDKs read it under its own name
+                    sink.headers.append((name, value))
             elif kind == _TYPE:
                 if provider.decoder is None:
                     _check_type(value, renderer)
@@ -772,7 +774,11 @@ def _told(error: GatewayError, reply: UpstreamReply, key: Key) -> GatewayError:
         error.retry_after = retry_after(reply.headers, reply.body, time())
     if error.status == 403 and is_challenge(reply.headers):
         error.outcome = "upstream_challenge"
-    passed = [(n, v) for n, v in reply.headers.items() if n.startswith(_PASSED_FAMILY)]
+    passed = [
+        (n, v)
+        for n, v in reply.headers.items()
+        if n.startswith(_PASSED_FAMILY) or n == "request-id"
+    ]
     error.headers = (*error.headers, *passed)
     if error.status != 401 or not key.id:
         return error

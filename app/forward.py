@@ -67,7 +67,7 @@ _NOT_DOWN = _HOP_BY_HOP | _names(
     """set-cookie set-cookie2 alt-svc strict-transport-security server nel report-to expect-ct
     access-control-allow-origin access-control-allow-methods access-control-allow-headers
     access-control-allow-credentials access-control-expose-headers access-control-max-age
-    content-security-policy x-request-id request-id"""
+    content-security-policy x-request-id"""
 )
 # Answer headers that may hold an address of the upstream.
 _ADDRESSES = ("location", "content-location", "x-goog-upload-url", "x-goog-upload-control-url")
@@ -356,7 +356,7 @@ class Forwarder:
         """The request as the upstream gets it with this key. `own_header`: the caller's headers
         carry it as they are."""
         rule = ask.rule
-        if lookup.get("upgrade", "").lower() == "websocket":
+        if _is_websocket(ask, lookup):
             raise GatewayError(
                 501,
                 "Websockets are not forwarded; use the HTTP form of this API.",
@@ -427,10 +427,10 @@ class Forwarder:
         base = rule.base(self.config).rstrip("/") + rule.upstream_prefix
         out = []
         for name, value in headers:
-            if name in ("x-request-id", "request-id"):
+            if name in ("x-request-id", "request-id") and not ask.record.upstream_request_id:
                 ask.record.upstream_request_id = value
                 out.append(("x-upstream-request-id", value))
-            elif name in dropped or name.startswith("cf-"):
+            if name in dropped or name.startswith("cf-"):
                 continue
             elif name in _ADDRESSES and value.startswith(base):
                 # An address of the upstream would lead the caller past the gateway.
@@ -501,6 +501,21 @@ async def _refusal(response: Response, key: Key) -> _Refusal:
     return _Refusal(response, key, b"".join(pieces))
 
 
+# What is asked for as a websocket: OpenAI's and Gemini's live conversations.
+_LIVE = re.compile(r"(?:realtime|responses)/?|ws/.*").fullmatch
+
+
+def _is_websocket(ask: ForwardAsk, lookup: Mapping[str, str]) -> bool:
+    """Any other Upgrade is an offer that a server may ignore (RFC 9110, section 7.8)."""
+    return (
+        "upgrade" in lookup
+        and ask.method == "GET"
+        and "upgrade" in _named_by_connection(lookup)
+        and "websocket" in _listed(lookup["upgrade"])
+        and _LIVE(ask.path) is not None
+    )
+
+
 def _lookup(ask: ForwardAsk) -> dict[str, str]:
     return {name.lower(): value for name, value in reversed(ask.headers)}
 
@@ -543,7 +558,10 @@ def _is_of_the_browser(name: str) -> bool:
 
 
 def _named_by_connection(lookup: Mapping[str, str]) -> frozenset[str]:
-    value = lookup.get("connection", "")
+    return _listed(lookup.get("connection", ""))
+
+
+def _listed(value: str) -> frozenset[str]:
     return frozenset(name.strip().lower() for name in value.split(",") if name.strip())
 
 
