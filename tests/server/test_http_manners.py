@@ -172,3 +172,41 @@ def test_a_pipelined_connection_gets_its_answers_in_order(gateway):
         while piece := sock.recv(65536):
             answer += piece
     assert answer.count(b'{"ping":"ok"}') == 2 and b"route_not_found" in answer
+
+
+def asked_by_http_1_0(gateway, target, content=None, *lines):
+    """Head and body of the answer, read until the gateway closes the connection."""
+    data = json.dumps(content).encode() if content else b""
+    head = [f"{'POST' if content else 'GET'} {target} HTTP/1.0", "Host: x", *lines]
+    if content:
+        head.append(f"Content-Length: {len(data)}")
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
+        sock.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + data)
+        answer = b""
+        while piece := sock.recv(65536):
+            answer += piece
+    told, _, text = answer.partition(b"\r\n\r\n")
+    return told.lower(), text
+
+
+@pytest.mark.parametrize("lines", [(), ("Connection: keep-alive",)])
+@pytest.mark.parametrize("target", [CHAT, "/v1/chat/completions"])
+def test_a_stream_to_a_caller_of_http_1_0_ends_with_its_connection(gateway, target, lines):
+    head, text = asked_by_http_1_0(gateway, target, body(stream=True), *lines)
+    assert head.startswith(b"http/1.1 200 ") and b"connection: close" in head
+    assert b"transfer-encoding" not in head and b"content-length" not in head
+    assert text.startswith(b"data: {") and text.endswith(b"}\n\ndata: [DONE]\n\n")
+    events = text.split(b"\n\n")[:-2]
+    assert len(events) > 2 and all(json.loads(event.removeprefix(b"data: ")) for event in events)
+
+
+def test_a_caller_of_http_1_0_may_keep_a_connection_that_needs_no_chunks(gateway):
+    target = f"/ping HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\nGET {CHAT}"
+    head, text = asked_by_http_1_0(gateway, target)
+    assert b"connection: keep-alive" in head and b"content-length: 13" in head
+    assert text.startswith(b'{"ping":"ok"}HTTP/1.1 405 ')
+
+
+def test_a_caller_of_http_1_0_is_sent_no_interim_answer(gateway):
+    head, _ = asked_by_http_1_0(gateway, CHAT, body(), "Expect: 100-continue")
+    assert head.startswith(b"http/1.1 200 ")
