@@ -185,7 +185,7 @@ class Forwarder:
                 outcome = of_status(response.status)
                 if outcome not in OTHER_KEY_MAY_DO or turn.entry is None:
                     self.pool.report(turn, outcome, response.status)
-                    await self._deliver(ask, sink, watch, began, response, turn.key)
+                    await self._deliver(ask, sink, watch, began, response, turn.key, trip.model)
                     return
                 refusal = await _refusal(response, turn.key)
                 outcome = of_reply(refusal.status, refusal.named, refusal.plain)
@@ -230,7 +230,7 @@ class Forwarder:
         assert last is not None, "the loop ends after a failure only"
         if isinstance(last[1], GatewayError):
             raise last[1]
-        await self._deliver(ask, sink, watch, began, last[1], last[1].key)
+        await self._deliver(ask, sink, watch, began, last[1], last[1].key, trip.model)
 
     async def _trip(self, ask: ForwardAsk, lookup: Mapping[str, str], watch: Watch) -> "_Trip":
         """Whose key it is, and what of the body can be sent twice."""
@@ -291,6 +291,7 @@ class Forwarder:
         began: float,
         response: Response,
         key: Key,
+        model: str,
     ) -> None:
         """The answer, as it comes."""
         loop, record = asyncio.get_running_loop(), ask.record
@@ -299,6 +300,8 @@ class Forwarder:
             if not isinstance(response, _Refusal):
                 response = await _refusal(response, key)
             response.hide_secrets()
+            if response.status in (400, 404) and ask.rule.lives_elsewhere(model):
+                response.add(f" The gateway's own chat, which has this model, is at {_chat(ask)}.")
         try:
             record.status = response.status
             record.first_event_ms = round((perf_counter() - began) * 1000, 3)
@@ -469,9 +472,21 @@ class _Refusal:
     def hide_secrets(self) -> None:
         text = self.plain.decode("utf-8", "surrogateescape")
         if (clean := redact(text)) != text:
-            self._read = clean.encode("utf-8", "surrogateescape")
-            told = [h for h in self.headers if h[0] not in ("content-encoding", "content-length")]
-            self.headers = [*told, ("content-length", str(len(self._read)))]
+            self._replace(clean.encode("utf-8", "surrogateescape"))
+
+    def add(self, advice: str) -> None:
+        """A sentence of our own behind the upstream's message, where it is in OpenAI's shape."""
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            told = msgspec.json.decode(self.plain)
+            error = told.get("error") if isinstance(told, dict) else None
+            if isinstance(error, dict) and isinstance(message := error.get("message"), str):
+                error["message"] = message + advice
+                self._replace(msgspec.json.encode(told))
+
+    def _replace(self, plain: bytes) -> None:
+        self.plain = self._read = plain
+        told = [h for h in self.headers if h[0] not in ("content-encoding", "content-length")]
+        self.headers = [*told, ("content-length", str(len(plain)))]
 
     async def read(self) -> bytes:
         body, self._read = self._read, b""
@@ -499,6 +514,10 @@ async def _refusal(response: Response, key: Key) -> _Refusal:
     if left <= 0:
         raise bad_response(f"The upstream's refusal (HTTP {response.status}) has no end.")
     return _Refusal(response, key, b"".join(pieces))
+
+
+def _chat(ask: ForwardAsk) -> str:
+    return f"{ask.public}/c/v1"
 
 
 # What is asked for as a websocket: OpenAI's and Gemini's live conversations.

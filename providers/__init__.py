@@ -3,6 +3,8 @@
 Adding a provider is one line here.
 """
 
+from msgspec.structs import replace
+
 from app.wire.chat import Envelope
 from app.wire.provider import ForwardRule, Provider
 from providers.bing import web as bing_web
@@ -55,8 +57,15 @@ ALL: tuple[Provider, ...] = (
     coze_api.PROVIDER,
     coze_discord.PROVIDER,
 )
+
+
+def _lives_elsewhere(model: str) -> bool:
+    """Whether /c/v1/chat/completions would ask somebody else for this model."""
+    return model.partition("/")[0] in _BY_NAME
+
+
 FORWARDS: tuple[ForwardRule, ...] = (
-    *openai_api.FORWARDS,
+    *(replace(rule, lives_elsewhere=_lives_elsewhere) for rule in openai_api.FORWARDS),
     *openai_web.FORWARDS,
     *claude_api.FORWARDS,
     *claude_web.FORWARDS,

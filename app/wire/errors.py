@@ -1,4 +1,4 @@
-"""The one error of the gateway and its one JSON shape.
+"""The one error of the gateway, and OpenAI's JSON shape of it; error_shapes.py has the others.
 
 Every failure a caller can see is a `GatewayError`, rendered as
 `{"error": {"message", "type", "param", "code"}}` so that OpenAI's SDKs understand all of them.
@@ -45,7 +45,8 @@ class GatewayError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
-        self.type = type or error_type(status)
+        # Whatever an upstream calls it: clients ask for a key by this word.
+        self.type = type if type and status != 401 else error_type(status)
         self.code = code
         self.param = param
         self.retry_after = retry_after
@@ -53,6 +54,13 @@ class GatewayError(Exception):
         self.outcome = outcome
         self.said = b""  # rendered before it in the same read, to be sent if the stream has begun
         self.raw: bytes | None = None  # an upstream's OpenAI-shaped body, to be passed on as it is
+
+    @property
+    def wait(self) -> int | None:
+        """Whole seconds until the caller may come again, as Retry-After has them."""
+        if self.retry_after is None:
+            return None
+        return max(1, round(self.retry_after + 0.499))
 
     def body(self) -> bytes:
         """The JSON body, UTF-8."""

@@ -33,7 +33,8 @@ def test_ping_and_health(http):
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "route_not_found"),
+        ("POST", "/", 405, "method_not_allowed"),
+        ("GET", "/nowhere", 404, "route_not_found"),
         ("GET", "/c/v1/chat", 404, "route_not_found"),
         ("GET", CHAT, 405, "method_not_allowed"),
         ("DELETE", "/ping", 405, "method_not_allowed"),
