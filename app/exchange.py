@@ -193,7 +193,7 @@ class Exchange:
                 raise
             await self._tell(ending, sink, watch, record)
         except Exception:
-            record.outcome, record.status = "gateway_error", 500
+            record.outcome, record.status, record.code = "gateway_error", 500, "gateway_error"
             raise
         finally:
             self.calls.discard(watch)
@@ -205,7 +205,7 @@ class Exchange:
         self, error: GatewayError, sink: Sink, watch: Watch, record: CallRecord
     ) -> None:
         redact.clean(error)
-        record.outcome = error.outcome if error.outcome != "error" else "upstream_error"
+        record.outcome = error.ending(record.attempts > 0)
         record.code = error.code or ""
         if not sink.started:
             record.status = error.status

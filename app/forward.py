@@ -137,7 +137,7 @@ class Forwarder:
                 record.outcome, record.status = "client_gone", 499
                 raise
         except Exception:
-            record.outcome, record.status = "gateway_error", 500
+            record.outcome, record.status, record.code = "gateway_error", 500, "gateway_error"
             if sink.started:
                 sink.abort()
             raise
@@ -147,7 +147,7 @@ class Forwarder:
             if error is not None:
                 redact.clean(error)
                 error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
-                record.outcome = error.outcome if error.outcome != "error" else "upstream_error"
+                record.outcome = error.ending(record.attempts > 0)
                 record.code = error.code or ""
                 record.status = record.status or error.status
             record.total_ms = round((perf_counter() - began) * 1000, 3)

@@ -35,6 +35,7 @@ from app.routes.answers import (
     gateway_of,
     headers_for,
     record_for,
+    request_id,
 )
 from app.shared_state import SharedState
 from app.wire.settings import Config
@@ -123,16 +124,13 @@ def _on_error(request: Request, error: Exception) -> HTTPResponse:
     if told.code == "route_not_found":
         told.message += landing.advice(request)
     if told.code == "gateway_error":
-        logger.error("request %s failed", _id(request), exc_info=error)
+        logger.error("request %s failed", request_id(request), exc_info=error)
     if not getattr(request.ctx, "carried", False):
         record = getattr(request.ctx, "record", None) or record_for(request, "-")
-        record.status, record.code, record.outcome = told.status, told.code or "", "refused"
+        record.status, record.code = told.status, told.code or ""
+        record.outcome = told.ending(record.attempts > 0)
         gateway_of(request).log.write(record)
     return error_answer(request, told)
-
-
-def _id(request: Request) -> str:
-    return getattr(request.ctx, "request_id", "-")
 
 
 def _preflight(request: Request) -> HTTPResponse:

@@ -228,8 +228,9 @@ def as_gateway_error(request: Request, error: Exception) -> GatewayError:
             500,
             "The gateway failed at this request; its log has the cause under this x-request-id.",
             code="gateway_error",
+            outcome="gateway_error",
         )
-    status = error.status_code
+    status, outcome = error.status_code, "error"
     code: str | None
     passed = tuple((str(n), str(v)) for n, v in (getattr(error, "headers", None) or {}).items())
     match status:
@@ -251,11 +252,15 @@ def as_gateway_error(request: Request, error: Exception) -> GatewayError:
             what, code = "This expectation cannot be met.", "expectation_failed"
         case 503:
             what, code = "The gateway could not answer in time.", "gateway_timeout"
+            outcome = "gateway_error"
         case 500:
             what, code = "The gateway failed at this request.", "gateway_error"
+            outcome = "gateway_error"
+        case 499:
+            what, code, outcome = "The caller left.", None, "client_gone"
         case _:
             what, code = str(error) or f"HTTP {status}.", None
-    return GatewayError(status, what, code=code, headers=passed)
+    return GatewayError(status, what, code=code, headers=passed, outcome=outcome)
 
 
 def json_answer(request: Request, body: Any, status: int = 200) -> HTTPResponse:

@@ -27,7 +27,7 @@ class GatewayError(Exception):
 
     `status` is the HTTP status, `retry_after` seconds, `headers` further response headers.
     `transient` is False for what no retry can heal: SDKs are told so by `x-should-retry: false`.
-    `outcome` is the word the log line gets.
+    `outcome` is the word the log line gets; "error" leaves that to `ending`.
     """
 
     def __init__(
@@ -61,6 +61,12 @@ class GatewayError(Exception):
         if self.retry_after is None:
             return None
         return max(1, round(self.retry_after + 0.499))
+
+    def ending(self, was_asked: bool) -> str:
+        """The log's word for a call that ended with this, by whether an upstream was asked."""
+        if self.outcome != "error":
+            return self.outcome
+        return "upstream_error" if was_asked or self.status in (502, 504) else "refused"
 
     def body(self) -> bytes:
         """The JSON body, UTF-8."""
@@ -96,7 +102,9 @@ def error_type(status: int) -> str:
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> GatewayError:
     """400 for a body that cannot be served; `param` names the path of the offending member."""
-    return GatewayError(400, message, param=param, code=code or "invalid_parameter")
+    return GatewayError(
+        400, message, param=param, code=code or "invalid_parameter", outcome="refused"
+    )
 
 
 def upstream_cut(

@@ -211,3 +211,41 @@ def test_a_caller_of_http_1_0_may_keep_a_connection_that_needs_no_chunks(gateway
 def test_a_caller_of_http_1_0_is_sent_no_interim_answer(gateway):
     head, _ = asked_by_http_1_0(gateway, CHAT, body(), "Expect: 100-continue")
     assert head.startswith(b"http/1.1 200 ")
+
+
+SIDE_ROUTES = (
+    ("GET", "/bing/conversation", ""),
+    ("POST", "/auth/session/platform", "Bearer eyJ.mine"),
+    ("GET", "/gptimage/file-0123456789", "Bearer eyJ.mine"),
+)
+
+
+def test_a_side_route_whose_upstream_is_not_there_is_not_said_to_have_refused(tmp_path):
+    nobody = "http://127.0.0.1:1"
+    config = {"openai": {"api_url": nobody, "chat_web_url": nobody}, "bing": {"web_url": nobody}}
+    with running(tmp_path, config) as gateway:
+        for method, path, key in SIDE_ROUTES:
+            answer = httpx.request(method, gateway.url + path, headers={"authorization": key})
+            assert answer.status_code == 502, (path, answer.text)
+            found = answer.headers["x-request-id"]
+            (line,) = gateway.wait_log(request_id=found)
+            assert (line["outcome"], line["code"]) == (
+                "upstream_unreachable",
+                "upstream_unreachable",
+            )
+        counted = httpx.get(gateway.url + "/metrics").text
+        assert counted.count('outcome="upstream_unreachable"') == len(SIDE_ROUTES)
+
+
+def test_a_request_that_is_refused_before_anybody_is_asked_is_logged_as_refused(gateway, http):
+    asked = (
+        {"json": body(messages="hi", provider="claude")},
+        {"content": b"{"},
+        {"json": body(), "headers": {"x-auth-id": "nobody"}},
+        {"json": body(provider="coze")},
+    )
+    for options in asked:
+        answer = http.post(CHAT, **options)
+        assert answer.status_code in (400, 401), answer.text
+        (line,) = gateway.wait_log(request_id=answer.headers["x-request-id"])
+        assert line["outcome"] == "refused", (options, line)
