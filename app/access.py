@@ -27,7 +27,7 @@ from app.wire.settings import AccessToken, Config
 # Where a token may stand. The last is ours alone; with it, the others may carry a credential of
 # the caller's own.
 HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "x-access-token")
-# Asked by load balancers and by browsers before they ask anything else: no lock.
+# Asked by load balancers and by browsers before they ask anything else: no lock. Nor has "/".
 _OPEN = frozenset({"/ping", "/healthz", "/readyz"})
 # These look at their visitors themselves: `admin.token`, a picture's signed link.
 _OWN_LOCK = re.compile(r"/(?:admin|metrics|gptimage)(?:/|\Z)").match
@@ -193,7 +193,9 @@ class Access:
         if forwarded and peer.is_trusted:
             address = self._behind(peer, headers)
         local = peer.is_local and not forwarded and _is_no_web_page(names, headers)
-        if path.startswith(_UNLOCKED) and (path.rstrip("/") in _OPEN or _OWN_LOCK(path)):
+        if path == "/" or (
+            path.startswith(_UNLOCKED) and (path.rstrip("/") in _OPEN or _OWN_LOCK(path))
+        ):
             return Caller(address, address, None, local, local), query
         if not self._tokens:
             keys = local or self._open

@@ -26,7 +26,7 @@ from app import group_signals, logs
 from app.clients import Clients, read_whole
 from app.config import secrets
 from app.wire.errors import GatewayError, bad_request
-from app.wire.retry_after import told
+from app.wire.retry_after import whole_seconds
 from app.wire.settings import Config, CozeDiscord
 from app.wire.surrogates import mend
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
@@ -235,7 +235,7 @@ class Bridge:
         except GatewayError as error:
             headers = dict(error.headers)
             if error.retry_after is not None:
-                headers["retry-after"] = told(error.retry_after)
+                headers["retry-after"] = str(whole_seconds(error.retry_after))
             return web.Response(
                 status=error.status,
                 body=error.body(),

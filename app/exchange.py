@@ -216,7 +216,7 @@ class Exchange:
                 raise
             await self._tell(ending, sink, watch, record)
         except Exception:
-            record.outcome, record.status = "gateway_error", 500
+            record.outcome, record.status, record.code = "gateway_error", 500, "gateway_error"
             raise
         finally:
             self.calls.discard(watch)
@@ -231,7 +231,7 @@ class Exchange:
         self, error: GatewayError, sink: Sink, watch: Watch, record: CallRecord
     ) -> None:
         redact.clean(error)
-        record.outcome = error.outcome if error.outcome != "error" else "upstream_error"
+        record.outcome = error.ending(record.attempts > 0)
         record.code = error.code or ""
         if not sink.started:
             record.status = error.status
@@ -822,6 +822,8 @@ class Exchange:
             elif kind == _REQUEST_ID:
                 record.upstream_request_id = value
                 sink.headers.append(("x-upstream-request-id", value))
+                if name == "request-id":  # Anthropic's SDKs read it under its own name
+                    sink.headers.append((name, value))
             elif kind == _TYPE:
                 if isinstance(renderer, Passthrough | Whole):
                     wanted = "json" if renderer.content_type == JSON else "text/event-stream"
@@ -937,7 +939,11 @@ def _told(error: GatewayError, reply: UpstreamReply, key: Key) -> GatewayError:
         error.retry_after = retry_after(reply.headers, reply.body, time())
     if error.status == 403 and is_challenge(reply.headers):
         error.outcome = "upstream_challenge"
-    passed = [(n, v) for n, v in reply.headers.items() if n.startswith(_PASSED_FAMILY)]
+    passed = [
+        (n, v)
+        for n, v in reply.headers.items()
+        if n.startswith(_PASSED_FAMILY) or n == "request-id"
+    ]
     error.headers = (*error.headers, *passed)
     if error.status != 401 or not key.id:
         return error

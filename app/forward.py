@@ -75,7 +75,7 @@ _NOT_DOWN = _HOP_BY_HOP | _names(
     """set-cookie set-cookie2 alt-svc strict-transport-security server nel report-to expect-ct
     access-control-allow-origin access-control-allow-methods access-control-allow-headers
     access-control-allow-credentials access-control-expose-headers access-control-max-age
-    content-security-policy x-request-id request-id"""
+    content-security-policy x-request-id"""
 )
 # Answer headers that may hold an address of the upstream.
 _ADDRESSES = ("location", "content-location", "x-goog-upload-url", "x-goog-upload-control-url")
@@ -145,7 +145,7 @@ class Forwarder:
                 record.outcome, record.status = "client_gone", 499
                 raise
         except Exception:
-            record.outcome, record.status = "gateway_error", 500
+            record.outcome, record.status, record.code = "gateway_error", 500, "gateway_error"
             if sink.started:
                 sink.abort()
             raise
@@ -155,7 +155,7 @@ class Forwarder:
             if error is not None:
                 redact.clean(error)
                 error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
-                record.outcome = error.outcome if error.outcome != "error" else "upstream_error"
+                record.outcome = error.ending(record.attempts > 0)
                 record.code = error.code or ""
                 record.status = record.status or error.status
             record.total_ms = round((perf_counter() - began) * 1000, 3)
@@ -214,7 +214,9 @@ class Forwarder:
                 if refusal is None or outcome not in OTHER_KEY_MAY_DO:
                     self.pool.report(turn, outcome, status)
                     answer = refusal or response
-                    told = await self._deliver(ask, sink, watch, began, answer, turn.key, held)
+                    told = await self._deliver(
+                        ask, sink, watch, began, answer, turn.key, trip.model, held
+                    )
                     if told is not None:
                         self.pool.report(turn, of_told(told), told.status)
                     return
@@ -263,7 +265,7 @@ class Forwarder:
             raise last[1]
         if last[1].status == 200:
             record.outcome = "upstream_error"  # told by the upstream's own stream
-        await self._deliver(ask, sink, watch, began, last[1], last[1].key)
+        await self._deliver(ask, sink, watch, began, last[1], last[1].key, trip.model)
 
     def _can_hold(self, response: Response) -> bool:
         """Whether its start may be read ahead of the caller: a plain stream of events."""
@@ -335,6 +337,7 @@ class Forwarder:
         began: float,
         response: Response,
         key: Key,
+        model: str,
         held: bytes = b"",
     ) -> GatewayError | None:
         """The answer, as it comes; `held` was read of it before. Returns the error that it told
@@ -346,6 +349,8 @@ class Forwarder:
             if not isinstance(response, _Refusal):
                 response = await _refusal(response, key)
             response.hide_secrets()
+            if response.status in (400, 404) and ask.rule.lives_elsewhere(model):
+                response.add(f" The gateway's own chat, which has this model, is at {_chat(ask)}.")
         try:
             record.status = response.status
             record.first_event_ms = round((perf_counter() - began) * 1000, 3)
@@ -422,7 +427,7 @@ class Forwarder:
         """The request as the upstream gets it with this key. `own_header`: the caller's headers
         carry it as they are."""
         rule = ask.rule
-        if lookup.get("upgrade", "").lower() == "websocket":
+        if _is_websocket(ask, lookup):
             raise GatewayError(
                 501,
                 "Websockets are not forwarded; use the HTTP form of this API.",
@@ -493,10 +498,10 @@ class Forwarder:
         base = rule.base(self.config).rstrip("/") + rule.upstream_prefix
         out = []
         for name, value in headers:
-            if name in ("x-request-id", "request-id"):
+            if name in ("x-request-id", "request-id") and not ask.record.upstream_request_id:
                 ask.record.upstream_request_id = value
                 out.append(("x-upstream-request-id", value))
-            elif name in dropped or name.startswith("cf-"):
+            if name in dropped or name.startswith("cf-"):
                 continue
             elif name in _ADDRESSES and value.startswith(base):
                 # An address of the upstream would lead the caller past the gateway.
@@ -538,9 +543,21 @@ class _Refusal:
     def hide_secrets(self) -> None:
         text = self.plain.decode("utf-8", "surrogateescape")
         if (clean := redact(text)) != text:
-            self._read = clean.encode("utf-8", "surrogateescape")
-            told = [h for h in self.headers if h[0] not in ("content-encoding", "content-length")]
-            self.headers = [*told, ("content-length", str(len(self._read)))]
+            self._replace(clean.encode("utf-8", "surrogateescape"))
+
+    def add(self, advice: str) -> None:
+        """A sentence of our own behind the upstream's message, where it is in OpenAI's shape."""
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            told = msgspec.json.decode(self.plain)
+            error = told.get("error") if isinstance(told, dict) else None
+            if isinstance(error, dict) and isinstance(message := error.get("message"), str):
+                error["message"] = message + advice
+                self._replace(msgspec.json.encode(told))
+
+    def _replace(self, plain: bytes) -> None:
+        self.plain = self._read = plain
+        told = [h for h in self.headers if h[0] not in ("content-encoding", "content-length")]
+        self.headers = [*told, ("content-length", str(len(plain)))]
 
     async def read(self) -> bytes:
         body, self._read = self._read, b""
@@ -602,6 +619,25 @@ async def _refusal(response: Response, key: Key) -> _Refusal:
     if left <= 0:
         raise bad_response(f"The upstream's refusal (HTTP {response.status}) has no end.")
     return _Refusal(response, key, b"".join(pieces))
+
+
+def _chat(ask: ForwardAsk) -> str:
+    return f"{ask.public}/c/v1"
+
+
+# What is asked for as a websocket: OpenAI's and Gemini's live conversations.
+_LIVE = re.compile(r"(?:realtime|responses)/?|ws/.*").fullmatch
+
+
+def _is_websocket(ask: ForwardAsk, lookup: Mapping[str, str]) -> bool:
+    """Any other Upgrade is an offer that a server may ignore (RFC 9110, section 7.8)."""
+    return (
+        "upgrade" in lookup
+        and ask.method == "GET"
+        and "upgrade" in _named_by_connection(lookup)
+        and "websocket" in _listed(lookup["upgrade"])
+        and _LIVE(ask.path) is not None
+    )
 
 
 def _lookup(ask: ForwardAsk) -> dict[str, str]:
@@ -666,7 +702,10 @@ def _is_of_the_browser(name: str) -> bool:
 
 
 def _named_by_connection(lookup: Mapping[str, str]) -> frozenset[str]:
-    value = lookup.get("connection", "")
+    return _listed(lookup.get("connection", ""))
+
+
+def _listed(value: str) -> frozenset[str]:
     return frozenset(name.strip().lower() for name in value.split(",") if name.strip())
 
 

@@ -44,7 +44,7 @@ from app.shared_state import (
 )
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
-from app.wire.retry_after import MOST_SECONDS, told
+from app.wire.retry_after import MOST_SECONDS, whole_seconds
 from app.wire.settings import Config
 
 # What SDK users type where a key is required though the gateway has one: no credential.
@@ -630,7 +630,7 @@ class KeyPool:
             if (not wanted or entry.key.id == wanted) and (among is None or entry.key.id in among)
         ]
         wait = max(min(waits, default=0.0), self._wait(group.base, now))
-        error.retry_after = float(told(wait or error.retry_after or 0.0))
+        error.retry_after = float(whole_seconds(wait or error.retry_after or 0.0))
 
     # --- reporting --------------------------------------------------------------------------
 

@@ -77,13 +77,15 @@ class _Known(Struct, frozen=True):
 
 
 class StrictHttp(Http):
-    """Sanic's HTTP, which takes any two bytes for the end of a chunk, and 0x5 for a length."""
+    """Sanic's HTTP, which takes any two bytes for the end of a chunk, and 0x5 for a length, and
+    sends chunks to callers of HTTP/1.0."""
 
-    __slots__ = ("known",)
+    __slots__ = ("is_chunked", "known")
 
     def __init__(self, protocol: "Protocol") -> None:
         super().__init__(protocol)  # type: ignore[no-untyped-call]
         self.known: _Known | None = None  # what the request in hand was recognised by
+        self.is_chunked = True  # an answer of unknown length; else the connection's end ends it
         # Sanic does it later, but the clock looks at once.
         self.init_for_request()  # type: ignore[no-untyped-call]
 
@@ -93,6 +95,8 @@ class StrictHttp(Http):
         if known is None or not self._recognise(known):
             self.known = None
             await super().http1_request_header()  # type: ignore[no-untyped-call]
+            if self.request.version == "1.0":
+                self.expecting_continue = False  # it knows no interim answers
 
     def _recognise(self, known: _Known) -> bool:
         """Takes the request's head if it is the one that is known, byte for byte."""
@@ -156,13 +160,30 @@ class StrictHttp(Http):
     async def begin(self, head: bytes, headers: Iterable[tuple[str, str]], data: bytes) -> None:
         """The same for an answer whose length nobody knows, with its first piece."""
         http: Any = self
-        http.response_func, http.request.responded = self.http1_response_chunked, True
+        http.request.responded = True
+        framing = self._unknown_length()
         keep = _CONNECTION[self.keep_alive]
         self.stage = Stage.RESPONSE
-        await self._send(
-            b"%b%btransfer-encoding: chunked\r\n%b\r\n\r\n%x\r\n%b\r\n"
-            % (head, _lines(headers), keep, len(data), data)
-        )
+        if self.is_chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        await self._send(b"%b%b%b%b\r\n\r\n%b" % (head, _lines(headers), framing, keep, data))
+
+    def _unknown_length(self) -> bytes:
+        """How an answer ends whose length nobody knows: the header that says it."""
+        http: Any = self
+        self.is_chunked = http.request.version != "1.0"
+        if self.is_chunked:
+            http.response_func = self.http1_response_chunked
+            return b"transfer-encoding: chunked\r\n"
+        http.response_func, self.keep_alive = self._until_close, False
+        return b""
+
+    async def _until_close(self, data: bytes, end_stream: bool) -> None:
+        if data:
+            await self._send(data)
+        if end_stream:
+            http: Any = self
+            http.response_func, self.stage = None, Stage.IDLE
 
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
         """The head of the answer, and `data` behind it, in one write."""
@@ -175,7 +196,7 @@ class StrictHttp(Http):
             raise RuntimeError(f"Invalid response status {status!r}")
         http.response_func = None
         self.response_size = size
-        framing = ""
+        framing = b""
         has_body = has_message_body(status)  # type: ignore[no-untyped-call]
         if not has_body:
             if data or not end_stream or "content-length" in headers:
@@ -187,11 +208,11 @@ class StrictHttp(Http):
                 http.response_func = self.http1_response_normal
         elif end_stream:
             headers.pop("content-length", None)
-            framing = f"content-length: {size}\r\n"
+            framing = b"content-length: %d\r\n" % size
         else:
-            framing = "transfer-encoding: chunked\r\n"
-            data = b"%x\r\n%b\r\n" % (size, data) if size else b""
-            http.response_func = self.http1_response_chunked
+            framing = self._unknown_length()
+            if self.is_chunked:
+                data = b"%x\r\n%b\r\n" % (size, data) if size else b""
         if self.head_only:
             data = b""
             http.response_func = self.head_response_ignored
@@ -200,7 +221,7 @@ class StrictHttp(Http):
         out = b"%b%b%b%b\r\n\r\n%b" % (
             _HTTP1_STATUSLINES[status],
             _lines(headers.items()),
-            framing.encode(),
+            framing,
             _CONNECTION[self.keep_alive],
             data,
         )
@@ -218,7 +239,7 @@ class StrictHttp(Http):
         transport = protocol.transport
         if transport is None or transport.is_closing():
             raise RequestCancelled
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
         protocol._time = monotonic()
         return not protocol._paused_at
 

@@ -27,7 +27,7 @@ from app.har_watch import HarWatch
 from app.manager import Manager, end_children, reload_seconds
 from app.protocol import Protocol
 from app.reload import Board
-from app.routes import admin, bing, chat, door, forward, models, sessions
+from app.routes import admin, bing, chat, door, forward, landing, models, sessions
 from app.routes.answers import (
     App,
     as_gateway_error,
@@ -35,6 +35,7 @@ from app.routes.answers import (
     gateway_of,
     headers_for,
     record_for,
+    request_id,
 )
 from app.shared_state import SharedState
 from app.wire.settings import Config
@@ -67,7 +68,7 @@ def create_app(config: Config) -> App:
         GRACEFUL_SHUTDOWN_TIMEOUT=_LAST_SECONDS,
     )
     app.ctx.settings = config
-    for room in (chat, models, bing, sessions, forward, admin):
+    for room in (landing, chat, models, bing, sessions, forward, admin):
         room.register(app)
     app.error_handler.add(Exception, _on_error)
     app.register_listener(_share, "main_process_start")
@@ -127,17 +128,16 @@ def _on_error(request: Request, error: Exception) -> HTTPResponse:
     if request.method == "OPTIONS" and isinstance(error, MethodNotAllowed | NotFound):
         return _preflight(request)
     told = as_gateway_error(request, error)
+    if told.code == "route_not_found":
+        told.message += landing.advice(request)
     if told.code == "gateway_error":
-        logger.error("request %s failed", _id(request), exc_info=error)
+        logger.error("request %s failed", request_id(request), exc_info=error)
     if not getattr(request.ctx, "carried", False):
         record = getattr(request.ctx, "record", None) or record_for(request, "-")
-        record.status, record.code, record.outcome = told.status, told.code or "", "refused"
+        record.status, record.code = told.status, told.code or ""
+        record.outcome = told.ending(record.attempts > 0)
         gateway_of(request).log.write(record)
     return error_answer(request, told)
-
-
-def _id(request: Request) -> str:
-    return getattr(request.ctx, "request_id", "-")
 
 
 def _preflight(request: Request) -> HTTPResponse:

@@ -3,6 +3,10 @@
 Adding a provider is one line here.
 """
 
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
 from app.wire.chat import Envelope
 from app.wire.provider import ForwardRule, Provider
 from providers.bing import web as bing_web
@@ -28,12 +32,22 @@ _BY_MODEL: dict[tuple[str, str], Provider] = {
     ("coze", coze_api.MODEL): coze_api.PROVIDER,
 }
 
+# Families whose bare names are nobody else's; a list that was fetched never decides a route.
+_BY_FAMILY = (("claude-", "claude"), ("gemini-", "gemini"), ("gemma-", "gemini"))
+_FAMILIES = tuple(start for start, _ in _BY_FAMILY)
+
 # Whose models GET /c/v1/models lists, under the name that `provider` takes.
 LISTED: dict[str, Provider] = {
     "openai": openai_api.PROVIDER,
     "claude": claude_api.PROVIDER,
     "gemini": gemini_api.PROVIDER,
 }
+
+
+def listed_id(name: str, model: str) -> str:
+    """A model of that list as it can be asked: without a prefix OpenAI is asked."""
+    return model if name == "openai" else f"{name}/{model}"
+
 
 # Bodies in an upstream's own shape: path -> provider, which says what shape the answers have.
 NATIVE: dict[str, Provider] = {
@@ -55,8 +69,15 @@ ALL: tuple[Provider, ...] = (
     coze_api.PROVIDER,
     coze_discord.PROVIDER,
 )
+
+
+def _lives_elsewhere(model: str) -> bool:
+    """Whether /c/v1/chat/completions would ask somebody else for this model."""
+    return model.partition("/")[0] in _BY_NAME
+
+
 FORWARDS: tuple[ForwardRule, ...] = (
-    *openai_api.FORWARDS,
+    *(replace(rule, lives_elsewhere=_lives_elsewhere) for rule in openai_api.FORWARDS),
     *openai_web.FORWARDS,
     *claude_api.FORWARDS,
     *claude_web.FORWARDS,
@@ -64,17 +85,26 @@ FORWARDS: tuple[ForwardRule, ...] = (
 )
 
 
-def choose(envelope: Envelope) -> tuple[Provider, str]:
+def choose(
+    envelope: Envelope, has_key: Callable[[str], bool] = lambda pool: False
+) -> tuple[Provider, str]:
     """The provider of a call and the model's name without its prefix.
 
-    An explicit `provider` wins; else a prefix of the model (`claude/claude-...`) decides.
+    An explicit `provider` wins; else a prefix of the model (`claude/claude-...`) decides; else a
+    bare name of a well-known family goes to its house, if `has_key` says so of that house's pool.
     """
     name, model = envelope.provider, envelope.model or ""
+    is_bare = False
     if name is None:
         prefix, slash, rest = model.partition("/")
         if slash and prefix in _BY_NAME:
             name, model = prefix, rest
+        elif model.startswith(_FAMILIES):
+            name = next(house for start, house in _BY_FAMILY if model.startswith(start))
+            is_bare = True
     provider = _BY_NAME.get(name or "", openai_api.PROVIDER)
     if provider is claude_api.PROVIDER and not claude_api.is_claude_api(envelope):
         provider = claude_web.PROVIDER
+    if is_bare and not has_key(provider.pool):
+        return openai_api.PROVIDER, model
     return _BY_MODEL.get((name or "", model), provider), model

@@ -209,7 +209,7 @@ async def change_key(request: Request) -> HTTPResponse:
         order = _key_order.decode(request.body)
     except msgspec.ValidationError as error:
         raise from_validation(error) from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise bad_request("The body is no JSON.") from None
     pool = gateway_of(request).pool
     key = _the_one(pool.standings(), order)

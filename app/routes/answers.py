@@ -21,12 +21,15 @@ from app.key_pool import callers_own
 from app.logs import CallRecord, redact
 from app.render import JSON, SSE
 from app.wire.chat import Envelope
+from app.wire.error_shapes import shape_of
 from app.wire.errors import GatewayError
 from app.wire.provider import Provider
-from app.wire.retry_after import told
 from app.wire.upstream import Headers
 
 App = Sanic[Any, Any]
+
+# OPTIONS is a browser's preflight and is answered by the gateway itself.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -72,6 +75,24 @@ def record_for(request: Request, route: str) -> CallRecord:
 
 def headers_for(request: Request, more: Iterable[tuple[str, str]] = ()) -> Header:
     return Header([("x-request-id", request_id(request)), *CORS, *more])
+
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+
+
+def public_address(request: Request) -> str:
+    """Our address as this caller sees it: behind a TLS proxy that is the proxy's.
+
+    Only ever told back to the very caller who said it.
+    """
+    scheme, host = request.scheme, request.host
+    said = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    if said in ("http", "https"):
+        scheme = said
+    said = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    if _HOST.fullmatch(said):
+        host = said
+    return f"{scheme}://{host}"
 
 
 def body_of(request: Request, max_bytes: int) -> bytes:
@@ -187,13 +208,14 @@ class RawSink:
 
 
 def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
-    """A failure before the first byte, in OpenAI's shape."""
+    """A failure before the first byte, in the shape that the callers of this path read."""
     headers = headers_for(request, error.headers)
-    if error.retry_after is not None and "retry-after" not in headers:
-        headers["retry-after"] = told(error.retry_after)
+    if error.wait is not None and "retry-after" not in headers:
+        headers["retry-after"] = str(error.wait)
     if error.code and _CODE.fullmatch(error.code):  # some are the upstream's own words
         headers["x-gateway-error"] = error.code
-    return HTTPResponse(error.body(), error.status, headers, JSON)
+    body = shape_of(request.path)(error, request_id(request))
+    return HTTPResponse(body, error.status, headers, JSON)
 
 
 def as_gateway_error(request: Request, error: Exception) -> GatewayError:
@@ -206,8 +228,9 @@ def as_gateway_error(request: Request, error: Exception) -> GatewayError:
             500,
             "The gateway failed at this request; its log has the cause under this x-request-id.",
             code="gateway_error",
+            outcome="gateway_error",
         )
-    status = error.status_code
+    status, outcome = error.status_code, "error"
     code: str | None
     passed = tuple((str(n), str(v)) for n, v in (getattr(error, "headers", None) or {}).items())
     match status:
@@ -229,11 +252,15 @@ def as_gateway_error(request: Request, error: Exception) -> GatewayError:
             what, code = "This expectation cannot be met.", "expectation_failed"
         case 503:
             what, code = "The gateway could not answer in time.", "gateway_timeout"
+            outcome = "gateway_error"
         case 500:
             what, code = "The gateway failed at this request.", "gateway_error"
+            outcome = "gateway_error"
+        case 499:
+            what, code, outcome = "The caller left.", None, "client_gone"
         case _:
             what, code = str(error) or f"HTTP {status}.", None
-    return GatewayError(status, what, code=code, headers=passed)
+    return GatewayError(status, what, code=code, headers=passed, outcome=outcome)
 
 
 def json_answer(request: Request, body: Any, status: int = 200) -> HTTPResponse:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sanic import HTTPResponse, Request
 
+from app.access import Caller
 from app.clients import read_whole
 from app.render import JSON
 from app.routes.answers import App, body_of, carry, gateway_of, headers_for, record_for
@@ -38,26 +39,35 @@ async def message(request: Request) -> None:
 
 async def create(request: Request) -> HTTPResponse:
     """A new conversation; its first turn gives it the traceId."""
+    _admit(request)
     reply = await _ask(request, web.create_request(_config(request), _now(), _new_id))
     answer: dict[str, Any] = {"traceId": "", **msgspec.to_builtins(web.read_created(reply))}
     return _answer(request, msgspec.json.encode(answer))
 
 
 async def list_all(request: Request) -> HTTPResponse:
+    _admit(request)
     reply = await _ask(request, web.list_request(_config(request), _now(), _new_id))
     return _answer(request, web.read_passed(reply))
 
 
 async def delete(request: Request) -> HTTPResponse:
+    _admit(request)
     config = _config(request)
     body = body_of(request, config.limits.request_bytes)
     reply = await _ask(request, web.delete_request(config, body, _now(), _new_id))
     return _answer(request, web.read_passed(reply))
 
 
+def _admit(request: Request) -> None:
+    """The record of a call that names no model, once the caller's token is for Bing."""
+    record_for(request, CONVERSATION).provider = web.PROVIDER.name
+    caller: Caller = request.ctx.caller
+    caller.allow(web.PROVIDER.name, None)
+
+
 async def _ask(request: Request, upstream: UpstreamRequest) -> UpstreamReply:
-    record = record_for(request, CONVERSATION)
-    record.provider, record.attempts = web.PROVIDER.name, 1
+    request.ctx.record.attempts = 1
     gateway = gateway_of(request)
     try:
         async with asyncio.timeout(gateway.config.timeouts.first_event):

@@ -7,6 +7,7 @@ from sanic import Request
 
 import providers
 from app.exchange import Way
+from app.key_pool import callers_own
 from app.routes.answers import App, body_of, carry, gateway_of, record_for
 from app.wire.chat import Envelope, read_request
 from app.wire.provider import Provider
@@ -28,11 +29,21 @@ async def completions(request: Request) -> None:
     record_for(request, COMPLETIONS)
     body = body_of(request, gateway_of(request).config.limits.request_bytes)
     body, envelope = read_request(body)
-    provider, model = providers.choose(envelope)
-    named, ways = gateway_of(request).config.fallbacks, []
+    gateway, caller = gateway_of(request), request.ctx.caller
+
+    def has_key(pool: str) -> bool:
+        return gateway.pool.size(pool) > 0
+
+    def may_use_key(pool: str) -> bool:
+        # A credential of the caller's own was shown to OpenAI's door: no other house gets it.
+        own = callers_own(request.headers, ("authorization",))
+        return bool(caller.may_use_keys) and not own and has_key(pool)
+
+    provider, model = providers.choose(envelope, may_use_key)
+    named, ways = gateway.config.fallbacks, []
     if named:
         others = named.get(envelope.model or "") or named.get(model) or ()
-        ways = [Way(*providers.choose(Envelope(model=name)), name) for name in others]
+        ways = [Way(*providers.choose(Envelope(model=name), has_key), name) for name in others]
     await carry(request, provider, model, envelope, body, ways)
 
 

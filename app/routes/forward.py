@@ -1,6 +1,5 @@
 """Raw paths that belong to an upstream: /v1/*, /dashboard/* and every other forward rule."""
 
-import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -10,12 +9,17 @@ import providers
 from app import asked_model
 from app.access import Caller
 from app.forward import ForwardAsk
-from app.routes.answers import App, RawSink, gateway_of, record_for, too_large
+from app.routes.answers import (
+    METHODS,
+    App,
+    RawSink,
+    gateway_of,
+    public_address,
+    record_for,
+    too_large,
+)
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule
-
-# OPTIONS is a browser's preflight and is answered by the gateway itself.
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def register(app: App) -> None:
@@ -72,24 +76,6 @@ async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
         sink,
     )
     return sink.response
-
-
-_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
-
-
-def public_address(request: Request) -> str:
-    """Our address as this caller sees it: behind a TLS proxy that is the proxy's.
-
-    Only ever told back to the very caller who said it.
-    """
-    scheme, host = request.scheme, request.host
-    said = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
-    if said in ("http", "https"):
-        scheme = said
-    said = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
-    if _HOST.fullmatch(said):
-        host = said
-    return f"{scheme}://{host}"
 
 
 async def _allowed(

@@ -36,7 +36,8 @@ async def models(request: Request) -> HTTPResponse:
 async def model(request: Request, model_id: str) -> HTTPResponse:
     model_id = unquote(model_id)  # SDKs write claude%2Fclaude-...
     for entry in await gather(request):
-        if model_id in (entry["id"], f"{entry.get('provider')}/{entry['id']}"):
+        name = entry["provider"]
+        if model_id in (entry["id"], f"{name}/{entry['id']}", entry["id"].removeprefix(f"{name}/")):
             return json_answer(request, entry)
     raise GatewayError(
         404,
@@ -80,7 +81,11 @@ async def gather(request: Request) -> list[dict[str, Any]]:
             found += answer
     if errors and not found:
         raise errors[0]
-    return [entry for entry in found if caller.may(entry["provider"], entry.get("id"))]
+    return [
+        {**entry, "id": providers.listed_id(entry["provider"], entry["id"])}
+        for entry in found
+        if caller.may(entry["provider"], entry.get("id"))
+    ]
 
 
 async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 from sanic import HTTPResponse, Request
 
+from app.access import Caller
 from app.clients import read_whole
 from app.images import not_found
 from app.key_pool import callers_own
@@ -17,6 +18,7 @@ from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.openai import platform, web, web_errors, web_images
 
 IMAGE = "/gptimage/"
+_PLATFORM = "openai-platform"
 _FINAL = (("x-should-retry", "false"),)
 
 
@@ -113,7 +115,7 @@ async def _of_session(request: Request, key: Key, file: str, conversation_id: st
 
 async def token(request: Request) -> HTTPResponse:
     """Renews or revokes a token of OpenAI's platform: plain OAuth with the caller's own."""
-    record_for(request, request.path)
+    _admit(request)
     config = gateway_of(request).config
     body = body_of(request, config.limits.request_bytes)
     build = platform.refresh if request.path.endswith("/refresh") else platform.revoke
@@ -122,7 +124,7 @@ async def token(request: Request) -> HTTPResponse:
 
 async def session(request: Request) -> HTTPResponse:
     """The platform's account data for the caller's own access token."""
-    record_for(request, request.path)
+    _admit(request)
     held = request.headers.get("authorization")
     if not held:
         raise GatewayError(
@@ -134,9 +136,15 @@ async def session(request: Request) -> HTTPResponse:
     return await _passed(request, platform.session(held, gateway_of(request).config))
 
 
+def _admit(request: Request) -> None:
+    """The record of a call that names no model, once the caller's token is for OpenAI."""
+    record_for(request, request.path).provider = _PLATFORM
+    caller: Caller = request.ctx.caller
+    caller.allow(_PLATFORM, None)
+
+
 async def _passed(request: Request, upstream: UpstreamRequest) -> HTTPResponse:
-    record = request.ctx.record
-    record.provider, record.attempts = "openai-platform", 1
+    request.ctx.record.attempts = 1
     gateway = gateway_of(request)
     try:
         async with asyncio.timeout(gateway.config.timeouts.first_event):

@@ -1,4 +1,4 @@
-"""The one error of the gateway and its one JSON shape.
+"""The one error of the gateway, and OpenAI's JSON shape of it; error_shapes.py has the others.
 
 Every failure a caller can see is a `GatewayError`, rendered as
 `{"error": {"message", "type", "param", "code"}}` so that OpenAI's SDKs understand all of them.
@@ -9,6 +9,8 @@ import re
 
 import msgspec
 from msgspec import Struct
+
+from app.wire.retry_after import whole_seconds
 
 OUT_OF_RESOURCES = "gateway_out_of_resources"  # ours: no descriptor, no memory
 
@@ -29,7 +31,7 @@ class GatewayError(Exception):
 
     `status` is the HTTP status, `retry_after` seconds, `headers` further response headers.
     `transient` is False for what no retry can heal: SDKs are told so by `x-should-retry: false`.
-    `outcome` is the word the log line gets.
+    `outcome` is the word the log line gets; "error" leaves that to `ending`.
     """
 
     def __init__(
@@ -47,7 +49,8 @@ class GatewayError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
-        self.type = type or error_type(status)
+        # Whatever an upstream calls it: clients ask for a key by this word.
+        self.type = type if type and status != 401 else error_type(status)
         self.code = code
         self.param = param
         self.retry_after = retry_after
@@ -56,6 +59,17 @@ class GatewayError(Exception):
         self.said = b""  # rendered before it in the same read, to be sent if the stream has begun
         self.words = ""  # the upstream's own, where `message` is another one
         self.raw: bytes | None = None  # an upstream's OpenAI-shaped body, to be passed on as it is
+
+    @property
+    def wait(self) -> int | None:
+        """Whole seconds until the caller may come again, as Retry-After has them."""
+        return None if self.retry_after is None else whole_seconds(self.retry_after)
+
+    def ending(self, was_asked: bool) -> str:
+        """The log's word for a call that ended with this, by whether an upstream was asked."""
+        if self.outcome != "error":
+            return self.outcome
+        return "upstream_error" if was_asked or self.status in (502, 504) else "refused"
 
     def body(self) -> bytes:
         """The JSON body, UTF-8."""
@@ -91,7 +105,9 @@ def error_type(status: int) -> str:
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> GatewayError:
     """400 for a body that cannot be served; `param` names the path of the offending member."""
-    return GatewayError(400, message, param=param, code=code or "invalid_parameter")
+    return GatewayError(
+        400, message, param=param, code=code or "invalid_parameter", outcome="refused"
+    )
 
 
 def upstream_cut(

@@ -115,7 +115,8 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     the answer itself is passed on as it came.
 
     `conversation` finds the id of the conversation that a path is about: such a request goes to the
-    session that is known to have it.
+    session that is known to have it. `lives_elsewhere` knows the models that only the gateway's own
+    chat has: who asks for one here, and is refused, is told so.
     """
 
     prefix: str  # "/v1/": what the gateway's path begins with
@@ -137,6 +138,7 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     moves: Callable[[str, str], bool] = lambda header, token: False
     rewrite: Callable[[str, str], Callable[[bytes], bytes] | None] | None = None
     conversation: Callable[[str], str | None] = lambda path: None
+    lives_elsewhere: Callable[[str], bool] = lambda model: False
 
 
 class Provider(Struct, frozen=True, kw_only=True):

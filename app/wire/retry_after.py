@@ -18,9 +18,9 @@ _SPAN = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d+)?)s)
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
 
 
-def told(seconds: float) -> str:
-    """As the header Retry-After of an answer of ours: whole seconds, 1 to 1800."""
-    return str(ceil(min(max(seconds, 1.0), MOST_SECONDS)))
+def whole_seconds(seconds: float) -> int:
+    """As the header Retry-After of an answer of ours has it: 1 to 1800."""
+    return ceil(min(max(seconds, 1.0), MOST_SECONDS))
 
 
 def asked(headers: Mapping[str, str], now: float | None = None) -> float | None:

@@ -28,10 +28,10 @@ def sent(engine, ask):
     return engine.outgoing(ask, key, in_header, ask.body, lookup), key
 
 
-def outgoing(headers=(), path="models", query=""):
+def outgoing(headers=(), path="models", query="", method="GET"):
     ask = ForwardAsk(
         rule=RULE,
-        method="GET",
+        method=method,
         path=path,
         query=query,
         headers=list(headers),
@@ -168,10 +168,42 @@ def test_everything_else_travels_in_order_and_repetition():
     assert request.headers[:-1] == headers
 
 
-def test_a_websocket_is_refused_with_a_reason():
+WEBSOCKET = [("Upgrade", "websocket"), ("Connection", "keep-alive, Upgrade")]
+
+
+@pytest.mark.parametrize("path", ["realtime", "responses", "ws/google.ai.Live.BidiGenerate"])
+def test_a_websocket_is_refused_with_a_reason(path):
     with pytest.raises(GatewayError) as caught:
-        outgoing([("Upgrade", "websocket"), ("Connection", "Upgrade")])
-    assert caught.value.status == 501
+        outgoing(WEBSOCKET, path=path)
+    assert (caught.value.status, caught.value.code) == (501, "websocket_not_supported")
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "method"),
+    [
+        ([("Upgrade", "websocket")], "realtime", "GET"),
+        ([("Upgrade", "websocket"), ("Connection", "keep-alive")], "realtime", "GET"),
+        (WEBSOCKET, "realtime", "POST"),
+        (WEBSOCKET, "models", "GET"),
+        (WEBSOCKET, "chat/completions", "POST"),
+        (WEBSOCKET, "realtime/sessions", "POST"),
+        (
+            [
+                ("Connection", "Upgrade, HTTP2-Settings"),
+                ("Upgrade", "h2c"),
+                ("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA"),
+            ],
+            "realtime",
+            "GET",
+        ),
+        ([("Connection", "Upgrade"), ("Upgrade", "TLS/1.2, HTTP/2.0")], "models", "GET"),
+    ],
+)
+def test_an_upgrade_that_is_no_websocket_is_ignored_and_stays_here(headers, path, method):
+    request, _ = outgoing(headers, path=path, method=method)
+    names = {name.lower() for name, _ in request.headers}
+    assert not names & {"upgrade", "connection", "http2-settings"}
+    assert (request.method, request.url) == (method, f"https://up.example/base/v1/{path}")
 
 
 def test_of_the_answer_only_what_is_the_callers_business():
@@ -190,6 +222,7 @@ def test_of_the_answer_only_what_is_the_callers_business():
             ("connection", "x-gone"),
             ("x-gone", "1"),
             ("x-request-id", "req_1"),
+            ("request-id", "req_2"),
             ("location", "https://up.example/base/v1/files/1"),
             ("etag", '"1"'),
         ],
@@ -199,6 +232,7 @@ def test_of_the_answer_only_what_is_the_callers_business():
     assert down == [
         ("content-type", "text/plain"),
         ("x-upstream-request-id", "req_1"),
+        ("request-id", "req_2"),  # Anthropic's SDKs read it
         ("location", "http://gw:1/v1/files/1"),
         ("etag", '"1"'),
         ("x-auth-id", "1"),

@@ -72,8 +72,8 @@ def test_each_model_says_whose_it_is_and_openais_members_stay():
     found = asyncio.run(Room().list())
     assert [(model["provider"], model["id"]) for model in found] == [
         ("openai", "gpt-x"),
-        ("claude", "claude-x"),
-        ("gemini", "gemini-x"),
+        ("claude", "claude/claude-x"),  # as it can be asked
+        ("gemini", "gemini/gemini-x"),
     ]
     assert found[0]["new"] == 1
     assert all(model["object"] == "model" for model in found)

@@ -159,6 +159,18 @@ def test_a_disabled_key_is_used_by_no_worker_until_it_is_enabled(guarded):
     assert order("explode").status_code == 400
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b'{"action": "reset", "id": "\xff"}',
+     b'{"action": "reset", "id": "\xed"}',
+     b"[" * 10_000, b'{"action": "reset", "id": "x", "more": ' + b"[" * 10_000],
+)  # fmt: skip
+def test_an_order_that_cannot_be_read_is_a_400(guarded, content):
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    answer = httpx.post(f"{guarded.url}/admin/keys", content=content, headers=headers)
+    assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
 @pytest.mark.timeout(120)
 def test_counters_survive_reloads_and_killed_workers(simulator, tmp_path):
     with running(tmp_path, config_for(simulator.url, workers=2)) as gateway:

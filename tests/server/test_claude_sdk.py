@@ -453,3 +453,24 @@ def test_no_secret_and_no_prompt_is_in_the_log(doors):
     assert "blue moon" not in log
     for secret in (*CLAUDE_KEYS.values(), "sk-ant-api03-own", "sk-ant-oat01-mine"):
         assert secret not in log
+
+
+def test_the_id_that_anthropic_gave_is_told_under_its_own_name(native, doors):
+    message = native.messages.create(model=HAIKU, max_tokens=99, messages=ask("hi"))
+    assert message._request_id.startswith("req_")
+    with native.messages.stream(model=HAIKU, max_tokens=99, messages=ask("hi")) as stream:
+        assert stream.request_id.startswith("req_")
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        native.messages.create(model=HAIKU, max_tokens=0, messages=ask("hi"))
+    assert caught.value.request_id.startswith("req_")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_so_it_is_by_the_door_that_answers_in_openais_shape(doors, stream):
+    body = {"model": HAIKU, "max_tokens": 99, "messages": ask("hi"), "stream": stream}
+    url = f"{doors.url}/claude/api/openai"
+    answer = httpx.post(url, json=body, headers={"x-request-id": "mine"})
+    assert answer.status_code == 200 and answer.headers["x-request-id"] == "mine"
+    assert answer.headers["request-id"] == answer.headers["x-upstream-request-id"]
+    refused = httpx.post(url, json=body | {"max_tokens": 0})
+    assert refused.status_code == 400 and refused.headers["request-id"].startswith("req_")

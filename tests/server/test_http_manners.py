@@ -33,7 +33,8 @@ def test_ping_and_health(http):
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "route_not_found"),
+        ("POST", "/", 405, "method_not_allowed"),
+        ("GET", "/nowhere", 404, "route_not_found"),
         ("GET", "/c/v1/chat", 404, "route_not_found"),
         ("GET", CHAT, 405, "method_not_allowed"),
         ("DELETE", "/ping", 405, "method_not_allowed"),
@@ -172,3 +173,79 @@ def test_a_pipelined_connection_gets_its_answers_in_order(gateway):
         while piece := sock.recv(65536):
             answer += piece
     assert answer.count(b'{"ping":"ok"}') == 2 and b"route_not_found" in answer
+
+
+def asked_by_http_1_0(gateway, target, content=None, *lines):
+    """Head and body of the answer, read until the gateway closes the connection."""
+    data = json.dumps(content).encode() if content else b""
+    head = [f"{'POST' if content else 'GET'} {target} HTTP/1.0", "Host: x", *lines]
+    if content:
+        head.append(f"Content-Length: {len(data)}")
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
+        sock.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + data)
+        answer = b""
+        while piece := sock.recv(65536):
+            answer += piece
+    told, _, text = answer.partition(b"\r\n\r\n")
+    return told.lower(), text
+
+
+@pytest.mark.parametrize("lines", [(), ("Connection: keep-alive",)])
+@pytest.mark.parametrize("target", [CHAT, "/v1/chat/completions"])
+def test_a_stream_to_a_caller_of_http_1_0_ends_with_its_connection(gateway, target, lines):
+    head, text = asked_by_http_1_0(gateway, target, body(stream=True), *lines)
+    assert head.startswith(b"http/1.1 200 ") and b"connection: close" in head
+    assert b"transfer-encoding" not in head and b"content-length" not in head
+    assert text.startswith(b"data: {") and text.endswith(b"}\n\ndata: [DONE]\n\n")
+    events = text.split(b"\n\n")[:-2]
+    assert len(events) > 2 and all(json.loads(event.removeprefix(b"data: ")) for event in events)
+
+
+def test_a_caller_of_http_1_0_may_keep_a_connection_that_needs_no_chunks(gateway):
+    target = f"/ping HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\nGET {CHAT}"
+    head, text = asked_by_http_1_0(gateway, target)
+    assert b"connection: keep-alive" in head and b"content-length: 13" in head
+    assert text.startswith(b'{"ping":"ok"}HTTP/1.1 405 ')
+
+
+def test_a_caller_of_http_1_0_is_sent_no_interim_answer(gateway):
+    head, _ = asked_by_http_1_0(gateway, CHAT, body(), "Expect: 100-continue")
+    assert head.startswith(b"http/1.1 200 ")
+
+
+SIDE_ROUTES = (
+    ("GET", "/bing/conversation", ""),
+    ("POST", "/auth/session/platform", "Bearer eyJ.mine"),
+    ("GET", "/gptimage/file-0123456789", "Bearer eyJ.mine"),
+)
+
+
+def test_a_side_route_whose_upstream_is_not_there_is_not_said_to_have_refused(tmp_path):
+    nobody = "http://127.0.0.1:1"
+    config = {"openai": {"api_url": nobody, "chat_web_url": nobody}, "bing": {"web_url": nobody}}
+    with running(tmp_path, config) as gateway:
+        for method, path, key in SIDE_ROUTES:
+            answer = httpx.request(method, gateway.url + path, headers={"authorization": key})
+            assert answer.status_code == 502, (path, answer.text)
+            found = answer.headers["x-request-id"]
+            (line,) = gateway.wait_log(request_id=found)
+            assert (line["outcome"], line["code"]) == (
+                "upstream_unreachable",
+                "upstream_unreachable",
+            )
+        counted = httpx.get(gateway.url + "/metrics").text
+        assert counted.count('outcome="upstream_unreachable"') == len(SIDE_ROUTES)
+
+
+def test_a_request_that_is_refused_before_anybody_is_asked_is_logged_as_refused(gateway, http):
+    asked = (
+        {"json": body(messages="hi", provider="claude")},
+        {"content": b"{"},
+        {"json": body(), "headers": {"x-auth-id": "nobody"}},
+        {"json": body(provider="coze")},
+    )
+    for options in asked:
+        answer = http.post(CHAT, **options)
+        assert answer.status_code in (400, 401), answer.text
+        (line,) = gateway.wait_log(request_id=answer.headers["x-request-id"])
+        assert line["outcome"] == "refused", (options, line)

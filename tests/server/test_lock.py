@@ -83,7 +83,7 @@ def seen_upstream(http, path="/v1/_echo/x", **options):
 def test_nothing_is_behind_an_open_door(http, method, path, headers):
     answer = http.request(method, path, headers=headers, json=body() if method == "POST" else None)
     assert answer.status_code in (401, 429)
-    assert answer.json()["error"]["code"] in ("access_denied", "too_many_failures")
+    assert answer.headers["x-gateway-error"] in ("access_denied", "too_many_failures")
 
 
 def test_what_load_balancers_and_browsers_ask_stays_open(http):
@@ -156,7 +156,7 @@ def test_a_token_may_be_for_some_providers_and_models_only(http, path, asked, st
     answer = http.post(path, json=asked, headers={"authorization": NARROW})
     assert answer.status_code == status, answer.text
     if status == 403:
-        assert answer.json()["error"]["code"] == "not_allowed"
+        assert answer.headers["x-gateway-error"] == "not_allowed"
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/chat/completions"])
@@ -243,12 +243,15 @@ def test_without_tokens_the_keys_are_for_this_machine(doors, headers):
         answer = httpx.request(method, doors.url + path, headers=headers, json=asked)
         assert answer.status_code == 401, (path, answer.text)
         error = answer.json()["error"]
-        assert error["code"] == "access_denied" and "access.tokens" in error["message"]
+        assert (
+            answer.headers["x-gateway-error"] == "access_denied"
+            and "access.tokens" in error["message"]
+        )
         named = httpx.request(
             method, doors.url + path, headers=headers | {"x-auth-id": "no-such-id"}, json=asked
         )
         assert (
-            named.json()["error"]["code"] == "access_denied"
+            named.headers["x-gateway-error"] == "access_denied"
         )  # nothing is told of which there are
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.wire.retry_after import asked, retry_after, told
+from app.wire.retry_after import asked, retry_after, whole_seconds
 from app.wire.upstream import UpstreamReply
 from providers.claude.api import PROVIDER as CLAUDE
 from providers.claude.web_errors import read_error as claude_web
@@ -21,7 +21,7 @@ NONSENSE = ["1e12", "9" * 400, "-5", "nan", "inf", "1_0", "soon", "", "\u0663", 
      (1800.5, "1800"), (1e12, "1800"), (float("inf"), "1800")],
 )  # fmt: skip
 def test_callers_hear_whole_seconds_up_to_half_an_hour(seconds, header):
-    assert told(seconds) == header
+    assert str(whole_seconds(seconds)) == header
 
 
 @pytest.mark.parametrize(

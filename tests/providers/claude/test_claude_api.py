@@ -119,7 +119,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("name", "status", "type_", "code"),
         [
-            ("api-error-401.json", 401, "invalid_request_error", "invalid_api_key"),
+            ("api-error-401.json", 401, "authentication_error", "invalid_api_key"),
             (
                 "api-error-400-prompt-too-long.json",
                 400,

@@ -454,7 +454,7 @@ def test_usage_is_cumulative_and_cached_tokens_are_part_of_the_prompt(decode):
     ("kind", "status", "type_", "code"),
     [
         ("invalid_request_error", 400, "invalid_request_error", None),
-        ("authentication_error", 401, "invalid_request_error", "invalid_api_key"),
+        ("authentication_error", 401, "authentication_error", "invalid_api_key"),
         ("billing_error", 402, "insufficient_quota", "insufficient_quota"),
         ("permission_error", 403, "permission_error", None),
         ("rate_limit_error", 429, "rate_limit_exceeded", "rate_limit_exceeded"),
