@@ -51,6 +51,7 @@ class Attempt(Struct, omit_defaults=True):
 
 
 OVERTAKEN = "overtaken"
+LOST = "connection lost"
 
 
 def unanswered(
@@ -63,7 +64,7 @@ def unanswered(
 
 def sent_again(provider: str, model: str, key_id: str, began: float) -> Attempt:
     """A try whose kept connection was lost at once, so that the client made it once more."""
-    return unanswered(provider, model, key_id, began, "connection lost", "again")
+    return unanswered(provider, model, key_id, began, LOST, "again")
 
 
 class CallRecord(Struct, kw_only=True, omit_defaults=True):

@@ -12,6 +12,8 @@ POOL = "openai.api_keys"
 
 
 class _Request:
+    path = "/c/v1/chat/completions"
+
     class ctx:
         request_id = "r"
 

@@ -49,7 +49,8 @@ def test_a_callers_numbers_keep_their_digits(gateway, upstream, provider):
     arguments = json.dumps(NUMBERS)
     call = f'{{"id":"a","type":"function","function":{{"name":"f","arguments":{arguments}}}}}'
     said = '{"role":"user","content":"hi"},{"role":"assistant","content":null,"tool_calls":[%s]}'
-    body = f'{{"model":"claude-sonnet-4-5","odd":1e400,"messages":[{said % call}]'
+    model = "claude-sonnet-4-5" if provider == "claude" else "gpt-4o"
+    body = f'{{"model":"{model}","odd":1e400,"messages":[{said % call}]'
     body += f',"provider":"{provider}"}}' if provider else "}"
     good = {"type": "message", "content": [], "choices": []}
     upstream.script([{"status": 200, "headers": JSON, "body": good}])
