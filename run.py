@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from app import __version__
-from app.config import ConfigError, Loaded, load, report, understood
+from app.config.load import ConfigError, Loaded, load, report, understood
 
 _EPILOG = """\
 %(prog)s check --live      asks the upstreams whether each key and session is still good
@@ -43,13 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
-    from app.server import serve  # late: a check needs no web server
+    from app.process.server import serve
 
     return serve(loaded.config, partial(load, args.config, os.environ, flags))
 
 
 def _ping(args: argparse.Namespace, flags: dict[str, str | None]) -> int:
-    from app import key_commands
+    from app.cli import key_commands
 
     try:
         key_commands.ping(understood(args.config, os.environ, flags))
@@ -60,20 +60,20 @@ def _ping(args: argparse.Namespace, flags: dict[str, str | None]) -> int:
 
 
 def _check(loaded: Loaded) -> int:
-    from app.har_watch import check_lines
+    from app.process.har_folder import check_lines
 
     print("\n".join([report(loaded), *check_lines(loaded.config)]))
     return 0
 
 
 def _live_check(args: argparse.Namespace, loaded: Loaded) -> int:
-    from app import key_doctor
+    from app.cli import check_keys
 
-    findings = asyncio.run(key_doctor.examine(loaded.config))
+    findings = asyncio.run(check_keys.examine(loaded.config))
     if args.json:
         print(json.dumps([_as_dict(one) for one in findings], indent=2))
     else:
-        print(key_doctor.as_table(findings) if findings else "no keys are configured")
+        print(check_keys.as_table(findings) if findings else "no keys are configured")
     return 0 if all(one.state == "valid" for one in findings) else 1
 
 
@@ -82,7 +82,7 @@ def _as_dict(one: Any) -> dict[str, Any]:
 
 
 def _keys(args: argparse.Namespace, loaded: Loaded) -> int:
-    from app import key_commands
+    from app.cli import key_commands
 
     order = None
     if args.action != "list":

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import uvloop
 
-from app.config import load
-from app.har_watch import HarWatch
-from app.key_pool import KeyPool
-from app.sessions import Sessions
-from app.shared_state import SharedState
-from app.slow_work import SlowWork
+from app.config.load import load
+from app.offload.cpu_work import CpuWorker
+from app.pool.key_pool import KeyPool
+from app.pool.web_sessions import Sessions
+from app.process.har_folder import HarFolder
+from app.state.shared_table import SharedState
 from providers.openai import sentinel
 
 EVERY_SECONDS = 0.002
@@ -81,7 +81,7 @@ def resident_mb(pid: int | str) -> float:
 
 async def proofs(kind: sentinel.Kind, count: int) -> None:
     """`count` of the hardest that are accepted, as calls that come at the same moment ask them."""
-    work = SlowWork()
+    work = CpuWorker()
     array = sentinel.browser_array(kind, "Mozilla/5.0", 1, "session")
 
     async def one(n: int) -> None:
@@ -94,7 +94,7 @@ async def proofs(kind: sentinel.Kind, count: int) -> None:
 
 
 async def starts(count: int) -> None:
-    work = SlowWork()
+    work = CpuWorker()
     with Probe(f"the process for proofs started and stopped {count} times"):
         for _ in range(count):
             await work.run(divmod, 1, 1)
@@ -110,7 +110,7 @@ async def har(folder: Path, megabytes: int) -> None:
     sessions = Sessions(pool, folder / "sessions")
     reader_mb = 0.0
     with Probe(f"a HAR of {megabytes} MB read"):
-        watch = asyncio.create_task(HarWatch(sessions, str(folder), True).run())
+        watch = asyncio.create_task(HarFolder(sessions, str(folder), True).run())
         while pool.find("openai.web_sessions", "large.har") is None:
             for task in Path("/proc/self/task").glob("*/children"):
                 reader_mb = max([reader_mb, *map(resident_mb, task.read_text().split())])

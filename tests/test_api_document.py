@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from sanic import Sanic
 
-from app.server import create_app
+from app.config.schema import Config
+from app.process.server import create_app
 from app.wire.chat import GATEWAY_FIELDS
-from app.wire.settings import Config
 from tests.openai_types import EXTENSIONS
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ from typing import get_args, get_type_hints
 import pytest
 from sanic import Sanic
 
-from app.server import create_app
-from app.wire.settings import Config, Section
+from app.config.schema import Config, Section
+from app.process.server import create_app
 
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]

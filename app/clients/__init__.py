@@ -79,7 +79,7 @@ class Clients:
 
                 return Transport(self._connect_seconds)
             case _:
-                from app.clients.api import ApiClient
+                from app.clients.httpx_client import ApiClient
 
                 return ApiClient(self._connect_seconds)
 
@@ -94,7 +94,7 @@ async def read_whole(response: Response, max_bytes: int) -> UpstreamReply:
 
     Raises GatewayError 502 above `max_bytes`, counted after decompression.
     """
-    from app.clients.encoding import decode_body
+    from app.clients.decompress import decode_body
     from app.wire.errors import bad_response
     from app.wire.surrogates import mend
 

@@ -24,7 +24,7 @@ from curl_cffi.curl import (
 )
 from curl_cffi.requests.impersonate import DEFAULT_CHROME
 
-from app.clients.headers import header_lines
+from app.clients.header_check import header_lines
 from app.clients.shortage import shortage
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest

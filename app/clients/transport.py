@@ -24,9 +24,11 @@ from typing import cast
 
 from msgspec import Struct
 
-from app.clients.dial import Target, TLSContext, dial, parse_target, tls_context, unreachable, why
-from app.clients.http1 import RequestHead, ResponseReader, bad_path, request_head
+from app.clients.address import Target, parse_target, unreachable, why
+from app.clients.http1_codec import RequestHead, ResponseReader, bad_path, request_head
+from app.clients.proxies import dial
 from app.clients.shortage import shortage
+from app.clients.tls import TLSContext, tls_context
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 

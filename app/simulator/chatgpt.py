@@ -259,7 +259,7 @@ async def ask(request: Request) -> HTTPResponse | None:
     made.messages[identity] = question
     said = f"You said: {text}" + (f" (turn {made.turns})" if made.turns > 1 else "")
     said += f" (with {pictures} picture)" if pictures else ""
-    turn = Turn(made, identity, text, said, model, words, fault)
+    turn = Lease(made, identity, text, said, model, words, fault)
     events = turn.deltas() if not words & {"snapshots", "wss", "wssbare"} else turn.snapshots()
     if not words & {"wss", "wssbare"}:
         return await faults.send_events(request, fault, events, DIALECT)
@@ -293,7 +293,7 @@ def _conversation(account: str, id: str | None, parent: str) -> Conversation | H
     return found
 
 
-class Turn:
+class Lease:
     """One answer in the making, in the words of either encoding."""
 
     def __init__(

@@ -66,7 +66,7 @@ class Problem(Struct, frozen=True):
     field: str | None = None
 
 
-class Turn(Struct, frozen=True):
+class Lease(Struct, frozen=True):
     """A request as it was understood: camelCase members, the model's generation."""
 
     model: str
@@ -110,7 +110,7 @@ def declared(tool: Any) -> list[JSON]:
     return [each for each in found or [] if isinstance(each, dict)]
 
 
-def read_turn(given: Any, model: str, version: str) -> Turn | Problem:
+def read_turn(given: Any, model: str, version: str) -> Lease | Problem:
     """The request as it is meant, or the first thing Gemini would refuse in it."""
     if not isinstance(given, dict):
         return Problem("Invalid JSON payload received. Expected an object.")
@@ -131,7 +131,7 @@ def read_turn(given: Any, model: str, version: str) -> Turn | Problem:
         return Problem("* GenerateContentRequest.contents: contents is not specified\n")
     if not isinstance(contents, list):
         return _not_that("contents", contents)
-    turn = Turn(model, version, generation_of(model), body, contents, config)
+    turn = Lease(model, version, generation_of(model), body, contents, config)
     return (
         _content_problem(turn)
         or _order_problem(turn)
@@ -161,7 +161,7 @@ def _parts(content: JSON) -> list[JSON]:
     return [found] if isinstance(found, dict) else list(found)
 
 
-def _content_problem(turn: Turn) -> Problem | None:
+def _content_problem(turn: Lease) -> Problem | None:
     system = turn.body.get("systemInstruction")
     if system is not None and not isinstance(system, dict):
         return _not_that("system_instruction", system)
@@ -183,7 +183,7 @@ def _content_problem(turn: Turn) -> Problem | None:
     return None
 
 
-def _part_problem(turn: Turn, part: Any, at: str) -> Problem | None:
+def _part_problem(turn: Lease, part: Any, at: str) -> Problem | None:
     if not isinstance(part, dict):
         return _not_that(at, part)
     if unknown := _unknown(part, PART, at):
@@ -239,7 +239,7 @@ def _responses(content: JSON) -> list[JSON]:
     return [part["functionResponse"] for part in _parts(content) if "functionResponse" in part]
 
 
-def _order_problem(turn: Turn) -> Problem | None:
+def _order_problem(turn: Lease) -> Problem | None:
     before: JSON | None = None
     for content in turn.contents:
         is_model = content.get("role") == "model"
@@ -268,7 +268,7 @@ def _order_problem(turn: Turn) -> Problem | None:
     return None
 
 
-def _signature_problem(turn: Turn) -> Problem | None:
+def _signature_problem(turn: Lease) -> Problem | None:
     """Each step of the current turn: what came after the last thing the user really said."""
     asked = [
         at
@@ -312,7 +312,7 @@ def _signed_name(signature: str) -> str | None:
     return raw[len(SIGNATURE_MARK) :].partition(b"\0")[0].decode("utf-8", "replace")
 
 
-def _config_problem(turn: Turn) -> Problem | None:
+def _config_problem(turn: Lease) -> Problem | None:
     config, generation = turn.config, turn.generation
     for name, least, most in (
         ("temperature", 0, 2),
@@ -358,7 +358,7 @@ def _shape_problem(config: JSON) -> Problem | None:
     return None
 
 
-def _thinking_problem(turn: Turn) -> Problem | None:
+def _thinking_problem(turn: Lease) -> Problem | None:
     thinking = turn.config.get("thinkingConfig")
     if thinking is None:
         return None
@@ -382,7 +382,7 @@ def _thinking_problem(turn: Turn) -> Problem | None:
     return None
 
 
-def _tool_problem(turn: Turn) -> Problem | None:
+def _tool_problem(turn: Lease) -> Problem | None:
     tools = turn.body.get("tools") or []
     if not isinstance(tools, list):
         return _not_that("tools", tools)
@@ -420,7 +420,7 @@ def _tool_problem(turn: Turn) -> Problem | None:
 class Answer:
     """One answer to one request, to be told in each of the three transports."""
 
-    def __init__(self, turn: Turn, fault: Fault) -> None:
+    def __init__(self, turn: Lease, fault: Fault) -> None:
         self.turn = turn
         self.fault = fault
         self.id = secrets.token_urlsafe(17)

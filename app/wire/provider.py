@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from app.config.schema import Config
 from app.wire.chat import Envelope, read_chat
 from app.wire.errors import GatewayError
 from app.wire.events import Event
-from app.wire.settings import Config
 from app.wire.upstream import UpstreamReply, UpstreamRequest, Via
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from app.wire.errors import GatewayError, bad_response
 from app.wire.surrogates import mend
 
 _MAX_TEXT = 300
@@ -120,3 +121,53 @@ def _text(value: Any) -> str | None:
     if isinstance(value, str):
         return value or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+# What OpenAI's words for an error inside a stream would have been as a status.
+_STATUS = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "tokens": 429,
+    "requests": 429,
+    "insufficient_quota": 429,
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+}
+
+
+def as_error(told: Any) -> GatewayError:
+    """What an upstream says in an answer that has begun, or with status 200: object or text."""
+    found = of_value(told)
+    number = told.get("status_code") if isinstance(told, dict) else None
+    status = (
+        _STATUS.get(found.code or "")
+        or _STATUS.get(found.type)
+        or _status(found.code)
+        or _status(str(number))
+        or 502
+    )
+    return GatewayError(
+        status,
+        found.message or "The upstream broke its answer off at once, without a reason.",
+        type=found.type,
+        code=found.code or ("upstream_error" if status == 502 else None),
+        param=found.param,
+        outcome="upstream_error",
+    )
+
+
+def wrong_type(label: str, wanted: str) -> GatewayError:
+    """A 200 of the wrong kind (a captive portal's page, JSON for a stream) is no answer."""
+    return bad_response(
+        f"The upstream answered 200 with {label.split(';')[0]!r} instead of {wanted}; "
+        "check the upstream address in the config."
+    )
+
+
+def _status(code: str | None) -> int | None:
+    """Some upstreams put the status where the code should be."""
+    if code is None or len(code) != 3 or not code.isdecimal():
+        return None
+    return int(code) if 400 <= int(code) <= 511 else None

@@ -17,6 +17,7 @@ from urllib.parse import quote, quote_plus
 import msgspec
 from msgspec import Raw, Struct, UnsetType, structs
 
+from app.config.schema import Config
 from app.wire.chat import ChatRequest, Envelope, Message, Part, not_json, read_chat
 from app.wire.errors import (
     GatewayError,
@@ -28,7 +29,6 @@ from app.wire.errors import (
 from app.wire.events import End, Event, Finish, Reply, Session, Started, Text, Unknown
 from app.wire.framing import RecordParser
 from app.wire.provider import Call, Provider, Upstream
-from app.wire.settings import Config
 from app.wire.snapshot import Snapshot
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.bing import schema

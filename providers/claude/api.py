@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from app.config.schema import Config
 from app.wire.chat import Envelope, read_member, read_members
 from app.wire.errors import bad_response
 from app.wire.provider import Call, ForwardRule, Key, Provider
-from app.wire.settings import Config
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.claude.decode import decoder
 from providers.claude.errors import read_error

@@ -88,7 +88,7 @@ Block = (
 )
 
 
-class Turn(Struct):
+class Lease(Struct):
     """One message; neighbours never share a role."""
 
     role: str
@@ -118,7 +118,7 @@ class MessagesRequest(Struct, omit_defaults=True, kw_only=True):
 
     model: str
     max_tokens: int
-    messages: list[Turn]
+    messages: list[Lease]
     system: str | list[TextBlock] | None = None
     stream: bool = False
     temperature: float | None = None

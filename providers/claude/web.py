@@ -16,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from app.config.schema import Config
 from app.wire.chat import (
     ChatRequest,
     Envelope,
@@ -25,11 +26,10 @@ from app.wire.chat import (
     read_envelope,
     read_member,
 )
+from app.wire.cookies import after_set_cookie, read_cookie, read_cookie_header
 from app.wire.errors import GatewayError, bad_request, bad_response
-from app.wire.expiry import after_set_cookie, read_cookie, read_cookie_header
-from app.wire.images import Picture, read_picture
+from app.wire.image_bytes import Picture, read_picture
 from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstream
-from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.claude import attachments, web_errors
 from providers.claude.schema import Base64Source, ImageBlock, TextSource
@@ -71,7 +71,7 @@ class Enclosed(Struct):
     texts: list[dict[str, Any]] = []
 
 
-class Ask(Struct):
+class ChatCall(Struct):
     """What the caller wants, read once however many sessions are tried."""
 
     conversation: Conversation
@@ -113,7 +113,7 @@ _DROPPED = (
 _SPEAKERS = {"assistant": "Assistant", "tool": "Tool", "function": "Tool"}
 
 
-def read(body: bytes) -> Ask:
+def read(body: bytes) -> ChatCall:
     """Raises GatewayError 400 for what the site cannot be asked."""
     member = read_member(read_envelope(body).claude, ClaudeMember, "claude") or ClaudeMember()
     chat = read_chat(body)
@@ -125,7 +125,7 @@ def read(body: bytes) -> Ask:
     if (chat.response_format or {}).get("type") in ("json_schema", "json_object"):
         prompt += "\n\n" + _json_wish(chat.response_format or {})
     model = (conversation.model or chat.model or "").rpartition("/")[2]
-    return Ask(
+    return ChatCall(
         conversation,
         prompt,
         pasted,
@@ -251,7 +251,7 @@ def index(envelope: Envelope) -> str | None:
     return member.index if member is not None else None
 
 
-def conversation(ask: Ask) -> str | None:
+def conversation(ask: ChatCall) -> str | None:
     """The conversation a body goes on with."""
     return ask.conversation.uuid
 
@@ -369,7 +369,7 @@ def _decoded(reply: UpstreamReply, shape: type[T]) -> T:
 
 async def prepare(call: Call, upstream: Upstream) -> Call:
     """Everything that comes before the question itself."""
-    ask: Ask = call.chat
+    ask: ChatCall = call.chat
     visitor = _Visitor(call, upstream, session_cookie(call.key))
     organization_id = call.key.fields.get("organization_id") or await _organization(visitor)
     base = f"/api/organizations/{quote(organization_id, safe='')}/chat_conversations"
@@ -401,7 +401,7 @@ async def _organization(visitor: _Visitor) -> str:
     return chosen
 
 
-async def _create(visitor: _Visitor, base: str, ask: Ask) -> Conversation:
+async def _create(visitor: _Visitor, base: str, ask: ChatCall) -> Conversation:
     body: dict[str, Any] = {
         "uuid": str(uuid.UUID(hex=visitor.call.new_id())),
         "name": ask.conversation.name or "",
@@ -444,7 +444,7 @@ async def _upload(
 
 
 def request(call: Call) -> UpstreamRequest:
-    ask: Ask = call.chat
+    ask: ChatCall = call.chat
     ready: Ready = call.learned
     call.dropped[:] = ask.dropped
     body: dict[str, Any] = {

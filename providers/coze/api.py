@@ -14,13 +14,13 @@ from urllib.parse import quote
 import msgspec
 from msgspec import structs
 
+from app.config.schema import Config
 from app.wire.chat import ChatRequest, Envelope, Message, Part, read_member
 from app.wire.errors import GatewayError, bad_request, bad_response, upstream_cut
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown, Usage
 from app.wire.framing import SSEParser
 from app.wire.media_types import HEAD_BYTES, file_name, media_type
 from app.wire.provider import Call, Decoder, Key, Provider, Upstream
-from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
 

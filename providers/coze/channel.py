@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec import Struct, UnsetType
 
+from app.config.schema import CozeDiscord
 from app.wire.errors import GatewayError
 from app.wire.retry_after import asked
-from app.wire.settings import CozeDiscord
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
 

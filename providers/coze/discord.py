@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from app.config.schema import Config
 from app.wire.chat import ChatRequest, Envelope, Part
 from app.wire.errors import ErrorBody, GatewayError, bad_request, bad_response, upstream_cut
 from app.wire.events import End, Event, Finish, Session, Started, Text, Unknown
@@ -19,7 +20,6 @@ from app.wire.framing import SSEParser
 from app.wire.media_types import file_name, first_bytes, media_type
 from app.wire.provider import Call, Key, Provider
 from app.wire.retry_after import asked
-from app.wire.settings import Config
 from app.wire.snapshot import Snapshot
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
@@ -59,7 +59,7 @@ def stamp(call: Call) -> dict[str, Any]:
 # -- the question
 
 
-def to_ask(call: Call) -> schema.Ask:
+def to_ask(call: Call) -> schema.ChatCall:
     """The last user message; Discord is told nothing of the turns before."""
     chat: ChatRequest = call.chat
     places = [i for i, message in enumerate(chat.messages) if message.role == "user"]
@@ -85,7 +85,7 @@ def to_ask(call: Call) -> schema.Ask:
         )
     text = "\n".join(lines)
     prompt(text, bot_id or max(bots, key=len, default=""))  # refuses what is too long
-    return schema.Ask(text, bot_id, call.stream, files)
+    return schema.ChatCall(text, bot_id, call.stream, files)
 
 
 def _attach(part: Part, where: str, lines: list[str], files: list[schema.AskFile]) -> None:

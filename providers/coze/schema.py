@@ -285,7 +285,7 @@ class AskFile(Struct):
     data: str
 
 
-class Ask(Struct):
+class ChatCall(Struct):
     text: str
     bot_id: str = ""  # "": any
     stream: bool = False

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
+from app.config.schema import Config
 from app.wire.chat import Envelope, read_member
 from app.wire.errors import GatewayError, bad_request, bad_response
 from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstream
-from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
 from providers.gemini.errors import read_error

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from app.config.schema import Config
 from app.wire.chat import GATEWAY_FIELDS, Envelope, read_member, read_members
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Call, ForwardRule, Key, Provider
 from app.wire.refusals import Refusal, read_refusal
 from app.wire.retry_after import asked
-from app.wire.settings import Config
 from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.openai.schema import KeyChoice, ModelList

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from app.wire.expiry import cookie_header, jwt_expiry, jwt_payload, read_cookie_header
+from app.wire.cookies import cookie_header, jwt_expiry, jwt_payload, read_cookie_header
 from app.wire.framing import JsonArrayParser
 
 MAX_ENTRY_BYTES = 16 * 1024 * 1024

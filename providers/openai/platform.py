@@ -6,8 +6,8 @@ Source: the Go project's routes and OAuth 2.0 (RFC 6749, RFC 7009).
 import msgspec
 from msgspec import Struct
 
+from app.config.schema import Config
 from app.wire.errors import bad_request, from_validation
-from app.wire.settings import Config
 from app.wire.upstream import UpstreamRequest, join_url
 
 # What the platform's own page says of itself; both are public.

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from msgspec import Struct
 
+from app.config.schema import Config
 from app.wire.chat import (
     ChatRequest,
     Envelope,
@@ -26,11 +27,10 @@ from app.wire.chat import (
     read_member,
     read_members,
 )
+from app.wire.cookies import after_set_cookie, cookie_header, jwt_expiry, read_cookie_header
 from app.wire.errors import GatewayError, bad_request, bad_response, from_validation
-from app.wire.expiry import after_set_cookie, cookie_header, jwt_expiry, read_cookie_header
-from app.wire.images import Picture, read_picture
+from app.wire.image_bytes import Picture, read_picture
 from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstream
-from app.wire.settings import Config
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.openai import sentinel, web_errors, web_images
 from providers.openai.har import SESSION_COOKIE, TO_BE_RENEWED
@@ -63,7 +63,7 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
 T = TypeVar("T")
 
 
-class Ask(Struct):
+class ChatCall(Struct):
     """What the caller wants, read once however many sessions are tried.
 
     Either `prompt` with `pictures` (an OpenAI-shaped request) or `native`, the site's own body.
@@ -95,7 +95,7 @@ class Ready(Struct):
 # Reading what the caller sent
 
 
-def read(body: bytes) -> Ask:
+def read(body: bytes) -> ChatCall:
     """An OpenAI-shaped request. Raises GatewayError 400 for what the site cannot be asked."""
     envelope = read_envelope(body)
     member = read_member(envelope.openai, OpenAIMember, "openai") or OpenAIMember()
@@ -103,7 +103,7 @@ def read(body: bytes) -> Ask:
     _refuse_unsupported(chat)
     state = member.state()
     prompt, pictures = _question(chat.messages, continued=state.conversation_id is not None)
-    return Ask(
+    return ChatCall(
         state,
         member.message_id or None,
         member.arkose_token or None,
@@ -114,7 +114,7 @@ def read(body: bytes) -> Ask:
     )
 
 
-def read_native(body: bytes) -> Ask:
+def read_native(body: bytes) -> ChatCall:
     """The site's own body: what it must have is there, everything else stays as it is."""
     try:
         must = msgspec.json.decode(body, type=NativeAsk)
@@ -129,7 +129,7 @@ def read_native(body: bytes) -> Ask:
     for name in ("stream", "provider", "openai"):
         native.pop(name, None)
     state = Conversation(must.conversation_id or None, None, must.parent_message_id)
-    return Ask(state, must.messages[0].id, must.arkose_token or None, native=native)
+    return ChatCall(state, must.messages[0].id, must.arkose_token or None, native=native)
 
 
 _DROPPED = (
@@ -256,7 +256,7 @@ def _device(call: Call) -> str:
         return key.fields["device_id"]
     if key.val:
         return _device_of(key)
-    held: str | None = call.chat.state.device_id if isinstance(call.chat, Ask) else None
+    held: str | None = call.chat.state.device_id if isinstance(call.chat, ChatCall) else None
     try:
         return str(uuid.UUID(held or ""))
     except ValueError:
@@ -355,7 +355,7 @@ class _Visitor(Struct):
 async def prepare(call: Call, upstream: Upstream) -> Call:
     """Everything that comes before the question itself."""
     call = await _with_living_token(call, upstream)
-    ask: Ask = call.chat
+    ask: ChatCall = call.chat
     visitor = _Visitor(call, upstream, _device(call), call.key.fields.get("cookies", ""))
     if ask.pictures and not call.key.val:
         raise bad_request(
@@ -420,7 +420,7 @@ def read_session(reply: UpstreamReply) -> str | None:
         return None
 
 
-async def _parent(visitor: _Visitor, ask: Ask) -> str:
+async def _parent(visitor: _Visitor, ask: ChatCall) -> str:
     """The message the question follows. In an answer, last_message_id is the assistant's."""
     state, call = ask.state, visitor.call
     if ask.native is not None:
@@ -454,7 +454,7 @@ async def _requirements(visitor: _Visitor, p: str) -> sentinel.Requirements:
 
 
 async def _arkose_token(
-    call: Call, upstream: Upstream, ask: Ask, requirements: sentinel.Requirements
+    call: Call, upstream: Upstream, ask: ChatCall, requirements: sentinel.Requirements
 ) -> str | None:
     if requirements.arkose is None or not requirements.arkose.required:
         return ask.arkose_token
@@ -549,7 +549,7 @@ async def _upload(visitor: _Visitor, picture: Picture, number: int) -> str:
 
 
 def request(call: Call) -> UpstreamRequest:
-    ask: Ask = call.chat
+    ask: ChatCall = call.chat
     ready: Ready = call.learned
     call.dropped[:] = ask.dropped
     headers = browser_headers(call.key, call.config, ready.device_id, ready.cookies)
@@ -574,7 +574,7 @@ def request(call: Call) -> UpstreamRequest:
     )
 
 
-def _body(call: Call, ask: Ask, ready: Ready) -> dict[str, Any]:
+def _body(call: Call, ask: ChatCall, ready: Ready) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "action": "next",
         "parent_message_id": ready.parent_id,
@@ -644,7 +644,7 @@ def frames(call: Call) -> AnswerFrames:
 
 
 def decoder(call: Call) -> Decoder:
-    ask: Ask = call.chat
+    ask: ChatCall = call.chat
     ready: Ready = call.learned
     key = call.key
     base = public_address(call.headers, call.config)
@@ -738,7 +738,7 @@ def explain(call: Call, reply: UpstreamReply) -> GatewayError:
     return error
 
 
-def conversation(ask: Ask) -> str | None:
+def conversation(ask: ChatCall) -> str | None:
     """The conversation a body goes on with."""
     return ask.state.conversation_id
 

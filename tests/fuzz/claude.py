@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
+from app.config.schema import Config
 from app.simulator.claude_rules import refusal_of
 from app.wire.chat import read_chat, read_envelope
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Finish, Started, ToolArguments, ToolCall
 from app.wire.provider import Call, Key
-from app.wire.settings import Config
 from providers.claude.api import POOL, PROVIDER
 
 TESTS = Path(__file__).parents[1]

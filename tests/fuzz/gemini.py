@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from app.config.schema import Config
 from app.wire.errors import GatewayError
-from app.wire.settings import Config
 from providers.gemini.api import NATIVE, PROVIDER
 from tests.providers.gemini.calls import CALLERS, RECORDED, chunk, make_call, make_decoder, sse
 

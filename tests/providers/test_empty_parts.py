@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 import providers
+from app.config.schema import Config
 from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.provider import Call, Key
-from app.wire.settings import Config
 
 EMPTY = {
     "no data at all": {"type": "image_url", "image_url": {"url": "data:,"}},

@@ -13,10 +13,11 @@ import msgspec
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from app.render import DONE, Chunks, Completion
+from app.config.schema import Config
+from app.fronts.openai_chat.completion import Completion
+from app.fronts.openai_chat.stream import DONE, Chunks
 from app.wire.chat import read_envelope
 from app.wire.provider import Call, Key, Provider
-from app.wire.settings import Config
 from providers.claude import api as claude
 from providers.gemini import api as gemini
 from tests import openai_types

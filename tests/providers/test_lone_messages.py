@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import providers
+from app.config.schema import Config
 from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.provider import Call, Key
-from app.wire.settings import Config
 
 ASKED: dict[str, dict[str, Any]] = {
     "gemini": {"model": "gemini/gemini-2.5-flash"},

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 import providers
-from app.forward import ForwardAsk, Forwarder
-from app.key_pool import KeyPool
-from app.logs import CallRecord
-from app.shared_state import SharedState
+from app.config.schema import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
+from app.engine.reverse_proxy import ForwardAsk, Forwarder
+from app.pool.key_pool import KeyPool
+from app.state.shared_table import SharedState
+from app.telemetry.call_log import CallRecord
 from app.wire.chat import read_envelope
 from app.wire.provider import Call, Key
-from app.wire.settings import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
-from tests.app.fakes import FakeClients, FakeResponse, ListLog
+from tests.engine.fakes import FakeClients, FakeResponse, ListLog
 
 KEYS = [KeyEntry(id="1", val="a-key")]
 GEMINI_KEYS = [GeminiKeyEntry(id="1", val="a-key")]

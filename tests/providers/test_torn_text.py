@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.render import Passthrough
+from app.config.schema import Config, Limits
+from app.fronts.openai_chat.passthrough import Passthrough
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Text, ToolArguments
 from app.wire.framing import JsonArrayParser, RecordParser, SSEParser
-from app.wire.settings import Config, Limits
 from providers.claude.web_decode import WebDecoder as ClaudeWeb
 from providers.claude.web_schema import Conversation
 from tests.providers.claude.web import test_claude_web

@@ -5,9 +5,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from app.config.schema import Config
 from app.wire.chat import read_envelope
 from app.wire.provider import Call, Key, Provider
-from app.wire.settings import Config
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 
 NOW = 1_780_000_000

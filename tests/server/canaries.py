@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 from urllib.parse import quote, unquote, urlsplit
 
-from app.config_fields import extra
-from app.wire.settings import Config, Section
+from app.config.fields import extra
+from app.config.schema import Config, Section
 
 
 class Markers:

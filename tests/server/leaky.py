@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from app.exchange import Exchange
-from app.routes import admin
+from app.engine.chat_call import Exchange
+from app.http.routes import admin
 
 KIND = os.environ["LEAK"]
 _run, _as_text = Exchange.run, admin.as_text

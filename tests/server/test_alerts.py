@@ -8,9 +8,9 @@ import httpx
 import pytest
 import yaml
 
-from app.logs import CallRecord
-from app.metrics import FAMILIES, Metrics, add_up, as_text
-from app.worker_rows import NAMES, VALUES, Row
+from app.state.worker_slots import NAMES, VALUES, Row
+from app.telemetry.call_log import CallRecord
+from app.telemetry.metrics import FAMILIES, Metrics, add_up, as_text
 from tests.server.load import CHAT
 from tests.server.running import ROOT, running
 

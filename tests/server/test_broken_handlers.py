@@ -9,10 +9,11 @@ from contextlib import suppress
 import pytest
 from sanic import Sanic
 
-from app import server
-from app.protocol import Protocol
-from app.routes.answers import _STREAMED, record_for
-from app.wire.settings import Config
+from app.config.schema import Config
+from app.http.connection import Protocol
+from app.http.responses import record_for
+from app.http.sinks import _STREAMED
+from app.process import server
 from tests.server.running import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.config import load
+from app.config.load import load
 from tests.conftest import Simulator
 from tests.server.canaries import (
     Echo,
@@ -59,8 +59,8 @@ PROVIDERS = {
 
 _TELL_ROUTES = """
 import json
-from app.server import create_app
-from app.wire.settings import Config
+from app.process.server import create_app
+from app.config.schema import Config
 routes = create_app(Config()).router.routes
 print(json.dumps([[method, "/" + route.path] for route in routes for method in route.methods]))
 """

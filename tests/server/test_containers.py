@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from app.config import load
+from app.config.load import load
 from tests.server.running import ROOT, Running, free_port, running
 
 TOKEN = "a-token-of-one-caller"

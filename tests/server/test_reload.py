@@ -138,8 +138,8 @@ def test_two_reloads_at_once_both_end(gateway):
 _CANNOT_START = """
 import sys
 from functools import partial
-from app import server
-from app.config import load
+from app.process import server
+from app.config.load import load
 from sanic.worker.loader import AppLoader
 
 def create(config):

@@ -8,8 +8,8 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tests.app.test_failover import CLAUDE_PIECES, DONE, EVENT, ROLE
-from tests.app.test_silent_starts import FAILED, OVERLOADED, PING, START, texts
+from tests.engine.test_failover import CLAUDE_PIECES, DONE, EVENT, ROLE
+from tests.engine.test_silent_starts import FAILED, OVERLOADED, PING, START, texts
 from tests.server.running import running
 
 CHAT = "/c/v1/chat/completions"

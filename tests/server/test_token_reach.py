@@ -6,8 +6,8 @@ import httpx
 import pytest
 from sanic import Sanic
 
-from app.server import create_app
-from app.wire.settings import Config
+from app.config.schema import Config
+from app.process.server import create_app
 from tests.server.running import running
 
 # Two tokens that no route with a provider may let in: Coze has no route of its own.

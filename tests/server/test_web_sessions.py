@@ -157,7 +157,7 @@ def test_a_conversation_finds_its_account_without_an_index(web, folder) -> None:
 
 
 def _remembered(folder, conversation_id, pool="openai.web_sessions") -> bool:
-    from app.conversations import Conversations
+    from app.pool.conversation_owners import Conversations
 
     async def owner() -> str | None:
         memory = Conversations(folder / "sessions" / "conversations.db")

@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.wire.expiry import (
-    Cookie,
-    after_set_cookie,
-    jwt_expiry,
-    read_cookie,
-    read_cookie_header,
-)
+from app.wire.cookies import Cookie, after_set_cookie, jwt_expiry, read_cookie, read_cookie_header
 
 NOW = 1_700_000_000
 

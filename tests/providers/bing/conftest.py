@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from app.config.schema import Config
 from app.wire.chat import read_envelope
 from app.wire.provider import Call, Key
-from app.wire.settings import Config
 from providers.bing import schema, web
 
 CONVERSATION = schema.Conversation("51D|BingProd|00", "c1", "s+/=", "t1")

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.config.schema import Config
 from app.wire.errors import GatewayError
 from app.wire.events import End, Event, Finish, Reply, Session, Started, Text, Unknown
 from app.wire.framing import RecordParser
 from app.wire.provider import Call
-from app.wire.settings import Config
 from app.wire.snapshot import Snapshot
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.bing import schema, web

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.config.schema import Claude, Config
 from app.wire.chat import read_envelope
 from app.wire.provider import Call, Key, Provider
-from app.wire.settings import Claude, Config
 from providers.claude.api import POOL, PROVIDER
 
 MakeCall = Callable[..., Call]

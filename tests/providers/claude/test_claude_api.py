@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.outcomes import Outcome, of_error
+from app.config.schema import Claude, Config
+from app.pool.outcomes import Outcome, of_error
 from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
-from app.wire.settings import Claude, Config
 from app.wire.upstream import UpstreamReply
 from providers.claude.api import FORWARDS, NATIVE, POOL, PROVIDER, is_claude_api
 

@@ -534,7 +534,7 @@ def test_a_plain_json_error_where_a_stream_is_due_is_that_error(decode):
 
 
 def test_an_answer_above_the_limit_is_refused(make_call):
-    from app.wire.settings import Limits
+    from app.config.schema import Limits
 
     decoder = PROVIDER.decoder(make_call(OPENAI, limits=Limits(response_bytes=10)))
     with pytest.raises(GatewayError, match="response_bytes"):

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.config.schema import Claude
 from app.wire.errors import GatewayError
-from app.wire.settings import Claude
 from providers.claude.api import PROVIDER
 from providers.claude.generations import abilities_of
 from providers.claude.parameters import PARAMETERS

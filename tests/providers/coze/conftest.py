@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.config.schema import Config
 from app.wire.chat import read_chat, read_envelope
 from app.wire.provider import Call, Key
-from app.wire.settings import Config
 
 BOT = {"bot_id": "7379", "user": "u1"}
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.outcomes import Outcome, of_error
+from app.pool.outcomes import Outcome, of_error
 from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown, Usage

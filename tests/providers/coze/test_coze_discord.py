@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.config.schema import CozeDiscord
 from app.wire.errors import GatewayError
 from app.wire.events import End, Event, Finish, Session, Started, Text
 from app.wire.provider import Call, Key
-from app.wire.settings import CozeDiscord
 from app.wire.upstream import UpstreamReply
 from providers.coze import channel, discord, schema
 from providers.coze.channel import Channel, Senders
@@ -317,30 +317,30 @@ DISCORD = {"discord": {"enable": True, "chat_bot_token": "BOT", "coze_bot": ["11
 
 
 @pytest.fixture
-def ask(make_call: Make) -> Callable[..., schema.Ask]:
-    def of(body: dict[str, Any], headers: dict[str, str] | None = None) -> schema.Ask:
+def ask(make_call: Make) -> Callable[..., schema.ChatCall]:
+    def of(body: dict[str, Any], headers: dict[str, str] | None = None) -> schema.ChatCall:
         key = Key(discord.POOL, "discord", "BOT")
         call = make_call(body, coze=DISCORD, key=key, headers=headers)
         request = discord.request(call)
         assert request.url == "http://127.0.0.1:8997/ask"
         assert ("authorization", f"Bearer {discord.bridge_secret('BOT')}") in request.headers
         assert b"BOT" not in bytes(request.body)  # type: ignore[arg-type]
-        return msgspec.json.decode(request.body, type=schema.Ask)  # type: ignore[arg-type]
+        return msgspec.json.decode(request.body, type=schema.ChatCall)  # type: ignore[arg-type]
 
     return of
 
 
-def test_the_last_user_message_is_the_question(ask: Callable[..., schema.Ask]) -> None:
+def test_the_last_user_message_is_the_question(ask: Callable[..., schema.ChatCall]) -> None:
     messages = [
         {"role": "user", "content": "One?"},
         {"role": "assistant", "content": "1"},
         {"role": "user", "content": r"Two\n & <three>?"},
     ]
-    assert ask({"messages": messages}) == schema.Ask(r"Two\n & <three>?", "", True, [])
+    assert ask({"messages": messages}) == schema.ChatCall(r"Two\n & <three>?", "", True, [])
     assert ask({"messages": messages}, {"x-bot-id": "22"}).bot_id == "22"
 
 
-def test_pictures_travel_as_addresses_or_as_files(ask: Callable[..., schema.Ask]) -> None:
+def test_pictures_travel_as_addresses_or_as_files(ask: Callable[..., schema.ChatCall]) -> None:
     content = [
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}},
         {"type": "text", "text": "What?"},
@@ -351,7 +351,7 @@ def test_pictures_travel_as_addresses_or_as_files(ask: Callable[..., schema.Ask]
     assert asked.files == [schema.AskFile("image.png", "image/png", "iVBORw==")]
 
 
-def test_a_file_travels_as_what_it_is(ask: Callable[..., schema.Ask]) -> None:
+def test_a_file_travels_as_what_it_is(ask: Callable[..., schema.ChatCall]) -> None:
     content = [
         {"type": "text", "text": "What?"},
         {"type": "image_url", "image_url": {"url": "data:image/*;base64,iVBORw0KGgo="}},
@@ -378,14 +378,14 @@ def test_a_file_travels_as_what_it_is(ask: Callable[..., schema.Ask]) -> None:
     ],
 )
 def test_what_discord_cannot_be_asked_is_a_400(
-    ask: Callable[..., schema.Ask], content: Any, param: str
+    ask: Callable[..., schema.ChatCall], content: Any, param: str
 ) -> None:
     with pytest.raises(GatewayError) as caught:
         ask({"messages": [{"role": "user", "content": content}]})
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
-def test_a_bot_that_is_not_configured_is_a_400(ask: Callable[..., schema.Ask]) -> None:
+def test_a_bot_that_is_not_configured_is_a_400(ask: Callable[..., schema.ChatCall]) -> None:
     with pytest.raises(GatewayError) as caught:
         ask({}, {"x-bot-id": "33"})
     assert (caught.value.status, caught.value.code) == (400, "unknown_bot")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from app.config.schema import Config
 from app.wire.chat import read_envelope
 from app.wire.events import Event
 from app.wire.provider import Call, Key, Provider
-from app.wire.settings import Config
 from providers.gemini.answer import AnswerDecoder
 from providers.gemini.api import POOL, PROVIDER
 from providers.gemini.signatures import Signatures

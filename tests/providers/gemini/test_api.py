@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from app.render import Chunks, Completion
+from app.config.schema import Config, GoogleGemini
+from app.fronts.openai_chat.completion import Completion
+from app.fronts.openai_chat.stream import Chunks
 from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
-from app.wire.settings import Config, GoogleGemini
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.gemini.api import (
     FORWARDS,

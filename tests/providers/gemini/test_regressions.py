@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from app.config.schema import GoogleGemini
 from app.wire.errors import GatewayError
 from app.wire.events import Finish, Reasoning, Refusal, Text, ToolCall, Usage
 from app.wire.provider import Key
-from app.wire.settings import GoogleGemini
 from app.wire.upstream import UpstreamReply
 from providers.gemini.api import FORWARDS, NATIVE, POOL, PROVIDER
 from tests.providers.gemini.calls import RECORDED, chunk, decode, make_call, sent, sse, user

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from app.config.schema import Config, OpenAI
 from app.wire.chat import read_envelope
 from app.wire.provider import Call, Key
-from app.wire.settings import Config, OpenAI
 from providers.openai import api
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from app.config.schema import Config, OpenAI
 from app.wire.errors import GatewayError
-from app.wire.settings import Config, OpenAI
 from providers.openai import platform
 
 CONFIG = Config(openai=OpenAI(auth_url="http://auth/"))

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.outcomes import Outcome, of_error
+from app.config.schema import Claude, Config
+from app.pool.outcomes import Outcome, of_error
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown
 from app.wire.provider import Call, Key
-from app.wire.settings import Claude, Config
 from app.wire.upstream import UpstreamReply
 from providers.claude import web
 from providers.claude.web_decode import WebDecoder

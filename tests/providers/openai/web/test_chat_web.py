@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from app.config.schema import Config, OpenAI
 from app.wire.errors import GatewayError
 from app.wire.provider import Call, Key, Provider
-from app.wire.settings import Config, OpenAI
 from app.wire.upstream import UpstreamReply
 from providers.openai import sentinel, web, web_images
 from providers.openai.web_errors import read_error

@@ -1,0 +1,160 @@
+"""`run.py check --live`: is every configured key and session still good? Asks the upstreams.
+
+One request per key, the cheapest its upstream knows: a list of models, the name of an account.
+Needs no running gateway. Tells ids and findings, never a key.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from msgspec import Struct
+
+import providers
+from app.clients import Clients, read_whole
+from app.config.load import secrets
+from app.config.schema import Config
+from app.pool.configured_keys import configured
+from app.pool.key_pool import KeyPool
+from app.pool.web_sessions import Sessions
+from app.process import har_folder
+from app.state.shared_table import SharedState
+from app.telemetry.redaction import Redactor
+from app.wire.cookies import jwt_expiry
+from app.wire.errors import GatewayError
+from app.wire.provider import Key, Provider
+from app.wire.upstream import UpstreamReply
+
+_AT_ONCE = 8
+_SECONDS = 30.0
+_MAX_BYTES = 8 * 1024 * 1024
+_SPENT = ("insufficient_quota", "billing_hard_limit_reached")
+
+
+class Finding(Struct):
+    """`state`: valid; limited (good, but asked too often now); spent, expired, refused; or
+    unknown, when the upstream could not be asked."""
+
+    pool: str
+    id: str
+    state: str
+    expires_in: int | None  # seconds, where the credential says
+    told: str
+
+
+async def examine(config: Config) -> list[Finding]:
+    """A finding for each key, in the order of the config."""
+    clients = Clients(config.timeouts.connect)
+    pool = KeyPool(config, SharedState())
+    sessions = Sessions(pool, Path(config.openai.sessions_path))
+    places = asyncio.Semaphore(_AT_ONCE)
+    redact = Redactor(secrets(config))
+
+    async def one(key: Key, provider: Provider) -> Finding:
+        async with places:
+            finding = await _examine(config, clients, sessions, sessions.current(key), provider)
+            finding.told = redact(finding.told).replace(key.val, "[secret]")[:300]
+            return finding
+
+    try:
+        return await asyncio.gather(*(one(key, provider) for key, provider in _keys(config)))
+    finally:
+        await clients.close()
+
+
+def _keys(config: Config) -> Iterable[tuple[Key, Provider]]:
+    by_pool = {provider.pool: provider for provider in providers.ALL}
+    for name, keys in configured(config).items():
+        for key in keys:
+            yield key, by_pool[name]
+    if config.coze.discord.enable:
+        discord = by_pool["coze.discord"]
+        for place, token in enumerate(config.coze.discord.auth):
+            yield Key("coze.discord", f"auth[{place}]", token), discord
+    for path in har_folder.listed(Path(config.hars_path)) if config.hars_path else ():
+        found = har_folder.read(path)
+        key = Key(har_folder.POOL, path.name, found.val, found.fields)
+        if not found.problem and not found.is_to_be_renewed:
+            yield key, by_pool[har_folder.POOL]
+
+
+async def _examine(
+    config: Config, clients: Clients, sessions: Sessions, key: Key, provider: Provider
+) -> Finding:
+    finding = Finding(key.pool, key.id, "unknown", None, "")
+    ends = jwt_expiry(key.val)
+    if ends is None and key.fields.get("expires", "").isdecimal():
+        ends = int(key.fields["expires"])
+    if ends is not None:
+        finding.expires_in = ends - int(time.time())
+        if finding.expires_in <= 0:
+            finding.state, finding.told = "expired", "its end is written in it"
+            return finding
+    ask = provider.check_request or provider.models_request
+    if ask is None:
+        finding.told = "this upstream offers nothing to ask"
+        return finding
+    try:
+        async with asyncio.timeout(_SECONDS):
+            response = await clients.open(ask(config, key))
+            reply = await read_whole(response, _MAX_BYTES)
+        if provider.renewed is not None:  # asking may have rotated it: the old one is void then
+            now_it_is = provider.renewed(key, reply.set_cookies, int(time.time()))
+            if now_it_is is not None:
+                await sessions.renew(now_it_is)
+        _judge(finding, provider, reply)
+    except TimeoutError:
+        finding.told = f"no answer within {_SECONDS:.0f} s"
+    except GatewayError as error:
+        finding.told = error.message
+    return finding
+
+
+def _judge(finding: Finding, provider: Provider, reply: UpstreamReply) -> None:
+    try:
+        if provider.check_reply is not None:
+            provider.check_reply(reply)
+        elif reply.status != 200:
+            raise provider.read_error(reply)
+        elif provider.check_request is None and provider.read_models is not None:
+            provider.read_models(reply)
+    except GatewayError as error:
+        # Some say 400, or 200, to a key they do not know: the error knows better then.
+        states = [_state_of(status, error) for status in (error.status, reply.status)]
+        finding.state = next((state for state in states if state != "unknown"), "unknown")
+        finding.told = error.message
+    else:
+        finding.state = "valid"
+
+
+def _state_of(status: int, error: GatewayError) -> str:
+    if error.outcome == "upstream_challenge" or status >= 500:
+        return "unknown"
+    if status == 402 or error.code in _SPENT:
+        return "spent"
+    if status == 429:
+        return "limited"
+    # A session that is refused has ended; nobody says so in other words.
+    if status in (401, 403):
+        return "refused"
+    return "unknown"
+
+
+def as_table(findings: list[Finding]) -> str:
+    rows = [("pool", "id", "state", "ends in", "")]
+    rows += [(one.pool, one.id, one.state, _span(one.expires_in), one.told) for one in findings]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]])
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _span(seconds: int | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds <= 0:
+        return "over"
+    return f"{seconds // 86_400} d" if seconds >= 172_800 else f"{max(seconds // 3600, 1)} h"

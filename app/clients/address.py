@@ -1,0 +1,144 @@
+"""Addresses of upstreams and proxies, as the config writes them."""
+
+import asyncio
+import base64
+import ipaddress
+import os
+import re
+import socket
+import ssl
+from typing import TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from msgspec import Struct
+
+from app.clients.http1_codec import bad_path
+from app.wire.errors import GatewayError
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class Address(Struct, frozen=True):
+    """A host and port; `host` has no brackets, and is ASCII."""
+
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Proxy(Struct, frozen=True):
+    scheme: str
+    address: Address
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Proxy({self.scheme})"
+
+    @property
+    def authorization(self) -> str:
+        """The header line for http proxies, "" without credentials."""
+        if not (self.user or self.password):
+            return ""
+        pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return f"Proxy-Authorization: Basic {pair}\r\n"
+
+
+class Target(Struct, frozen=True):
+    """Where requests of one origin go. `forwarded`: an http proxy reads each request itself."""
+
+    scheme: str
+    address: Address
+    host_header: str
+    proxy: Proxy | None
+
+    @property
+    def forwarded(self) -> bool:
+        return (
+            self.scheme == "http"
+            and self.proxy is not None
+            and self.proxy.scheme in ("http", "https")
+        )
+
+
+def parse_target(origin: str, proxy: str | None) -> Target:
+    """`origin` is "scheme://host[:port]". Raises GatewayError 400 `bad_path`, 500 `bad_proxy`."""
+    parts = _split(origin)
+    if parts is None or parts.scheme not in ("http", "https"):
+        raise bad_path("The upstream's address is not an http or https URL.")
+    if parts.username is not None or parts.password is not None:
+        raise bad_path("The upstream's address must not hold a user or password.")
+    address = Address(_host(parts.hostname or ""), parts.port or _DEFAULT_PORTS[parts.scheme])
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    if address.port != _DEFAULT_PORTS[parts.scheme]:
+        host = f"{host}:{address.port}"
+    return Target(parts.scheme, address, host, parse_proxy(proxy) if proxy else None)
+
+
+def parse_proxy(url: str) -> Proxy:
+    parts = _split(url)
+    if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise GatewayError(
+            500,
+            "The proxy's address must be http://, https://, socks5:// or socks5h://"
+            "[user:password@]host:port.",
+            code="bad_proxy",
+        )
+    return Proxy(
+        "socks5" if parts.scheme == "socks5h" else parts.scheme,
+        Address(_host(parts.hostname), parts.port or _DEFAULT_PORTS[parts.scheme]),
+        unquote(parts.username or ""),
+        unquote(parts.password or ""),
+    )
+
+
+def _split(url: str) -> SplitResult | None:
+    if " " in url or not url.isprintable():  # urlsplit() would silently drop some of these
+        return None
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _host(host: str) -> str:
+    try:
+        if ":" in host:
+            return str(ipaddress.IPv6Address(host.partition("%")[0]))
+        if not host.isascii():
+            host = host.encode("idna").decode()
+    except ValueError:
+        host = ""
+    if not _HOST.fullmatch(host):
+        raise bad_path("The upstream's address holds no usable host name.")
+    return host
+
+
+def unreachable(why: str) -> GatewayError:
+    return GatewayError(
+        502,
+        f"The upstream cannot be reached ({why}).",
+        code="upstream_unreachable",
+        outcome="upstream_unreachable",
+    )
+
+
+def why(error: BaseException) -> str:
+    """A failure in words that hold no address: neither ours, nor a proxy's with its password."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, socket.gaierror):
+        return "its host name has no address"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or 'the connection was closed'}"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return type(error).__name__
+
+
+P = TypeVar("P", bound=asyncio.Protocol)

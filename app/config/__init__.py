@@ -1,0 +1,1 @@
+"""The config file: its schema, how it is read and checked."""

@@ -1,0 +1,120 @@
+"""One worker's engine put together: clients, key pool, exchange, forwarder, log."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from app.auth.authenticate import Access
+from app.auth.token_limits import TokenLimits
+from app.clients import Clients
+from app.config.schema import Config
+from app.engine.admission import AdmissionControl
+from app.engine.chat_call import Exchange
+from app.engine.open_calls import OpenCalls
+from app.engine.picture_cache import Images
+from app.engine.reverse_proxy import Forwarder
+from app.pool.conversation_owners import Conversations
+from app.pool.key_pool import KeyPool
+from app.pool.leader import LeaderTasks
+from app.pool.web_sessions import Sessions
+from app.state.shared_table import SharedState
+from app.state.worker_slots import WorkerRows
+from app.telemetry.call_log import CallLog
+from app.telemetry.log_writer import count_dropped
+from app.telemetry.metrics import Metrics
+from app.telemetry.recent_calls import CallHistory
+from app.wire.errors import GatewayError
+
+logger = logging.getLogger("any_proxy.gateway")
+
+_FAREWELL_SECONDS = 1.5  # for the closing error event to reach the callers
+
+
+class Listing(Struct):
+    """What one provider offers, as last heard: its models, or why there are none."""
+
+    lock: asyncio.Lock
+    until: float = 0.0  # monotonic
+    models: list[dict[str, Any]] | None = None
+    error: GatewayError | None = None
+
+
+class Gateway:
+    """Made on the worker's event loop, closed after its last request."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: SharedState,
+        rows: WorkerRows | None = None,
+    ) -> None:
+        self.config = config
+        self.state = state
+        self.access = Access(config)
+        self.token_limits = TokenLimits(state)
+        limits = config.limits
+        self.gate = AdmissionControl(limits.in_flight, limits.queue, limits.queue_seconds)
+        self.rows = rows or WorkerRows()
+        row = self.rows.claim()
+        if row is None:
+            logger.warning("no row of shared memory is free: this worker's calls are not counted")
+        self.metrics = Metrics(row)
+        self.clients = Clients(config.timeouts.connect, config.transport)
+        self.pool = KeyPool(config, state)
+        self.keeper = LeaderTasks(config, state, self.pool)
+        count_dropped(self.metrics.log_dropped)
+        keep = CallHistory(row).keep
+        self.log = CallLog(config.log_format, count=self.metrics.call, keep=keep)
+        kept = Path(config.openai.sessions_path)
+        self.sessions = Sessions(self.pool, kept)
+        self.conversations = Conversations(kept / "conversations.db")
+        self.exchange = Exchange(
+            config, self.clients, self.pool, self.log, self.sessions, self.conversations
+        )
+        self.forwarder = Forwarder(
+            config, self.clients, self.pool, self.log, self.sessions, self.conversations
+        )
+        self.calls = OpenCalls(self.metrics.open)
+        self.exchange.calls = self.forwarder.calls = self.calls
+        self.images = Images(
+            Path(config.openai.image_path), self.clients, limits.image_folder_bytes
+        )
+        self.ready = True
+        self.model_lists: dict[str, Listing] = {}  # by the provider's name
+
+    def drain(self) -> None:
+        """From now on not ready for new calls; those that run may end by themselves."""
+        self.ready = False
+
+    def refuse(self) -> None:
+        """New calls are told to come again; those that run may end by themselves."""
+        self.calls.refuse()
+
+    async def finish(self, seconds: float) -> None:
+        """Waits for the open calls; those that are open after `seconds` are told to end."""
+        if not await self._empty(seconds):
+            self.end_calls()
+            await self._empty(_FAREWELL_SECONDS)
+
+    async def _empty(self, seconds: float) -> bool:
+        end = asyncio.get_running_loop().time() + seconds
+        while self.calls:
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0:
+                return False
+            await asyncio.sleep(min(0.05, left))
+        return True
+
+    def end_calls(self) -> None:
+        """Open calls are told that the gateway goes."""
+        self.calls.end_all()
+
+    async def close(self) -> None:
+        await self.keeper.close()
+        await self.clients.close()
+        await self.exchange.slow_work.close()
+        await self.conversations.close()
+        self.log.flush()

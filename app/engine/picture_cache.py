@@ -1,0 +1,141 @@
+"""Pictures that ChatGPT drew: fetched once, kept under `image_path`, served from there.
+
+A picture's address upstream lives for minutes; the gateway's own link lives as long as its file.
+Only what is a picture by its first bytes is kept or served, under a name that cannot leave the
+folder, and whole or not at all. When the folder is full, what was not asked for longest goes.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from app.clients import Clients, read_whole
+from app.wire.errors import GatewayError, bad_response
+from app.wire.image_bytes import picture_type
+from app.wire.upstream import UpstreamReply, UpstreamRequest
+
+logger = logging.getLogger("any_proxy.images")
+
+MAX_BYTES = 50 * 1024 * 1024
+DRAFT_SECONDS = 3600.0  # whoever wrote it is dead by then
+_NAME = re.compile(r"[\w-]+\Z", re.ASCII)
+_DRAFT = re.compile(r"\.[\w-]+\.\d+\Z", re.ASCII)
+
+
+class Images:
+    """`fetch_once` keeps two callers of one picture from fetching it twice in one worker."""
+
+    def __init__(self, folder: Path, clients: Clients, room: int) -> None:
+        self._folder, self._clients, self._room = folder, clients, room
+        self._coming: dict[str, tuple[asyncio.Lock, list[None]]] = {}  # and who waits for it
+
+    async def kept(self, file: str) -> bytes | None:
+        """The picture of this (checked) name, None when it was never fetched."""
+        return await asyncio.to_thread(_read, self._folder / _name(file))
+
+    async def fetch_once(
+        self, file: str, fetch: Callable[[], Awaitable[UpstreamReply]]
+    ) -> tuple[str, bytes]:
+        """Media type and bytes, from disk or by `fetch`. Raises GatewayError for neither."""
+        lock, waiting = self._coming.setdefault(file, (asyncio.Lock(), []))
+        waiting.append(None)
+        try:
+            async with lock:
+                body = await self.kept(file)
+                if body is None:
+                    body = _picture(await fetch())
+                    path = self._folder / _name(file)
+                    await asyncio.to_thread(_write, path, body, self._room)
+        finally:
+            waiting.pop()
+            if not waiting:
+                del self._coming[file]
+        kind = picture_type(body)
+        if kind is None:
+            raise bad_response(f"The kept file {file} is no picture.")
+        return kind, body
+
+    async def get(self, request: UpstreamRequest) -> UpstreamReply:
+        return await read_whole(await self._clients.open(request), MAX_BYTES)
+
+
+def _picture(reply: UpstreamReply) -> bytes:
+    match reply.status:
+        case 200:
+            if picture_type(reply.body) is None:
+                raise bad_response("What stands there upstream is no picture.")
+            return reply.body
+        case 404:
+            raise not_found()
+        case 401 | 403 | 410:
+            raise GatewayError(
+                410,
+                "The picture's address upstream has expired; ask for the picture anew.",
+                code="image_url_expired",
+            )
+    raise GatewayError(
+        502, f"The picture cannot be fetched (HTTP {reply.status}).", code="upstream_error"
+    )
+
+
+def not_found() -> GatewayError:
+    return GatewayError(404, "There is no such picture.", code="image_not_found")
+
+
+def _name(file: str) -> str:
+    # As the Go project names them, so that its folder can be taken over.
+    return file.removeprefix("file-")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        body = path.read_bytes()
+        with suppress(OSError):  # not ours to date; it is served all the same
+            os.utime(path)  # it was asked for now
+        return body
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _write(path: Path, body: bytes, room: int) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_bytes(body)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        make_room(path.parent, room)
+    except OSError as error:
+        logger.error("a picture cannot be kept in %s: %s", path.parent, error.strerror)
+
+
+def make_room(folder: Path, room: int) -> None:
+    """Deletes pictures, the longest unused first, until the rest fits in. Nothing but pictures: the
+    folder may hold more."""
+    held = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            stat = entry.stat(follow_symlinks=False)
+            if _NAME.match(entry.name):
+                held.append((stat.st_mtime_ns, stat.st_size, entry.path))
+            elif _DRAFT.match(entry.name) and stat.st_mtime < time.time() - DRAFT_SECONDS:
+                os.unlink(entry.path)
+    used = sum(size for _, size, _ in held)
+    for _, size, path in sorted(held):
+        if used <= room:
+            return
+        with suppress(FileNotFoundError):  # another worker was faster
+            with open(path, "rb") as file:
+                is_picture = picture_type(file.read(16)) is not None
+            if is_picture:
+                os.unlink(path)
+        used -= size

@@ -1,0 +1,28 @@
+"""Where an answer goes: the caller's connection, behind the web framework."""
+
+from typing import Protocol
+
+from app.wire.upstream import Headers
+
+
+class Sink(Protocol):
+    """Where an answer goes: the caller's connection, behind the web framework."""
+
+    started: bool
+
+    async def send(self, data: bytes) -> None:
+        """The next piece of a stream; the first one sends status 200 and `headers` before it."""
+
+    def write(self, data: bytes) -> bool:
+        """`send` for a stream that has begun, at once; False: go on after `drain`."""
+
+    async def drain(self) -> None:
+        """Until the caller has taken most of what was written."""
+
+    async def end(self) -> None:
+        """The proper end of a stream."""
+
+    async def answer(self, body: bytes) -> None:
+        """A whole answer at once, JSON."""
+
+    headers: Headers  # of the answer; may be added to until the first byte is sent

@@ -1,0 +1,1 @@
+"""How callers speak to the gateway. Pure, like providers."""

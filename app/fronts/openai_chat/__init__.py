@@ -1,0 +1,1 @@
+"""OpenAI chat completions, as callers ask for them."""

@@ -1,0 +1,265 @@
+"""An OpenAI answer handed on byte for byte: streams by whole events, bodies whole."""
+
+import re
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app.fronts.openai_chat.stream import DONE
+from app.wire.errors import GatewayError, bad_response, upstream_cut
+from app.wire.events import (
+    Follow,
+    Reply,
+    Usage,
+)
+from app.wire.framing import MAX_RECORD_BYTES, SSEParser
+from app.wire.refusals import as_error, wrong_type
+from app.wire.renderer import JSON, SSE
+from app.wire.stream_end import Tail, failure, finished, is_done, usage_in, usage_of
+from app.wire.stream_start import Stage, look
+from app.wire.surrogates import mend
+
+
+class _Extra(Struct):
+    """What the chunk has that is sent when usage was asked for."""
+
+    choices: list[Any]
+    usage: dict[str, Any]
+
+
+_extra = msgspec.json.Decoder(_Extra)
+_USAGE_BYTES = 64 * 1024
+_SNIFFED_BYTES = 4096
+_EVENT = re.compile(rb".*?(?:\n\n|\r\n\r\n)", re.DOTALL).findall
+# What an event stream can begin with, whatever its content type says.
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
+
+
+class _Glance(Struct):
+    """The little that is read of an OpenAI object that is passed on untouched."""
+
+    choices: Raw = Raw()
+    error: Any = None
+    usage: Raw = Raw()
+
+
+_glance = msgspec.json.Decoder(_Glance)
+
+
+class Passthrough:
+    """Whole events, byte for byte. An unfinished one waits for its end, so that a comment or an
+    error event can always stand between two events and a cut never leaves half of one."""
+
+    content_type = SSE
+
+    def __init__(
+        self,
+        max_bytes: int = MAX_RECORD_BYTES,
+        *,
+        choices: int = 1,
+        adds_usage: bool = False,
+        label: str | None = None,
+    ) -> None:
+        """`choices` is how many were asked for; `adds_usage`: usage was asked for on the caller's
+        behalf, who must not see its chunk; `label`: the content type, where it is no event
+        stream's."""
+        self.asks: list[Follow | Reply] = []
+        self.refused = False
+        self.ended = False
+        self.error: GatewayError | None = None  # told inside the stream
+        self.is_cut = False  # the connection broke: no finish reason makes up for that
+        self.label = label
+        self._held = bytearray()
+        self._is_plain = False  # nothing is held, and what came first were events
+        self._has_begun = False
+        self._searched = 0
+        self._max = max_bytes
+        self._tail = Tail()
+        self._choices, self._finished = choices, set[int]()
+        self._adds_usage = adds_usage
+        self._is_undecided = choices > 1 or adds_usage
+        self._sought = b""  # reads that hold it are looked at
+
+    def feed(self, data: bytes) -> bytes:
+        if self._is_plain and data.endswith((b"\n\n", b"\r\n\r\n")):
+            out = data
+        else:
+            out = self._whole_events(data)
+            if not out:
+                return out
+        self._tail.add(out)
+        if self._sought and out.rfind(self._sought) >= 0:  # `in` would take twice as long
+            return self._special(out)
+        return out
+
+    def opening(self, out: bytes) -> Stage:
+        stage, told = look(out)
+        if told is not None:
+            raise as_error(told)
+        return stage
+
+    def _whole_events(self, data: bytes) -> bytes:
+        held = self._held
+        held += data
+        if not self._has_begun:
+            if not self._begins():
+                return b""
+            self._has_begun = True
+        # An event ends in LF LF or CR LF CR LF; the searched part is never searched again.
+        lf = held.rfind(b"\n\n", self._searched)
+        crlf = held.rfind(b"\r\n\r\n", self._searched)
+        if lf < 0 and crlf < 0:
+            if len(held) > self._max:
+                raise bad_response("The upstream sent an event above the size limit.")
+            self._is_plain = False
+            self._searched = max(len(held) - 3, 0)
+            return b""
+        end = lf + 2 if lf > crlf else crlf + 4
+        out = bytes(held[:end])
+        del held[:end]
+        self._searched = 0
+        if self._is_undecided and b'"choices"' in out:
+            self._is_undecided = False
+            self._sought = b'"choices"'
+            if self._choices <= 1:  # as this upstream writes the empty list
+                self._sought += b": []" if b'"choices": ' in out else b":[]"
+        self._is_plain = not held and not self._is_undecided
+        return out
+
+    def _begins(self) -> bool:
+        """Whether what came is the start of events. Raises for what is none, by its first bytes:
+        the label of a stream is wrong often enough."""
+        if self.label is None:
+            return True
+        start = bytes(self._held[:_SNIFFED_BYTES])
+        unsure = start in (b"\xef", b"\xef\xbb")
+        start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if start.startswith(_FIELDS):
+            return True
+        unsure = unsure or any(field.startswith(start) for field in _FIELDS)
+        if unsure and len(self._held) < _SNIFFED_BYTES:
+            return False  # it may still become one
+        told = None
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            told = _glance.decode(bytes(self._held)).error if start[:1] == b"{" else None
+        raise as_error(told) if told else wrong_type(self.label, "text/event-stream")
+
+    def _special(self, out: bytes) -> bytes:
+        if self._choices > 1 and b'"finish_reason"' in out:
+            self._finished |= finished(SSEParser().feed(out))[1]
+        if not self._adds_usage:
+            return out
+        return self._without_usage(out)
+
+    def _without_usage(self, out: bytes) -> bytes:
+        """The events but for the chunk that holds nothing but usage."""
+        kept = []
+        for event in _EVENT(out):
+            line = event.strip()
+            if b'"usage"' in line and line.startswith(b"data:"):
+                with suppress(msgspec.DecodeError, ValueError):
+                    if not _extra.decode(line[5:]).choices:
+                        continue
+            kept.append(event)
+        return b"".join(kept)
+
+    def finish(self) -> bytes:
+        rest = bytes(self._held).strip()
+        if not self._has_begun and self.label is not None:
+            raise wrong_type(self.label, "text/event-stream")
+        out = b""
+        if rest and (is_done(rest) or (not self.is_cut and self._is_event(rest))):
+            out = rest + b"\n\n"  # its last newline got lost
+            self._tail.add(out)
+            rest = b""
+            out = self._special(out) if self._sought and self._sought in out else out
+        last = self._tail.bytes()
+        told = failure(self._tail.records()) if b"error" in last or b"failed" in last else None
+        if told:
+            self.refused, self.error = True, as_error(told)
+        if is_done(last) or (told and not rest):
+            return out
+        if self.is_cut or rest or not self._is_whole():
+            raise upstream_cut()
+        return out + DONE
+
+    def _is_whole(self) -> bool:
+        """Whether each choice has ended, though nobody said [DONE]."""
+        if self._choices > 1:
+            return len(self._finished) >= self._choices
+        seen, ended = finished(self._tail.records())
+        return bool(ended) and seen == ended
+
+    @staticmethod
+    def _is_event(rest: bytes) -> bool:
+        records = SSEParser().feed(rest + b"\n\n")
+        try:
+            for _, data in records:
+                msgspec.json.decode(mend(data))
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return False
+        return bool(records) or rest.startswith((b":", b"error:"))
+
+    @property
+    def usage(self) -> Usage | None:
+        return usage_in(self._tail.bytes())
+
+
+class Whole:
+    """A JSON body, handed on as it came once it is known to be whole and JSON."""
+
+    content_type = JSON
+
+    def __init__(self, max_bytes: int, label: str | None = None) -> None:
+        self.asks: list[Follow | Reply] = []
+        self.usage: Usage | None = None
+        self.refused = False
+        self.ended = False
+        self.error: GatewayError | None = None
+        self.label = label  # the content type, where it is not JSON's
+        self._pieces: list[bytes] = []
+        self._left = max_bytes
+
+    def feed(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise bad_response("The upstream's answer is above limits.response_bytes.")
+        self._pieces.append(data)
+        return b""
+
+    def opening(self, out: bytes) -> Stage:
+        return Stage.SAID
+
+    def finish(self) -> bytes:
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        try:
+            glance = self._read(body)
+        except msgspec.ValidationError:
+            return body  # of another shape, which is not ours to judge
+        except (msgspec.DecodeError, ValueError):
+            body = mend(body)
+            try:
+                glance = self._read(body)
+            except (msgspec.DecodeError, ValueError):
+                if self.label is not None:
+                    raise wrong_type(self.label, "json") from None
+                raise bad_response("The upstream's answer is not valid JSON.") from None
+        if bytes(glance.usage)[:1] == b"{":
+            self.usage = usage_of(glance.usage)
+        else:
+            self.usage = usage_in(body[-_USAGE_BYTES:])
+        if glance.error:
+            self.refused, self.error = True, as_error(glance.error)
+            if bytes(glance.choices) in (b"", b"null", b"[]"):
+                raise self.error  # nothing but an error: another key may do better
+        return body
+
+    @staticmethod
+    def _read(body: bytes) -> _Glance:
+        try:
+            return _glance.decode(body)
+        except msgspec.ValidationError:
+            msgspec.json.decode(body, type=Raw)  # it must be JSON to its end
+            raise

@@ -1,0 +1,70 @@
+"""Errors as answers: whatever was raised becomes one GatewayError in the caller's API shape."""
+
+import re
+
+from sanic import HTTPResponse, Request
+from sanic.exceptions import SanicException
+
+from app.http.responses import headers_for, request_id, too_large
+from app.telemetry.redaction import redact
+from app.wire.error_shapes import shape_of
+from app.wire.errors import GatewayError
+from app.wire.renderer import JSON
+
+_CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+
+def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
+    """A failure before the first byte, in the shape that the callers of this path read."""
+    headers = headers_for(request, error.headers)
+    if error.wait is not None and "retry-after" not in headers:
+        headers["retry-after"] = str(error.wait)
+    if error.code and _CODE.fullmatch(error.code):  # some are the upstream's own words
+        headers["x-gateway-error"] = error.code
+    body = shape_of(request.path)(error, request_id(request))
+    return HTTPResponse(body, error.status, headers, JSON)
+
+
+def as_gateway_error(request: Request, error: Exception) -> GatewayError:
+    """Whatever was raised, Sanic's own refusals included, as the one error type."""
+    if isinstance(error, GatewayError):
+        redact.clean(error)
+        return error
+    if not isinstance(error, SanicException):
+        return GatewayError(
+            500,
+            "The gateway failed at this request; its log has the cause under this x-request-id.",
+            code="gateway_error",
+            outcome="gateway_error",
+        )
+    status, outcome = error.status_code, "error"
+    code: str | None
+    passed = tuple((str(n), str(v)) for n, v in (getattr(error, "headers", None) or {}).items())
+    match status:
+        case 404:
+            what, code = f"There is no route {request.path[:200]}.", "route_not_found"
+        case 405:
+            what, code = f"{request.method} is not offered here.", "method_not_allowed"
+        case 408:
+            what, code = "The request did not arrive in time.", "request_timeout"
+        case 400:
+            what, code = f"The request cannot be understood: {error}.", "bad_request"
+        case 413 if "header" in str(error):
+            status, code = 431, "headers_too_large"
+            what = "The request's headers are larger than 16 KiB; send less of them."
+        case 413:
+            limit = request.app.config.REQUEST_MAX_SIZE
+            return too_large(limit)
+        case 417:
+            what, code = "This expectation cannot be met.", "expectation_failed"
+        case 503:
+            what, code = "The gateway could not answer in time.", "gateway_timeout"
+            outcome = "gateway_error"
+        case 500:
+            what, code = "The gateway failed at this request.", "gateway_error"
+            outcome = "gateway_error"
+        case 499:
+            what, code, outcome = "The caller left.", None, "client_gone"
+        case _:
+            what, code = str(error) or f"HTTP {status}.", None
+    return GatewayError(status, what, code=code, headers=passed, outcome=outcome)

@@ -1,0 +1,109 @@
+"""How an answer leaves through Sanic: whole, streamed, forwarded, or as an error."""
+
+import re
+from collections.abc import Iterable
+from random import getrandbits
+from typing import Any
+
+import msgspec
+from sanic import HTTPResponse, Request, Sanic
+from sanic.compat import Header
+
+from app.clients.decompress import Inflate
+from app.engine.gateway import Gateway
+from app.http.body_limits import check_values
+from app.telemetry.call_log import CallRecord
+from app.wire.errors import GatewayError
+from app.wire.renderer import JSON
+from app.wire.upstream import Headers
+
+App = Sanic[Any, Any]
+# OPTIONS is a browser's preflight and is answered by the gateway itself.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+CORS: Headers = [
+    ("access-control-allow-origin", "*"),
+    ("access-control-expose-headers", "*"),
+]
+
+
+def gateway_of(request: Request) -> Gateway:
+    gateway: Gateway = request.app.ctx.gateway
+    return gateway
+
+
+def request_id(request: Request) -> str:
+    """The caller's x-request-id if it is well formed, else a new one; the same at every call."""
+    ctx = request.ctx
+    found: str | None = getattr(ctx, "request_id", None)
+    if found is None:
+        given = request.headers.get("x-request-id")
+        found = given if given and _REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
+        ctx.request_id = found
+    return found
+
+
+def record_for(request: Request, route: str) -> CallRecord:
+    """The log record of this call; whoever carries the call writes it."""
+    record = CallRecord(request_id=request_id(request), route=route)
+    request.ctx.record = record
+    return record
+
+
+def headers_for(request: Request, more: Iterable[tuple[str, str]] = ()) -> Header:
+    return Header([("x-request-id", request_id(request)), *CORS, *more])
+
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+
+
+def public_address(request: Request) -> str:
+    """Our address as this caller sees it: behind a TLS proxy that is the proxy's.
+
+    Only ever told back to the very caller who said it.
+    """
+    scheme, host = request.scheme, request.host
+    said = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    if said in ("http", "https"):
+        scheme = said
+    said = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    if _HOST.fullmatch(said):
+        host = said
+    return f"{scheme}://{host}"
+
+
+def body_of(request: Request, max_bytes: int) -> bytes:
+    """The request's body with its content encoding undone, capped after decompression."""
+    body: bytes = request.body
+    encoding = request.headers.get("content-encoding")
+    if encoding is None or encoding.strip().lower() in ("", "identity"):
+        check_values(body)
+        return body
+    try:
+        inflate = Inflate(encoding.strip().lower(), max_bytes)
+        plain = inflate.feed(body)
+    except GatewayError as error:
+        if "too large" in error.message:
+            raise too_large(max_bytes) from None
+        raise GatewayError(
+            415 if "unasked" in error.message else 400,
+            f"The request body's content-encoding {encoding[:32]!r} cannot be read; "
+            "send gzip, deflate or none.",
+            code="bad_encoding",
+        ) from None
+    if not inflate.whole:
+        raise GatewayError(400, "The compressed request body ends early.", code="bad_encoding")
+    check_values(plain)
+    return plain
+
+
+def too_large(max_bytes: int) -> GatewayError:
+    return GatewayError(
+        413,
+        f"The request body is larger than limits.request_bytes ({max_bytes}).",
+        code="request_too_large",
+    )
+
+
+def json_answer(request: Request, body: Any, status: int = 200) -> HTTPResponse:
+    return HTTPResponse(msgspec.json.encode(body), status, headers_for(request), JSON)

@@ -1,0 +1,1 @@
+"""One module for each group of paths; each registers its own routes."""

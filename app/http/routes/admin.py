@@ -1,0 +1,300 @@
+"""For load balancers: is it alive, is it ready. For operators: what does it do, why, and reload."""
+
+import asyncio
+import base64
+import hashlib
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from sanic import HTTPResponse, Request
+
+from app import __version__
+from app.http.responses import App, gateway_of, json_answer, request_id
+from app.http.routes.operator_auth import ROUTE, check_operator
+from app.pool.lease import KeyStatus
+from app.state.reload_status import ReloadStatus
+from app.telemetry.metrics import add_up, as_text, label
+from app.telemetry.recent_calls import calls_of, last_errors
+from app.wire.errors import GatewayError, bad_request, from_validation
+from app.wire.renderer import JSON
+
+_LAST_ERRORS = 20
+_PAGE = (Path(__file__).parents[1] / "dashboard" / "page.html").read_bytes()
+
+
+def register(app: App) -> None:
+    app.add_route(ping, "/ping", methods=["GET", "HEAD"])
+    app.add_route(healthz, "/healthz", methods=["GET", "HEAD"])
+    app.add_route(readyz, "/readyz", methods=["GET", "HEAD"])
+    app.add_route(metrics, "/metrics", methods=["GET", "HEAD"])
+    app.add_route(page, "/admin/", methods=["GET", "HEAD"])
+    app.add_route(state, "/admin/state", methods=["GET"])
+    app.add_route(explain, "/admin/requests/<wanted:str>", methods=["GET"])
+    app.add_route(keys, "/admin/keys", methods=["GET"])
+    app.add_route(change_key, "/admin/keys", methods=["POST"])
+    app.add_route(reload, "/admin/reload", methods=["POST"])
+
+
+async def ping(request: Request) -> HTTPResponse:
+    return json_answer(request, {"ping": "ok"})
+
+
+async def healthz(request: Request) -> HTTPResponse:
+    """Alive: this worker's event loop answers."""
+    return json_answer(request, {"status": "ok"})
+
+
+async def readyz(request: Request) -> HTTPResponse:
+    """Ready for new calls: 503 from the moment a shutdown begins."""
+    if gateway_of(request).ready:
+        return json_answer(request, {"status": "ready"})
+    return json_answer(request, {"status": "draining"}, 503)
+
+
+async def metrics(request: Request) -> HTTPResponse:
+    """Whichever worker is asked adds up what all have counted."""
+    check_operator(request)
+    gateway = gateway_of(request)
+    rows = gateway.rows.used()
+    found = add_up(rows)
+    for key in gateway.pool.standings():
+        name = f'{{provider="{label(key.pool)}",key_id="{label(key.id)}"}}'
+        used = key.state not in ("resting", "disabled")
+        found[f"gateway_key_state{name}"] = [float(used)]
+        if key.id:  # the upstream itself is named only while it rests
+            found[f"gateway_key_refused{name}"] = [float(key.refused)]
+        found[f"gateway_key_uses_total{name}"] = [float(key.uses)]
+    board = _board(request)
+    found["gateway_workers"] = [float(sum(row.is_alive for row in rows))]
+    found["gateway_worker_restarts_total"] = [float(board.revived if board else 0)]
+    found["gateway_reloads_total"] = [float(board.reloads if board else 0)]
+    kind = "text/plain; version=0.0.4; charset=utf-8"
+    return HTTPResponse(as_text(found), 200, _private(request), kind)
+
+
+async def page(request: Request) -> HTTPResponse:
+    """A page without any figure in it: its script asks /admin/state, with the token it is given."""
+    if not gateway_of(request).config.admin.token:
+        check_operator(request)
+    if not request.path.endswith("/"):  # the page asks for what stands beside it
+        return HTTPResponse(None, 308, _private(request) | {"location": "/admin/"})
+    headers = _private(request) | {
+        "content-security-policy": _POLICY,
+        "x-frame-options": "DENY",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }
+    return HTTPResponse(_PAGE, 200, headers, "text/html; charset=utf-8")
+
+
+async def state(request: Request) -> HTTPResponse:
+    check_operator(request)
+    gateway = gateway_of(request)
+    rows = gateway.rows.used()
+    board = _board(request)
+    by_pid = await _workers(request)
+    workers, calls, streams = [], 0, 0
+    for row in rows:
+        if row.is_alive:
+            known = by_pid.get(row.pid, {})
+            counted = add_up([row])
+            here = _open(counted, "calls"), _open(counted, "streams")
+            calls, streams = calls + here[0], streams + here[1]
+            workers.append(
+                {
+                    "pid": row.pid,
+                    "name": known.get("name", ""),
+                    "state": "leaving" if known.get("state") == "TERMINATED" else "serving",
+                    "restarts": max(known.get("starts", 1) - 1, 0),
+                    "open_calls": here[0],
+                    "open_streams": here[1],
+                }
+            )
+    outcomes: dict[str, int] = {}
+    for name, values in add_up(rows).items():
+        if name.startswith("gateway_requests_total{") and f'route="{ROUTE}"' not in name:
+            outcome = re.sub(r'.*outcome="(.*)"}', r"\1", name)
+            outcomes[outcome] = outcomes.get(outcome, 0) + int(values[0])
+    last = board.outcome() if board else None
+    errors = await asyncio.to_thread(last_errors, rows, _LAST_ERRORS, ROUTE)
+    return _told(
+        request,
+        {
+            "version": __version__,
+            "time": int(time.time()),
+            "ready": gateway.ready,
+            "workers": sorted(workers, key=lambda worker: str(worker["name"])),
+            "worker_restarts": board.revived if board else 0,
+            "reloads": board.reloads if board else 0,
+            "last_reload": last.message if last else None,
+            "open_calls": calls,
+            "open_streams": streams,
+            "outcomes": outcomes,
+            "keys": gateway.pool.standings(),
+            "last_errors": errors,
+        },
+    )
+
+
+async def explain(request: Request, wanted: str) -> HTTPResponse:
+    """What became of a call: each attempt, why the next one was made, how it ended."""
+    check_operator(request)
+    found = await asyncio.to_thread(calls_of, gateway_of(request).rows.used(), wanted)
+    if not found:
+        raise GatewayError(
+            404,
+            "No call with this x-request-id is remembered: it still runs, or it is among the older "
+            "ones, which only the log has.",
+            code="request_not_found",
+        )
+    return _told(request, {"request_id": wanted, "calls": [_explained(call) for call in found]})
+
+
+def _explained(call: dict[str, Any]) -> dict[str, Any]:
+    tried = call.pop("tried", [])
+    attempts = [
+        {
+            "key_id": one["key_id"],
+            "provider": one["provider"],
+            "model": one["model"],
+            "class": one["outcome"],
+            "status": one["status"],
+            "code": one["code"],
+            "ms": one["ms"],
+            "next": one.get("next", ""),
+        }
+        for one in tried
+    ]
+    count = call.get("attempts", 0)
+    if len(attempts) < count:  # the last one is told by the call itself
+        attempts.append(
+            {
+                "key_id": call.get("key_id", ""),
+                "provider": call.get("provider", ""),
+                "model": call.get("model", ""),
+                "class": "ok" if call.get("outcome") == "complete" else call.get("outcome", ""),
+                "status": call.get("status", 0),
+                "code": call.get("code", ""),
+                "ms": round(call.get("total_ms", 0.0) - sum(one["ms"] for one in tried), 3),
+                "next": "",
+            }
+        )
+    ended = call.get("outcome", "") + (f": {call['code']}" if call.get("code") else "")
+    return call | {"attempts": attempts, "ended": ended}
+
+
+class _KeyOrder(Struct, forbid_unknown_fields=True):
+    action: Literal["reset", "disable", "enable"]
+    id: str
+    pool: str = ""
+
+
+_key_order = msgspec.json.Decoder(_KeyOrder)
+
+
+async def keys(request: Request) -> HTTPResponse:
+    check_operator(request)
+    return _told(request, {"keys": gateway_of(request).pool.standings()})
+
+
+async def change_key(request: Request) -> HTTPResponse:
+    """Takes a key out of use in all workers, or back into it."""
+    check_operator(request)
+    try:
+        order = _key_order.decode(request.body)
+    except msgspec.ValidationError as error:
+        raise from_validation(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise bad_request("The body is no JSON.") from None
+    pool = gateway_of(request).pool
+    key = _the_one(pool.standings(), order)
+    change = pool.disable if order.action == "disable" else pool.reset
+    change(key.pool, key.id)
+    now = [one for one in pool.standings() if (one.pool, one.id) == (key.pool, key.id)]
+    return _told(request, {"keys": now})
+
+
+def _the_one(standings: list[KeyStatus], order: _KeyOrder) -> KeyStatus:
+    found = [key for key in standings if key.id == order.id and order.pool in ("", key.pool)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise GatewayError(
+            404,
+            f"No key with id {order.id[:64]!r}{f' in {order.pool[:64]}' if order.pool else ''}; "
+            "GET /admin/keys lists them.",
+            code="unknown_key",
+        )
+    pools = ", ".join(key.pool for key in found)
+    raise bad_request(f"Several pools have a key of this id; name one: {pools}.", "pool")
+
+
+async def reload(request: Request) -> HTTPResponse:
+    """Reads the config anew, in all workers or, when it has mistakes, in none."""
+    check_operator(request)
+    board = _board(request)
+    if board is None:
+        raise GatewayError(
+            501, "A gateway in a single process does not reload.", code="not_reloadable"
+        )
+    outcome = await board.ask(request.app.shared_ctx.family[0])
+    if outcome is None:
+        raise GatewayError(
+            504,
+            "The reload has not ended within a minute; the log has more.",
+            code="reload_unfinished",
+        )
+    status = 200 if outcome.ok else 400 if outcome.problems else 503
+    body: dict[str, Any] = msgspec.to_builtins(outcome)
+    if not outcome.ok:
+        code = "config_has_mistakes" if outcome.problems else "reload_failed"
+        lines = "\n".join([outcome.message, *outcome.problems])
+        kind = "invalid_request_error" if status == 400 else "server_error"
+        body["error"] = {"message": lines, "type": kind, "param": None, "code": code}
+    return _told(request, body, status)
+
+
+def _told(request: Request, body: Any, status: int = 200) -> HTTPResponse:
+    return HTTPResponse(msgspec.json.encode(body), status, _private(request), JSON)
+
+
+def _private(request: Request) -> dict[str, str]:
+    """No other website's script may read it, and no cache keep it."""
+    return {"x-request-id": request_id(request), "cache-control": "no-store"}
+
+
+def _board(request: Request) -> ReloadStatus | None:
+    board: ReloadStatus | None = request.app.ctx.board
+    return board
+
+
+def _open(counted: Mapping[str, list[float]], what: str) -> int:
+    return int(counted.get(f'gateway_open_{what}{{kind="all"}}', [0.0])[0])
+
+
+async def _workers(request: Request) -> dict[int, dict[str, Any]]:
+    """What the process manager knows, by pid; it lives in a process of its own."""
+    if not hasattr(request.app, "multiplexer"):
+        return {}
+    try:
+        known = await asyncio.to_thread(lambda: request.app.m.workers)
+    except (OSError, EOFError):
+        return {}
+    return {one["pid"]: {"name": name, **one} for name, one in known.items() if "pid" in one}
+
+
+def _hash(tag: bytes) -> str:
+    inner = _PAGE.partition(b"<" + tag + b">")[2].partition(b"</" + tag + b">")[0]
+    return base64.b64encode(hashlib.sha256(inner).digest()).decode()
+
+
+_POLICY = (
+    "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    f"frame-ancestors 'none'; style-src 'sha256-{_hash(b'style')}'; "
+    f"script-src 'sha256-{_hash(b'script')}'"
+)

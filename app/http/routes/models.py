@@ -1,0 +1,140 @@
+"""What can be asked: /c/v1/models, gathered from every provider that has a key."""
+
+import asyncio
+import time
+from typing import Any
+from urllib.parse import unquote
+
+from sanic import HTTPResponse, Request
+
+import providers
+from app.auth.caller import Caller
+from app.auth.credentials import callers_own
+from app.clients import read_whole
+from app.engine.gateway import Gateway, Listing
+from app.http.responses import App, gateway_of, json_answer
+from app.pool.lease import Lease
+from app.pool.outcomes import Outcome, of_error
+from app.telemetry.redaction import redact
+from app.wire.errors import GatewayError
+from app.wire.provider import Key, Provider
+
+_KEEP_SECONDS = 300.0
+_KEEP_FAILED_SECONDS = 15.0
+_MOST_SECONDS = 10.0  # to wait for a list
+_MAX_BYTES = 8 * 1024 * 1024
+
+
+def register(app: App) -> None:
+    app.add_route(models, "/c/v1/models", methods=["GET"], ctx_own_credential=True)
+    app.add_route(model, "/c/v1/models/<model_id:path>", methods=["GET"], ctx_own_credential=True)
+
+
+async def models(request: Request) -> HTTPResponse:
+    return json_answer(request, {"object": "list", "data": await gather(request)})
+
+
+async def model(request: Request, model_id: str) -> HTTPResponse:
+    model_id = unquote(model_id)  # SDKs write claude%2Fclaude-...
+    for entry in await gather(request):
+        name = entry["provider"]
+        if model_id in (entry["id"], f"{name}/{entry['id']}", entry["id"].removeprefix(f"{name}/")):
+            return json_answer(request, entry)
+    raise GatewayError(
+        404,
+        f"The model {model_id[:128]!r} is offered by no configured provider; "
+        "GET /c/v1/models lists those that are.",
+        code="model_not_found",
+        param="model",
+    )
+
+
+async def gather(request: Request) -> list[dict[str, Any]]:
+    """Every provider's models; a provider that fails is left out, all failing is an error."""
+    gateway = gateway_of(request)
+    own = callers_own(request.headers, ("authorization",))
+    caller: Caller = request.ctx.caller
+    if not own:
+        caller.need_keys()
+    asked = [
+        _of(gateway, provider, name, own)
+        for name, provider in providers.LISTED.items()
+        if (gateway.pool.size(provider.pool) and caller.may_use_keys) or (own and name == "openai")
+    ]
+    if not asked:
+        raise GatewayError(
+            401,
+            "No key to list models with: send your own in the Authorization header, "
+            "or configure openai.api_keys.",
+            type="invalid_request_error",
+            code="no_api_key",
+            headers=(("x-should-retry", "false"),),
+        )
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    found: list[dict[str, Any]] = []
+    errors = []
+    for answer in answers:
+        if isinstance(answer, GatewayError):
+            errors.append(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            found += answer
+    if errors and not found:
+        raise errors[0]
+    return [
+        {**entry, "id": providers.listed_id(entry["provider"], entry["id"])}
+        for entry in found
+        if caller.may(entry["provider"], entry.get("id"))
+    ]
+
+
+async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list[dict[str, Any]]:
+    # The caller's own key speaks for OpenAI only, and what it may see is nobody else's business.
+    if own and name == "openai":
+        return await _ask(gateway, provider, name, Lease(Key(provider.pool, "", own)))
+    listing = gateway.model_lists.get(name)
+    if listing is None:
+        listing = gateway.model_lists[name] = Listing(asyncio.Lock())
+    async with listing.lock:  # one asks, the others wait for what it hears
+        if listing.until <= time.monotonic():
+            try:
+                turn = gateway.pool.pick(provider.pool)
+                listing.models = await _ask(gateway, provider, name, turn)
+                listing.error, keep = None, _KEEP_SECONDS
+            except GatewayError as error:
+                # What was heard before is better than nothing; and a provider that is down must
+                # not make every list wait for it.
+                listing.error, keep = error, _KEEP_FAILED_SECONDS
+            listing.until = time.monotonic() + keep
+    if listing.models is not None:
+        return listing.models
+    assert listing.error is not None
+    raise listing.error.with_traceback(None)
+
+
+async def _ask(
+    gateway: Gateway, provider: Provider, name: str, turn: Lease
+) -> list[dict[str, Any]]:
+    assert provider.models_request is not None and provider.read_models is not None
+    pool = gateway.pool
+    try:
+        async with asyncio.timeout(min(gateway.config.timeouts.first_event, _MOST_SECONDS)):
+            response = await gateway.clients.open(provider.models_request(gateway.config, turn.key))
+            reply = await read_whole(response, _MAX_BYTES)
+        if reply.status != 200:
+            raise provider.read_error(reply)
+        pool.report(turn, Outcome.OK, reply.status)
+    except TimeoutError:
+        raise GatewayError(
+            504, f"{name} did not list its models in time.", code="upstream_timeout"
+        ) from None
+    except GatewayError as error:
+        words = redact.words(error.message)
+        pool.report(turn, of_error(error), error.status, error.retry_after, words)
+        if turn.entry is not None:
+            pool.say_when(error, provider.pool)
+        raise
+    finally:
+        pool.release(turn)
+    return [{**entry, "provider": name} for entry in provider.read_models(reply)]

@@ -1,0 +1,113 @@
+"""Raw paths that belong to an upstream: /v1/*, /dashboard/* and every other forward rule."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from sanic import HTTPResponse, Request
+
+import providers
+from app.auth import model_scope
+from app.auth.caller import Caller
+from app.engine.reverse_proxy import ForwardAsk
+from app.http.responses import METHODS, App, gateway_of, public_address, record_for, too_large
+from app.http.sinks import RawSink
+from app.wire.errors import GatewayError
+from app.wire.provider import ForwardRule
+
+
+def register(app: App) -> None:
+    for rule in providers.FORWARDS:
+        name = "forward" + rule.prefix.replace("/", "_").replace("-", "_")
+        app.add_route(
+            _handler(rule),
+            rule.prefix + "<path:path>",
+            methods=METHODS,
+            stream=True,
+            name=name,
+            ctx_own_credential=True,
+        )
+
+
+def _handler(rule: ForwardRule) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
+    async def handle(request: Request, path: str) -> HTTPResponse | None:
+        return await forward(request, rule)
+
+    return handle
+
+
+async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
+    """One raw request through `rule`; the path is taken as it came, before any decoding."""
+    record = record_for(request, rule.prefix + "*")
+    record.provider = rule.provider
+    target = request.raw_url.decode("latin-1")
+    path, _, query = target.partition("?")
+    if not path.startswith(rule.prefix):
+        raise GatewayError(
+            400, "Write the path as it is, without encoding its prefix.", code="bad_path"
+        )
+    length = request.headers.get("content-length")
+    chunked = "transfer-encoding" in request.headers
+    has_body = chunked or (length is not None and length != "0")
+    body = _upload(request) if has_body else None
+    caller: Caller = request.ctx.caller
+    body = await _allowed(request, rule, caller, path[len(rule.prefix) :], body)
+    sink = RawSink(request)
+    request.ctx.carried = True
+    await gateway_of(request).forwarder.run(
+        ForwardAsk(
+            rule=rule,
+            method=request.method,
+            path=path[len(rule.prefix) :],
+            query=query,
+            headers=list(request.headers.items()),
+            body=body,
+            length=None if chunked or length is None else int(length),
+            public=public_address(request),
+            record=record,
+            caller=caller,
+        ),
+        sink,
+    )
+    return sink.response
+
+
+async def _allowed(
+    request: Request,
+    rule: ForwardRule,
+    caller: Caller,
+    path: str,
+    body: AsyncIterator[bytes] | None,
+) -> AsyncIterator[bytes] | None:
+    """The body, once it is clear that the caller's token is for this request."""
+    caller.allow_provider(rule.provider)
+    token = caller.token
+    if token is None or not token.models or model_scope.is_only_a_list(request.method, path):
+        return body
+    model = model_scope.in_path(path) if rule.provider.startswith("gemini") else None
+    if body is None or model:
+        caller.allow(rule.provider, model)
+        return body
+    most = gateway_of(request).config.limits.request_bytes
+    pieces, size = [], 0
+    async for piece in body:
+        size += len(piece)
+        if size > most:
+            raise too_large(most)
+        pieces.append(piece)
+    whole = b"".join(pieces)
+    caller.allow(rule.provider, model_scope.in_body(whole))
+    return _once(whole)
+
+
+async def _once(whole: bytes) -> AsyncIterator[bytes]:
+    if whole:
+        yield whole
+
+
+async def _upload(request: Request) -> AsyncIterator[bytes]:
+    assert request.stream is not None
+    while True:
+        piece = await request.stream.read()  # type: ignore[attr-defined]
+        if piece is None:
+            return
+        yield piece

@@ -1,0 +1,100 @@
+"""Where answers go: the caller's connection, for chat calls and for the reverse proxy."""
+
+from typing import Any
+
+from sanic import HTTPResponse, Request
+from sanic.response import BaseHTTPResponse
+
+from app.http.responses import CORS, headers_for, request_id
+from app.wire.renderer import JSON, SSE
+from app.wire.upstream import Headers
+
+_STREAM: Headers = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
+
+
+def _head(headers: Headers) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n" + b"".join(f"{n}: {v}\r\n".encode() for n, v in headers)
+
+
+# The lines of an answer that are always the same.
+_WHOLE = _head([("content-type", JSON), *CORS])
+_STREAMED = _head([("content-type", SSE), *CORS, *_STREAM])
+
+
+class ChatSink:
+    """The exchange's way to the caller."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        http: Any = request.stream
+        self._http = http
+        self.lookup: dict[str, str] | None = http.known.lookup if http.known is not None else None
+        self.headers: Headers = []
+        self.started = False
+
+    async def send(self, data: bytes) -> None:
+        if not self.started:
+            self.started = True
+            own = ("x-request-id", request_id(self._request))
+            await self._http.begin(_STREAMED, [own, *self.headers], data)
+        else:
+            await self._http.send(data, False)
+
+    def write(self, data: bytes) -> bool:
+        return bool(self._http.write_chunk(data))
+
+    async def drain(self) -> None:
+        await self._http.protocol._can_write.wait()
+
+    async def end(self) -> None:
+        if self.started and self._http.send is not None:
+            await self._http.send(b"", True)
+
+    async def answer(self, body: bytes) -> None:
+        own = ("x-request-id", request_id(self._request))
+        await self._http.answer(_WHOLE, [own, *self.headers], body)
+
+
+class RawSink:
+    """The forwarder's way to the caller."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._out: BaseHTTPResponse | None = None
+        self.started = False
+        self.response: HTTPResponse | None = None
+
+    async def start(self, status: int, headers: Headers, has_body: bool) -> None:
+        content_type = None
+        kept = []
+        for name, value in headers:
+            if name == "content-type":
+                content_type = value
+            elif name != "content-length" or status not in (204, 304):
+                kept.append((name, value))
+        head = headers_for(self._request, kept)
+        if not has_body:
+            # respond() and eof() on HEAD raise inside Sanic: an ordinary empty answer instead.
+            self.response = HTTPResponse(None, status, head, content_type)
+            return
+        self.started = True
+        self._out = await self._request.respond(
+            status=status, headers=head, content_type=content_type
+        )
+        if head.get("content-length") == "0":
+            return
+        await self._out.send(b"")
+
+    async def send(self, data: bytes) -> None:
+        assert self._out is not None
+        await self._out.send(data)
+
+    async def end(self) -> None:
+        if self._out is not None and self._out.stream is not None:
+            await self._out.send(end_stream=True)
+
+    def abort(self) -> None:
+        # abort(), not raise: after the first byte Sanic would end a broken body as a whole one.
+        transport = self._request.transport
+        if transport is not None:
+            transport.abort()  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""Work that would hold up an event loop, in child processes."""

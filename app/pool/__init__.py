@@ -1,0 +1,1 @@
+"""Which credential answers a call, and which are cooling down."""

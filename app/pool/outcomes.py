@@ -1,0 +1,188 @@
+"""What an upstream's answer says about the key it was asked with.
+
+Pure. The consequences stand in key_pool.py.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import IntEnum
+
+from app.telemetry.call_log import GATEWAY_FAILED
+from app.wire.errors import OUT_OF_RESOURCES, GatewayError
+
+
+class Outcome(IntEnum):
+    """How one attempt ended. Numbers, because they stand in shared memory."""
+
+    OK = 0
+    AUTH = 1  # 401: the key is not accepted
+    FORBIDDEN = 2  # 403
+    SPENT = 3  # 402, or the quota is used up
+    LIMITED = 4  # 429: too fast, for this model
+    UPSTREAM = 5  # 5xx, no connection, a challenge page, cut before the first event
+    REQUEST = 6  # 400, 404, 413, 422 ...: any other key would say the same
+    CUT = 7  # broken off after the first event
+    GONE = 8  # the caller left
+    OURS = 9  # the gateway itself had no means to ask
+
+    @property
+    def word(self) -> str:
+        return _WORDS[self]
+
+
+_WORDS = {
+    Outcome.OK: "ok",
+    Outcome.AUTH: "refused",
+    Outcome.FORBIDDEN: "forbidden",
+    Outcome.SPENT: "spent",
+    Outcome.LIMITED: "rate limited",
+    Outcome.UPSTREAM: "upstream failed",
+    Outcome.REQUEST: "request refused",
+    Outcome.CUT: "cut",
+    Outcome.GONE: "caller left",
+    Outcome.OURS: GATEWAY_FAILED,
+}
+# After these another key may do better.
+OTHER_KEY_MAY_DO = frozenset(
+    (Outcome.AUTH, Outcome.FORBIDDEN, Outcome.SPENT, Outcome.LIMITED, Outcome.UPSTREAM)
+)
+# What the log calls an upstream that let its time go by.
+SILENCE = frozenset(("upstream_idle", "upstream_timeout"))
+# Of several keys' refusals the caller is told the one that promises most for a later try.
+TELLING = (
+    Outcome.REQUEST,
+    Outcome.LIMITED,
+    Outcome.UPSTREAM,
+    Outcome.SPENT,
+    Outcome.FORBIDDEN,
+    Outcome.AUTH,
+)
+_TOO_LONG_CODES = frozenset(
+    (
+        "context_length_exceeded",
+        "context_window_exceeded",
+        "exceed_context_size_error",
+        "message_length_exceeds_limit",
+        "string_above_max_length",
+        "tokens_limit_reached",
+    )
+)
+# The words of OpenAI and vLLM, Anthropic, Gemini, Mistral, xAI, Moonshot, Qwen, Cohere, Together.
+_TOO_LONG = re.compile(
+    r"context (?:length|window|limit|size)|prompt is too long|input is too long"
+    r"|token count.{0,40}exceeds the maximum|maximum (?:prompt|input) length"
+    r"|exceeded model token limit|range of input length|too many (?:input )?tokens"
+    r"|reduce the length of the (?:messages|prompt|input)|max_new_tokens.{0,20}must be <=",
+    re.IGNORECASE,
+)
+# What upstreams call an empty account, as a code or a type; each says it with another status.
+_SPENT_CODES = frozenset(
+    (
+        "insufficient_quota",  # OpenAI
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "exceeded_current_quota_error",  # Moonshot
+        "1113",  # Z.AI
+        "arrearage",  # DashScope
+        "accountoverdueerror",  # Volcengine
+        "not_enough_balance",  # Novita
+        "insufficient_balance",
+        "insufficient_credits",
+        "insufficient_funds",
+        "credit_limit",  # Together
+        "blocked_api_access",  # Groq: the spend limit
+        "usage_limit_reached",
+    )
+)
+_SPENT_WORDS = re.compile(
+    # Google says so of a minute's quota too, and then names the metric or when to come back.
+    r"exceeded your current quota(?!.*(?:retry in|quota exceeded for metric))"
+    r"|\bused all available credits|\bmonthly spending limit"
+    r"|credit balance is (?:too low|insufficient)|credit limit exceeded"
+    r"|balance is (?:insufficient|not enough)|insufficient (?:account )?(?:balance|credits?|funds)"
+    r"|(?:out of|not enough|no) credits\b|billing hard limit|account is in arrears",
+    re.IGNORECASE | re.DOTALL,
+)
+_SPENT_STATUSES = frozenset((400, 401, 402, 403, 429))
+# A 429 about the size of this one request: the key has room for others, and waiting does not help.
+_TOO_LARGE = re.compile(
+    r"request too large|must be reduced in order to run|for long context requests",
+    re.IGNORECASE,
+)
+# The account behind the key is closed: no second look is needed, whatever the status.
+_DEAD_CODES = frozenset(("organization_disabled", "account_deactivated", "access_terminated"))
+_CHALLENGE_CODES = frozenset(("cloudflare_challenge", "upstream_challenge"))
+
+
+def of_status(status: int) -> Outcome:
+    match status:
+        case 401:
+            return Outcome.AUTH
+        case 402:
+            return Outcome.SPENT
+        case 403:
+            return Outcome.FORBIDDEN
+        case 429:
+            return Outcome.LIMITED
+        case 408:
+            return Outcome.UPSTREAM
+        case _ if status >= 500:
+            return Outcome.UPSTREAM
+        case _ if status >= 400:
+            return Outcome.REQUEST
+        case _:
+            return Outcome.OK
+
+
+def of_error(error: GatewayError) -> Outcome:
+    """Of an error before the first event."""
+    if error.code == OUT_OF_RESOURCES:
+        return Outcome.OURS
+    if error.code in _CHALLENGE_CODES or error.outcome == "upstream_challenge":
+        return Outcome.UPSTREAM
+    if error.status in _SPENT_STATUSES and (outcome := _of_account(error)) is not None:
+        return outcome
+    if error.status == 429 and _TOO_LARGE.search(error.message):
+        return Outcome.REQUEST
+    return of_status(error.status)
+
+
+def _of_account(error: GatewayError) -> Outcome | None:
+    """What a refusal says of the account behind the key, which its status often does not."""
+    code = (error.code or "").lower()
+    if code in _SPENT_CODES or error.type.lower() in _SPENT_CODES:
+        return Outcome.SPENT
+    if code in _DEAD_CODES:
+        return Outcome.AUTH
+    # A 400 may quote the caller, who may write of money; what its code calls a limit is one.
+    if error.status in (403, 429) and "limit" not in code:
+        return Outcome.SPENT if _SPENT_WORDS.search(error.message) else None
+    return None
+
+
+def is_too_long(error: GatewayError) -> bool:
+    """Whether the request is too long for this model: one with a larger window may take it."""
+    if error.status not in (400, 413, 422):
+        return False
+    return error.code in _TOO_LONG_CODES or _TOO_LONG.search(error.message) is not None
+
+
+def of_told(error: GatewayError) -> Outcome:
+    """Of an error inside an answer that has begun: what is about the key, else only a cut."""
+    outcome = of_error(error)
+    about_key = outcome in (Outcome.AUTH, Outcome.SPENT, Outcome.LIMITED)
+    return outcome if about_key else Outcome.CUT
+
+
+def of_refusal(error: GatewayError, headers: Mapping[str, str]) -> Outcome:
+    """Of a refusal that is passed on as it came; `error` is what its provider reads in it."""
+    outcome = of_error(error)
+    if outcome is Outcome.FORBIDDEN and is_challenge(headers):
+        return Outcome.UPSTREAM
+    return outcome
+
+
+def is_challenge(headers: Mapping[str, str]) -> bool:
+    """A page of the upstream's edge: about our address, not about the key."""
+    mitigated = headers.get("cf-mitigated", "").lower() == "challenge"
+    return mitigated or headers.get("content-type", "").lower().startswith("text/html")

@@ -1,0 +1,1 @@
+"""What is a process: how it starts, stops and reloads."""

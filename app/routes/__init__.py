@@ -1,1 +1,0 @@
-"""The doors: each handler parses, calls one function of the engine, answers."""

@@ -1,0 +1,1 @@
+"""Memory that all worker processes share."""

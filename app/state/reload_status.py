@@ -1,0 +1,109 @@
+"""Reload counters and the last outcome, in shared memory."""
+
+import asyncio
+import os
+import signal
+from multiprocessing.sharedctypes import RawArray
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+_ORPHANED = (
+    "Nothing was changed: the main process is gone, and its workers leave. Start the gateway."
+)
+_TEXT_BYTES = 64 * 1024
+
+
+_BEGUN, _ENDED, _VERSION, _SIZE, _REVIVED, _STOPPING = range(6)
+
+
+_ASK_SECONDS = 60.0
+
+
+class Outcome(Struct, kw_only=True):
+    """How a reload ended. `kept` names what stays as it was until a real restart."""
+
+    ok: bool
+    message: str
+    problems: list[str] = []
+    warnings: list[str] = []
+    kept: list[str] = []
+
+
+_decoder = msgspec.json.Decoder(Outcome)
+
+
+class ReloadStatus:
+    """Numbers and one text. Make it in the main process; `handles` is what a worker attaches by."""
+
+    def __init__(self, handles: tuple[Any, Any] | None = None) -> None:
+        self.handles = handles or (RawArray("q", 8), RawArray("c", _TEXT_BYTES))
+        self._cells, self._text = self.handles
+
+    # -- the main process
+
+    def begin(self) -> int:
+        self._cells[_BEGUN] += 1
+        return int(self._cells[_BEGUN])
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        text = msgspec.json.encode(outcome)
+        if len(text) > _TEXT_BYTES:
+            first = [line[:500] for line in outcome.problems[:50]]
+            outcome = Outcome(
+                ok=outcome.ok, message=outcome.message, problems=first, kept=outcome.kept
+            )
+            text = msgspec.json.encode(outcome)
+        self._cells[_VERSION] += 1  # odd: being written
+        self._text[: len(text)] = text
+        self._cells[_SIZE] = len(text)
+        self._cells[_VERSION] += 1
+        self._cells[_ENDED] = number
+
+    def count_revived(self) -> None:
+        self._cells[_REVIVED] += 1
+
+    def stop(self) -> None:
+        self._cells[_STOPPING] = 1
+
+    # -- the workers
+
+    @property
+    def revived(self) -> int:
+        """How many dead processes were started again."""
+        return int(self._cells[_REVIVED])
+
+    @property
+    def reloads(self) -> int:
+        return int(self._cells[_ENDED])
+
+    @property
+    def stopping(self) -> bool:
+        """The whole gateway stops, not just this worker."""
+        return bool(self._cells[_STOPPING])
+
+    async def ask(self, main_pid: int) -> Outcome | None:
+        """Has the main process, this one's parent, reload; None when it has not ended within a
+        minute."""
+        begun = self._cells[_BEGUN]
+        if os.getppid() == main_pid:  # else its number may be a stranger's by now
+            os.kill(main_pid, signal.SIGHUP)
+        # One that runs already may have read the file too early: wait for one begun after it.
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                while self._cells[_ENDED] <= begun:
+                    if os.getppid() != main_pid:
+                        return Outcome(ok=False, message=_ORPHANED)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            return None
+        return self.outcome()
+
+    def outcome(self) -> Outcome | None:
+        """The last one's; None before the first."""
+        while True:
+            version, size = self._cells[_VERSION], self._cells[_SIZE]
+            text: Any = self._text[:size]
+            if version % 2 == 0 and version == self._cells[_VERSION]:
+                return _decoder.decode(text) if size else None

@@ -1,0 +1,243 @@
+"""Figures for Prometheus: counted in the worker's own row, added up over all rows when asked for.
+
+A counter never goes down while the gateway runs: not when a worker is killed, not at a reload.
+Label values come from the config and from this code, never from callers or upstreams. Counting a
+call takes some microseconds at its end; a chunk costs nothing.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from app.state.worker_slots import NAMES, NAMES_SIZE, VALUES, Row
+from app.telemetry.call_log import GATEWAY_FAILED, OVERTAKEN, CallRecord
+
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_WIDTH = len(BUCKETS) + 2  # one for what is beyond, one for the sum
+
+
+class Family(Struct, frozen=True):
+    name: str
+    type: str
+    help: str
+
+
+# Every metric there is, in the order of the text.
+FAMILIES = (
+    Family("gateway_requests_total", "counter", "Calls that ended, by how."),
+    Family(
+        "gateway_first_event_seconds",
+        "histogram",
+        "From a streamed or forwarded call's arrival to the first byte of its answer.",
+    ),
+    Family("gateway_stream_seconds", "histogram", "From a streamed call's arrival to its end."),
+    Family("gateway_open_streams", "gauge", "Streams that run now."),
+    Family("gateway_open_calls", "gauge", "Calls that run now, streams included."),
+    Family("gateway_attempts_total", "counter", "Requests sent upstream to answer calls."),
+    Family(
+        "gateway_upstream_errors_total",
+        "counter",
+        "Attempts that failed, by the upstream's status; or cut, timeout, unreachable.",
+    ),
+    Family(
+        "gateway_unknown_events_total",
+        "counter",
+        "Events of a type unknown here: the upstream's protocol has changed.",
+    ),
+    Family("gateway_tokens_total", "counter", "Tokens as upstreams counted them, else guessed."),
+    Family(
+        "gateway_key_state",
+        "gauge",
+        "1: the key is used; 0: it rests or is disabled. `provider` is its pool.",
+    ),
+    Family(
+        "gateway_key_refused",
+        "gauge",
+        "1: the upstream refused this key (401, 403) and has not answered it since.",
+    ),
+    Family("gateway_key_uses_total", "counter", "Attempts with this key."),
+    Family(
+        "gateway_log_lines_dropped_total",
+        "counter",
+        "Lines of the log that nobody read in time, or that could not be written.",
+    ),
+    Family("gateway_workers", "gauge", "Worker processes that serve or finish their calls."),
+    Family("gateway_worker_restarts_total", "counter", "Processes started again after they died."),
+    Family("gateway_reloads_total", "counter", "Reloads of the config, refused ones included."),
+)
+_GAUGES = tuple(f.name + "{" for f in FAMILIES if f.type == "gauge")
+_HISTOGRAMS = frozenset(f.name for f in FAMILIES if f.type == "histogram")
+_CUT = {
+    "upstream_cut": "cut",
+    "upstream_idle": "timeout",
+    "upstream_timeout": "timeout",
+    "upstream_unreachable": "unreachable",
+}
+
+
+class Metrics:
+    """What one worker counts. `row` None: it counts for itself alone."""
+
+    def __init__(self, row: Row | None) -> None:
+        self._row = row or Row(memoryview(bytearray(64 + VALUES * 8 + NAMES)))
+        self._values = self._row.values
+        self._cells: dict[str, int] = {}
+        self._end = 0
+        for name, start, width in series(self._row):
+            self._cells[name] = start
+            self._end = start + width
+            if name.startswith(_GAUGES):
+                self._values[start] = 0.0  # what its former owner had open is gone
+        self._requests: dict[tuple[str, str, str], int] = {}
+        self._by_provider: dict[str, tuple[int, int, int, int, int]] = {}
+        self._open_calls = self._cell('gateway_open_calls{kind="all"}')
+        self._open_streams = self._cell('gateway_open_streams{kind="all"}')
+        self._log_dropped = self._cell('gateway_log_lines_dropped_total{kind="all"}')
+        self._dropped_before = self._values[self._log_dropped]  # by the row's former owners
+
+    def open(self, calls: int, streams: int) -> None:
+        """How many there are now in this worker."""
+        self._values[self._open_calls] = calls
+        self._values[self._open_streams] = streams
+
+    def log_dropped(self, lines: int) -> None:
+        """How many lines this worker's log has lost so far."""
+        self._values[self._log_dropped] = self._dropped_before + lines
+
+    def call(self, record: CallRecord) -> None:
+        """One call that has ended."""
+        values = self._values
+        provider = record.provider
+        key = (provider, record.route, record.outcome)
+        cell = self._requests.get(key)
+        if cell is None:
+            labels = f'provider="{provider}",route="{record.route}",outcome="{record.outcome}"'
+            cell = self._cell(f"gateway_requests_total{{{labels}}}")
+            self._requests[key] = cell
+        values[cell] += 1
+        if not record.attempts:
+            return
+        cells = self._by_provider.get(provider)
+        if cells is None:
+            cells = self._by_provider[provider] = self._cells_of(provider)
+        attempts, first_event, stream, prompt, completion = cells
+        values[attempts] += record.attempts
+        if record.first_event_ms is not None:
+            self._observe(first_event, record.first_event_ms / 1000)
+        if record.stream:
+            self._observe(stream, record.total_ms / 1000)
+        if record.prompt_tokens is not None:
+            values[prompt] += record.prompt_tokens
+            values[completion] += record.completion_tokens or 0
+        if record.unknown_events:
+            name = f'gateway_unknown_events_total{{provider="{provider}"}}'
+            values[self._cell(name)] += record.unknown_events
+        if record.tried or record.outcome.startswith("upstream_"):
+            self._errors(record)
+
+    def _errors(self, record: CallRecord) -> None:
+        failed = [
+            (one.provider, str(one.status) if one.status >= 400 else "cut")
+            for one in record.tried
+            if one.outcome not in (OVERTAKEN, GATEWAY_FAILED)
+        ]
+        broke_later = record.first_event_ms is not None
+        if record.outcome.startswith("upstream_") and (broke_later or not failed):
+            word = _CUT.get(record.outcome) or (str(record.status) if record.status >= 400 else "")
+            failed.append((record.provider, word or "error"))
+        for provider, code in failed:
+            name = f'gateway_upstream_errors_total{{provider="{provider}",code="{code}"}}'
+            self._values[self._cell(name)] += 1
+
+    def _cells_of(self, provider: str) -> tuple[int, int, int, int, int]:
+        label = f'{{provider="{provider}"}}'
+        tokens = f'gateway_tokens_total{{provider="{provider}",kind='
+        return (
+            self._cell("gateway_attempts_total" + label),
+            self._cell("gateway_first_event_seconds" + label, _WIDTH),
+            self._cell("gateway_stream_seconds" + label, _WIDTH),
+            self._cell(tokens + '"prompt"}'),
+            self._cell(tokens + '"completion"}'),
+        )
+
+    def _observe(self, cell: int, seconds: float) -> None:
+        values = self._values
+        values[cell + bisect_left(BUCKETS, seconds)] += 1
+        values[cell + _WIDTH - 1] += seconds
+
+    def _cell(self, name: str, width: int = 1) -> int:
+        """Where a series begins; a new one's name is written before its length is told."""
+        cell = self._cells.get(name)
+        if cell is not None:
+            return cell
+        line = f"{width} {name}\n".encode()
+        size = self._row.cells[NAMES_SIZE]
+        if self._end + width > VALUES - _WIDTH or size + len(line) > NAMES:
+            return VALUES - _WIDTH  # no room: counted where nobody looks
+        cell, self._end = self._end, self._end + width
+        self._cells[name] = cell
+        # A predecessor may have died between the name and its first value.
+        self._values[cell : cell + width] = memoryview(bytes(8 * width)).cast("d")
+        self._row.names[size : size + len(line)] = line
+        self._row.cells[NAMES_SIZE] = size + len(line)
+        return cell
+
+
+def series(row: Row) -> Iterable[tuple[str, int, int]]:
+    """Name, first cell and width of everything a row counts."""
+    start = 0
+    for line in bytes(row.names[: row.cells[NAMES_SIZE]]).splitlines():
+        width, _, name = line.partition(b" ")
+        yield name.decode(), start, int(width)
+        start += int(width)
+
+
+def add_up(rows: Iterable[Row]) -> dict[str, list[float]]:
+    """Series of all rows. What is open in a dead worker is open no more."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        alive = row.is_alive
+        for name, start, width in series(row):
+            if not alive and name.startswith(_GAUGES):
+                continue
+            total = found.setdefault(name, [0.0] * width)
+            for cell in range(width):
+                total[cell] += row.values[start + cell]
+    return found
+
+
+def as_text(found: dict[str, list[float]]) -> str:
+    """Prometheus' text format, version 0.0.4."""
+    by_family: dict[str, list[tuple[str, list[float]]]] = {}
+    for name, values in sorted(found.items()):
+        title, _, labels = name.partition("{")
+        by_family.setdefault(title, []).append((labels.rstrip("}"), values))
+    lines = []
+    for family in FAMILIES:
+        lines += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.type}"]
+        for labels, values in by_family.get(family.name, ()):
+            if family.name in _HISTOGRAMS:
+                lines += _histogram(family.name, labels, values)
+            else:
+                inner = "" if labels in ("", 'kind="all"') else f"{{{labels}}}"
+                lines.append(f"{family.name}{inner} {_number(values[0])}")
+    return "\n".join(lines) + "\n"
+
+
+def _histogram(name: str, labels: str, values: list[float]) -> Iterable[str]:
+    count = 0.0
+    for bound, value in zip((*map(_number, BUCKETS), "+Inf"), values[:-1], strict=True):
+        count += value
+        yield f'{name}_bucket{{{labels},le="{bound}"}} {_number(count)}'
+    yield f"{name}_sum{{{labels}}} {values[-1]:.6f}"
+    yield f"{name}_count{{{labels}}} {_number(count)}"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def label(value: str) -> str:
+    """A value from the config as it stands between quotes."""
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

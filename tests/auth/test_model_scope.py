@@ -1,0 +1,115 @@
+"""Which model a raw request is for, and bodies that try to say two."""
+
+import pytest
+
+from app.auth import model_scope
+from app.http import body_limits
+from app.wire.errors import GatewayError
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b'{"model": "gpt-4o"}', "gpt-4o"),
+        (b'{"a": {"model": "x"}, "model": "y"}', "y"),
+        (b'{"model": "x", "model": "y"}', None),
+        (b'{"model": "x", "mod\\u0065l": "y"}', None),
+        (b'{"model": "x", "Model": "y"}', None),
+        (b'{"MODEL": "x"}', None),
+        (b'{"model": 5}', None),
+        (b'{"a": 1}', None),
+        (b'["model"]', None),
+        (b"--boundary", None),
+        (b"", None),
+        (b"[" * 100_000, None),
+        (b'{"model": "x", "n": ' + b"9" * 100_000 + b"}", "x"),
+    ],
+)
+def test_the_model_of_a_body(body, model):
+    assert model_scope.in_body(body) == model
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("v1beta/models/gemini-2.5-flash:generateContent", "gemini-2.5-flash"),
+        ("v1beta/models/gemini%2D2.5:streamGenerateContent", "gemini-2.5"),
+        ("v1beta/tunedModels/mine:generateContent", "tunedModels/mine"),
+        ("v1beta/openai/chat/completions", None),
+    ],
+)
+def test_the_model_of_a_path(path, model):
+    assert model_scope.in_path(path) == model
+
+
+def test_only_a_list_is_asked_of_no_model():
+    assert model_scope.is_only_a_list("GET", "models")
+    assert model_scope.is_only_a_list("HEAD", "v1beta/models/x")
+    assert not model_scope.is_only_a_list("DELETE", "models/ft:x")
+    assert not model_scope.is_only_a_list("GET", "files")
+
+
+def test_a_member_may_be_said_once():
+    model_scope.check_said_once(b'{"model": "x", "a": [{"model": 1}]}', "model", "provider")
+    for body in (b'{"model": "x", "model": "x"}', b'{"provider": "a", "Provider": "b"}'):
+        with pytest.raises(GatewayError) as caught:
+            model_scope.check_said_once(body, "model", "provider")
+        assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"[]," * 600_000 + b"[]]",
+        b'{"a":[' + b"1," * 600_000 + b"1]}",
+        b'{"s":"' + b"," * 600_000 + b'","a":[' + b"{}," * 600_000 + b"{}]}",
+    ],
+)
+def test_too_many_values_are_refused_before_they_become_objects(body):
+    with pytest.raises(GatewayError) as caught:
+        body_limits.check_values(body)
+    assert caught.value.status == 413
+
+
+def test_text_may_be_full_of_commas():
+    body_limits.check_values(b'{"content": "' + b',{[\\"' * 1_000_000 + b'"}')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"x"}',
+        b' {\n "a" : "}" , "model" : "x" , "b" : [ {"model": 1}, "model" ] }\n',
+        b'{"caf\\u00e9":"\\"","model":"x","e":{}}',
+        '{"café": 1, "model": "x"}'.encode(),
+    ],
+)
+def test_a_body_that_every_reader_understands_alike(body):
+    model_scope.check_said_once(body, "model")
+    assert model_scope.in_body(body) == "x"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":1,"model":"x","a":2}',
+        b'{"a":1,"model":"x","a":1}',
+        b'{"a":{"b":1,"model":"x"},"model":"x","a":7}',
+        b'{"model":"x","n":{},"model":"x"}',
+    ],
+)
+def test_a_member_that_stands_twice_is_refused_whichever_it_is(body):
+    with pytest.raises(GatewayError):
+        model_scope.check_said_once(body, "model")
+    assert model_scope.in_body(body) is None
+
+
+def test_the_values_of_a_large_body_are_never_made_into_objects(monkeypatch):
+    made = []
+    monkeypatch.setattr("json.loads", lambda *args, **more: made.append(args))
+    body = (
+        b'{"messages": [' + b'{"role": "user", "content": "x"}, ' * 50_000 + b'{}], "model": "x"}'
+    )
+    assert model_scope.in_body(body) == "x"
+    model_scope.check_said_once(body, "model", "provider")
+    assert not made

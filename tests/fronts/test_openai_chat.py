@@ -1,0 +1,530 @@
+"""What leaves the gateway, byte for byte."""
+
+import json
+
+import msgspec
+import pytest
+
+from app.fronts.openai_chat.completion import Completion
+from app.fronts.openai_chat.passthrough import Passthrough, Whole
+from app.fronts.openai_chat.stream import DONE, Chunks
+from app.wire.errors import GatewayError, bad_response, upstream_cut
+from app.wire.events import (
+    Extension,
+    Finish,
+    Reasoning,
+    Refusal,
+    Session,
+    Started,
+    Text,
+    ToolArguments,
+    ToolCall,
+    Usage,
+)
+from tests.recorded import recorded
+
+STREAMS = sorted(p.name for p in recorded("openai").glob("chat-stream-*.sse"))
+BODIES = sorted(p.name for p in recorded("openai").glob("chat-[!s]*.json"))
+
+
+def through(renderer, pieces):
+    out = b"".join(renderer.feed(piece) for piece in pieces)
+    return out + renderer.finish()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_recorded_stream_passes_untouched_under_every_two_way_split(name):
+    stream = (recorded("openai") / name).read_bytes()
+    for at in range(len(stream) + 1):
+        assert through(Passthrough(), [stream[:at], stream[at:]]) == stream
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_recorded_stream_passes_untouched_byte_by_byte(name):
+    stream = (recorded("openai") / name).read_bytes()
+    assert through(Passthrough(), [stream[i : i + 1] for i in range(len(stream))]) == stream
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_recorded_stream_cut_at_any_byte_is_an_error_and_never_half_an_event(name):
+    stream = (recorded("openai") / name).read_bytes()
+    end = stream.index(b"data: [DONE]")
+    for at in range(end):
+        renderer = Passthrough()
+        out = renderer.feed(stream[:at])
+        assert out == b"" or out.endswith(b"\n\n")
+        assert stream.startswith(out)
+        renderer.is_cut = True
+        with pytest.raises(GatewayError) as caught:
+            renderer.finish()
+        assert caught.value.code == "upstream_cut"
+
+
+def test_the_usage_of_a_stream_is_read_although_another_chunk_follows_it():
+    stream = (recorded("openai") / "chat-stream-moderation-after-usage.sse").read_bytes()
+    renderer = Passthrough()
+    through(renderer, [stream])
+    assert renderer.usage.prompt_tokens == 13
+    assert renderer.usage.completion_tokens == 11
+
+
+def test_a_stream_without_usage_has_none():
+    stream = (recorded("openai") / "chat-stream-tools-parallel.sse").read_bytes()
+    renderer = Passthrough()
+    through(renderer, [stream])
+    assert renderer.usage is None
+
+
+def test_done_without_its_last_newlines_is_still_an_end():
+    renderer = Passthrough()
+    assert through(renderer, [b"data: {}\n\ndata: [DONE]"]) == b"data: {}\n\ndata: [DONE]\n\n"
+
+
+def test_crlf_streams_pass_untouched():
+    stream = (recorded("openai") / "chat-stream-usage.sse").read_bytes().replace(b"\n", b"\r\n")
+    for at in range(0, len(stream), 7):
+        assert through(Passthrough(), [stream[:at], stream[at:]]) == stream
+
+
+def test_an_error_object_in_the_stream_is_passed_on_and_is_an_ending():
+    event = (
+        b'data: {"error":{"message":"sorry","type":"server_error","param":null,"code":null}}\n\n'
+    )
+    renderer = Passthrough()
+    assert through(renderer, [event]) == event
+    assert renderer.refused
+
+
+CHUNK = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m",'
+    b'"choices":[{"index":%d,"delta":{%b},"finish_reason":%b}]%b}\n\n'
+)
+
+
+def said(text=b'"content":"x"', index=0, reason=b"null", more=b""):
+    return CHUNK % (index, text, reason, more)
+
+
+ENDED = said(b"", reason=b'"stop"')
+
+
+def test_a_stream_that_finished_each_choice_and_ends_cleanly_gets_its_done():
+    for end in (ENDED, ENDED[:-1], ENDED[:-2], ENDED.replace(b":", b": ")):
+        renderer = Passthrough()
+        assert through(renderer, [said(), end]) == said() + end.rstrip(b"\n") + b"\n\n" + DONE
+        assert not renderer.refused
+
+
+def test_comments_and_usage_may_stand_behind_the_finish_reason():
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n'
+    stream = said() + ENDED + usage + b": bye\n\n"
+    assert through(Passthrough(), [stream]) == stream + DONE
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [said()],
+        [said(), ENDED[:-10]],
+        [said(), said(index=1), ENDED],
+        [said(index=1), ENDED, said(index=1)],
+        [b": hello\n\n"],
+        [b'data: {"choices":[]}\n\n'],
+    ],
+)
+def test_a_clean_end_before_each_choice_has_finished_is_a_cut(pieces):
+    with pytest.raises(GatewayError) as caught:
+        through(Passthrough(), pieces)
+    assert caught.value.code == "upstream_cut"
+
+
+def test_a_broken_connection_after_the_finish_reason_is_a_cut():
+    renderer = Passthrough()
+    renderer.feed(said() + ENDED)
+    renderer.is_cut = True
+    with pytest.raises(GatewayError):
+        renderer.finish()
+
+
+def test_of_several_choices_each_must_have_finished_however_long_ago():
+    first = said(b"", 0, b'"stop"')
+    second = said(b"", 1, b'"stop"')
+    talk = [said(index=1)] * 100
+    renderer = Passthrough(choices=2)
+    assert through(renderer, [said(), first, *talk, second]).endswith(second + DONE)
+    with pytest.raises(GatewayError):
+        through(Passthrough(choices=2), [said(index=1), *[said()] * 100, first])
+
+
+COMPATIBLE = sorted(p.name for p in recorded("openai-compatible").glob("*.sse"))
+TOLD = {
+    "groq-error-event.sse": (400, "tool_use_failed", "Tool call validation failed"),
+    "openrouter-error-in-stream.sse": (400, "400", "Token limit reached"),
+    "llamacpp-error-line.sse": (502, "upstream_error", "failed to decode"),
+}
+
+
+@pytest.mark.parametrize("name", COMPATIBLE)
+@pytest.mark.parametrize("size", [1, 1000, 1 << 20])
+def test_an_error_inside_a_recorded_stream_is_known_and_passed_on(name, size):
+    stream = (recorded("openai-compatible") / name).read_bytes()
+    renderer = Passthrough()
+    pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+    assert through(renderer, pieces) == stream
+    assert renderer.refused == (name in TOLD)
+    if name in TOLD:
+        status, code, words = TOLD[name]
+        assert (renderer.error.status, renderer.error.code) == (status, code)
+        assert words in renderer.error.message
+
+
+def test_the_word_error_in_a_text_is_none():
+    stream = said(b'"content":"\\"error\\": {}"') + ENDED + DONE
+    renderer = Passthrough()
+    assert through(renderer, [stream]) == stream
+    assert not renderer.refused
+
+
+@pytest.mark.parametrize(
+    "usage, counted",
+    [
+        (b'"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}', (3, 4)),
+        (b'"x_groq":{"id":"r","usage":{"prompt_tokens":3,"completion_tokens":4}}', (3, 4)),
+        (b'"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":19}', (9, 10)),
+        (
+            b'"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":387,'
+            b'"prompt_tokens_details":{"audio_tokens":375}}',
+            (380, 7),
+        ),
+        (b'"usage": {"prompt_tokens": 3, "completion_tokens": null}', (3, 0)),
+        (b'"usage":{"prompt_tokens":-3,"completion_tokens":1e300}', (0, 0)),
+    ],
+)
+def test_usage_is_read_wherever_it_stands(usage, counted):
+    end = said(b"", reason=b'"stop"', more=b"," + usage)
+    renderer = Passthrough()
+    through(renderer, [said(), end, DONE])
+    assert (renderer.usage.prompt_tokens, renderer.usage.completion_tokens) == counted
+    whole = Whole(1 << 20)
+    through(whole, [b'{"choices":[{"index":0}],' + usage + b"}"])
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == counted
+
+
+@pytest.mark.parametrize("empty", [b'"choices":[]', b'"choices": []'])
+def test_usage_that_only_the_gateway_asked_for_is_taken_out_again(empty):
+    usage = b'data: {"id":"c",%b,"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n' % empty
+    opening = b'data: {"id":"c",%b,"prompt_filter_results":[]}\n\n' % empty
+    text = said().replace(b'"choices":[', b'"choices": [') if b" " in empty else said()
+    stream = opening + text + ENDED + usage + DONE
+    for size in (1, 50, 1 << 20):
+        renderer = Passthrough(adds_usage=True)
+        pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+        assert through(renderer, pieces) == opening + text + ENDED + DONE
+        assert renderer.usage.prompt_tokens == 5
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n\n", b": hi\n\n", b"event: x\n"])
+def test_events_are_events_whatever_their_label_says(before, size):
+    stream = before + said() + ENDED + DONE
+    renderer = Passthrough(label="application/json")
+    pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+    assert through(renderer, pieces) == stream
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><body>log in</body></html>",
+        b"<!doctype html>\n\n<p>log in</p>\n\n",
+        b'{"id":"c","choices":[]}',
+        b"",
+        b"dat",
+    ],
+)
+def test_what_is_no_event_stream_is_refused_by_its_bytes(body):
+    with pytest.raises(GatewayError) as caught:
+        through(Passthrough(label="text/html; charset=x"), [body])
+    assert (caught.value.status, caught.value.code) == (502, "upstream_bad_response")
+    assert "'text/html'" in caught.value.message
+
+
+def test_a_json_error_in_place_of_a_stream_is_told_as_it_is():
+    with pytest.raises(GatewayError) as caught:
+        Passthrough(label="application/json").feed(b'{"error":{"message":"no","code":429}}')
+    assert (caught.value.status, caught.value.message) == (429, "no")
+
+
+def test_a_whole_answer_may_have_any_label_and_a_page_may_not():
+    assert through(Whole(99, "text/plain"), [b'{"choices":[]}']) == b'{"choices":[]}'
+    with pytest.raises(GatewayError, match="'text/html'"):
+        through(Whole(99, "text/html"), [b"<html>"])
+
+
+def test_a_whole_answer_that_is_nothing_but_an_error_is_one():
+    with pytest.raises(GatewayError) as caught:
+        through(Whole(99), [b'{"error":{"message":"slow","code":429}}'])
+    assert caught.value.status == 429
+
+
+def test_half_a_surrogate_pair_does_not_make_an_answer_unreadable():
+    body = b'{"choices":[{"index":0,"message":{"content":"a\\ud83d"}}],"usage":{"prompt_tokens":1}}'
+    renderer = Whole(1 << 20)
+    assert through(renderer, [body]) == body.replace(b"\\ud83d", b"\\ufffd")
+    assert renderer.usage.prompt_tokens == 1
+    stream = said(b'"content":"\\ud83d"') + said(b'"content":"\\ude00"', reason=b'"stop"')
+    assert through(Passthrough(), [stream]) == stream + DONE
+
+
+def test_an_endless_event_is_refused():
+    renderer = Passthrough(20_000_000)
+    with pytest.raises(GatewayError):
+        for _ in range(40):
+            renderer.feed(b"x" * 1_000_000)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_recorded_body_passes_untouched(name):
+    body = (recorded("openai") / name).read_bytes()
+    renderer = Whole(1 << 20)
+    assert through(renderer, [body[:100], body[100:]]) == body
+    assert renderer.usage.prompt_tokens > 0
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"a":1} x', b"\xff", b'{"usage":1,"a":'])
+def test_a_body_that_is_no_json_is_a_bad_response(body):
+    with pytest.raises(GatewayError) as caught:
+        through(Whole(1000), [body])
+    assert caught.value.status == 502
+
+
+def test_a_body_above_the_limit_is_refused():
+    with pytest.raises(GatewayError):
+        Whole(10).feed(b"x" * 11)
+
+
+class Script:
+    """A decoder that says one prepared event per byte fed."""
+
+    def __init__(self, events):
+        self._events = list(events)
+
+    def feed(self, data):
+        told, self._events = self._events[: len(data)], self._events[len(data) :]
+        return told
+
+    def finish(self):
+        return self._events
+
+
+def chunks_of(events, **options):
+    options = {"include_usage": False, "stamp": {}} | options
+    renderer = Chunks(Script(events), model="m", created=7, new_id="n", **options)
+    out = b"".join(renderer.feed(b".") for _ in events) + renderer.finish()
+    lines = [line[6:] for line in out.split(b"\n\n") if line]
+    assert out.endswith(DONE)
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def folded(events, **options):
+    options = {"stamp": {}} | options
+    renderer = Completion(
+        Script(events), model="m", created=7, new_id="n", max_bytes=1 << 20, **options
+    )
+    renderer.feed(b"." * len(events))
+    return json.loads(renderer.finish())
+
+
+TALK = [Started("chatcmpl-1", "model-1"), Text("Hello"), Text(' wörld \n"q" 🙂'), Finish("stop")]
+
+
+def test_chunks_begin_with_the_role_and_end_with_the_reason():
+    chunks = chunks_of(TALK)
+    deltas = [c["choices"][0]["delta"] for c in chunks]
+    assert deltas == [
+        {"role": "assistant", "content": ""},
+        {"content": "Hello"},
+        {"content": ' wörld \n"q" 🙂'},
+        {},
+    ]
+    assert [c["choices"][0]["finish_reason"] for c in chunks] == [None, None, None, "stop"]
+    assert {(c["id"], c["created"], c["model"]) for c in chunks} == {("chatcmpl-1", 7, "model-1")}
+    assert all("usage" not in c for c in chunks)
+
+
+def test_usage_is_the_last_chunk_when_asked_for_and_null_before():
+    usage = Usage(10, 5, None, cached_tokens=3, reasoning_tokens=2)
+    chunks = chunks_of([*TALK[:-1], usage, TALK[-1]], include_usage=True)
+    assert [c["usage"] for c in chunks[:-1]] == [None] * 4
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 15,
+        "prompt_tokens_details": {"cached_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    }
+
+
+def test_tool_calls_are_told_once_and_then_in_pieces():
+    chunks = chunks_of(
+        [
+            Started("i", "m"),
+            ToolCall("call_1", "f"),
+            ToolArguments('{"a"'),
+            ToolArguments(":1}"),
+            ToolCall("call_2", "g", "{}", tool=1, extra_content={"google": {"s": "x"}}),
+            Finish("tool_calls"),
+        ]
+    )
+    calls = [c["choices"][0]["delta"].get("tool_calls") for c in chunks]
+    assert calls[1:5] == [
+        [
+            {
+                "index": 0,
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "f", "arguments": ""},
+            }
+        ],
+        [{"index": 0, "function": {"arguments": '{"a"'}}],
+        [{"index": 0, "function": {"arguments": ":1}"}}],
+        [
+            {
+                "index": 1,
+                "id": "call_2",
+                "type": "function",
+                "function": {"name": "g", "arguments": "{}"},
+                "extra_content": {"google": {"s": "x"}},
+            }
+        ],
+    ]
+
+
+def test_each_choice_has_its_own_role_and_reason():
+    chunks = chunks_of(
+        [Started("i", "m"), Text("a"), Text("b", index=1), Finish("stop"), Finish("length", 1)]
+    )
+    told = [(c["choices"][0]["index"], c["choices"][0]["delta"]) for c in chunks]
+    assert told == [
+        (0, {"role": "assistant", "content": ""}),
+        (0, {"content": "a"}),
+        (1, {"role": "assistant", "content": ""}),
+        (1, {"content": "b"}),
+        (0, {}),
+        (1, {}),
+    ]
+
+
+def test_the_stamp_is_in_every_chunk_and_grows_with_the_session():
+    stamp = {"claude": {"type": "web", "index": "7"}}
+    events = [Started("i", "m"), Text("a"), Session({"conversation": {"uuid": "u"}}), Text("b")]
+    chunks = chunks_of([*events, Finish("stop")], stamp=stamp)
+    assert chunks[1]["claude"] == {"type": "web", "index": "7"}
+    assert chunks[-1]["claude"] == {"type": "web", "index": "7", "conversation": {"uuid": "u"}}
+
+
+def test_reasoning_refusal_and_extensions_have_their_members():
+    events = [
+        Started("i", "m"),
+        Reasoning("hm"),
+        Refusal("no"),
+        Extension({"thinking_blocks": [{"n": 1}]}),
+        Finish("stop"),
+    ]
+    deltas = [c["choices"][0]["delta"] for c in chunks_of(events)]
+    assert deltas[1:4] == [
+        {"reasoning_content": "hm"},
+        {"refusal": "no"},
+        {"thinking_blocks": [{"index": 0, "n": 1}]},
+    ]
+    message = folded([*events[:-1], Extension({"thinking_blocks": [{"n": 2}]}), events[-1]])
+    message = message["choices"][0]["message"]
+    assert message["reasoning_content"] == "hm"
+    assert message["refusal"] == "no"
+    assert message["content"] is None
+    assert message["thinking_blocks"] == [{"n": 1}, {"n": 2}]
+
+
+def test_an_answer_without_an_ending_is_cut():
+    for render in (chunks_of, folded):
+        with pytest.raises(GatewayError) as caught:
+            render([Started("i", "m"), Text("a")])
+        assert caught.value.code == "upstream_cut"
+
+
+class Breaking(Script):
+    """Says its events one after the other and then breaks."""
+
+    def feed(self, data):
+        yield from super().feed(data)
+        if not self._events:
+            raise bad_response("broken")
+
+    def finish(self):
+        yield from self._events
+        raise upstream_cut()
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_what_was_said_before_a_decoder_broke_in_the_same_read_is_not_lost(at_the_end):
+    told = {"model": "m", "created": 7, "new_id": "n", "stamp": {}, "include_usage": False}
+    renderer = Chunks(Breaking(TALK[:3]), **told)
+    sent = renderer.feed(b".")
+    with pytest.raises(GatewayError) as caught:
+        sent += renderer.finish() if at_the_end else renderer.feed(b"..")
+    texts = [
+        json.loads(line[6:])["choices"][0]["delta"]["content"]
+        for line in (sent + caught.value.said).split(b"\n\n")[:-1]
+    ]
+    assert texts == ["", *(event.text for event in TALK[1:3])]
+
+
+def test_the_folded_completion_says_what_the_chunks_say():
+    events = [
+        *TALK[:-1],
+        ToolCall("c", "f"),
+        ToolArguments("{}"),
+        Usage(1, 2),
+        Finish("tool_calls"),
+    ]
+    whole = folded(events)
+    chunks = chunks_of(events)
+    assert whole["object"] == "chat.completion"
+    assert whole["choices"][0]["message"]["content"] == "".join(
+        c["choices"][0]["delta"].get("content") or "" for c in chunks
+    )
+    assert whole["choices"][0]["message"]["tool_calls"] == [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ]
+    assert whole["choices"][0]["finish_reason"] == "tool_calls"
+    assert whole["usage"]["total_tokens"] == 3
+
+
+def test_older_functions_are_answered_in_their_own_words():
+    events = [
+        Started("i", "m", legacy_functions=True),
+        ToolCall("c", "f"),
+        ToolArguments("{}"),
+        ToolCall("d", "g", "{}", tool=1),
+        Finish("function_call"),
+    ]
+    deltas = [c["choices"][0]["delta"] for c in chunks_of(events)]
+    assert deltas[1:3] == [
+        {"function_call": {"name": "f", "arguments": ""}},
+        {"function_call": {"arguments": "{}"}},
+    ]
+    assert folded(events)["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "function_call": {"name": "f", "arguments": "{}"},
+    }
+
+
+def test_raw_usage_is_used_as_it_is():
+    raw = msgspec.Raw(b'{"prompt_tokens":1,"x":2}')
+    assert folded([*TALK[:-1], Usage(1, raw=raw), TALK[-1]])["usage"] == {
+        "prompt_tokens": 1,
+        "x": 2,
+    }

@@ -1,0 +1,198 @@
+"""Why keys are refused is told to every caller, not to the first one alone."""
+
+import asyncio
+import json
+from time import time
+
+import msgspec
+import pytest
+
+from app.engine.chat_call import Exchange
+from app.pool import cooldown_store
+from app.pool.key_pool import KeyPool
+from app.pool.outcomes import Outcome
+from app.state.shared_table import SharedState
+from app.telemetry.redaction import redact
+from app.wire.errors import GatewayError
+from tests.engine.fakes import FakeResponse
+from tests.engine.test_failover import JSON, Bench, ForwardBench, ForwardSink, good
+from tests.pool.test_key_pool import POOL, Room
+
+WORDS = "Your account is not active, please check your billing details"
+
+
+def refusal(status, words=WORDS, code="x"):
+    body = json.dumps({"error": {"message": words, "type": "t", "param": None, "code": code}})
+    return FakeResponse(status, JSON, [body.encode()])
+
+
+def in_another_worker(bench):
+    """The same call where nobody has heard of anything yet, but by shared memory."""
+    pool = KeyPool(bench.config, SharedState(bench.pool._state.handles))
+    bench.pool = pool
+    bench.exchange = Exchange(bench.config, bench.clients, pool, bench.log)
+    if isinstance(bench, ForwardBench):
+        bench.forwarder.pool = pool
+
+
+def told(error):
+    return json.loads(error.body())["error"]
+
+
+KINDS = pytest.mark.parametrize(
+    ("status", "code", "told_status", "type", "told_code"),
+    [
+        (401, "invalid_api_key", 401, "authentication_error", "keys_refused"),
+        (403, "x", 403, "permission_error", "keys_refused"),
+        (402, "x", 402, "insufficient_quota", "keys_spent"),
+        (429, "insufficient_quota", 429, "insufficient_quota", "keys_spent"),
+    ],
+)
+
+
+@KINDS
+@pytest.mark.parametrize("keys", ["a", "ab", "abcde"])
+def test_all_callers_hear_the_status_and_the_words(
+    keys, status, code, told_status, type, told_code
+):
+    bench = Bench(dict.fromkeys(keys, lambda: refusal(status, code=code)))
+    for _ in range(2):  # a 403 alone is forgiven
+        assert WORDS in bench.fail().message
+    for _ in range(3):
+        in_another_worker(bench)
+        bench.used.clear()
+        error = bench.fail()
+        assert not bench.used
+        assert (error.status, error.code) == (told_status, told_code)
+        assert f"HTTP {status}: {WORDS}" in error.message
+        assert told(error)["type"] == type and 0 < error.retry_after <= 1800
+        assert bench.record.outcome == told_code
+
+
+@KINDS
+def test_a_forward_says_the_same(status, code, told_status, type, told_code):
+    bench = ForwardBench(dict.fromkeys("ab", lambda: refusal(status, code=code)))
+    for _ in range(2 if status == 403 else 1):  # one alone is forgiven
+        bench.sink = ForwardSink()
+        asyncio.run(bench.ask())
+        assert bench.sink.status == status
+    in_another_worker(bench)
+    bench.sink = ForwardSink()
+    with pytest.raises(GatewayError) as caught:
+        asyncio.run(bench.ask())
+    assert (caught.value.status, caught.value.code) == (told_status, told_code)
+    assert f"HTTP {status}: {WORDS}" in caught.value.message
+
+
+def test_a_named_key_tells_its_own_reason():
+    bench = Bench({"a": lambda: refusal(401, "no such key"), "b": good})
+    asked = {"headers": {"x-auth-id": "a"}}
+    assert "no such key" in bench.fail(**asked).message
+    error = bench.fail(**asked)
+    assert (error.status, error.code) == (401, "key_cooling")
+    assert "HTTP 401: no such key" in error.message
+
+
+def test_what_the_servers_fail_at_stays_a_503_with_their_words():
+    bench = Bench(dict.fromkeys("ab", lambda: refusal(500, "The engine is on fire")))
+    bench.fail()
+    bench.fail()
+    in_another_worker(bench)
+    error = bench.fail()
+    assert (error.status, error.code, error.type) == (503, "upstream_down", "server_error")
+    assert "HTTP 500: The engine is on fire" in error.message
+
+
+def test_keys_that_rest_for_different_reasons_are_a_429():
+    room = Room(2)
+    room.call(Outcome.AUTH, "0")
+    room.call(Outcome.SPENT, "1")
+    with pytest.raises(GatewayError) as caught:
+        room.begin()
+    assert (caught.value.status, caught.value.code) == (429, "all_keys_cooling")
+
+
+def test_a_disabled_key_beside_refused_ones_hides_no_reason():
+    room = Room(2)
+    room.call(Outcome.AUTH, "0")
+    room.pool.disable(POOL, "1")
+    with pytest.raises(GatewayError) as caught:
+        room.begin()
+    assert caught.value.status == 401
+
+
+def test_another_host_and_a_restart_know_the_status_but_no_words():
+    bench = Bench(dict.fromkeys("ab", lambda: refusal(402)))
+    bench.fail()
+    state = SharedState()
+    pool = KeyPool(bench.config, state)
+    for rest in cooldown_store.told(bench.pool._state):
+        assert cooldown_store.take_over(
+            state, msgspec.json.decode(msgspec.json.encode(rest), type=cooldown_store.Rest), time()
+        )
+    with pytest.raises(GatewayError) as caught:
+        pool.pick(POOL)
+    assert (caught.value.status, caught.value.code) == (402, "keys_spent")
+    assert "HTTP 402" in caught.value.message and WORDS not in caught.value.message
+
+
+SECRET = "sk-proj-abcdefgh12345678"
+
+
+def test_no_piece_of_a_key_is_told():
+    redact.learn([SECRET])
+    for quoted in (SECRET, SECRET[:9] + "****5678", "sk-x***", "abc…… wxyz", "•••• 5678"):
+        bench = Bench({"a": lambda said=quoted: refusal(401, f"Incorrect key: {said}. Look.")})
+        for _ in range(2):
+            message = bench.fail().message
+            assert "Incorrect key" in message and "[secret]" in message
+            assert not any(part in message for part in ("proj-", "sk-x", "abc", "•", "…", "***"))
+
+
+def test_words_are_short_and_one_line():
+    assert redact.words("a\n b\t" + "x" * 5000) == "a b " + "x" * 235
+    state = SharedState()
+    state.say(3, "\u00e9" * 400)
+    assert state.words(3) == "\u00e9" * 128
+    state.say(3, "no\ud83d half")
+    assert state.words(3) == "no half"
+    state.say(3, "")
+    assert state.words(3) == "" == state.words(4)
+
+
+def refused(room, id="0"):
+    return next(one.refused for one in room.pool.standings() if one.id == id)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.AUTH, Outcome.FORBIDDEN])
+@pytest.mark.parametrize("keys", [1, 3])
+def test_a_refused_key_says_so_until_it_is_answered(outcome, keys):
+    room = Room(keys)
+    assert not refused(room)
+    room.call(outcome, "0")
+    room.sleep(3600)  # long due
+    assert refused(room) and not any(refused(room, str(n)) for n in range(1, keys))
+    room.call(Outcome.UPSTREAM, "0")  # a probe that told nothing
+    assert refused(room) or outcome is Outcome.FORBIDDEN
+    room.sleep(3600)
+    room.call(Outcome.OK, "0")
+    assert not refused(room)
+
+
+def test_all_keys_behind_an_open_breaker_are_refused_until_one_is_answered():
+    room = Room(2)
+    for id in "01":
+        room.call(Outcome.AUTH, id)
+    assert room.pool.is_down(POOL)
+    room.sleep(3600)
+    assert refused(room, "0") and refused(room, "1")
+    for id in "01":
+        room.call(Outcome.OK, id)
+    assert not refused(room, "0") and not refused(room, "1")
+
+
+def test_a_key_that_is_slow_or_spent_is_not_refused():
+    for outcome in (Outcome.LIMITED, Outcome.SPENT, Outcome.UPSTREAM, Outcome.REQUEST):
+        room = Room(1)
+        room.call(outcome, "0")
+        assert not refused(room)
