@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from app.wire.chat import Envelope
+from app.wire.asked import Asked
 from app.wire.provider import ForwardRule, Provider
 from providers.bing import web as bing_web
 from providers.claude import api as claude_api
@@ -49,14 +49,16 @@ def listed_id(name: str, model: str) -> str:
     return model if name == "openai" else f"{name}/{model}"
 
 
-# Bodies in an upstream's own shape: path -> provider, which says what shape the answers have.
-NATIVE: dict[str, Provider] = {
-    "/claude/api/openai": claude_api.NATIVE,
-    "/gemini/openai": gemini_api.NATIVE,
-    "/backend-api/web2api": openai_web.NATIVE_PROVIDER,
-    "/backend-anon/web2api": openai_web.NATIVE_ANONYMOUS,
-    "/backend-api/conversation": openai_web.ASK_PROVIDER,
-    "/backend-anon/conversation": openai_web.ASK_ANONYMOUS,
+# The gateway's own members of a body, by family.
+MEMBERS = ("openai", "gemini", "bing", "coze", "claude")
+
+# What a route of a front may pin.
+PINNED: dict[str, Provider] = {
+    "claude": claude_api.PROVIDER,
+    "gemini": gemini_api.PROVIDER,
+    "bing": bing_web.PROVIDER,
+    "openai-chat-web": openai_web.PROVIDER,
+    "openai-chat-web/anonymous": openai_web.ANONYMOUS,
 }
 
 ALL: tuple[Provider, ...] = (
@@ -86,14 +88,17 @@ FORWARDS: tuple[ForwardRule, ...] = (
 
 
 def choose(
-    envelope: Envelope, has_key: Callable[[str], bool] = lambda pool: False
+    name: str | None,
+    model: str,
+    asked: Asked | None = None,
+    has_key: Callable[[str], bool] = lambda pool: False,
 ) -> tuple[Provider, str]:
     """The provider of a call and the model's name without its prefix.
 
-    An explicit `provider` wins; else a prefix of the model (`claude/claude-...`) decides; else a
-    bare name of a well-known family goes to its house, if `has_key` says so of that house's pool.
+    An explicit `name` wins; else a prefix of the model (`claude/claude-...`) decides; else a bare
+    name of a well-known family goes to its house, if `has_key` says so of that house's pool.
+    `asked`, where there is one, tells which of a family's upstreams is meant.
     """
-    name, model = envelope.provider, envelope.model or ""
     is_bare = False
     if name is None:
         prefix, slash, rest = model.partition("/")
@@ -103,7 +108,11 @@ def choose(
             name = next(house for start, house in _BY_FAMILY if model.startswith(start))
             is_bare = True
     provider = _BY_NAME.get(name or "", openai_api.PROVIDER)
-    if provider is claude_api.PROVIDER and not claude_api.is_claude_api(envelope):
+    if (
+        provider is claude_api.PROVIDER
+        and asked is not None
+        and not claude_api.is_claude_api(asked)
+    ):
         provider = claude_web.PROVIDER
     if is_bare and not has_key(provider.pool):
         return openai_api.PROVIDER, model

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from sanic import Sanic
 
+import providers
 from app.config.schema import Config
 from app.process.server import create_app
-from app.wire.chat import GATEWAY_FIELDS
 from tests.openai_types import EXTENSIONS
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def test_each_header_of_ours_is_documented_and_each_documented_one_is_used():
 def test_each_member_of_ours_is_documented():
     table = rows("Members beside OpenAI's")
     told = {name for first, *_ in table for name in names(first)}
-    assert set(GATEWAY_FIELDS) <= told
+    assert {"provider", *providers.MEMBERS} <= told
     extensions = {
         first.strip("`").replace("top", ""): names(second.partition(":")[0])
         for first, second in table

@@ -1,6 +1,7 @@
 """What a chat call is made of: who asks, which upstream and model, which keys may answer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
@@ -9,7 +10,9 @@ from app.clients.public_fetch import Pictures
 from app.engine.deadline import Deadline
 from app.engine.sink import Sink
 from app.telemetry.call_log import CallRecord
-from app.wire.chat import Envelope
+from app.wire.asked import Asked
+from app.wire.chat import ChatRequest
+from app.wire.front import Front
 from app.wire.provider import Key, Provider
 
 
@@ -22,12 +25,15 @@ class Target(Struct):
 
 
 class ChatCall(Struct, kw_only=True):
-    """A chat call as a route hands it over. `fallbacks` are the ways to try when `provider` has no
-    key left for this model; none of them is for a caller's own key or a named one."""
+    """A chat call as a route hands it over.
 
+    `fallbacks` are the targets to try when `provider` has no key left for this model; none of them
+    is for a caller's own key or a named one.
+    """
+
+    front: Front
     provider: Provider
-    envelope: Envelope
-    body: bytes
+    asked: Asked
     headers: Mapping[str, str]  # the caller's, looked up without regard to case
     model: str
     record: CallRecord
@@ -50,18 +56,63 @@ ANY = KeyChoice()  # of the pool's keys
 class CallState(Struct):
     """What the attempts of one call share."""
 
-    ask: ChatCall
-    sink: "Sink"
-    watch: Deadline
+    call: ChatCall
+    sink: Sink
+    deadline: Deadline
     began: float
     id: float  # tells this call from others
     plain_headers: int  # of the answer, those that do not depend on the attempt
     first_try: float = 0.0
     found: Pictures | None = None
     too_long: set[str] = set()  # models whose window this request does not fit
+    chat: ChatRequest | None = None  # the neutral request, once somebody needed it
 
     @property
     def pictures(self) -> Pictures:
+        """The pictures by URL of this call, fetched once for all of its attempts."""
         if self.found is None:
             self.found = Pictures()
         return self.found
+
+    def neutral(self) -> ChatRequest:
+        """The neutral request, read once. Raises GatewayError 400."""
+        if self.chat is None:
+            read = self.call.front.read
+            assert read is not None, "a front without `read` pins providers of its own wire"
+            self.chat = read(self.call.asked)
+        return self.chat
+
+
+class Plan(Struct):
+    """How this front meets this provider: in one wire, or in the neutral words between them."""
+
+    same_request: bool  # the body travels in its own wire
+    copies: bool  # and the answer comes back untouched
+    read: Callable[[CallState], Any]
+    index: Callable[[Asked], str | None]
+
+
+def plan(front: Front, provider: Provider) -> Plan:
+    """Chooses in one place. A translated request gets no untouched answer: names were changed."""
+    native = provider.native
+    if native is None or native.wire != front.asks:
+        return Plan(
+            same_request=False,
+            copies=False,
+            read=lambda state: provider.read(state.neutral(), state.call.asked),
+            index=provider.index,
+        )
+    read = native.read
+    return Plan(
+        same_request=True,
+        copies=native.wire == front.answers,
+        read=lambda state: read(state.call.asked),
+        index=native.index or provider.index,
+    )
+
+
+def credential_headers(front: Front, provider: Provider) -> tuple[str, ...]:
+    """Where a caller's own credential for this upstream may stand; the first match wins."""
+    if not provider.takes_own_key:
+        return ()
+    return front.credential_headers + provider.own_headers

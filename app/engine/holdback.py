@@ -34,7 +34,7 @@ class Held:
         pieces, self._pieces = self._pieces, []
         return b"".join(pieces)
 
-    async def read(self, response: Response, sink: Sink, watch: Deadline) -> bytes:
+    async def read(self, response: Response, sink: Sink, deadline: Deadline) -> bytes:
         """The next bytes of the upstream; what is held is sent when its time is over first."""
         if self._is_over or not self._until:
             return await response.read()
@@ -43,10 +43,10 @@ class Held:
         try:
             await asyncio.wait({reading}, timeout=max(self._until - loop.time(), 0))
             if not reading.done():
-                watch.committed = watch.sending = True
-                watch.told = loop.time()
+                deadline.committed = deadline.sending = True
+                deadline.told = loop.time()
                 await sink.send(self.take())
-                watch.sending = False
+                deadline.sending = False
             return await reading
         finally:
             if not reading.done():

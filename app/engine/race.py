@@ -19,6 +19,7 @@ class Lane:
     def __init__(self, race: "Race", sink: Any, record: CallRecord) -> None:
         self._race, self._sink = race, sink
         self.headers: Headers = list(sink.headers)
+        self.content_type: str = sink.content_type
         self.record = structs.replace(record, tried=[])
         self.started = False
         self.has_won = self.has_lost = False
@@ -67,6 +68,7 @@ class Race:
                 other.has_lost = True
                 other.task.cancel()
         self._watch.hand_over()
+        self._sink.content_type = lane.content_type
         asked = sum(each.record.attempts for each in self.lanes)
         self._sink.headers[:] = [
             (name, str(asked) if name == "x-attempts" else value) for name, value in lane.headers

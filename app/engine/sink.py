@@ -9,6 +9,8 @@ class Sink(Protocol):
     """Where an answer goes: the caller's connection, behind the web framework."""
 
     started: bool
+    content_type: str  # of the answer; set before its first byte
+    headers: Headers  # of the answer; may be added to until the first byte is sent
 
     async def send(self, data: bytes) -> None:
         """The next piece of a stream; the first one sends status 200 and `headers` before it."""
@@ -23,6 +25,4 @@ class Sink(Protocol):
         """The proper end of a stream."""
 
     async def answer(self, body: bytes) -> None:
-        """A whole answer at once, JSON."""
-
-    headers: Headers  # of the answer; may be added to until the first byte is sent
+        """A whole answer at once."""

@@ -15,35 +15,39 @@ if TYPE_CHECKING:
     from app.engine.chat_call import Exchange
 
 
-class Network:
-    """What `prepare` may use: whole requests and a place for slow work."""
+class UpstreamAccess:
+    """Whole requests, CPU work elsewhere, renewed keys and fetched pictures for `prepare`."""
 
-    def __init__(self, exchange: "Exchange", trip: CallState, turn: Lease) -> None:
-        self._exchange, self._trip, self._turn = exchange, trip, turn
+    def __init__(self, engine: "Exchange", state: CallState, lease: Lease) -> None:
+        self._engine, self._state, self._lease = engine, state, lease
         self.refusal: UpstreamReply | None = None  # the last reply, if it was one
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
-        exchange = self._exchange
-        self._turn.asked, self.refusal = True, None
-        response = await exchange.clients.open(request)
-        reply = await read_whole(response, exchange.config.limits.response_bytes)
+        """Sends a whole request and returns the whole reply; a refusal is remembered."""
+        engine = self._engine
+        self._lease.asked, self.refusal = True, None
+        response = await engine.clients.open(request)
+        reply = await read_whole(response, engine.config.limits.response_bytes)
         if not is_answer(reply.status):
             self.refusal = reply
         return reply
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._exchange.slow_work.run(function, *args)
+        """Runs CPU work in the worker's child process."""
+        return await self._engine.slow_work.run(function, *args)
 
     async def renew(self, key: Key) -> None:
-        await self._exchange.renew(key)
+        """Replaces a configured key in every worker."""
+        await self._engine.renew(key)
 
     async def fetch(self, urls: Sequence[str]) -> dict[str, tuple[str, bytes]]:
-        trip = self._trip
-        if not trip.ask.caller.may_use_keys:
+        """Fetches a caller's pictures by URL, once for all attempts of the call."""
+        state = self._state
+        if not state.call.caller.may_use_keys:
             raise not_for_you()
-        watch, limit = trip.watch, trip.watch.limit
-        watch.expect(None)  # how long it takes is not the upstream's doing
+        deadline, limit = state.deadline, state.deadline.limit
+        deadline.expect(None)  # how long it takes is not the upstream's doing
         try:
-            return await trip.pictures.get(urls)
+            return await state.pictures.get(urls)
         finally:
-            watch.expect(limit)
+            deadline.expect(limit)

@@ -1,7 +1,6 @@
 """An upstream's own stream, of which only the end and the conversation are read."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from app.wire.errors import GatewayError
 from app.wire.events import (
@@ -13,30 +12,35 @@ from app.wire.events import (
     Session,
     Usage,
 )
+from app.wire.front import Answering
 from app.wire.provider import Decoder
 from app.wire.renderer import SSE
 from app.wire.stream_start import Stage
 
 
-class Untranslated:
-    """The upstream's own stream, of which the decoder only knows where it goes on and ends, and
-    which conversation it is: `stamp` is told to nobody here, but remembered."""
+class RawStream:
+    """The upstream's own stream. The decoder only says where it goes on and ends, and which
+    conversation it is, which is told to nobody here but remembered."""
 
     content_type = SSE
 
-    def __init__(self, decoder: Decoder, stamp: dict[str, Any]) -> None:
-        self.stamp = stamp
-        self.asks: list[Follow | Reply] = []
+    def __init__(self, answering: Answering, decoder: Decoder) -> None:
+        self.session = answering.session
+        self.commands: list[Follow | Reply] = []
+        self.unknown: list[str] = []
         self.usage: Usage | None = None
         self.refused = False
         self.ended = False
         self.error: GatewayError | None = None
         self._decoder = decoder
 
+    def labelled(self, content_type: str) -> None:
+        """Whatever the stream is, it is the caller's."""
+
     def feed(self, data: bytes) -> bytes:
         return self._take(self._decoder.feed(data))
 
-    def finish(self) -> bytes:
+    def finish(self, *, is_cut: bool = False) -> bytes:
         return self._take(self._decoder.finish())
 
     def opening(self, out: bytes) -> Stage:
@@ -49,10 +53,10 @@ class Untranslated:
                 case Piece():
                     out.append(event.data)
                 case Session():
-                    for own in self.stamp.values():
+                    for own in self.session.values():
                         own.update(event.fields)
                 case Follow() | Reply():
-                    self.asks.append(event)
+                    self.commands.append(event)
                 case End():
                     self.ended = True
         return b"".join(out)

@@ -35,6 +35,7 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 from app.auth.caller import Caller
 from app.auth.peers import Peer
 from app.engine.gateway import Gateway
+from app.fronts.openai_chat.errors import error_body
 from app.http.head_check import flaw
 from app.http.http1 import Known, StrictHttp
 from app.wire.errors import GatewayError
@@ -92,7 +93,7 @@ class Protocol(HttpProtocol):
         if len(self.connections) >= max_connections():
             self.transport, self.conn_info = transport, ConnInfo(transport, unix=self._unix)
             error = GatewayError(503, "The gateway has no room for more connections; come again.")
-            body = error.body()
+            body = error_body(error)
             transport.write(_FULL % (len(body), body))
             transport.close()
             return

@@ -5,9 +5,9 @@ import re
 from sanic import HTTPResponse, Request
 from sanic.exceptions import SanicException
 
+from app.fronts.registry import error_body_of
 from app.http.responses import headers_for, request_id, too_large
 from app.telemetry.redaction import redact
-from app.wire.error_shapes import shape_of
 from app.wire.errors import GatewayError
 from app.wire.renderer import JSON
 
@@ -21,7 +21,7 @@ def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
         headers["retry-after"] = str(error.wait)
     if error.code and _CODE.fullmatch(error.code):  # some are the upstream's own words
         headers["x-gateway-error"] = error.code
-    body = shape_of(request.path)(error, request_id(request))
+    body = error_body_of(request.path)(error, request_id(request))
     return HTTPResponse(body, error.status, headers, JSON)
 
 

@@ -7,44 +7,45 @@ from sanic import Request
 from app.auth.caller import Caller
 from app.auth.credentials import callers_own
 from app.auth.model_scope import check_said_once
-from app.engine.call import ChatCall, Target
+from app.engine.call import ChatCall, Target, credential_headers
 from app.http.responses import gateway_of
 from app.http.sinks import ChatSink
 from app.telemetry.call_log import CallRecord
-from app.wire.chat import Envelope
-from app.wire.provider import Provider
+from app.wire.asked import Asked
+from app.wire.front import Front
 
 
-async def carry(
-    request: Request,
-    provider: Provider,
-    model: str,
-    envelope: Envelope,
-    body: bytes,
-    fallbacks: Iterable[Target] = (),
+async def run_chat(
+    request: Request, front: Front, target: Target, asked: Asked, fallbacks: Iterable[Target] = ()
 ) -> None:
-    """Runs the exchange for one request, which is answered when this returns."""
+    """Runs one call, which is answered when this returns.
+
+    Raises GatewayError for what the caller may not ask, before an upstream has heard of it.
+    """
     ctx = request.ctx
     record: CallRecord = ctx.record
-    record.provider, record.model = provider.name, model[:128]
+    provider, model = target.provider, target.model
+    record.provider, record.model, record.front = provider.name, model[:128], front.name
     caller: Caller = ctx.caller
-    if not caller.may_use_keys and not callers_own(request.headers, provider.accepts):
+    if not caller.may_use_keys and not callers_own(
+        request.headers, credential_headers(front, provider)
+    ):
         caller.need_keys()  # before the body is looked at
     caller.allow(provider.name, model)
     if caller.token is not None and caller.token.models:
-        check_said_once(body, "model", "provider")
+        check_said_once(asked.body, "model", "provider")
     sink = ChatSink(request)
-    ctx.carried = True  # from here on the exchange writes the log line
+    ctx.carried = True  # from here on the engine writes the log line
     await gateway_of(request).exchange.run(
         ChatCall(
+            front=front,
             provider=provider,
-            envelope=envelope,
-            body=body,
+            asked=asked,
             headers=request.headers if sink.lookup is None else sink.lookup,
             model=model,
             record=record,
             caller=caller,
-            fallbacks=[way for way in fallbacks if caller.may(way.provider.name, way.model)]
+            fallbacks=[each for each in fallbacks if caller.may(each.provider.name, each.model)]
             if fallbacks
             else [],
         ),

@@ -1,12 +1,13 @@
 """Where answers go: the caller's connection, for chat calls and for the reverse proxy."""
 
+from functools import cache
 from typing import Any
 
 from sanic import HTTPResponse, Request
 from sanic.response import BaseHTTPResponse
 
 from app.http.responses import CORS, headers_for, request_id
-from app.wire.renderer import JSON, SSE
+from app.wire.renderer import JSON
 from app.wire.upstream import Headers
 
 _STREAM: Headers = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
@@ -16,9 +17,15 @@ def _head(headers: Headers) -> bytes:
     return b"HTTP/1.1 200 OK\r\n" + b"".join(f"{n}: {v}\r\n".encode() for n, v in headers)
 
 
-# The lines of an answer that are always the same.
-_WHOLE = _head([("content-type", JSON), *CORS])
-_STREAMED = _head([("content-type", SSE), *CORS, *_STREAM])
+# The lines of an answer that are always the same, by its content type.
+@cache
+def _whole(content_type: str) -> bytes:
+    return _head([("content-type", content_type), *CORS])
+
+
+@cache
+def _streamed(content_type: str) -> bytes:
+    return _head([("content-type", content_type), *CORS, *_STREAM])
 
 
 class ChatSink:
@@ -30,13 +37,14 @@ class ChatSink:
         self._http = http
         self.lookup: dict[str, str] | None = http.known.lookup if http.known is not None else None
         self.headers: Headers = []
+        self.content_type = JSON
         self.started = False
 
     async def send(self, data: bytes) -> None:
         if not self.started:
             self.started = True
             own = ("x-request-id", request_id(self._request))
-            await self._http.begin(_STREAMED, [own, *self.headers], data)
+            await self._http.begin(_streamed(self.content_type), [own, *self.headers], data)
         else:
             await self._http.send(data, False)
 
@@ -52,7 +60,7 @@ class ChatSink:
 
     async def answer(self, body: bytes) -> None:
         own = ("x-request-id", request_id(self._request))
-        await self._http.answer(_WHOLE, [own, *self.headers], body)
+        await self._http.answer(_whole(self.content_type), [own, *self.headers], body)
 
 
 class RawSink:

@@ -25,6 +25,7 @@ import msgspec
 from app.clients import Clients, read_whole
 from app.config.load import secrets
 from app.config.schema import Config, CozeDiscord
+from app.fronts.openai_chat.errors import error_body
 from app.offload import group_signals
 from app.telemetry import log_setup
 from app.wire.errors import GatewayError, bad_request
@@ -239,7 +240,7 @@ class Bridge:
                 headers["retry-after"] = str(whole_seconds(error.retry_after))
             return web.Response(
                 status=error.status,
-                body=error.body(),
+                body=error_body(error),
                 headers=headers,
                 content_type="application/json",
             )

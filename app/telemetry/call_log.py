@@ -66,6 +66,7 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     time: str = ""
     request_id: str
     route: str
+    front: str = ""  # of a chat call
     provider: str = ""
     model: str = ""
     key_id: str = ""

@@ -1,21 +1,15 @@
-"""OpenAI's chat completion request, as the translators read it, and the gateway's own members.
+"""The neutral chat request: what a front makes of a caller's body and a provider translates.
 
-Shapes: OpenAI's published document 2.3.0. Unknown members are ignored here: the default upstream
-gets the caller's own bytes, and every other upstream has a table of what it can say.
+Its words are OpenAI's (published document 2.3.0), with what other families add. Every upstream has
+a table of what it can say of it.
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from app.wire.errors import GatewayError, bad_request, from_validation
-from app.wire.surrogates import mend
-
-T = TypeVar("T")
-
-# Members that belong to the gateway and never travel upstream.
-GATEWAY_FIELDS = ("provider", "openai", "gemini", "bing", "coze", "claude")
 
 
 class ImageUrl(Struct):
@@ -90,7 +84,7 @@ class Message(Struct):
 class Function(Struct):
     name: str
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, Raw] | None = None  # a JSON Schema; numbers keep every digit
     strict: bool | None = None
     cache_control: dict[str, Any] | None = None
 
@@ -104,26 +98,6 @@ class Tool(Struct):
 class StreamOptions(Struct):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
-
-
-class Envelope(Struct):
-    """What routing needs of a body, read without looking at the rest."""
-
-    provider: str | None = None
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | UnsetType | None = UNSET
-    n: Any = None
-    openai: Raw | UnsetType = UNSET
-    gemini: Raw | UnsetType = UNSET
-    bing: Raw | UnsetType = UNSET
-    coze: Raw | UnsetType = UNSET
-    claude: Raw | UnsetType = UNSET
-
-    @property
-    def include_usage(self) -> bool:
-        asked = self.stream_options
-        return isinstance(asked, StreamOptions) and asked.include_usage is True
 
 
 class ChatRequest(Struct, kw_only=True):
@@ -151,13 +125,17 @@ class ChatRequest(Struct, kw_only=True):
     parallel_tool_calls: bool | None = None
     functions: list[Function] | None = None
     function_call: str | dict[str, Any] | None = None
-    response_format: dict[str, Any] | None = None
+    response_format: dict[str, Raw] | None = None
     reasoning_effort: str | None = None
     thinking: dict[str, Any] | None = None  # Anthropic's own object, an extension
     modalities: list[str] | None = None
     user: str | None = None
     safety_identifier: str | None = None
     cache_control: dict[str, Any] | None = None
+    # Members that this vocabulary does not know, as they stand in the body of the wire that
+    # `extras_wire` names. No body can name these two.
+    extras: dict[str, Raw] = msgspec.field(default_factory=dict, name=" extras")
+    extras_wire: str = msgspec.field(default="", name=" extras_wire")
 
     def has_cache_marks(self) -> bool:
         """Anywhere: an upstream without such marks drops them all."""
@@ -179,41 +157,7 @@ class ChatRequest(Struct, kw_only=True):
         return bool(self.functions) and not self.tools
 
 
-_envelope = msgspec.json.Decoder(Envelope)
-_chat = msgspec.json.Decoder(ChatRequest)
 _members = msgspec.json.Decoder(dict[str, Raw])
-
-
-def read_envelope(body: bytes) -> Envelope:
-    """Raises GatewayError 400 for what is not a JSON object with members of the right type."""
-    try:
-        return _envelope.decode(body)
-    except msgspec.ValidationError as error:
-        raise from_validation(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(body, error) from None
-
-
-def read_request(body: bytes) -> tuple[bytes, Envelope]:
-    """The body and its envelope. Clients cut texts in the middle of a character; such a body is
-    mended, as msgspec reads no half of one."""
-    try:
-        return body, read_envelope(body)
-    except GatewayError:
-        mended = mend(body)
-        if mended is body:
-            raise
-    return mended, read_envelope(mended)
-
-
-def read_chat(body: bytes) -> ChatRequest:
-    """The typed request. Raises GatewayError 400 naming the member that is wrong or missing."""
-    try:
-        return _chat.decode(body)
-    except msgspec.ValidationError as error:
-        raise from_validation(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(body, error) from None
 
 
 def read_members(body: bytes) -> dict[str, Raw]:
@@ -226,18 +170,10 @@ def read_members(body: bytes) -> dict[str, Raw]:
         raise not_json(body, error) from None
 
 
-def read_member(raw: Raw | UnsetType, shape: type[T], name: str) -> T | None:
-    """One of the gateway's own members (`claude`, `gemini`, ...) as its family's struct."""
-    if raw is UNSET or isinstance(raw, UnsetType):
-        return None
-    try:
-        return msgspec.json.decode(raw, type=shape | None)
-    except msgspec.ValidationError as error:
-        wrong = from_validation(error)
-        wrong.param = f"{name}.{wrong.param}" if wrong.param else name
-        raise wrong from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(bytes(raw), error) from None  # a Raw has not been looked at before
+def plain(members: dict[str, Raw]) -> dict[str, Any]:
+    """The members' values decoded. Numbers become Python's, which do not keep every digit."""
+    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(members))
+    return decoded
 
 
 def not_json(body: bytes, error: Exception) -> GatewayError:

@@ -1,4 +1,4 @@
-"""The one error of the gateway, and OpenAI's JSON shape of it; error_shapes.py has the others.
+"""The one error of the gateway. Each front says it in the shape of its own API.
 
 Every failure a caller can see is a `GatewayError`, rendered as
 `{"error": {"message", "type", "param", "code"}}` so that OpenAI's SDKs understand all of them.
@@ -70,22 +70,6 @@ class GatewayError(Exception):
         if self.outcome != "error":
             return self.outcome
         return "upstream_error" if was_asked or self.status in (502, 504) else "refused"
-
-    def body(self) -> bytes:
-        """The JSON body, UTF-8."""
-        if self.raw is not None:
-            return self.raw
-        return self._encoded()
-
-    def _encoded(self) -> bytes:
-        return msgspec.json.encode(
-            ErrorBody(ErrorDetail(self.message, self.type, self.param, self.code))
-        )
-
-    def event(self) -> bytes:
-        """The same as one server-sent event, for a stream that has already begun."""
-        # Event data is one line: what an upstream pretty-printed is encoded anew.
-        return b"data: " + self._encoded() + b"\n\n"
 
 
 def error_type(status: int) -> str:

@@ -6,33 +6,57 @@ of one choice from 0, whatever numbering the upstream has.
 
 from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from app.wire.upstream import UpstreamRequest
 
 
 class Started(Struct):
-    """The upstream has begun to answer. `id` and `model` are used in every chunk.
-
-    `legacy_functions`: the caller asked with `functions`, so the first tool call is told as
-    `function_call` (delta and message alike) and not as `tool_calls`.
-    """
+    """The upstream has begun to answer, as `id` and with `model`."""
 
     id: str
     model: str
-    legacy_functions: bool = False
+
+
+class TopLogprob(Struct):
+    """One of the likeliest tokens at a place, with its natural logarithm of probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class TokenLogprob(Struct):
+    """A token of the answer, and which others were likely in its place."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list[TopLogprob] = []
 
 
 class Text(Struct):
     text: str
     index: int = 0
-    logprobs: Any = None  # OpenAI's {"content": [...], "refusal": ...}, or None
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Reasoning(Struct):
     """A piece of the model's thinking; becomes `reasoning_content`."""
 
     text: str
+    index: int = 0
+
+
+class Thought(Struct):
+    """A thought is whole: what must come back with the next turn, so that the model thinks on.
+
+    `text` is all of it, told before as Reasoning. `redacted` is a thought that nobody may read.
+    """
+
+    text: str = ""
+    signature: str | None = None
+    redacted: str | None = None
     index: int = 0
 
 
@@ -49,7 +73,7 @@ class ToolCall(Struct):
     arguments: str = ""
     tool: int = 0
     index: int = 0
-    extra_content: Any = None  # vendor data that must come back with the call, e.g. signatures
+    signature: str | None = None  # of the thought before it; must come back with the call
 
 
 class ToolArguments(Struct):
@@ -61,7 +85,7 @@ class ToolArguments(Struct):
 
 
 class Extension(Struct):
-    """Documented non-OpenAI members to merge into the delta or the message, e.g. signatures.
+    """An upstream's own members of an answer that have no word here, e.g. citations.
 
     In a folded message lists are appended to, everything else is replaced.
     """
@@ -71,14 +95,23 @@ class Extension(Struct):
 
 
 class Finish(Struct):
-    """stop, length, tool_calls, content_filter or function_call; once per choice."""
+    """Why a choice ended: stop, length, tool_calls or content_filter; once per choice.
+
+    `native` is the upstream's own word. `stop_sequence` is the one that ended the answer.
+    """
 
     reason: str
     index: int = 0
+    native: str = ""
+    stop_sequence: str | None = None
 
 
 class Usage(Struct):
-    """Token counts; the last one said holds. `raw` is an OpenAI-shaped object to use as it is."""
+    """Token counts; the last one said holds.
+
+    `prompt_tokens` includes `cached_tokens` and `cache_write_tokens`; `completion_tokens` includes
+    `reasoning_tokens`.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -86,7 +119,6 @@ class Usage(Struct):
     cached_tokens: int = 0
     cache_write_tokens: int | None = None
     reasoning_tokens: int = 0
-    raw: Raw | None = None
 
 
 class Session(Struct):
@@ -127,6 +159,7 @@ Event = (
     Started
     | Text
     | Reasoning
+    | Thought
     | Refusal
     | ToolCall
     | ToolArguments

@@ -5,15 +5,19 @@ Adding one: a family folder under providers/ with `schema.py` (the upstream's sh
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
 from app.config.schema import Config
-from app.wire.chat import Envelope, read_chat
+from app.wire.asked import Asked
+from app.wire.chat import ChatRequest
 from app.wire.errors import GatewayError
 from app.wire.events import Event
 from app.wire.upstream import UpstreamReply, UpstreamRequest, Via
+
+# The chat protocols that callers and upstreams speak.
+Wire = Literal["openai-chat", "openai-responses", "anthropic", "gemini", "chatgpt-web"]
 
 
 class Key(Struct, frozen=True):
@@ -38,14 +42,13 @@ class Key(Struct, frozen=True):
 class Call(Struct, kw_only=True):
     """One chat call on its way to one upstream with one key. Pure data: no clients, no clock.
 
-    `chat` is what the provider's `read` made of the body. `headers` are the caller's, names
+    `chat` is what the provider's `read` made of the request. `headers` are the caller's, names
     lower-cased. `learned` is what `prepare` found out; `dropped` names the parameters that were
     left out because the upstream cannot say them (told in x-gateway-dropped-params).
     """
 
     config: Config
-    envelope: Envelope
-    body: bytes
+    asked: Asked
     chat: Any
     key: Key
     model: str  # without a provider prefix; "" when the caller named none
@@ -88,13 +91,6 @@ class Decoder(Protocol):
 
     def finish(self) -> Iterable[Event]:
         """End of the body. Raises `upstream_cut()` when the answer was not whole."""
-
-
-class Cancellable(Protocol):
-    """A decoder whose upstream goes on answering unless it is told that nobody listens."""
-
-    def cancel_request(self) -> UpstreamRequest | None:
-        """What to send when the call is left before its end; None when there is nothing to do."""
 
 
 class ForwardRule(Struct, frozen=True, kw_only=True):
@@ -141,16 +137,43 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     lives_elsewhere: Callable[[str], bool] = lambda model: False
 
 
+class Native(Struct, frozen=True, kw_only=True):
+    """How this upstream is asked by a body that is in its own wire already.
+
+    `read` checks as little as it must; the gateway's members are gone from what it returns.
+    `request` is the provider's for such a body, and so are `prepare`, `retry` and `adds_usage`.
+    `decoder` and `index` are None where the provider's own serve. `untouched` decodes an answer
+    that is copied, where the upstream says where it goes on or ends: it says `Piece`.
+    """
+
+    wire: Wire
+    read: Callable[[Asked], Any]
+    request: Callable[[Call], UpstreamRequest]
+    prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
+    retry: Callable[[Call, UpstreamReply], UpstreamRequest | None] | None = None
+    adds_usage: Callable[[Call], bool] | None = None
+    decoder: Callable[[Call], Decoder] | None = None
+    untouched: Callable[[Call], Decoder] | None = None
+    index: Callable[[Asked], str | None] | None = None
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """How one upstream is spoken to.
 
-    `decoder` None means the upstream speaks OpenAI's own wire: its bytes are passed on untouched.
-    `read` turns the body into what `request` wants, once per call however many keys are tried.
-    `index` finds the key id the body asks for; `stamp` is the provider's own object in chunks and
-    completions ({} for none). `pool` names the keys; `accepts` where a caller's own credential
-    may stand (header names, first match wins). `candidates`, where an id is not enough to choose
+    `request` translates the neutral request that stands in `call.chat`, or what `read` made of it.
+    `decoder` reads its answer. `native` is for bodies in the upstream's own wire.
+    `read` turns the neutral request into what `request` wants, once per call however many keys are
+    tried: it raises GatewayError 400 for what cannot be asked, and finds the conversation.
+
+    `pool` names the keys. `index` finds the key id that the body asks for. `takes_own_key` is False
+    where callers bring no credential of their own; `own_headers` are those of this upstream's own
+    API that may hold one, besides the front's. `candidates`, where an id is not enough to choose
     by, gives the keys that fit: from the pool's keys, the caller's own token or "", their headers
-    and the envelope.
+    and the request.
+
+    `session` is the provider's own object in answers ({} for none). `conversation` is the id of the
+    conversation that what was `read` continues, `conversation_of` the one in the session object as
+    it is handed out: so it is known whose session to go on with.
 
     `retry` may answer an upstream's refusal with another request for the same key, asked once per
     call before the refusal is told: the parameters this upstream turned out not to take are gone
@@ -161,36 +184,34 @@ class Provider(Struct, frozen=True, kw_only=True):
     `models_request` asks the upstream what it offers; `read_models` makes OpenAI model objects of
     the reply and raises what `read_error` says for a refusal. Both or neither.
 
-    `adds_usage`, for an upstream without a decoder: whether its `request` asks for usage that the
-    caller did not ask for, so that the chunk with it is to be taken out again.
     `explain` is `read_error` for the answer to a call, where the call itself helps to understand.
     `renewed` is the key after an answer with these Set-Cookie lines, None when it did not change.
-    `conversation` is the id of the conversation that what was `read` continues, `told` the one in
-    the provider's own object as it is handed out: so it is known whose session to go on with.
-    `untranslated` hands the caller the upstream's own stream: the decoder says `Piece`.
+    `cancel` is what to send when a call is left before its end, to an upstream that would go on
+    answering; it is given the call's decoder.
     """
 
     name: str
     pool: str
     request: Callable[[Call], UpstreamRequest]
     read_error: Callable[[UpstreamReply], GatewayError]
-    decoder: Callable[[Call], Decoder] | None = None
-    read: Callable[[bytes], Any] = read_chat
-    index: Callable[[Envelope], str | None] = lambda envelope: None
-    stamp: Callable[[Call], dict[str, Any]] = lambda call: {}
+    decoder: Callable[[Call], Decoder]
+    native: Native | None = None
+    read: Callable[[ChatRequest, Asked], Any] = lambda chat, asked: chat
+    index: Callable[[Asked], str | None] = lambda asked: None
+    takes_own_key: bool = True
+    own_headers: tuple[str, ...] = ()
+    candidates: Callable[[Sequence[Key], str, Mapping[str, str], Asked], list[Key]] | None = None
+    session: Callable[[Call], dict[str, Any]] = lambda call: {}
+    conversation: Callable[[Any], str | None] | None = None
+    conversation_of: Callable[[dict[str, Any]], str | None] | None = None
     prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
     retry: Callable[[Call, UpstreamReply], UpstreamRequest | None] | None = None
-    accepts: tuple[str, ...] = ("authorization",)
-    candidates: Callable[[Sequence[Key], str, Mapping[str, str], Envelope], list[Key]] | None = None
     check_request: Callable[[Config, Key], UpstreamRequest] | None = None
     check_reply: Callable[[UpstreamReply], None] | None = None
     models_request: Callable[[Config, Key], UpstreamRequest] | None = None
     read_models: Callable[[UpstreamReply], list[dict[str, Any]]] | None = None  # OpenAI's Model
-    adds_usage: Callable[[Call], bool] | None = None
     explain: Callable[[Call, UpstreamReply], GatewayError] | None = None
     renewed: Callable[[Key, list[str], int], Key | None] | None = None
-    conversation: Callable[[Any], str | None] | None = None
-    told: Callable[[dict[str, Any]], str | None] | None = None
-    untranslated: bool = False
+    cancel: Callable[[Any], UpstreamRequest | None] | None = None
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle

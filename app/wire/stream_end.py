@@ -28,6 +28,12 @@ _NOT_JSON = (msgspec.DecodeError, ValueError, RecursionError)
 
 class _Details(Struct):
     audio_tokens: int | float | None = None
+    cached_tokens: int | float | None = None
+    cache_write_tokens: int | float | None = None
+
+
+class _Reasoning(Struct):
+    reasoning_tokens: int | float | None = None
 
 
 class _Counts(Struct):
@@ -37,6 +43,11 @@ class _Counts(Struct):
     completion_tokens: int | float | None = None
     total_tokens: int | float | None = None
     prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Reasoning | None = None
+    cached_tokens: int | float | None = None
+    num_cached_tokens: int | float | None = None
+    prompt_cache_hit_tokens: int | float | None = None
+    reasoning_tokens: int | float | None = None
     input_tokens: int | float | None = None
     output_tokens: int | float | None = None
     cache_read_input_tokens: int | float | None = None
@@ -195,14 +206,22 @@ def _as_usage(counts: _Counts) -> Usage:
         or _count(counts.candidatesTokenCount) + _count(counts.thoughtsTokenCount)
     )
     total = _count(counts.total_tokens)
+    details, inside = counts.prompt_tokens_details, counts.completion_tokens_details
+    reasoning = _count(inside.reasoning_tokens) if inside is not None else 0
+    reasoning = reasoning or _count(counts.reasoning_tokens)
     if total > prompt + completion:
         # Some count heard audio outside of the prompt, some thinking outside of the answer.
-        details = counts.prompt_tokens_details
         audio = _count(details.audio_tokens) if details is not None else 0
         if prompt < audio <= total - prompt - completion:
             prompt += audio
+        reasoning = reasoning or total - prompt - completion
         completion = total - prompt
-    return Usage(prompt, completion, total or None)
+    if details is not None:
+        cached = _count(details.cached_tokens) or cached
+        written = _count(details.cache_write_tokens) or written
+    for other in (counts.prompt_cache_hit_tokens, counts.cached_tokens, counts.num_cached_tokens):
+        cached = cached or _count(other)
+    return Usage(prompt, completion, total or None, cached, written or None, reasoning)
 
 
 def _count(number: int | float | None) -> int:

@@ -15,10 +15,11 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import msgspec
-from msgspec import Raw, Struct, UnsetType, structs
+from msgspec import Raw, Struct, structs
 
 from app.config.schema import Config
-from app.wire.chat import ChatRequest, Envelope, Message, Part, not_json, read_chat
+from app.wire.asked import Asked
+from app.wire.chat import ChatRequest, Message, Part, not_json
 from app.wire.errors import (
     GatewayError,
     bad_request,
@@ -103,9 +104,9 @@ _SPELLINGS = {
 }
 
 
-def read_member(raw: Raw | UnsetType) -> schema.BingMember:
+def read_member(raw: Raw | None) -> schema.BingMember:
     """`bing` in any spelling; the conversation may stand in it directly, as answers show it."""
-    if isinstance(raw, UnsetType):
+    if raw is None:
         return schema.BingMember()
     try:
         given = msgspec.json.decode(raw)
@@ -127,16 +128,16 @@ def _spelled(given: dict[str, Any]) -> dict[str, Any]:
     return {_SPELLINGS.get(name.lower(), name): value for name, value in given.items()}
 
 
-class Asked(Struct):
+class BingChat(Struct):
     """The chat request with its `bing` member."""
 
     chat: ChatRequest
     bing: schema.BingMember
 
 
-def read(body: bytes) -> Asked:
-    chat = read_chat(body)
-    member = read_member(msgspec.json.decode(body, type=Envelope).bing)
+def read(chat: ChatRequest, asked: Asked) -> BingChat:
+    """The request and its `bing` member. Raises GatewayError 400."""
+    member = read_member(asked.members.get("bing"))
     given = member.conversation
     if given is not None:
         for name in ("conversation_id", "client_id", "signature"):
@@ -149,7 +150,7 @@ def read(body: bytes) -> Asked:
                     "conversation out to begin a new one.",
                     param=f"bing.conversation.{spelled}",
                 )
-    return Asked(chat, member)
+    return BingChat(chat, member)
 
 
 # -- HTTP: create, list, delete, upload
@@ -338,7 +339,7 @@ def _question(chat: ChatRequest) -> tuple[int, Message]:
     raise bad_request("There must be a message of role user.", param="messages")
 
 
-def picture_of(asked: Asked) -> tuple[str, str]:
+def picture_of(asked: BingChat) -> tuple[str, str]:
     """Where the turn's picture stands, and it as JPEG in base64 or as an address; "" for none."""
     pictures = [("bing.imageBase64", asked.bing.image_base64)] if asked.bing.image_base64 else []
     i, message = _question(asked.chat)
@@ -380,7 +381,7 @@ def _is_base64(picture: str) -> bool:
 
 async def prepare(call: Call, upstream: Upstream) -> Call:
     """Makes the conversation unless one is continued, and uploads the picture."""
-    asked: Asked = call.chat
+    asked: BingChat = call.chat
     config, now, new_id = call.config, call.now, call.new_id
     where, picture = picture_of(asked)
     is_data = bool(picture) and not picture.startswith("http")
@@ -408,13 +409,13 @@ class Learned(Struct):
     is_start: bool
 
 
-def stamp(call: Call) -> dict[str, Any]:
+def session(call: Call) -> dict[str, Any]:
     return {"bing": msgspec.to_builtins(call.learned.conversation)}
 
 
 def request(call: Call) -> UpstreamRequest:
     """Opens the hub. The question follows when the hub has answered the handshake."""
-    asked: Asked = call.chat
+    asked: BingChat = call.chat
     call.dropped = [name for name in _UNSAID if getattr(asked.chat, name) is not None]
     call.dropped += ["cache_control"] * asked.chat.has_cache_marks()
     config = call.config
@@ -462,7 +463,7 @@ _UNSAID = (
 
 def question(call: Call) -> str:
     """The one type-4 record of a turn."""
-    asked: Asked = call.chat
+    asked: BingChat = call.chat
     learned: Learned = call.learned
     conversation = learned.conversation
     place, message = _question(asked.chat)
@@ -784,8 +785,8 @@ PROVIDER = Provider(
     read_error=read_error,
     decoder=HubDecoder,
     read=read,
-    stamp=stamp,
+    session=session,
     prepare=prepare,
-    accepts=(),
+    takes_own_key=False,
     anonymous=True,
 )

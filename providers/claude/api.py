@@ -11,12 +11,12 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from app.config.schema import Config
-from app.wire.chat import Envelope, read_member, read_members
+from app.wire.asked import Asked
+from app.wire.chat import read_members
 from app.wire.errors import bad_response
-from app.wire.provider import Call, ForwardRule, Key, Provider
+from app.wire.provider import Call, ForwardRule, Key, Native, Provider
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.claude.decode import decoder
 from providers.claude.errors import read_error
@@ -39,20 +39,21 @@ def request(call: Call) -> UpstreamRequest:
     return _post(call, encode_request(to_messages_request(call)))
 
 
+def read_native(asked: Asked) -> dict[str, msgspec.Raw]:
+    """The members of an Anthropic body without the gateway's own."""
+    own = asked.own_names
+    return {name: value for name, value in read_members(asked.body).items() if name not in own}
+
+
 def request_native(call: Call) -> UpstreamRequest:
     """An Anthropic body as it came, but for the members that are the gateway's."""
-    members: Mapping[str, msgspec.Raw] = call.chat
-    own = [name for name in ("provider", "claude") if name in members]
-    renamed = bool(call.model) and call.model != call.envelope.model
-    asked = call.envelope.stream is True
-    if not own and not renamed and call.stream == asked:
-        return _post(call, call.body)
-    kept = {name: value for name, value in members.items() if name not in own}
+    asked, members = call.asked, call.chat
+    renamed = call.model != asked.model
+    if not asked.own_names and not renamed:
+        return _post(call, asked.body)
     if renamed:
-        kept["model"] = msgspec.Raw(msgspec.json.encode(call.model))
-    if call.stream != asked:
-        kept["stream"] = msgspec.Raw(b"true" if call.stream else b"false")
-    return _post(call, msgspec.json.encode(kept))
+        members = {**members, "model": msgspec.Raw(msgspec.json.encode(call.model))}
+    return _post(call, msgspec.json.encode(members))
 
 
 def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
@@ -119,22 +120,22 @@ def _proxy(config: Config) -> str:
 # --- which key, and what the caller is told of it -----------------------------------------------
 
 
-def _member(envelope: Envelope) -> ClaudeMember:
-    return read_member(envelope.claude, ClaudeMember, "claude") or ClaudeMember()
+def _member(asked: Asked) -> ClaudeMember:
+    return asked.member("claude", ClaudeMember) or ClaudeMember()
 
 
-def is_claude_api(envelope: Envelope) -> bool:
+def is_claude_api(asked: Asked) -> bool:
     """True when the body means this API and not the claude.ai web conversation."""
-    return envelope.claude is UNSET or _member(envelope).type in (None, "", "api")
+    return "claude" not in asked.members or _member(asked).type in (None, "", "api")
 
 
-def index(envelope: Envelope) -> str | None:
+def index(asked: Asked) -> str | None:
     """The key id that the body asks for."""
-    said = _member(envelope).index
+    said = _member(asked).index
     return None if said is None or said == "" else str(said)
 
 
-def stamp(call: Call) -> dict[str, Any]:
+def session(call: Call) -> dict[str, Any]:
     own: dict[str, Any] = {"type": "api"}
     if call.key.id:
         own["index"] = call.key.id
@@ -195,24 +196,12 @@ PROVIDER = Provider(
     request=request,
     read_error=read_error,
     decoder=decoder,
+    native=Native(wire="anthropic", read=read_native, request=request_native),
     index=index,
-    stamp=stamp,
+    session=session,
     retry=retry,
     models_request=models_request,
     read_models=read_models,
-    accepts=("authorization",),
-)
-
-NATIVE = Provider(
-    name="claude-api",
-    pool=POOL,
-    read=read_members,
-    request=request_native,
-    read_error=read_error,
-    decoder=decoder,
-    index=index,
-    stamp=stamp,
-    accepts=("authorization", "x-api-key"),
 )
 
 

@@ -5,18 +5,17 @@
     content_block_delta  text          Text            (the hot path)
                          thinking      Reasoning
                          input_json    ToolArguments
-    content_block_stop   thinking      Extension       (`thinking_blocks`, with the signature)
+    content_block_stop   thinking      Thought         (with the signature)
                          tool_use      ToolArguments   ("{}" when no argument text came)
     message_delta                      Refusal, Finish, Usage
     message_stop                       the answer is whole
 
-`thinking_blocks` is an extension of the gateway: sent back unchanged in the assistant message it
-came with, it lets Claude think on through a round of tool calls.
+A thought that is sent back unchanged in the assistant message it came with lets Claude think on
+through a round of tool calls.
 """
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 import msgspec
 
@@ -24,12 +23,12 @@ from app.wire.chat import ChatRequest
 from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.events import (
     Event,
-    Extension,
     Finish,
     Reasoning,
     Refusal,
     Started,
     Text,
+    Thought,
     ToolArguments,
     ToolCall,
     Unknown,
@@ -118,7 +117,6 @@ class _Teller:
     def __init__(self, call: Call) -> None:
         chat = call.chat if isinstance(call.chat, ChatRequest) else None
         self.json_tool = json_tool(chat, call.model) if chat is not None else None
-        self.legacy = chat is not None and chat.uses_functions
         self.tools = 0
         self._call = call
         self._counts = UsageCounts()
@@ -129,7 +127,6 @@ class _Teller:
         return Started(
             answer.id or f"msg_{self._call.new_id()}",
             answer.model or self._call.model,
-            self.legacy,
         )
 
     def tool_call(self, block: ContentBlock, arguments: str = "") -> ToolCall:
@@ -167,27 +164,19 @@ class _Teller:
         if reason in ("tool_calls", "stop"):
             # A call in the answer decides, for some servers end its turn with end_turn; without
             # one the only call was the stand-in for json_schema.
-            reason = "stop"
-            if self.tools:
-                reason = "function_call" if self.legacy else "tool_calls"
+            reason = "tool_calls" if self.tools else "stop"
         if stop_reason == "refusal" and details is not None and details.explanation:
-            return [Refusal(details.explanation), Finish(reason)]
-        return [Finish(reason)]
+            return [Refusal(details.explanation), Finish(reason, native=stop_reason)]
+        return [Finish(reason, native=stop_reason)]
 
 
 def _thinking_block(block: ContentBlock) -> Event | None:
     """The block as it must come back, None without the signature that makes it worth sending."""
     if block.type == "redacted_thinking" and block.data:
-        told: dict[str, Any] = {"type": "redacted_thinking", "data": block.data}
-    elif block.type == "thinking" and block.signature:
-        told = {
-            "type": "thinking",
-            "thinking": block.thinking or "",
-            "signature": block.signature,
-        }
-    else:
-        return None
-    return Extension({"thinking_blocks": [told]})
+        return Thought(redacted=block.data)
+    if block.type == "thinking" and block.signature:
+        return Thought(block.thinking or "", block.signature)
+    return None
 
 
 def _input_text(block: ContentBlock) -> str:

@@ -5,8 +5,11 @@ with 400 where dropping it would change the meaning. docs/parameters.md prints t
 """
 
 import re
+from collections.abc import Iterator
 
-from app.wire.chat import GATEWAY_FIELDS, ChatRequest, read_members
+import msgspec
+
+from app.wire.chat import ChatRequest
 from app.wire.errors import bad_request
 from app.wire.provider import Call
 
@@ -113,11 +116,8 @@ def name_what_is_dropped(call: Call) -> None:
     options = call.chat.stream_options
     if options is not None and options.include_obfuscation:
         drop(call, "stream_options.include_obfuscation")
-    for name, value in read_members(call.body).items():
+    for name, said in _said(call.chat):
         verdict = PARAMETERS.get(name, (DROPPED, ""))[0]
-        said = bytes(value)
-        if said == b"null" or name in GATEWAY_FIELDS:
-            continue
         if name == "audio":
             raise bad_request("Claude answers in text only.", param="audio")
         # The names end in a response header, so a caller's odd ones are not repeated there.
@@ -128,3 +128,22 @@ def name_what_is_dropped(call: Call) -> None:
             and len(call.dropped) < _MOST_NAMES
         ):
             drop(call, name)
+
+
+# Of what the neutral request knows, that which Claude cannot say.
+_DROPPED_NAMES = tuple(
+    name
+    for name, (verdict, _) in PARAMETERS.items()
+    if verdict == DROPPED and name in ChatRequest.__struct_fields__
+)
+
+
+def _said(chat: ChatRequest) -> Iterator[tuple[str, bytes]]:
+    """The members of the request that may have to be dropped, each as JSON."""
+    for name in _DROPPED_NAMES:
+        value = getattr(chat, name)
+        if value is not None:
+            yield name, msgspec.json.encode(value)
+    for name, raw in chat.extras.items():
+        if bytes(raw) != b"null":
+            yield name, bytes(raw)

@@ -6,7 +6,7 @@ tool, which they must call, and whose input is the answer.
 
 from typing import Any
 
-from app.wire.chat import ChatRequest, Function
+from app.wire.chat import ChatRequest, Function, plain
 from app.wire.errors import bad_request
 from app.wire.provider import Call
 from providers.claude.generations import Abilities, abilities_of
@@ -32,9 +32,9 @@ def _json_tool_name(chat: ChatRequest) -> str:
 
 
 def wanted_schema(chat: ChatRequest) -> dict[str, Any] | None:
-    wanted = chat.response_format
-    if wanted is None:
+    if chat.response_format is None:
         return None
+    wanted = plain(chat.response_format)
     match wanted.get("type"):
         case "text" | "json_object":
             return None
@@ -130,7 +130,8 @@ def _tool(
 ) -> ToolDefinition:
     if not function.name:
         raise bad_request("A tool needs a name.", param=f"{at}.name")
-    schema = _object_schema(function.parameters, f"{at}.parameters")
+    parameters = None if function.parameters is None else plain(function.parameters)
+    schema = _object_schema(parameters, f"{at}.parameters")
     strict = None
     if function.strict is True:
         strict = strict_schema(schema) if abilities.structured else None

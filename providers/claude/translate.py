@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from app.wire.chat import ChatRequest
+from app.wire.chat import ChatRequest, plain
 from app.wire.errors import bad_request
 from app.wire.provider import Call
 from providers.claude.conversation import Conversation
@@ -78,10 +78,10 @@ def to_messages_request(call: Call, *, strict: bool = True) -> MessagesRequest:
         elif strict and (form := strict_schema(schema)) is not None:
             output_config["format"] = {"type": "json_schema", "schema": form.schema}
         else:
-            if chat.response_format and chat.response_format["json_schema"].get("strict"):
+            if plain(chat.response_format or {})["json_schema"].get("strict"):
                 drop(call, "response_format.json_schema.strict")
             system = [*system, TextBlock(_JSON_SCHEMA + msgspec.json.encode(schema).decode())]
-    elif chat.response_format and chat.response_format.get("type") == "json_object":
+    elif chat.response_format and bytes(chat.response_format.get("type", b"")) == b'"json_object"':
         system = [*system, TextBlock(_JSON_OBJECT)]
     if conversation.tool_names and not tools:
         # Claude wants the definitions of tools that the history has used; none may be called now.

@@ -17,15 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from app.config.schema import Config
-from app.wire.chat import (
-    ChatRequest,
-    Envelope,
-    Message,
-    Part,
-    read_chat,
-    read_envelope,
-    read_member,
-)
+from app.wire.asked import Asked
+from app.wire.chat import ChatRequest, Message, Part, plain
 from app.wire.cookies import after_set_cookie, read_cookie, read_cookie_header
 from app.wire.errors import GatewayError, bad_request, bad_response
 from app.wire.image_bytes import Picture, read_picture
@@ -113,17 +106,17 @@ _DROPPED = (
 _SPEAKERS = {"assistant": "Assistant", "tool": "Tool", "function": "Tool"}
 
 
-def read(body: bytes) -> ChatCall:
+def read(chat: ChatRequest, asked: Asked) -> ChatCall:
     """Raises GatewayError 400 for what the site cannot be asked."""
-    member = read_member(read_envelope(body).claude, ClaudeMember, "claude") or ClaudeMember()
-    chat = read_chat(body)
+    member = asked.member("claude", ClaudeMember) or ClaudeMember()
     _refuse_unsupported(chat)
     conversation = member.conversation or Conversation()
     if conversation.uuid and not _UUID.match(conversation.uuid):
         raise bad_request("This is no conversation's uuid.", param="claude.conversation.uuid")
     prompt, pasted, enclosed = _question(chat.messages, continued=bool(conversation.uuid))
-    if (chat.response_format or {}).get("type") in ("json_schema", "json_object"):
-        prompt += "\n\n" + _json_wish(chat.response_format or {})
+    wanted = plain(chat.response_format or {})
+    if wanted.get("type") in ("json_schema", "json_object"):
+        prompt += "\n\n" + _json_wish(wanted)
     model = (conversation.model or chat.model or "").rpartition("/")[2]
     return ChatCall(
         conversation,
@@ -246,8 +239,8 @@ def _pasted(text: str, name: str) -> dict[str, Any]:
     }
 
 
-def index(envelope: Envelope) -> str | None:
-    member = read_member(envelope.claude, ClaudeMember, "claude")
+def index(asked: Asked) -> str | None:
+    member = asked.member("claude", ClaudeMember)
     return member.index if member is not None else None
 
 
@@ -256,13 +249,13 @@ def conversation(ask: ChatCall) -> str | None:
     return ask.conversation.uuid
 
 
-def told(own: dict[str, Any]) -> str | None:
+def conversation_of(own: dict[str, Any]) -> str | None:
     """The conversation in what is handed out."""
     found: str | None = own["claude"]["conversation"].get("uuid")
     return found
 
 
-def stamp(call: Call) -> dict[str, Any]:
+def session(call: Call) -> dict[str, Any]:
     """What every chunk carries, to be sent back unchanged in order to go on."""
     own: dict[str, Any] = {"type": "web"}
     if call.key.id:
@@ -516,12 +509,12 @@ PROVIDER = Provider(
     read_error=read_error,
     decoder=decoder,
     index=index,
-    stamp=stamp,
+    session=session,
     prepare=prepare,
     explain=explain,
     renewed=renewed,
     conversation=conversation,
-    told=told,
+    conversation_of=conversation_of,
     check_request=check_request,
 )
 

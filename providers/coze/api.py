@@ -15,7 +15,8 @@ import msgspec
 from msgspec import structs
 
 from app.config.schema import Config
-from app.wire.chat import ChatRequest, Envelope, Message, Part, read_member
+from app.wire.asked import Asked
+from app.wire.chat import ChatRequest, Message, Part
 from app.wire.errors import GatewayError, bad_request, bad_response, upstream_cut
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown, Usage
 from app.wire.framing import SSEParser
@@ -62,7 +63,7 @@ UNSAID = (
 
 
 def candidates(
-    keys: Sequence[Key], own: str, headers: Mapping[str, str], envelope: Envelope
+    keys: Sequence[Key], own: str, headers: Mapping[str, str], asked: Asked
 ) -> list[Key]:
     """The keys that may answer this call; the caller of this function picks one at random.
 
@@ -71,7 +72,7 @@ def candidates(
     result then belongs to the caller (id ""). Raises GatewayError 400 when what the caller named
     fits no bot, 401 when there is no token for it.
     """
-    conversation = _conversation(envelope)
+    conversation = _conversation(asked)
     bot_id = headers.get("x-bot-id", "").strip() or str(conversation.bot_id)
     user = headers.get("x-auth-id", "").strip() or str(conversation.user)
     if own and bot_id and user:
@@ -112,21 +113,21 @@ def _no_credential(message: str) -> GatewayError:
     )
 
 
-def _member(envelope: Envelope) -> schema.CozeMember:
-    return read_member(envelope.coze, schema.CozeMember, "coze") or schema.CozeMember()
+def _member(asked: Asked) -> schema.CozeMember:
+    return asked.member("coze", schema.CozeMember) or schema.CozeMember()
 
 
-def _conversation(envelope: Envelope) -> schema.Conversation:
-    return _member(envelope).conversation or schema.Conversation()
+def _conversation(asked: Asked) -> schema.Conversation:
+    return _member(asked).conversation or schema.Conversation()
 
 
-def stamp(call: Call) -> dict[str, Any]:
+def session(call: Call) -> dict[str, Any]:
     """The `coze` object of every chunk; its conversation_id is filled in by the answer."""
     return {
         "coze": {
             "type": "api",
             "bot_id": call.key.fields["bot_id"],
-            "conversation_id": str(_conversation(call.envelope).conversation_id),
+            "conversation_id": str(_conversation(call.asked).conversation_id),
             "user": call.key.fields["user"],
         }
     }
@@ -143,7 +144,7 @@ def _asked(call: Call) -> list[tuple[int, Message]]:
     """
     chat: ChatRequest = call.chat
     numbered = list(enumerate(chat.messages))
-    if _conversation(call.envelope).conversation_id:
+    if _conversation(call.asked).conversation_id:
         answers = [i for i, message in numbered if message.role == "assistant"]
         numbered = numbered[answers[-1] + 1 :] if answers else numbered
     if not numbered or numbered[-1][1].role != "user":
@@ -243,7 +244,7 @@ def request(call: Call) -> UpstreamRequest:
         additional_messages=to_enter_messages(call),
     )
     path = "/v3/chat"
-    if conversation_id := str(_conversation(call.envelope).conversation_id):
+    if conversation_id := str(_conversation(call.asked).conversation_id):
         path += "?conversation_id=" + quote(conversation_id, safe="")
     return _post(call, path, body)
 
@@ -277,9 +278,9 @@ def to_enter_messages(call: Call) -> list[schema.EnterMessage]:
     """
     out: list[schema.EnterMessage] = []
     system: list[str] = []
-    continued = bool(_conversation(call.envelope).conversation_id)
+    continued = bool(_conversation(call.asked).conversation_id)
     if not continued:
-        for told in _member(call.envelope).chat_history or []:
+        for told in _member(call.asked).chat_history or []:
             kind = "answer" if told.role == "assistant" else "question"
             out.append(schema.EnterMessage(told.role, kind, told.content, told.content_type))
     for i, message in _asked(call):
@@ -363,8 +364,8 @@ def _check_pictures(messages: list[schema.EnterMessage]) -> None:
 
 
 def _request_v2(call: Call) -> UpstreamRequest:
-    history = list(_member(call.envelope).chat_history or [])
-    given = str(_conversation(call.envelope).conversation_id)
+    history = list(_member(call.asked).chat_history or [])
+    given = str(_conversation(call.asked).conversation_id)
     history = [] if given else history
     system: list[str] = []
     query = ""
@@ -659,7 +660,8 @@ PROVIDER = Provider(
     request=request,
     read_error=read_error,
     decoder=decoder,
-    stamp=stamp,
+    session=session,
+    cancel=lambda decoder: decoder.cancel_request(),
     prepare=prepare,
     candidates=candidates,
     check_request=check_request,

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from app.config.schema import Config
-from app.wire.chat import ChatRequest, Envelope, Part
+from app.wire.asked import Asked
+from app.wire.chat import ChatRequest, Part
 from app.wire.errors import ErrorBody, GatewayError, bad_request, bad_response, upstream_cut
 from app.wire.events import End, Event, Finish, Session, Started, Text, Unknown
 from app.wire.framing import SSEParser
@@ -33,7 +34,7 @@ MODEL = "coze-discord"
 
 
 def candidates(
-    keys: Sequence[Key], own: str, headers: Mapping[str, str], envelope: Envelope
+    keys: Sequence[Key], own: str, headers: Mapping[str, str], asked: Asked
 ) -> list[Key]:
     """The bridge's own key: accounts and bots are chosen there, callers bring none."""
     if not keys:
@@ -51,7 +52,7 @@ def bridge_secret(bot_token: str) -> str:
     return hmac.new(bot_token.encode(), b"any-proxy discord bridge", hashlib.sha256).hexdigest()
 
 
-def stamp(call: Call) -> dict[str, Any]:
+def session(call: Call) -> dict[str, Any]:
     """The bot is known when the question is posted."""
     return {"coze": {"type": "discord", "bot_id": "", "user": ""}}
 
@@ -268,8 +269,8 @@ PROVIDER = Provider(
     request=request,
     read_error=read_error,
     decoder=ReplyDecoder,
-    stamp=stamp,
-    accepts=(),
+    session=session,
+    takes_own_key=False,
     candidates=candidates,
     check_request=check_request,
     check_reply=check_reply,

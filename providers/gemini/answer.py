@@ -24,7 +24,9 @@ from app.wire.events import (
     Refusal,
     Started,
     Text,
+    TokenLogprob,
     ToolCall,
+    TopLogprob,
     Unknown,
     Usage,
 )
@@ -86,7 +88,6 @@ _BOM = b"\xef\xbb\xbf"
 
 class AnswerDecoder:
     """Any transport, found out by the first byte. `renamed` maps sent function names to ours.
-    `legacy`: the caller looks for `function_call`.
 
     An error that follows text in the same read is kept until the next call, so that the text is
     never lost with it.
@@ -99,13 +100,11 @@ class AnswerDecoder:
         new_id: Callable[[], str],
         stream: bool = True,
         renamed: Mapping[str, str] | None = None,
-        legacy: bool = False,
         max_bytes: int = 64 * 1024 * 1024,
         signatures: Signatures = REMEMBERED,
     ) -> None:
         self._model, self._new_id, self._stream = model, new_id, stream
         self._renamed = renamed or {}
-        self._legacy = legacy
         self._signatures = signatures
         self._max_bytes = max_bytes
         self._head = bytearray()  # what came before the first byte that tells the transport
@@ -295,7 +294,6 @@ class AnswerDecoder:
         self._started = Started(
             f"chatcmpl-{chunk.response_id or self._new_id()}",
             chunk.model_version or self._model,
-            self._legacy,
         )
 
     def _read_candidate(self, candidate: Candidate, record: bytes, events: list[Event]) -> None:
@@ -362,11 +360,9 @@ class AnswerDecoder:
         self._call_ids[call_id] = name, arguments
         tool = self._calls.get(index, 0)
         self._calls[index] = tool + 1
-        extra = None
         if signature:
             self._signatures.remember(call_id, name, signature)
-            extra = {"google": {"thought_signature": signature}}
-        events.append(ToolCall(call_id, name, arguments, tool, index, extra))
+        events.append(ToolCall(call_id, name, arguments, tool, index, signature or None))
 
     # The end
 
@@ -400,8 +396,8 @@ class AnswerDecoder:
             events.append(Refusal(self._finish_message, index))
         if word == "stop" and self._calls.get(index):
             # Gemini ends with STOP after calls too, even chunks later.
-            word = "function_call" if self._legacy else "tool_calls"
-        events.append(Finish(word, index))
+            word = "tool_calls"
+        events.append(Finish(word, index, native=reason))
 
     def _broken_answer(self, reason: str) -> GatewayError:
         said = f": {self._finish_message}" if self._finish_message else ""
@@ -433,15 +429,12 @@ class AnswerDecoder:
             )
 
 
-def answer_decoder(
-    call: Call, model: str, renamed: Mapping[str, str], *, legacy: bool = False
-) -> AnswerDecoder:
+def answer_decoder(call: Call, model: str, renamed: Mapping[str, str]) -> AnswerDecoder:
     return AnswerDecoder(
         model=model,
         new_id=call.new_id,
         stream=call.stream,
         renamed=renamed,
-        legacy=legacy,
         max_bytes=call.config.limits.response_bytes,
     )
 
@@ -473,8 +466,8 @@ def _plain(found: re.Match[str]) -> str:
     return found[0] if must_stay else chr(code)
 
 
-def _to_logprobs(raw: Raw) -> dict[str, Any] | None:
-    """logprobsResult as OpenAI's `logprobs`."""
+def _to_logprobs(raw: Raw) -> list[TokenLogprob] | None:
+    """logprobsResult, token by token."""
     try:
         result = _logprobs.decode(raw)
     except _NO_JSON:
@@ -483,22 +476,15 @@ def _to_logprobs(raw: Raw) -> dict[str, Any] | None:
         return None
     tops = [top.candidates or [] for top in result.top_candidates or []]
     tops += [[]] * (len(result.chosen_candidates) - len(tops))
-    return {
-        "content": [
-            {**_token(chosen), "top_logprobs": [_token(other) for other in top]}
-            for chosen, top in zip(result.chosen_candidates, tops, strict=False)
-        ],
-        "refusal": None,
-    }
+    return [
+        TokenLogprob(*_token(chosen), [TopLogprob(*_token(other)) for other in top])
+        for chosen, top in zip(result.chosen_candidates, tops, strict=False)
+    ]
 
 
-def _token(candidate: LogprobsCandidate) -> dict[str, Any]:
+def _token(candidate: LogprobsCandidate) -> tuple[str, float, list[int]]:
     token = candidate.token or ""
-    return {
-        "token": token,
-        "logprob": candidate.log_probability or 0.0,
-        "bytes": list(token.encode()),
-    }
+    return token, candidate.log_probability or 0.0, list(token.encode())
 
 
 _TICKS = re.compile(r"`{3,}")

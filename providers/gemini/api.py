@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.config.schema import Config
-from app.wire.chat import Envelope, read_member
+from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request, bad_response
-from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstream
+from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider, Upstream
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
 from providers.gemini.errors import read_error
@@ -128,7 +128,7 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
 
 def decoder(call: Call) -> Decoder:
     renamed = function_names(call.chat).renamed
-    return answer_decoder(call, _asked_model(call), renamed, legacy=call.chat.uses_functions)
+    return answer_decoder(call, _asked_model(call), renamed)
 
 
 def native_decoder(call: Call) -> Decoder:
@@ -140,12 +140,12 @@ def _asked_model(call: Call) -> str:
     return name.removeprefix("models/")
 
 
-def index(envelope: Envelope) -> str | None:
-    options = read_member(envelope.gemini, Options, "gemini")
+def index(asked: Asked) -> str | None:
+    options = asked.member("gemini", Options)
     return None if options is None or options.index in (None, "") else str(options.index)
 
 
-def stamp(call: Call) -> dict[str, Any]:
+def session(call: Call) -> dict[str, Any]:
     own = {"type": "api"} if call.key.is_callers_own else {"type": "api", "index": call.key.id}
     return {"gemini": own}
 
@@ -194,25 +194,14 @@ PROVIDER = Provider(
     request=request,
     decoder=decoder,
     read_error=read_error,
+    # A generateContent body with `model` (and `stream`) in it, as POST /gemini/openai takes it.
+    native=Native(wire="gemini", read=read_native, request=native_request, decoder=native_decoder),
     prepare=prepare,
     index=index,
-    stamp=stamp,
-    accepts=("authorization", "x-goog-api-key"),
+    session=session,
+    own_headers=("x-goog-api-key",),
     models_request=models_request,
     read_models=read_models,
-)
-
-# POST /gemini/openai: a generateContent body with `model` (and `stream`) in it.
-NATIVE = Provider(
-    name="gemini-api",
-    pool=POOL,
-    read=read_native,
-    request=native_request,
-    decoder=native_decoder,
-    read_error=read_error,
-    index=index,
-    stamp=stamp,
-    accepts=("authorization", "x-goog-api-key"),
 )
 
 

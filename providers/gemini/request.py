@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from app.wire.asked import Asked
 from app.wire.chat import (
-    GATEWAY_FIELDS,
     ChatRequest,
-    Function,
     FunctionCall,
     Message,
     Tool,
@@ -56,14 +55,6 @@ class ExtraBody(Struct):
     google: GoogleExtras | None = None
 
 
-class RawFunction(Function):
-    parameters: dict[str, Raw] | None = None
-
-
-class RawTool(Tool):
-    function: RawFunction | None = None
-
-
 class JsonSchema(Struct):
     schema: dict[str, Raw] | None = None
 
@@ -73,12 +64,9 @@ class ResponseFormat(Struct):
     json_schema: JsonSchema | None = None
 
 
-class Chat(ChatRequest, kw_only=True):
-    """OpenAI's request with Google's extensions, and what is only looked at to be dropped."""
+class Extras(Struct, frozen=True):
+    """Google's extensions of OpenAI's request, and what is only looked at to be dropped."""
 
-    tools: list[RawTool] | None = None  # type: ignore[assignment]
-    functions: list[RawFunction] | None = None  # type: ignore[assignment]
-    response_format: ResponseFormat | None = None  # type: ignore[assignment]
     safety_settings: list[Raw] | None = None
     generation_config: dict[str, Raw] | None = None
     thinking_config: dict[str, Raw] | None = None
@@ -97,6 +85,13 @@ class Chat(ChatRequest, kw_only=True):
     web_search_options: Raw | UnsetType = UNSET
 
 
+class Chat(ChatRequest, kw_only=True):
+    """The neutral request with Google's extensions, and `response_format` typed."""
+
+    google: Extras = Extras()
+    wanted: ResponseFormat | None = None
+
+
 _DROPPED = (
     "metadata",
     "moderation",
@@ -110,19 +105,39 @@ _DROPPED = (
     "web_search_options",
 )
 
-_chat = msgspec.json.Decoder(Chat)
+_read_extras = msgspec.json.Decoder(Extras).decode
+_format = msgspec.json.Decoder(ResponseFormat)
 _object = msgspec.json.Decoder(dict[str, Raw])
 _NO_JSON = (msgspec.DecodeError, ValueError, RecursionError)
 
 
-def read(body: bytes) -> Chat:
-    """The typed request. Raises GatewayError 400 naming the member that is wrong or missing."""
+def read(chat: ChatRequest, asked: Asked) -> Chat:
+    """The request with what Google's OpenAI layer knows besides.
+
+    Raises GatewayError 400 naming the member that is wrong.
+    """
+    known = {}
+    if chat.extras_wire == "openai-chat":
+        known = {n: chat.extras[n] for n in Extras.__struct_fields__ if n in chat.extras}
+    values = {name: getattr(chat, name) for name in ChatRequest.__struct_fields__}
     try:
-        return _chat.decode(body)
+        google = _read_extras(msgspec.json.encode(known)) if known else Extras()
     except msgspec.ValidationError as error:
         raise from_validation(error) from None
     except _NO_JSON as error:
-        raise not_json(body, error) from None
+        raise not_json(asked.body, error) from None
+    return Chat(**values, google=google, wanted=_wanted(chat))
+
+
+def _wanted(chat: ChatRequest) -> ResponseFormat | None:
+    if chat.response_format is None:
+        return None
+    try:
+        return _format.decode(msgspec.json.encode(chat.response_format))
+    except msgspec.ValidationError as error:
+        wrong = from_validation(error)
+        wrong.param = f"response_format.{wrong.param}" if wrong.param else "response_format"
+        raise wrong from None
 
 
 class Model:
@@ -241,12 +256,12 @@ def _encode(request: Any) -> bytes:
 
 
 def _dropped(chat: Chat) -> list[str]:
-    if chat.audio is not UNSET and bytes(chat.audio) != b"null":
+    if chat.google.audio is not UNSET and bytes(chat.google.audio) != b"null":
         raise bad_request("Gemini's chat answers have no audio; leave `audio` out.", "audio")
     dropped = [
         name
         for name in _DROPPED
-        if (value := getattr(chat, name)) is not UNSET and bytes(value) != b"null"
+        if (value := getattr(chat.google, name)) is not UNSET and bytes(value) != b"null"
     ]
     if chat.tools and chat.functions:
         dropped.append("functions")
@@ -489,10 +504,10 @@ def _signature(extra: dict[str, Any] | None) -> str | None:
 # Tools
 
 
-def _all_tools(chat: Chat) -> tuple[list[RawTool], str]:
+def _all_tools(chat: Chat) -> tuple[list[Tool], str]:
     if chat.tools:
         return chat.tools, "tools"
-    return [RawTool(function=function) for function in chat.functions or []], "functions"
+    return [Tool(function=function) for function in chat.functions or []], "functions"
 
 
 def _tools(chat: Chat, names: Names) -> list[FunctionDeclaration]:
@@ -591,12 +606,13 @@ def _allowed(tool: Any, at: str) -> str:
 
 def _extras(chat: Chat) -> GoogleExtras:
     """Google's members, those inside `extra_body.google` before those beside `messages`."""
-    inner = (chat.extra_body and chat.extra_body.google) or GoogleExtras()
+    google = chat.google
+    inner = (google.extra_body and google.extra_body.google) or GoogleExtras()
     return GoogleExtras(
-        inner.safety_settings or chat.safety_settings,
-        inner.generation_config or chat.generation_config,
-        inner.thinking_config or chat.thinking_config,
-        inner.cached_content or chat.cached_content or None,
+        inner.safety_settings or google.safety_settings,
+        inner.generation_config or google.generation_config,
+        inner.thinking_config or google.thinking_config,
+        inner.cached_content or google.cached_content or None,
     )
 
 
@@ -666,7 +682,7 @@ def _say_modalities(chat: Chat, config: dict[str, Any]) -> None:
 
 
 def _say_response_format(chat: Chat, config: dict[str, Any]) -> None:
-    wanted = chat.response_format
+    wanted = chat.wanted
     if wanted is None or wanted.type == "text":
         return
     if wanted.type not in ("json_object", "json_schema"):
@@ -737,17 +753,20 @@ def _camel_keys(given: Mapping[str, Raw]) -> dict[str, Raw]:
 
 # Native bodies
 
-_NOT_NATIVE = (*GATEWAY_FIELDS, "model", "stream", "stream_options")
+_NOT_NATIVE = ("model", "stream", "stream_options")
 
 
-def read_native(body: bytes) -> dict[str, Raw]:
+def read_native(asked: Asked) -> dict[str, Raw]:
     """A generateContent body with the gateway's members taken out, values untouched."""
+    body = asked.body
     members = read_members(body)
     try:
         body.decode()  # values that are only passed on have not been looked at
     except UnicodeDecodeError as error:
         raise not_json(body, error) from None
-    native = {name: raw for name, raw in members.items() if name not in _NOT_NATIVE}
+    native = {
+        name: raw for name, raw in members.items() if name not in (*asked.own_names, *_NOT_NATIVE)
+    }
     if "contents" not in native:
         raise bad_request(
             "A generateContent body needs `contents`; OpenAI bodies belong to"

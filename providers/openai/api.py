@@ -12,17 +12,19 @@ import msgspec
 from msgspec import UNSET
 
 from app.config.schema import Config
-from app.wire.chat import GATEWAY_FIELDS, Envelope, read_member, read_members
+from app.wire.asked import Asked
+from app.wire.chat import read_members
 from app.wire.errors import GatewayError, bad_response
-from app.wire.provider import Call, ForwardRule, Key, Provider
+from app.wire.provider import Call, ForwardRule, Key, Native, Provider
 from app.wire.refusals import Refusal, read_refusal
 from app.wire.retry_after import asked
 from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
+from providers.openai.decode import decoder
+from providers.openai.request import encode_request
 from providers.openai.schema import KeyChoice, ModelList
 
 POOL = "openai.api_keys"
-_OWN_MEMBERS = tuple(f'"{name}"'.encode() for name in GATEWAY_FIELDS)
 _USAGE = b'"stream_options":{"include_usage":true},'
 # Upstreams that were heard to refuse the above, and until when they are not asked again.
 _refuse_usage: dict[str, int] = {}
@@ -40,22 +42,18 @@ _PASSED_UP = (
 _PRIVATE = ("openai-organization", "openai-project")
 
 
-def read(body: bytes) -> bytes:
+def read(asked: Asked) -> bytes:
     """The caller's bytes without the gateway's members; the very same bytes when there are none."""
-    for member in _OWN_MEMBERS:  # any() would cost more than all the looking
-        if member in body:
-            break
-    else:
-        return body
-    members = read_members(body)
-    if not any(name in members for name in GATEWAY_FIELDS):
-        return body
-    return msgspec.json.encode({n: v for n, v in members.items() if n not in GATEWAY_FIELDS})
+    if not asked.own_names:
+        return asked.body
+    members = read_members(asked.body)
+    kept = {name: value for name, value in members.items() if name not in asked.own_names}
+    return msgspec.json.encode(kept)
 
 
 def adds_usage(call: Call) -> bool:
     """Whether usage is asked for on behalf of a caller who streams and says nothing about it."""
-    if not call.stream or call.envelope.stream_options is not UNSET:
+    if not call.stream or call.asked.options.stream_options is not UNSET:
         return False
     return _refuse_usage.get(call.config.openai.api_url, 0) <= call.now
 
@@ -67,12 +65,13 @@ def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
     if not adds_usage(call):
         return None
     _refuse_usage[call.config.openai.api_url] = call.now + _REFUSED_SECONDS
-    return request(call)
+    return native_request(call)
 
 
-def request(call: Call) -> UpstreamRequest:
+def native_request(call: Call) -> UpstreamRequest:
+    """A chat body as it came, but for the gateway's members and the model's prefix."""
     body: bytes = call.chat
-    if call.envelope.model is not None and call.model != call.envelope.model:
+    if call.model != call.asked.model:
         # The caller wrote openai/gpt-...: the prefix was for us.
         members = read_members(body)
         members["model"] = msgspec.Raw(msgspec.json.encode(call.model))
@@ -80,6 +79,15 @@ def request(call: Call) -> UpstreamRequest:
     if adds_usage(call):
         at = body.index(b"{") + 1
         body = b"".join((body[:at], _USAGE, body[at:]))
+    return _post(call, body)
+
+
+def request(call: Call) -> UpstreamRequest:
+    """The neutral request in OpenAI's words."""
+    return _post(call, encode_request(call))
+
+
+def _post(call: Call, body: bytes) -> UpstreamRequest:
     headers: Headers = [
         ("Authorization", f"Bearer {call.key.val}"),
         ("Content-Type", "application/json"),
@@ -144,9 +152,9 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     return error
 
 
-def index(envelope: Envelope) -> str | None:
+def index(asked: Asked) -> str | None:
     """`openai: {index}` or the older `{conversation: {index}}` name a key by id."""
-    choice = read_member(envelope.openai, KeyChoice, "openai")
+    choice = asked.member("openai", KeyChoice)
     if choice is None:
         return None
     return choice.index or (choice.conversation.index if choice.conversation else None)
@@ -185,11 +193,16 @@ def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
 PROVIDER = Provider(
     name="openai-api",
     pool=POOL,
-    read=read,
     request=request,
     read_error=read_error,
-    retry=retry,
-    adds_usage=adds_usage,
+    decoder=decoder,
+    native=Native(
+        wire="openai-chat",
+        read=read,
+        request=native_request,
+        retry=retry,
+        adds_usage=adds_usage,
+    ),
     index=index,
     models_request=models_request,
     read_models=read_models,

@@ -17,20 +17,18 @@ import msgspec
 from msgspec import Struct
 
 from app.config.schema import Config
+from app.wire.asked import Asked
 from app.wire.chat import (
     ChatRequest,
-    Envelope,
     Message,
     Part,
-    read_chat,
-    read_envelope,
-    read_member,
+    plain,
     read_members,
 )
 from app.wire.cookies import after_set_cookie, cookie_header, jwt_expiry, read_cookie_header
 from app.wire.errors import GatewayError, bad_request, bad_response, from_validation
 from app.wire.image_bytes import Picture, read_picture
-from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstream
+from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider, Upstream
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.openai import sentinel, web_errors, web_images
 from providers.openai.har import SESSION_COOKIE, TO_BE_RENEWED
@@ -95,11 +93,9 @@ class Ready(Struct):
 # Reading what the caller sent
 
 
-def read(body: bytes) -> ChatCall:
+def read(chat: ChatRequest, asked: Asked) -> ChatCall:
     """An OpenAI-shaped request. Raises GatewayError 400 for what the site cannot be asked."""
-    envelope = read_envelope(body)
-    member = read_member(envelope.openai, OpenAIMember, "openai") or OpenAIMember()
-    chat = read_chat(body)
+    member = asked.member("openai", OpenAIMember) or OpenAIMember()
     _refuse_unsupported(chat)
     state = member.state()
     prompt, pictures = _question(chat.messages, continued=state.conversation_id is not None)
@@ -114,8 +110,9 @@ def read(body: bytes) -> ChatCall:
     )
 
 
-def read_native(body: bytes) -> ChatCall:
+def read_native(asked: Asked) -> ChatCall:
     """The site's own body: what it must have is there, everything else stays as it is."""
+    body = asked.body
     try:
         must = msgspec.json.decode(body, type=NativeAsk)
         native = read_members(body)  # values stay bytes, whatever their size
@@ -165,7 +162,7 @@ def _refuse_unsupported(chat: ChatRequest) -> None:
         raise no("functions", "to call functions")
     if chat.logprobs:
         raise no("logprobs", "for log probabilities")
-    if (chat.response_format or {}).get("type") in ("json_schema", "json_object"):
+    if plain(chat.response_format or {}).get("type") in ("json_schema", "json_object"):
         raise no("response_format", "for JSON of a given shape")
 
 
@@ -228,12 +225,12 @@ def _unsupported(part: Part, where: str) -> GatewayError:
     )
 
 
-def index(envelope: Envelope) -> str | None:
-    member = read_member(envelope.openai, OpenAIMember, "openai")
+def index(asked: Asked) -> str | None:
+    member = asked.member("openai", OpenAIMember)
     return member.state().index if member is not None else None
 
 
-def stamp(call: Call) -> dict[str, Any]:
+def session(call: Call) -> dict[str, Any]:
     return {"openai": _session(call)}
 
 
@@ -743,7 +740,7 @@ def conversation(ask: ChatCall) -> str | None:
     return ask.state.conversation_id
 
 
-def told(own: dict[str, Any]) -> str | None:
+def conversation_of(own: dict[str, Any]) -> str | None:
     """The conversation in what is handed out."""
     found: str | None = own["openai"].get("conversation_id")
     return found
@@ -770,22 +767,27 @@ PROVIDER = Provider(
     read_error=read_error,
     decoder=decoder,
     index=index,
-    stamp=stamp,
+    session=session,
     prepare=prepare,
     explain=explain,
     conversation=conversation,
-    told=told,
+    conversation_of=conversation_of,
+    # The site's own body, answered in OpenAI's words or with the site's own stream.
+    native=Native(
+        wire="chatgpt-web",
+        read=read_native,
+        request=request,
+        prepare=prepare,
+        untouched=own_stream,
+        index=lambda asked: None,
+    ),
     anonymous=True,
     models_request=models_request,
     read_models=read_models,
 )
 
-# The site's own body in, OpenAI's chunks out; with a session, and as nobody.
-NATIVE_PROVIDER = msgspec.structs.replace(PROVIDER, read=read_native, index=lambda envelope: None)
-NATIVE_ANONYMOUS = msgspec.structs.replace(NATIVE_PROVIDER, pool=ANONYMOUS_POOL, accepts=())
-# The site's own body in, its own stream out.
-ASK_PROVIDER = msgspec.structs.replace(NATIVE_PROVIDER, decoder=own_stream, untranslated=True)
-ASK_ANONYMOUS = msgspec.structs.replace(ASK_PROVIDER, pool=ANONYMOUS_POOL, accepts=())
+# Nobody's session.
+ANONYMOUS = msgspec.structs.replace(PROVIDER, pool=ANONYMOUS_POOL, takes_own_key=False)
 
 
 def _own(headers: Mapping[str, str]) -> str:

@@ -56,6 +56,7 @@ class FakeSink:
 
     def __init__(self, slow=0.0):
         self.headers = []
+        self.content_type = ""
         self.started = False
         self.ended = False
         self.sent: list[bytes] = []

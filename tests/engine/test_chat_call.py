@@ -9,11 +9,12 @@ import providers
 from app.config.schema import Config, KeyEntry, OpenAI, Timeouts
 from app.engine.call import ChatCall
 from app.engine.chat_call import Exchange
+from app.fronts.openai_chat.errors import error_body
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
-from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
+from tests.calls import CHAT, asked_of
 from tests.engine.fakes import CUT, FakeClients, FakeResponse, FakeSink, ListLog
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -37,14 +38,14 @@ class Bench:
 
     async def ask(self, body=None, headers=None, **members):
         body = body or json.dumps({"model": "m", "messages": [], **members}).encode()
-        envelope = read_envelope(body)
-        provider, model = providers.choose(envelope)
+        asked = asked_of(body)
+        provider, model = providers.choose(asked.provider, asked.model, asked)
         record = CallRecord(request_id="r", route="t")
         await self.exchange.run(
             ChatCall(
                 provider=provider,
-                envelope=envelope,
-                body=body,
+                front=CHAT,
+                asked=asked,
                 headers=headers or {},
                 model=model,
                 record=record,
@@ -141,7 +142,7 @@ def test_an_upstream_error_keeps_its_status_body_and_retry_after():
     with pytest.raises(GatewayError) as caught:
         run(bench.ask(stream=True))
     assert (caught.value.status, caught.value.retry_after) == (429, 7.0)
-    assert caught.value.body() == body
+    assert error_body(caught.value) == body
     assert ("x-ratelimit-limit-tokens", "5") in caught.value.headers
     assert bench.record.status == 429 and bench.record.outcome == "upstream_error"
 
@@ -151,7 +152,7 @@ def test_a_refused_pool_key_is_told_by_id_without_a_piece_of_it():
     bench = Bench(FakeResponse(401, pieces=[body]))
     with pytest.raises(GatewayError) as caught:
         run(bench.ask(headers={"x-auth-id": "1"}))
-    assert "key 1" in caught.value.message and b"sk-on" not in caught.value.body()
+    assert "key 1" in caught.value.message and b"sk-on" not in error_body(caught.value)
 
 
 def test_a_refused_own_key_gets_the_upstreams_own_words():
@@ -159,7 +160,7 @@ def test_a_refused_own_key_gets_the_upstreams_own_words():
     bench = Bench(FakeResponse(401, pieces=[body]))
     with pytest.raises(GatewayError) as caught:
         run(bench.ask(headers={"authorization": "Bearer sk-mine"}))
-    assert caught.value.body() == body
+    assert error_body(caught.value) == body
 
 
 def test_a_cut_before_the_first_event_is_a_true_status():

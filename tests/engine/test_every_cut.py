@@ -29,8 +29,8 @@ from app.engine.chat_call import Exchange
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
-from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError, upstream_cut
+from tests.calls import CHAT, asked_of
 from tests.engine.fakes import FakeClients, FakeResponse, FakeSink, ListLog
 
 DISCORD = b"""event: asked\ndata: {"bot_id":"B"}\n
@@ -129,13 +129,13 @@ async def ask(exchange, what, stream):
     if not stream:  # of answers that are not streamed the simulator has its own
         body["model"] = re.sub(r"replay-.*", "m", body["model"])
     raw = json.dumps(body).encode()
-    envelope = read_envelope(raw)
-    provider, model = providers.choose(envelope)
+    asked = asked_of(raw)
+    provider, model = providers.choose(asked.provider, asked.model, asked)
     sink = FakeSink()
     ask = ChatCall(
         provider=provider,
-        envelope=envelope,
-        body=raw,
+        front=CHAT,
+        asked=asked,
         headers=headers,
         model=model,
         record=CallRecord(request_id="r", route="t"),

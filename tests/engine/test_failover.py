@@ -24,8 +24,8 @@ from app.engine.reverse_proxy import ForwardAsk, Forwarder
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
-from app.wire.chat import Envelope, read_envelope
 from app.wire.errors import GatewayError
+from tests.calls import CHAT, asked_of
 from tests.engine.fakes import CUT, FakeClients, FakeResponse, FakeSink, ListLog
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -85,7 +85,7 @@ class Bench:
         self.log, self.sink = ListLog(), sink or FakeSink()
         self.pool = KeyPool(self.config, SharedState())
         self.exchange = Exchange(self.config, self.clients, self.pool, self.log)
-        self.ways = [Target(*providers.choose(Envelope(model=name)), name) for name in fallbacks]
+        self.ways = [Target(*providers.choose(None, name), name) for name in fallbacks]
         self.used = []
         self.caller = OPERATOR
 
@@ -102,12 +102,12 @@ class Bench:
     async def ask(self, headers=None, stream=True, **members):
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
         raw = json.dumps(body | members).encode()
-        envelope = read_envelope(raw)
-        provider, model = providers.choose(envelope)
+        asked = asked_of(raw)
+        provider, model = providers.choose(asked.provider, asked.model, asked)
         ask = ChatCall(
             provider=provider,
-            envelope=envelope,
-            body=raw,
+            front=CHAT,
+            asked=asked,
             headers=headers or {},
             model=model,
             record=CallRecord(request_id="r", route="t"),

@@ -13,8 +13,8 @@ from app.engine.reverse_proxy import ForwardAsk, Forwarder
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
-from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
+from tests.calls import CHAT, asked_of
 from tests.engine.fakes import FakeClients, FakeResponse, FakeSink, ListLog
 from tests.engine.test_failover import ForwardSink
 
@@ -105,13 +105,13 @@ class Bench:
         raw = json.dumps(
             {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
         ).encode()
-        envelope = read_envelope(raw)
-        provider, name = providers.choose(envelope)
+        asked = asked_of(raw)
+        provider, name = providers.choose(asked.provider, asked.model, asked)
         sink = FakeSink()
         ask = ChatCall(
             provider=provider,
-            envelope=envelope,
-            body=raw,
+            front=CHAT,
+            asked=asked,
             headers={},
             model=name,
             record=CallRecord(request_id="r", route="t"),

@@ -7,7 +7,6 @@ from time import time
 
 import pytest
 
-import providers
 from app.config.schema import Config, OpenAI, SessionEntry
 from app.engine.call import ChatCall
 from app.engine.chat_call import Exchange
@@ -15,9 +14,9 @@ from app.pool.conversation_owners import Conversations
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
-from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from providers.openai import web
+from tests.calls import CHAT, FRONTS, asked_of
 from tests.engine.fakes import FakeClients, FakeResponse, FakeSink, ListLog
 from tests.providers.openai.web.framings import C1, deltas, snapshots
 
@@ -56,15 +55,15 @@ class Site:
             return self.ask_answer() if self.ask_answer else FakeResponse(200, None, [deltas()])
         return self.more()
 
-    async def ask(self, provider=web.PROVIDER, headers=None, **members):
+    async def ask(self, front=CHAT, headers=None, **members):
         sink = FakeSink()
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **members}
-        raw = json.dumps(body).encode()
+        asked = asked_of(body, front)
         await self.exchange.run(
             ChatCall(
-                provider=provider,
-                envelope=read_envelope(raw),
-                body=raw,
+                front=front,
+                provider=web.PROVIDER,
+                asked=asked,
                 headers=headers or {},
                 model="m",
                 record=CallRecord(request_id="r", route="t"),
@@ -179,33 +178,29 @@ NATIVE = {
 }
 
 
-@pytest.mark.parametrize("provider", [web.ASK_PROVIDER, web.NATIVE_PROVIDER, web.PROVIDER])
-def test_whose_conversation_it_is_is_remembered_whatever_language_was_spoken(provider, tmp_path):
+@pytest.mark.parametrize(
+    "front", [CHAT, FRONTS["chatgpt-web-api"], FRONTS["chatgpt-web-api-openai"]]
+)
+def test_whose_conversation_it_is_is_remembered_whatever_language_was_spoken(front, tmp_path):
     async def main():
         site = Site(ids=[f"w{n}" for n in range(6)], folder=tmp_path)
-        members = {} if provider is web.PROVIDER else NATIVE
-        first = await site.ask(provider, **members)
+        members = {} if front is CHAT else NATIVE
+        first = await site.ask(front, **members)
         owner = dict(first.headers)["x-auth-id"]
         conversation_id = C1
         assert await site.conversations.owner(POOL, conversation_id) == owner
-        if provider is web.PROVIDER:
+        if front is CHAT:
             told = {"conversation_id": conversation_id, "last_message_id": "p1"}
             members = {"openai": {"conversation": told}}
         else:
             members = {**NATIVE, "conversation_id": conversation_id}
         for _ in range(6):
-            again = await site.ask(provider, **members)
+            again = await site.ask(front, **members)
             assert dict(again.headers)["x-auth-id"] == owner
-        if provider is not web.PROVIDER:
+        if front is not CHAT:
             with pytest.raises(GatewayError) as stranger:
-                await site.ask(provider, **{**members, "conversation_id": "nobody-knows"})
+                await site.ask(front, **{**members, "conversation_id": "nobody-knows"})
             assert stranger.value.code == "conversation_owner_unknown"
         await site.conversations.close()
 
     asyncio.run(main())
-
-
-def test_all_native_routes_remember():
-    native = {path: p for path, p in providers.NATIVE.items() if path.startswith("/backend-api")}
-    assert set(native) == {"/backend-api/web2api", "/backend-api/conversation"}
-    assert all(p.conversation is not None and p.told is not None for p in native.values())

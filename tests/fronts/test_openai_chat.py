@@ -2,12 +2,11 @@
 
 import json
 
-import msgspec
 import pytest
 
 from app.fronts.openai_chat.completion import Completion
 from app.fronts.openai_chat.passthrough import Passthrough, Whole
-from app.fronts.openai_chat.stream import DONE, Chunks
+from app.fronts.openai_chat.stream import DONE, ChatStream
 from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.events import (
     Extension,
@@ -17,14 +16,28 @@ from app.wire.events import (
     Session,
     Started,
     Text,
+    Thought,
     ToolArguments,
     ToolCall,
     Usage,
 )
+from tests.calls import answering, chat_of
 from tests.recorded import recorded
 
 STREAMS = sorted(p.name for p in recorded("openai").glob("chat-stream-*.sse"))
 BODIES = sorted(p.name for p in recorded("openai").glob("chat-[!s]*.json"))
+
+
+def passthrough(label="text/event-stream", **told):
+    renderer = Passthrough(answering(**told))
+    renderer.labelled(label)
+    return renderer
+
+
+def whole(max_bytes, label="application/json"):
+    renderer = Whole(answering(max_bytes=max_bytes))
+    renderer.labelled(label)
+    return renderer
 
 
 def through(renderer, pieces):
@@ -36,13 +49,13 @@ def through(renderer, pieces):
 def test_a_recorded_stream_passes_untouched_under_every_two_way_split(name):
     stream = (recorded("openai") / name).read_bytes()
     for at in range(len(stream) + 1):
-        assert through(Passthrough(), [stream[:at], stream[at:]]) == stream
+        assert through(passthrough(), [stream[:at], stream[at:]]) == stream
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_recorded_stream_passes_untouched_byte_by_byte(name):
     stream = (recorded("openai") / name).read_bytes()
-    assert through(Passthrough(), [stream[i : i + 1] for i in range(len(stream))]) == stream
+    assert through(passthrough(), [stream[i : i + 1] for i in range(len(stream))]) == stream
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -50,19 +63,18 @@ def test_a_recorded_stream_cut_at_any_byte_is_an_error_and_never_half_an_event(n
     stream = (recorded("openai") / name).read_bytes()
     end = stream.index(b"data: [DONE]")
     for at in range(end):
-        renderer = Passthrough()
+        renderer = passthrough()
         out = renderer.feed(stream[:at])
         assert out == b"" or out.endswith(b"\n\n")
         assert stream.startswith(out)
-        renderer.is_cut = True
         with pytest.raises(GatewayError) as caught:
-            renderer.finish()
+            renderer.finish(is_cut=True)
         assert caught.value.code == "upstream_cut"
 
 
 def test_the_usage_of_a_stream_is_read_although_another_chunk_follows_it():
     stream = (recorded("openai") / "chat-stream-moderation-after-usage.sse").read_bytes()
-    renderer = Passthrough()
+    renderer = passthrough()
     through(renderer, [stream])
     assert renderer.usage.prompt_tokens == 13
     assert renderer.usage.completion_tokens == 11
@@ -70,27 +82,27 @@ def test_the_usage_of_a_stream_is_read_although_another_chunk_follows_it():
 
 def test_a_stream_without_usage_has_none():
     stream = (recorded("openai") / "chat-stream-tools-parallel.sse").read_bytes()
-    renderer = Passthrough()
+    renderer = passthrough()
     through(renderer, [stream])
     assert renderer.usage is None
 
 
 def test_done_without_its_last_newlines_is_still_an_end():
-    renderer = Passthrough()
+    renderer = passthrough()
     assert through(renderer, [b"data: {}\n\ndata: [DONE]"]) == b"data: {}\n\ndata: [DONE]\n\n"
 
 
 def test_crlf_streams_pass_untouched():
     stream = (recorded("openai") / "chat-stream-usage.sse").read_bytes().replace(b"\n", b"\r\n")
     for at in range(0, len(stream), 7):
-        assert through(Passthrough(), [stream[:at], stream[at:]]) == stream
+        assert through(passthrough(), [stream[:at], stream[at:]]) == stream
 
 
 def test_an_error_object_in_the_stream_is_passed_on_and_is_an_ending():
     event = (
         b'data: {"error":{"message":"sorry","type":"server_error","param":null,"code":null}}\n\n'
     )
-    renderer = Passthrough()
+    renderer = passthrough()
     assert through(renderer, [event]) == event
     assert renderer.refused
 
@@ -110,7 +122,7 @@ ENDED = said(b"", reason=b'"stop"')
 
 def test_a_stream_that_finished_each_choice_and_ends_cleanly_gets_its_done():
     for end in (ENDED, ENDED[:-1], ENDED[:-2], ENDED.replace(b":", b": ")):
-        renderer = Passthrough()
+        renderer = passthrough()
         assert through(renderer, [said(), end]) == said() + end.rstrip(b"\n") + b"\n\n" + DONE
         assert not renderer.refused
 
@@ -118,7 +130,7 @@ def test_a_stream_that_finished_each_choice_and_ends_cleanly_gets_its_done():
 def test_comments_and_usage_may_stand_behind_the_finish_reason():
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n'
     stream = said() + ENDED + usage + b": bye\n\n"
-    assert through(Passthrough(), [stream]) == stream + DONE
+    assert through(passthrough(), [stream]) == stream + DONE
 
 
 @pytest.mark.parametrize(
@@ -134,26 +146,25 @@ def test_comments_and_usage_may_stand_behind_the_finish_reason():
 )
 def test_a_clean_end_before_each_choice_has_finished_is_a_cut(pieces):
     with pytest.raises(GatewayError) as caught:
-        through(Passthrough(), pieces)
+        through(passthrough(), pieces)
     assert caught.value.code == "upstream_cut"
 
 
 def test_a_broken_connection_after_the_finish_reason_is_a_cut():
-    renderer = Passthrough()
+    renderer = passthrough()
     renderer.feed(said() + ENDED)
-    renderer.is_cut = True
     with pytest.raises(GatewayError):
-        renderer.finish()
+        renderer.finish(is_cut=True)
 
 
 def test_of_several_choices_each_must_have_finished_however_long_ago():
     first = said(b"", 0, b'"stop"')
     second = said(b"", 1, b'"stop"')
     talk = [said(index=1)] * 100
-    renderer = Passthrough(choices=2)
+    renderer = passthrough(body={"n": 2})
     assert through(renderer, [said(), first, *talk, second]).endswith(second + DONE)
     with pytest.raises(GatewayError):
-        through(Passthrough(choices=2), [said(index=1), *[said()] * 100, first])
+        through(passthrough(body={"n": 2}), [said(index=1), *[said()] * 100, first])
 
 
 COMPATIBLE = sorted(p.name for p in recorded("openai-compatible").glob("*.sse"))
@@ -168,7 +179,7 @@ TOLD = {
 @pytest.mark.parametrize("size", [1, 1000, 1 << 20])
 def test_an_error_inside_a_recorded_stream_is_known_and_passed_on(name, size):
     stream = (recorded("openai-compatible") / name).read_bytes()
-    renderer = Passthrough()
+    renderer = passthrough()
     pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
     assert through(renderer, pieces) == stream
     assert renderer.refused == (name in TOLD)
@@ -180,7 +191,7 @@ def test_an_error_inside_a_recorded_stream_is_known_and_passed_on(name, size):
 
 def test_the_word_error_in_a_text_is_none():
     stream = said(b'"content":"\\"error\\": {}"') + ENDED + DONE
-    renderer = Passthrough()
+    renderer = passthrough()
     assert through(renderer, [stream]) == stream
     assert not renderer.refused
 
@@ -202,12 +213,12 @@ def test_the_word_error_in_a_text_is_none():
 )
 def test_usage_is_read_wherever_it_stands(usage, counted):
     end = said(b"", reason=b'"stop"', more=b"," + usage)
-    renderer = Passthrough()
+    renderer = passthrough()
     through(renderer, [said(), end, DONE])
     assert (renderer.usage.prompt_tokens, renderer.usage.completion_tokens) == counted
-    whole = Whole(1 << 20)
-    through(whole, [b'{"choices":[{"index":0}],' + usage + b"}"])
-    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == counted
+    renderer = whole(1 << 20)
+    through(renderer, [b'{"choices":[{"index":0}],' + usage + b"}"])
+    assert (renderer.usage.prompt_tokens, renderer.usage.completion_tokens) == counted
 
 
 @pytest.mark.parametrize("empty", [b'"choices":[]', b'"choices": []'])
@@ -217,7 +228,7 @@ def test_usage_that_only_the_gateway_asked_for_is_taken_out_again(empty):
     text = said().replace(b'"choices":[', b'"choices": [') if b" " in empty else said()
     stream = opening + text + ENDED + usage + DONE
     for size in (1, 50, 1 << 20):
-        renderer = Passthrough(adds_usage=True)
+        renderer = passthrough(adds_usage=True)
         pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
         assert through(renderer, pieces) == opening + text + ENDED + DONE
         assert renderer.usage.prompt_tokens == 5
@@ -227,7 +238,7 @@ def test_usage_that_only_the_gateway_asked_for_is_taken_out_again(empty):
 @pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n\n", b": hi\n\n", b"event: x\n"])
 def test_events_are_events_whatever_their_label_says(before, size):
     stream = before + said() + ENDED + DONE
-    renderer = Passthrough(label="application/json")
+    renderer = passthrough(label="application/json")
     pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
     assert through(renderer, pieces) == stream
 
@@ -244,40 +255,40 @@ def test_events_are_events_whatever_their_label_says(before, size):
 )
 def test_what_is_no_event_stream_is_refused_by_its_bytes(body):
     with pytest.raises(GatewayError) as caught:
-        through(Passthrough(label="text/html; charset=x"), [body])
+        through(passthrough(label="text/html; charset=x"), [body])
     assert (caught.value.status, caught.value.code) == (502, "upstream_bad_response")
     assert "'text/html'" in caught.value.message
 
 
 def test_a_json_error_in_place_of_a_stream_is_told_as_it_is():
     with pytest.raises(GatewayError) as caught:
-        Passthrough(label="application/json").feed(b'{"error":{"message":"no","code":429}}')
+        passthrough(label="application/json").feed(b'{"error":{"message":"no","code":429}}')
     assert (caught.value.status, caught.value.message) == (429, "no")
 
 
 def test_a_whole_answer_may_have_any_label_and_a_page_may_not():
-    assert through(Whole(99, "text/plain"), [b'{"choices":[]}']) == b'{"choices":[]}'
+    assert through(whole(99, "text/plain"), [b'{"choices":[]}']) == b'{"choices":[]}'
     with pytest.raises(GatewayError, match="'text/html'"):
-        through(Whole(99, "text/html"), [b"<html>"])
+        through(whole(99, "text/html"), [b"<html>"])
 
 
 def test_a_whole_answer_that_is_nothing_but_an_error_is_one():
     with pytest.raises(GatewayError) as caught:
-        through(Whole(99), [b'{"error":{"message":"slow","code":429}}'])
+        through(whole(99), [b'{"error":{"message":"slow","code":429}}'])
     assert caught.value.status == 429
 
 
 def test_half_a_surrogate_pair_does_not_make_an_answer_unreadable():
     body = b'{"choices":[{"index":0,"message":{"content":"a\\ud83d"}}],"usage":{"prompt_tokens":1}}'
-    renderer = Whole(1 << 20)
+    renderer = whole(1 << 20)
     assert through(renderer, [body]) == body.replace(b"\\ud83d", b"\\ufffd")
     assert renderer.usage.prompt_tokens == 1
     stream = said(b'"content":"\\ud83d"') + said(b'"content":"\\ude00"', reason=b'"stop"')
-    assert through(Passthrough(), [stream]) == stream + DONE
+    assert through(passthrough(), [stream]) == stream + DONE
 
 
 def test_an_endless_event_is_refused():
-    renderer = Passthrough(20_000_000)
+    renderer = passthrough(max_bytes=20_000_000)
     with pytest.raises(GatewayError):
         for _ in range(40):
             renderer.feed(b"x" * 1_000_000)
@@ -286,7 +297,7 @@ def test_an_endless_event_is_refused():
 @pytest.mark.parametrize("name", BODIES)
 def test_a_recorded_body_passes_untouched(name):
     body = (recorded("openai") / name).read_bytes()
-    renderer = Whole(1 << 20)
+    renderer = whole(1 << 20)
     assert through(renderer, [body[:100], body[100:]]) == body
     assert renderer.usage.prompt_tokens > 0
 
@@ -294,13 +305,13 @@ def test_a_recorded_body_passes_untouched(name):
 @pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"a":1} x', b"\xff", b'{"usage":1,"a":'])
 def test_a_body_that_is_no_json_is_a_bad_response(body):
     with pytest.raises(GatewayError) as caught:
-        through(Whole(1000), [body])
+        through(whole(1000), [body])
     assert caught.value.status == 502
 
 
 def test_a_body_above_the_limit_is_refused():
     with pytest.raises(GatewayError):
-        Whole(10).feed(b"x" * 11)
+        whole(10).feed(b"x" * 11)
 
 
 class Script:
@@ -317,9 +328,13 @@ class Script:
         return self._events
 
 
+def told_of(include_usage=False, **told):
+    body = {"stream": True, "stream_options": {"include_usage": True}} if include_usage else {}
+    return answering(**{"body": body, "model": "m", "created": 7, "new_id": "n"} | told)
+
+
 def chunks_of(events, **options):
-    options = {"include_usage": False, "stamp": {}} | options
-    renderer = Chunks(Script(events), model="m", created=7, new_id="n", **options)
+    renderer = ChatStream(told_of(**options), Script(events))
     out = b"".join(renderer.feed(b".") for _ in events) + renderer.finish()
     lines = [line[6:] for line in out.split(b"\n\n") if line]
     assert out.endswith(DONE)
@@ -327,10 +342,7 @@ def chunks_of(events, **options):
 
 
 def folded(events, **options):
-    options = {"stamp": {}} | options
-    renderer = Completion(
-        Script(events), model="m", created=7, new_id="n", max_bytes=1 << 20, **options
-    )
+    renderer = Completion(told_of(**options), Script(events))
     renderer.feed(b"." * len(events))
     return json.loads(renderer.finish())
 
@@ -373,7 +385,7 @@ def test_tool_calls_are_told_once_and_then_in_pieces():
             ToolCall("call_1", "f"),
             ToolArguments('{"a"'),
             ToolArguments(":1}"),
-            ToolCall("call_2", "g", "{}", tool=1, extra_content={"google": {"s": "x"}}),
+            ToolCall("call_2", "g", "{}", tool=1, signature="x"),
             Finish("tool_calls"),
         ]
     )
@@ -395,7 +407,7 @@ def test_tool_calls_are_told_once_and_then_in_pieces():
                 "id": "call_2",
                 "type": "function",
                 "function": {"name": "g", "arguments": "{}"},
-                "extra_content": {"google": {"s": "x"}},
+                "extra_content": {"google": {"thought_signature": "x"}},
             }
         ],
     ]
@@ -416,10 +428,10 @@ def test_each_choice_has_its_own_role_and_reason():
     ]
 
 
-def test_the_stamp_is_in_every_chunk_and_grows_with_the_session():
+def test_the_session_is_in_every_chunk_and_grows_with_the_session():
     stamp = {"claude": {"type": "web", "index": "7"}}
     events = [Started("i", "m"), Text("a"), Session({"conversation": {"uuid": "u"}}), Text("b")]
-    chunks = chunks_of([*events, Finish("stop")], stamp=stamp)
+    chunks = chunks_of([*events, Finish("stop")], session=stamp)
     assert chunks[1]["claude"] == {"type": "web", "index": "7"}
     assert chunks[-1]["claude"] == {"type": "web", "index": "7", "conversation": {"uuid": "u"}}
 
@@ -446,6 +458,24 @@ def test_reasoning_refusal_and_extensions_have_their_members():
     assert message["thinking_blocks"] == [{"n": 1}, {"n": 2}]
 
 
+def test_thoughts_are_told_as_the_blocks_that_come_back():
+    events = [
+        Started("i", "m"),
+        Reasoning("hm"),
+        Thought("hm", "c2ln"),
+        Thought(redacted="ZGF0YQ=="),
+        Finish("stop"),
+    ]
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "ZGF0YQ=="},
+    ]
+    deltas = [c["choices"][0]["delta"] for c in chunks_of(events)]
+    told = [block for delta in deltas for block in delta.get("thinking_blocks", [])]
+    assert told == [{"index": at, **block} for at, block in enumerate(blocks)]
+    assert folded(events)["choices"][0]["message"]["thinking_blocks"] == blocks
+
+
 def test_an_answer_without_an_ending_is_cut():
     for render in (chunks_of, folded):
         with pytest.raises(GatewayError) as caught:
@@ -468,8 +498,7 @@ class Breaking(Script):
 
 @pytest.mark.parametrize("at_the_end", [False, True])
 def test_what_was_said_before_a_decoder_broke_in_the_same_read_is_not_lost(at_the_end):
-    told = {"model": "m", "created": 7, "new_id": "n", "stamp": {}, "include_usage": False}
-    renderer = Chunks(Breaking(TALK[:3]), **told)
+    renderer = ChatStream(told_of(), Breaking(TALK[:3]))
     sent = renderer.feed(b".")
     with pytest.raises(GatewayError) as caught:
         sent += renderer.finish() if at_the_end else renderer.feed(b"..")
@@ -503,28 +532,23 @@ def test_the_folded_completion_says_what_the_chunks_say():
 
 def test_older_functions_are_answered_in_their_own_words():
     events = [
-        Started("i", "m", legacy_functions=True),
+        Started("i", "m"),
         ToolCall("c", "f"),
         ToolArguments("{}"),
         ToolCall("d", "g", "{}", tool=1),
-        Finish("function_call"),
+        Finish("tool_calls"),
     ]
-    deltas = [c["choices"][0]["delta"] for c in chunks_of(events)]
+    chat = chat_of({"messages": [], "functions": [{"name": "f"}]})
+    chunks = chunks_of(events, chat=chat)
+    assert chunks[-1]["choices"][0]["finish_reason"] == "function_call"
+    deltas = [c["choices"][0]["delta"] for c in chunks]
     assert deltas[1:3] == [
         {"function_call": {"name": "f", "arguments": ""}},
         {"function_call": {"arguments": "{}"}},
     ]
-    assert folded(events)["choices"][0]["message"] == {
+    assert folded(events, chat=chat)["choices"][0]["message"] == {
         "role": "assistant",
         "content": None,
         "refusal": None,
         "function_call": {"name": "f", "arguments": "{}"},
-    }
-
-
-def test_raw_usage_is_used_as_it_is():
-    raw = msgspec.Raw(b'{"prompt_tokens":1,"x":2}')
-    assert folded([*TALK[:-1], Usage(1, raw=raw), TALK[-1]])["usage"] == {
-        "prompt_tokens": 1,
-        "x": 2,
     }

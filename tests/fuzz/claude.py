@@ -17,12 +17,13 @@ from typing import Any
 import msgspec
 
 from app.config.schema import Config
+from app.fronts.openai_chat.errors import error_body
 from app.simulator.claude_rules import refusal_of
-from app.wire.chat import read_chat, read_envelope
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Finish, Started, ToolArguments, ToolCall
 from app.wire.provider import Call, Key
 from providers.claude.api import POOL, PROVIDER
+from tests.calls import call_of
 
 TESTS = Path(__file__).parents[1]
 ANSWERS = [path.read_bytes() for path in sorted((TESTS / "recorded" / "claude").glob("api-*"))]
@@ -65,19 +66,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 def call_for(body: bytes) -> Call:
-    envelope = read_envelope(body)
-    return Call(
-        config=CONFIG,
-        envelope=envelope,
-        body=body,
-        chat=read_chat(body),
-        key=KEY,
-        model=envelope.model or "",
-        stream=envelope.stream is True,
-        headers={},
-        now=0,
-        new_id=lambda: f"{COUNT():032x}",
-    )
+    return call_of(PROVIDER, body, config=CONFIG, key=KEY, now=0, new_id=lambda: f"{COUNT():032x}")
 
 
 COUNT = iter(range(10**12)).__next__
@@ -102,7 +91,7 @@ def outcome(pieces: list[bytes], call: Call) -> tuple[list[Event], str]:
             events += decoder.feed(piece)
         events += decoder.finish()
     except GatewayError as error:
-        error.body()
+        error_body(error)
         assert 400 <= error.status <= 599, error.status
         return events, f"{error.status} {error.code} {error.message}"
     return events, ""
@@ -193,14 +182,14 @@ def check_request(chance: random.Random) -> str:
         request = PROVIDER.request(call)
         assert isinstance(request.body, bytes)
     except GatewayError as error:
-        error.body()
+        error_body(error)
         assert error.status == 400, error.status
         return "400"
     # Wrong values of the caller are Anthropic's to refuse; shape and order are ours.
     problem = refusal_of(request.body, signatures=False)
     assert problem is None or problem.about == "values", (problem, raw, request.body)
     assert all(name.isascii() and name.isprintable() for name in call.dropped)
-    PROVIDER.stamp(call)
+    PROVIDER.session(call)
     return "sent"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from app.config.schema import Config
 from app.wire.errors import GatewayError
-from providers.gemini.api import NATIVE, PROVIDER
+from providers.gemini.api import PROVIDER
 from tests.providers.gemini.calls import CALLERS, RECORDED, chunk, make_call, make_decoder, sse
 
 OVERLOADED = (
@@ -192,18 +192,19 @@ def mutated_tree(random_: random.Random, tree: Any) -> Any:
 
 
 def fuzz_request(random_: random.Random, seeds: list[Any]) -> None:
-    provider = NATIVE if random_.random() < 0.15 else PROVIDER
+    native = random_.random() < 0.15
     body = json.dumps(
-        mutated_tree(random_, random_.choice(NATIVES if provider is NATIVE else REQUESTS))
+        mutated_tree(random_, random_.choice(NATIVES if native else REQUESTS))
     ).encode()
     if random_.random() < 0.2:
         body = mutated(random_, body)
     try:
-        call = make_call(body, provider=provider, key=CALLERS, config=CONFIG)
-        provider.index(call.envelope)
-        request = provider.request(call)
-        assert provider.decoder is not None
-        provider.decoder(call)
+        call = make_call(body, native=native, key=CALLERS, config=CONFIG)
+        PROVIDER.index(call.asked)
+        own = PROVIDER.native
+        assert own is not None and own.decoder is not None
+        request = (own.request if native else PROVIDER.request)(call)
+        (own.decoder if native else PROVIDER.decoder)(call)
     except GatewayError as error:
         assert error.status == 400, (error.status, error.message)
         assert error.message

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from app.engine.chat_call import Exchange
+from app.fronts.openai_chat.errors import error_body
 from app.pool import cooldown_store
 from app.pool.key_pool import KeyPool
 from app.pool.outcomes import Outcome
@@ -36,7 +37,7 @@ def in_another_worker(bench):
 
 
 def told(error):
-    return json.loads(error.body())["error"]
+    return json.loads(error_body(error))["error"]
 
 
 KINDS = pytest.mark.parametrize(

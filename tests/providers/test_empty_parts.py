@@ -7,9 +7,9 @@ import pytest
 
 import providers
 from app.config.schema import Config
-from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
-from app.wire.provider import Call, Key
+from app.wire.provider import Key
+from tests.calls import asked_of, call_of, request_of
 
 EMPTY = {
     "no data at all": {"type": "image_url", "image_url": {"url": "data:,"}},
@@ -37,21 +37,18 @@ ASKED = {
 def test_an_empty_part_is_a_400_that_names_it(who: str, what: str) -> None:
     content: list[Any] = [{"type": "text", "text": "?"}, EMPTY[what]]
     body = json.dumps({"messages": [{"role": "user", "content": content}], **ASKED[who]}).encode()
-    envelope = read_envelope(body)
-    provider, model = providers.choose(envelope)
+    read = asked_of(body)
+    provider, model = providers.choose(read.provider, read.model, read)
     with pytest.raises(GatewayError) as caught:
-        call = Call(
+        call = call_of(
+            provider,
+            read.body,
             config=Config(),
-            envelope=envelope,
-            body=body,
-            chat=provider.read(body),
             key=Key(provider.pool, "1", "a-key"),
             model=model,
-            stream=False,
             headers={},
             now=1,
-            new_id=lambda: "0" * 32,
         )
-        provider.request(call)
+        request_of(provider, call)
     assert caught.value.status == 400
     assert (caught.value.param or "").startswith("messages[0].content[1]")

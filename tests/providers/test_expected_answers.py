@@ -7,20 +7,18 @@ After a meant change: python -m tests.providers.test_expected_answers writes the
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from app.config.schema import Config
 from app.fronts.openai_chat.completion import Completion
-from app.fronts.openai_chat.stream import DONE, Chunks
-from app.wire.chat import read_envelope
+from app.fronts.openai_chat.stream import DONE, ChatStream
 from app.wire.provider import Call, Key, Provider
 from providers.claude import api as claude
 from providers.gemini import api as gemini
 from tests import openai_types
+from tests.calls import answering, asked_of, call_of
 from tests.recorded import recorded
 
 HERE = Path(__file__).parent
@@ -45,35 +43,22 @@ def call_for(family: str, stream: bool) -> tuple[Provider, Call]:
         {"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
     )
     ids = iter(range(1, 1000))
-    return provider, Call(
-        config=Config(),
-        envelope=read_envelope(body),
-        body=body,
-        chat=provider.read(body),
+    return provider, call_of(
+        provider,
+        body,
         key=Key(provider.pool, "10001", "a-key-of-the-pool"),
-        model=model,
-        stream=stream,
-        headers={},
-        now=1_780_000_000,
         new_id=lambda: f"{next(ids):024x}{0:08x}",
     )
 
 
 def render(family: str, name: str, *pieces: bytes, folded: bool) -> bytes:
     provider, call = call_for(family, (family, name) in STREAMS)
-    assert provider.decoder is not None
-    decoder = provider.decoder(call)
-    told: dict[str, Any] = {
-        "model": call.model,
-        "created": call.now,
-        "new_id": call.new_id(),
-        "stamp": provider.stamp(call),
-    }
-    renderer = (
-        Completion(decoder, max_bytes=1 << 20, **told)
-        if folded
-        else Chunks(decoder, include_usage=True, **told)
+    told = answering(
+        call,
+        asked=asked_of({"stream": True, "stream_options": {"include_usage": True}}),
+        session=provider.session(call),
     )
+    renderer = (Completion if folded else ChatStream)(told, provider.decoder(call))
     return b"".join(renderer.feed(piece) for piece in pieces) + renderer.finish()
 
 

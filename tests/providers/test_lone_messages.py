@@ -8,9 +8,9 @@ import pytest
 
 import providers
 from app.config.schema import Config
-from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
-from app.wire.provider import Call, Key
+from app.wire.provider import Key
+from tests.calls import asked_of, call_of, request_of
 
 ASKED: dict[str, dict[str, Any]] = {
     "gemini": {"model": "gemini/gemini-2.5-flash"},
@@ -31,23 +31,20 @@ MESSAGES = {
 
 
 async def asked(body: bytes) -> Any:
-    envelope = read_envelope(body)
-    provider, model = providers.choose(envelope)
-    call = Call(
+    read = asked_of(body)
+    provider, model = providers.choose(read.provider, read.model, read)
+    call = call_of(
+        provider,
+        read.body,
         config=Config(),
-        envelope=envelope,
-        body=body,
-        chat=provider.read(body),
         key=Key(provider.pool, "1", "a-key", {"bot_id": "b", "user": "u"}),
         model=model,
-        stream=False,
         headers={},
         now=1,
-        new_id=lambda: "0" * 32,
     )
     if provider.prepare is not None:
         call = await provider.prepare(call, None)  # type: ignore[arg-type]
-    return provider.request(call)
+    return request_of(provider, call)
 
 
 ANSWERING = ("claude", "gemini")

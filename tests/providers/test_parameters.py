@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from openai.types.chat import completion_create_params
 
+from app.wire.asked import Asked
 from app.wire.errors import GatewayError
 from providers.gemini import api as gemini
 from providers.openai import api as openai_api
@@ -55,7 +56,7 @@ def test_every_parameter_of_openais_client_has_a_row():
 @pytest.mark.parametrize("name", parameters_table("openai"))
 def test_openai_gets_every_parameter_untouched(name):
     body = chat(**{name: {"any": 1.50}})
-    assert openai_api.read(body) is body
+    assert openai_api.read(Asked(body=body)) is body
     assert parameters_table("openai")[name].startswith("passed")
 
 

@@ -14,8 +14,8 @@ from app.engine.reverse_proxy import ForwardAsk, Forwarder
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
-from app.wire.chat import read_envelope
-from app.wire.provider import Call, Key
+from app.wire.provider import Key
+from tests.calls import asked_of, call_of, request_of
 from tests.engine.fakes import FakeClients, FakeResponse, ListLog
 
 KEYS = [KeyEntry(id="1", val="a-key")]
@@ -40,24 +40,21 @@ def chat_proxy(name: str, settings: Config) -> str | None:
     body = json.dumps(
         {"provider": name, "model": "m", "messages": [{"role": "user", "content": "x"}]}
     )
-    envelope = read_envelope(body.encode())
-    provider, model = providers.choose(envelope)
+    read = asked_of(body.encode())
+    provider, model = providers.choose(read.provider, read.model, read)
     headers: Mapping[str, str] = {}
-    call = Call(
+    call = call_of(
+        provider,
+        read.body,
         config=settings,
-        envelope=envelope,
-        body=body.encode(),
-        chat=provider.read(body.encode()),
         key=Key(provider.pool, "1", "a-key"),
         model=model,
-        stream=False,
         headers=headers,
         now=1,
-        new_id=lambda: "0" * 32,
     )
     assert provider.models_request is not None
     listing = provider.models_request(settings, call.key).proxy
-    request = provider.request(call)
+    request = request_of(provider, call)
     assert request.proxy == listing
     return request.proxy
 

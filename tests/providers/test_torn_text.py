@@ -12,6 +12,7 @@ from app.wire.events import Event, Text, ToolArguments
 from app.wire.framing import JsonArrayParser, RecordParser, SSEParser
 from providers.claude.web_decode import WebDecoder as ClaudeWeb
 from providers.claude.web_schema import Conversation
+from tests.calls import answering
 from tests.providers.claude.web import test_claude_web
 from tests.providers.openai.web.test_web_decode import RECORDING
 from tests.providers.openai.web.test_web_decode import decoder as chatgpt_web
@@ -148,7 +149,8 @@ def test_a_large_picture_is_one_event_in_any_framing(parser, head, end):
 
 def test_an_event_of_openais_wire_may_be_as_large():
     data = b'data: {"a":"' + b"A" * LARGE + b'"}\n\n'
-    passing = Passthrough()
+    passing = Passthrough(answering(max_bytes=2 * LARGE))
+    passing.labelled("text/event-stream")
     assert b"".join(in_pieces(lambda piece: [passing.feed(piece)], data)) == data
 
 

@@ -1,14 +1,13 @@
 """What the web providers' tests share: a call as the exchange makes it, and a scripted upstream."""
 
-import itertools
 import json
 from collections.abc import Callable
 from typing import Any
 
 from app.config.schema import Config
-from app.wire.chat import read_envelope
 from app.wire.provider import Call, Key, Provider
 from app.wire.upstream import UpstreamReply, UpstreamRequest
+from tests import calls
 
 NOW = 1_780_000_000
 
@@ -19,22 +18,17 @@ def call_of(
     key: Key | None = None,
     config: Config | None = None,
     headers: dict[str, str] | None = None,
+    native: bool | None = None,
 ) -> Call:
     """`new_id` counts, so that the same call twice gives the same bytes."""
-    raw = json.dumps(body).encode()
-    envelope = read_envelope(raw)
-    numbers = itertools.count(1)
-    return Call(
-        config=config or Config(),
-        envelope=envelope,
-        body=raw,
-        chat=provider.read(raw),
-        key=key if key is not None else Key(provider.pool, "10001", "s3cret"),
-        model=envelope.model or "",
-        stream=envelope.stream is True,
+    return calls.call_of(
+        provider,
+        body,
+        native=native,
+        key=key,
+        config=config,
         headers=headers or {"host": "gateway.example:8999"},
         now=NOW,
-        new_id=lambda: f"{next(numbers):032x}",
     )
 
 

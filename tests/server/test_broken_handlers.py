@@ -12,16 +12,18 @@ from sanic import Sanic
 from app.config.schema import Config
 from app.http.connection import Protocol
 from app.http.responses import record_for
-from app.http.sinks import _STREAMED
 from app.process import server
 from tests.server.running import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+
+
 async def begins_and_breaks(request):
     record_for(request, "/breaks")
-    await request.stream.begin(_STREAMED, [], b"data: {}\n\n")
+    await request.stream.begin(HEAD, [], b"data: {}\n\n")
     raise RuntimeError("ours")
 
 

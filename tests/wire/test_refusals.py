@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from app.fronts.openai_chat.errors import error_body
 from app.wire.upstream import UpstreamReply
 from providers.openai.api import read_error
 from tests.recorded import recorded
@@ -16,7 +17,7 @@ def told(body, status=400, told_status=None):
         body = json.dumps(body).encode()
     error = read_error(UpstreamReply(status, {}, body))
     assert error.status == (told_status or status)
-    detail = json.loads(error.body())
+    detail = json.loads(error_body(error))
     assert set(detail) == {"error"}
     detail = detail["error"]
     assert isinstance(detail["message"], str) and detail["message"]

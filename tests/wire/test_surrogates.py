@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from app.wire.chat import read_request
 from app.wire.errors import GatewayError
 from app.wire.framing import JsonArrayParser, RecordParser, SSEParser
 from app.wire.surrogates import mend
+from tests.calls import asked_of
 
 HIGH, LOW = rb"\ud83d", rb"\uDE00"
 
@@ -98,12 +98,12 @@ def test_records_are_readable_with_a_half():
 
 def test_a_callers_half_is_replaced_and_broken_json_still_refused():
     body = rb'{"model":"m","messages":[{"role":"user","content":"cut \ud83d"}]}'
-    mended, envelope = read_request(body)
-    assert envelope.model == "m"
-    assert mended == body.replace(HIGH, rb"\ufffd")
+    asked = asked_of(body)
+    assert asked.model == "m"
+    assert asked.body == body.replace(HIGH, rb"\ufffd")
     whole = b'{"model":"m"}'
-    assert read_request(whole)[0] is whole
+    assert asked_of(whole).body is whole
     for broken in (b'{"a":"\\ud83d"', b'{"a":"\\ud83d"} x', b"{", b'{"model":1,"a":"\\ud83d"}'):
         with pytest.raises(GatewayError) as caught:
-            read_request(broken)
+            asked_of(broken)
         assert caught.value.status == 400

@@ -6,65 +6,77 @@ from app.wire.errors import GatewayError
 from app.wire.events import (
     End,
     Event,
+    Finish,
     Follow,
     Reply,
     Started,
+    Thought,
+    TokenLogprob,
+    ToolCall,
     Unknown,
     Usage,
 )
+from app.wire.front import Answering
 from app.wire.provider import Decoder
 from app.wire.stream_start import Stage
 
 
-class Teller:
-    """What Chunks and Completion share: who answers, and what the exchange is asked to do."""
+class ChatRenderer:
+    """What the stream and the whole completion share: who answers, usage, the engine's commands."""
 
-    def __init__(
-        self, decoder: Decoder, *, model: str, created: int, new_id: str, stamp: dict[str, Any]
-    ) -> None:
+    def __init__(self, answering: Answering, decoder: Decoder) -> None:
         self.decoder = decoder
         self.usage: Usage | None = None
-        self.asks: list[Follow | Reply] = []
+        self.commands: list[Follow | Reply] = []
         self.refused = False
         self.ended = False
         self.error: GatewayError | None = None
         self.unknown: list[str] = []
         self.said = False  # something of the answer itself
-        self.model = model
-        self.created = created
-        self.id = f"chatcmpl-{new_id}"
-        self.stamp = stamp
-        self.legacy = False  # the caller speaks the older `functions`
+        self.model = answering.model
+        self.created = answering.created
+        self.id = f"chatcmpl-{answering.new_id}"
+        self.session = answering.session
+        chat = answering.chat
+        self.legacy = chat is not None and chat.uses_functions  # told as `function_call`
+
+    def labelled(self, content_type: str) -> None:
+        """The decoder judges by the bytes."""
 
     def opening(self, out: bytes) -> Stage:
+        """Whether text, thinking, a call or an end was said."""
         return Stage.SAID if self.said else Stage.BEGUN
 
     def aside(self, event: Event) -> None:
-        """Events that put nothing into the answer."""
+        """Takes the events that put nothing into the answer."""
         match event:
             case Usage():
                 self.usage = event
             case Follow() | Reply():
-                self.asks.append(event)
+                self.commands.append(event)
             case End():
                 self.ended = True
             case Unknown():
                 self.unknown.append(event.name)
 
     def begin(self, event: Started) -> None:
+        """Takes over the id and the model that the upstream tells."""
         self.id = event.id or self.id
         self.model = event.model or self.model
-        self.legacy = event.legacy_functions
 
     def continues(self, fields: dict[str, Any]) -> None:
-        # The provider's own object holds the session: {"claude": {..., "conversation": {...}}}.
-        for own in self.stamp.values():
+        """Merges conversation state into the provider's own object."""
+        # It holds the session: {"claude": {..., "conversation": {...}}}.
+        for own in self.session.values():
             own.update(fields)
 
+    def finish_reason(self, event: Finish) -> str:
+        """OpenAI's word for why a choice ended."""
+        return "function_call" if self.legacy and event.reason == "tool_calls" else event.reason
+
     def usage_object(self) -> Any:
+        """OpenAI's usage object."""
         usage = self.usage or Usage()
-        if usage.raw is not None:
-            return usage.raw
         total = usage.total_tokens
         prompt_details: dict[str, int] = {"cached_tokens": usage.cached_tokens}
         if usage.cache_write_tokens is not None:
@@ -78,3 +90,25 @@ class Teller:
             "prompt_tokens_details": prompt_details,
             "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         }
+
+
+def thought_fields(event: Thought) -> dict[str, Any]:
+    """A whole thought as Anthropic's block, which `thinking_blocks` hands out and takes back."""
+    block: dict[str, Any]
+    if event.redacted is not None:
+        block = {"type": "redacted_thinking", "data": event.redacted}
+    else:
+        block = {"type": "thinking", "thinking": event.text, "signature": event.signature}
+    return {"thinking_blocks": [block]}
+
+
+def extra_content(call: ToolCall) -> dict[str, Any]:
+    """The signature of a call where Google's OpenAI layer has it; nothing without one."""
+    if call.signature is None:
+        return {}
+    return {"extra_content": {"google": {"thought_signature": call.signature}}}
+
+
+def logprobs_object(tokens: list[TokenLogprob]) -> dict[str, Any]:
+    """OpenAI's `logprobs` of a choice."""
+    return {"content": tokens, "refusal": None}

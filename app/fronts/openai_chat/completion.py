@@ -2,7 +2,12 @@
 
 from typing import Any
 
-from app.fronts.openai_chat.base import Teller
+from app.fronts.openai_chat.base import (
+    ChatRenderer,
+    extra_content,
+    logprobs_object,
+    thought_fields,
+)
 from app.fronts.openai_chat.stream import encode
 from app.wire.errors import bad_response, upstream_cut
 from app.wire.events import (
@@ -17,11 +22,14 @@ from app.wire.events import (
     Session,
     Started,
     Text,
+    Thought,
+    TokenLogprob,
     ToolArguments,
     ToolCall,
     Unknown,
     Usage,
 )
+from app.wire.front import Answering
 from app.wire.provider import Decoder
 from app.wire.renderer import JSON
 
@@ -36,7 +44,7 @@ class _Choice:
         self.tools: dict[int, ToolCall] = {}
         self.arguments: dict[int, list[str]] = {}
         self.extension: dict[str, Any] = {}
-        self.logprobs: list[Any] = []
+        self.logprobs: list[TokenLogprob] = []
         self.reason: str | None = None
 
     def message(self, legacy: bool) -> dict[str, Any]:
@@ -45,8 +53,8 @@ class _Choice:
                 "id": call.id,
                 "type": "function",
                 "function": {"name": call.name, "arguments": "".join(self.arguments[tool])},
+                **extra_content(call),
             }
-            | ({} if call.extra_content is None else {"extra_content": call.extra_content})
             for tool, call in sorted(self.tools.items())
         ]
         text = "".join(self.text)
@@ -66,24 +74,15 @@ class _Choice:
         return message
 
 
-class Completion(Teller):
+class Completion(ChatRenderer):
     """One chat.completion object, sent when the answer is whole."""
 
     content_type = JSON
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        *,
-        model: str,
-        created: int,
-        new_id: str,
-        stamp: dict[str, Any],
-        max_bytes: int,
-    ) -> None:
-        super().__init__(decoder, model=model, created=created, new_id=new_id, stamp=stamp)
+    def __init__(self, answering: Answering, decoder: Decoder) -> None:
+        super().__init__(answering, decoder)
         self._choices: dict[int, _Choice] = {}
-        self._left = max_bytes
+        self._left = answering.max_bytes
 
     def feed(self, data: bytes) -> bytes:
         self._left -= len(data)
@@ -93,7 +92,7 @@ class Completion(Teller):
             self._take(event)
         return b""
 
-    def finish(self) -> bytes:
+    def finish(self, *, is_cut: bool = False) -> bytes:
         for event in self.decoder.finish():
             self._take(event)
         choices = sorted(self._choices.items())
@@ -109,15 +108,13 @@ class Completion(Teller):
                     {
                         "index": index,
                         "message": choice.message(self.legacy),
-                        "logprobs": {"content": choice.logprobs, "refusal": None}
-                        if choice.logprobs
-                        else None,
+                        "logprobs": logprobs_object(choice.logprobs) if choice.logprobs else None,
                         "finish_reason": choice.reason or "stop",
                     }
                     for index, choice in choices
                 ],
                 "usage": self.usage_object(),
-                **self.stamp,
+                **self.session,
             }
         )
 
@@ -134,7 +131,7 @@ class Completion(Teller):
                 choice = self._choice(event.index)
                 choice.text.append(event.text)
                 if event.logprobs is not None:
-                    choice.logprobs += event.logprobs.get("content") or []
+                    choice.logprobs += event.logprobs
             case Reasoning():
                 self._choice(event.index).reasoning.append(event.text)
             case Refusal():
@@ -147,16 +144,21 @@ class Completion(Teller):
                 self._choice(event.index).arguments.setdefault(event.tool, []).append(
                     event.arguments
                 )
+            case Thought():
+                self._extend(event.index, thought_fields(event))
             case Extension():
-                held = self._choice(event.index).extension
-                for name, value in event.fields.items():
-                    if isinstance(value, list) and isinstance(held.get(name), list):
-                        held[name] = held[name] + value
-                    else:
-                        held[name] = value
+                self._extend(event.index, event.fields)
             case Finish():
                 choice = self._choice(event.index)
-                choice.reason = choice.reason or event.reason
+                choice.reason = choice.reason or self.finish_reason(event)
+
+    def _extend(self, index: int, fields: dict[str, Any]) -> None:
+        held = self._choice(index).extension
+        for name, value in fields.items():
+            if isinstance(value, list) and isinstance(held.get(name), list):
+                held[name] = held[name] + value
+            else:
+                held[name] = value
 
     def _choice(self, index: int) -> _Choice:
         choice = self._choices.get(index)

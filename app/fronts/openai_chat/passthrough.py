@@ -14,7 +14,8 @@ from app.wire.events import (
     Reply,
     Usage,
 )
-from app.wire.framing import MAX_RECORD_BYTES, SSEParser
+from app.wire.framing import SSEParser
+from app.wire.front import Answering
 from app.wire.refusals import as_error, wrong_type
 from app.wire.renderer import JSON, SSE
 from app.wire.stream_end import Tail, failure, finished, is_done, usage_in, usage_of
@@ -48,39 +49,39 @@ class _Glance(Struct):
 _glance = msgspec.json.Decoder(_Glance)
 
 
+def choices_asked(answering: Answering) -> int:
+    """How many choices the caller asked for; 1 for what is no number."""
+    asked = answering.asked.options.n
+    return asked if isinstance(asked, int) else 1
+
+
 class Passthrough:
     """Whole events, byte for byte. An unfinished one waits for its end, so that a comment or an
     error event can always stand between two events and a cut never leaves half of one."""
 
     content_type = SSE
 
-    def __init__(
-        self,
-        max_bytes: int = MAX_RECORD_BYTES,
-        *,
-        choices: int = 1,
-        adds_usage: bool = False,
-        label: str | None = None,
-    ) -> None:
-        """`choices` is how many were asked for; `adds_usage`: usage was asked for on the caller's
-        behalf, who must not see its chunk; `label`: the content type, where it is no event
-        stream's."""
-        self.asks: list[Follow | Reply] = []
+    def __init__(self, answering: Answering) -> None:
+        choices, adds_usage = choices_asked(answering), answering.adds_usage
+        self.commands: list[Follow | Reply] = []
+        self.unknown: list[str] = []
         self.refused = False
         self.ended = False
         self.error: GatewayError | None = None  # told inside the stream
-        self.is_cut = False  # the connection broke: no finish reason makes up for that
-        self.label = label
+        self._label: str | None = "no content type"  # None: it is an event stream's
         self._held = bytearray()
         self._is_plain = False  # nothing is held, and what came first were events
         self._has_begun = False
         self._searched = 0
-        self._max = max_bytes
+        self._max = answering.max_bytes
         self._tail = Tail()
         self._choices, self._finished = choices, set[int]()
         self._adds_usage = adds_usage
         self._is_undecided = choices > 1 or adds_usage
         self._sought = b""  # reads that hold it are looked at
+
+    def labelled(self, content_type: str) -> None:
+        self._label = None if "text/event-stream" in content_type.lower() else content_type
 
     def feed(self, data: bytes) -> bytes:
         if self._is_plain and data.endswith((b"\n\n", b"\r\n\r\n")):
@@ -131,7 +132,7 @@ class Passthrough:
     def _begins(self) -> bool:
         """Whether what came is the start of events. Raises for what is none, by its first bytes:
         the label of a stream is wrong often enough."""
-        if self.label is None:
+        if self._label is None:
             return True
         start = bytes(self._held[:_SNIFFED_BYTES])
         unsure = start in (b"\xef", b"\xef\xbb")
@@ -144,7 +145,7 @@ class Passthrough:
         told = None
         with suppress(msgspec.DecodeError, ValueError, RecursionError):
             told = _glance.decode(bytes(self._held)).error if start[:1] == b"{" else None
-        raise as_error(told) if told else wrong_type(self.label, "text/event-stream")
+        raise as_error(told) if told else wrong_type(self._label, "text/event-stream")
 
     def _special(self, out: bytes) -> bytes:
         if self._choices > 1 and b'"finish_reason"' in out:
@@ -165,12 +166,12 @@ class Passthrough:
             kept.append(event)
         return b"".join(kept)
 
-    def finish(self) -> bytes:
+    def finish(self, *, is_cut: bool = False) -> bytes:
         rest = bytes(self._held).strip()
-        if not self._has_begun and self.label is not None:
-            raise wrong_type(self.label, "text/event-stream")
+        if not self._has_begun and self._label is not None:
+            raise wrong_type(self._label, "text/event-stream")
         out = b""
-        if rest and (is_done(rest) or (not self.is_cut and self._is_event(rest))):
+        if rest and (is_done(rest) or (not is_cut and self._is_event(rest))):
             out = rest + b"\n\n"  # its last newline got lost
             self._tail.add(out)
             rest = b""
@@ -181,7 +182,7 @@ class Passthrough:
             self.refused, self.error = True, as_error(told)
         if is_done(last) or (told and not rest):
             return out
-        if self.is_cut or rest or not self._is_whole():
+        if is_cut or rest or not self._is_whole():
             raise upstream_cut()
         return out + DONE
 
@@ -212,15 +213,19 @@ class Whole:
 
     content_type = JSON
 
-    def __init__(self, max_bytes: int, label: str | None = None) -> None:
-        self.asks: list[Follow | Reply] = []
+    def __init__(self, answering: Answering) -> None:
+        self.commands: list[Follow | Reply] = []
+        self.unknown: list[str] = []
         self.usage: Usage | None = None
         self.refused = False
         self.ended = False
         self.error: GatewayError | None = None
-        self.label = label  # the content type, where it is not JSON's
+        self._label: str | None = "no content type"  # None: it is JSON's
         self._pieces: list[bytes] = []
-        self._left = max_bytes
+        self._left = answering.max_bytes
+
+    def labelled(self, content_type: str) -> None:
+        self._label = None if "json" in content_type.lower() else content_type
 
     def feed(self, data: bytes) -> bytes:
         self._left -= len(data)
@@ -232,7 +237,7 @@ class Whole:
     def opening(self, out: bytes) -> Stage:
         return Stage.SAID
 
-    def finish(self) -> bytes:
+    def finish(self, *, is_cut: bool = False) -> bytes:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         try:
             glance = self._read(body)
@@ -243,8 +248,8 @@ class Whole:
             try:
                 glance = self._read(body)
             except (msgspec.DecodeError, ValueError):
-                if self.label is not None:
-                    raise wrong_type(self.label, "json") from None
+                if self._label is not None:
+                    raise wrong_type(self._label, "json") from None
                 raise bad_response("The upstream's answer is not valid JSON.") from None
         if bytes(glance.usage)[:1] == b"{":
             self.usage = usage_of(glance.usage)

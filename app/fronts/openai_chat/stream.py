@@ -1,20 +1,11 @@
-"""An upstream's answer becomes the caller's: four renderers with one interface.
-
-`feed(bytes)` takes one upstream read and gives what to send now; `finish()` takes the end of the
-body and gives the last bytes, or raises when the answer was cut short. Nothing here awaits.
-
-    Passthrough   the upstream speaks OpenAI, streamed: whole events go through untouched
-    Whole         the upstream speaks OpenAI, not streamed: the body goes through untouched
-    Chunks        a decoder's events become `data: {chunk}` events
-    Completion    a decoder's events are folded into one chat.completion object
-"""
+"""Events as `chat.completion.chunk` events of a stream."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from app.fronts.openai_chat.base import Teller
+from app.fronts.openai_chat.base import ChatRenderer, extra_content, logprobs_object, thought_fields
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.events import (
     End,
@@ -28,11 +19,14 @@ from app.wire.events import (
     Session,
     Started,
     Text,
+    Thought,
+    TokenLogprob,
     ToolArguments,
     ToolCall,
     Unknown,
     Usage,
 )
+from app.wire.front import Answering
 from app.wire.provider import Decoder
 from app.wire.renderer import SSE
 
@@ -40,23 +34,14 @@ DONE = b"data: [DONE]\n\n"
 encode = msgspec.json.encode
 
 
-class Chunks(Teller):
+class ChatStream(ChatRenderer):
     """chat.completion.chunk events. The parts that never change are encoded once per stream."""
 
     content_type = SSE
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        *,
-        model: str,
-        created: int,
-        new_id: str,
-        stamp: dict[str, Any],
-        include_usage: bool,
-    ) -> None:
-        super().__init__(decoder, model=model, created=created, new_id=new_id, stamp=stamp)
-        self._include_usage = include_usage
+    def __init__(self, answering: Answering, decoder: Decoder) -> None:
+        super().__init__(answering, decoder)
+        self._include_usage = answering.asked.options.include_usage
         self._told: set[int] = set()  # choices that have had their role chunk
         self._ended: set[int] = set()
         self._listed: dict[tuple[int, str], int] = {}  # entries told of a choice's extension lists
@@ -68,9 +53,9 @@ class Chunks(Teller):
             % (encode(self.id), self.created, encode(self.model))
         )
         # `{"claude": {...}}` without its braces, as further members of the chunk.
-        stamp = b"," + encode(self.stamp)[1:-1] if self.stamp else b""
-        self._end = (b',"usage":null' if self._include_usage else b"") + stamp + b"}\n\n"
-        self._stamp = stamp
+        session = b"," + encode(self.session)[1:-1] if self.session else b""
+        self._end = (b',"usage":null' if self._include_usage else b"") + session + b"}\n\n"
+        self._session = session
         self._delta_end = b',"logprobs":null,"finish_reason":null}]' + self._end
         self._text_head = self._head + b'{"index":0,"delta":{"content":'
         self._text_end = b"}" + self._delta_end
@@ -79,12 +64,12 @@ class Chunks(Teller):
     def feed(self, data: bytes) -> bytes:
         return self._render(self.decoder.feed(data))
 
-    def finish(self) -> bytes:
+    def finish(self, *, is_cut: bool = False) -> bytes:
         out = self._render(self.decoder.finish())
         if not self._ended:
             raise upstream_cut("The upstream's answer has no ending")
         if self._include_usage:
-            out += self._head + b'],"usage":' + encode(self.usage_object()) + self._stamp
+            out += self._head + b'],"usage":' + encode(self.usage_object()) + self._session
             out += b"}\n\n"
         return out + DONE
 
@@ -149,16 +134,18 @@ class Chunks(Teller):
                     "id": event.id,
                     "type": "function",
                     "function": {"name": event.name, "arguments": event.arguments},
+                    **extra_content(event),
                 }
-                if event.extra_content is not None:
-                    call["extra_content"] = event.extra_content
                 self._delta(event.index, {"tool_calls": [call]}, out)
             case ToolArguments():
                 piece = {"index": event.tool, "function": {"arguments": event.arguments}}
                 self._delta(event.index, {"tool_calls": [piece]}, out)
+            case Thought():
+                self._role(event.index, out)
+                self._delta(event.index, self._numbered(event.index, thought_fields(event)), out)
             case Extension():
                 self._role(event.index, out)
-                self._delta(event.index, self._numbered(event), out)
+                self._delta(event.index, self._numbered(event.index, event.fields), out)
             case Finish():
                 self._role(event.index, out)
                 if event.index not in self._ended:
@@ -167,17 +154,17 @@ class Chunks(Teller):
                     out += (
                         self._head,
                         b'{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]'
-                        % (event.index, encode(event.reason)),
+                        % (event.index, encode(self.finish_reason(event))),
                         self._end,
                     )
 
-    def _numbered(self, event: Extension) -> dict[str, Any]:
+    def _numbered(self, index: int, told: dict[str, Any]) -> dict[str, Any]:
         """Entries of lists with their `index`: OpenAI's client cannot join deltas without it."""
-        fields = dict(event.fields)
+        fields = dict(told)
         for name, value in fields.items():
             if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
-                first = self._listed.get((event.index, name), 0)
-                self._listed[event.index, name] = first + len(value)
+                first = self._listed.get((index, name), 0)
+                self._listed[index, name] = first + len(value)
                 fields[name] = [{"index": at, **entry} for at, entry in enumerate(value, first)]
         return fields
 
@@ -188,11 +175,20 @@ class Chunks(Teller):
             out += (self._head, role, self._delta_end)
 
     def _delta(
-        self, index: int, delta: dict[str, Any], out: list[bytes], logprobs: Any = None
+        self,
+        index: int,
+        delta: dict[str, Any],
+        out: list[bytes],
+        logprobs: list[TokenLogprob] | None = None,
     ) -> None:
         self.said = True
         out.append(self._head + b'{"index":%d,"delta":%b' % (index, encode(delta)))
         if logprobs is None:
             out.append(self._delta_end)
         else:
-            out += (b',"logprobs":', encode(logprobs), b',"finish_reason":null}]', self._end)
+            out += (
+                b',"logprobs":',
+                encode(logprobs_object(logprobs)),
+                b',"finish_reason":null}]',
+                self._end,
+            )

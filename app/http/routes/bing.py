@@ -12,30 +12,18 @@ from app.auth.caller import Caller
 from app.clients import read_whole
 from app.config.schema import Config
 from app.http.responses import App, body_of, gateway_of, headers_for, record_for
-from app.http.run_chat import carry
-from app.wire.chat import read_request
 from app.wire.errors import GatewayError
 from app.wire.renderer import JSON
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.bing import web
 
-MESSAGE = "/bing/message"
 CONVERSATION = "/bing/conversation"
 
 
 def register(app: App) -> None:
-    app.add_route(message, MESSAGE, methods=["POST"])
     app.add_route(create, CONVERSATION, methods=["POST"], name="create_bing")
     app.add_route(list_all, CONVERSATION, methods=["GET"], name="list_bing")
     app.add_route(delete, CONVERSATION, methods=["DELETE"], name="delete_bing")
-
-
-async def message(request: Request) -> None:
-    """A chat request that goes to Bing whatever its `provider` says."""
-    record_for(request, MESSAGE)
-    body = body_of(request, gateway_of(request).config.limits.request_bytes)
-    body, envelope = read_request(body)
-    await carry(request, web.PROVIDER, envelope.model or "", envelope, body)
 
 
 async def create(request: Request) -> HTTPResponse:

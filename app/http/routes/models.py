@@ -12,12 +12,14 @@ from app.auth.caller import Caller
 from app.auth.credentials import callers_own
 from app.clients import read_whole
 from app.engine.gateway import Gateway, Listing
-from app.http.responses import App, gateway_of, json_answer
+from app.http.responses import App, gateway_of, headers_for, json_answer
+from app.http.routes.chat import FRONTS
 from app.pool.lease import Lease
 from app.pool.outcomes import Outcome, of_error
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
 from app.wire.provider import Key, Provider
+from app.wire.renderer import JSON
 
 _KEEP_SECONDS = 300.0
 _KEEP_FAILED_SECONDS = 15.0
@@ -31,7 +33,10 @@ def register(app: App) -> None:
 
 
 async def models(request: Request) -> HTTPResponse:
-    return json_answer(request, {"object": "list", "data": await gather(request)})
+    """What the configured providers offer, in the shape of the front of this path."""
+    shape = FRONTS[0].models
+    assert shape is not None
+    return HTTPResponse(shape(await gather(request)), 200, headers_for(request), JSON)
 
 
 async def model(request: Request, model_id: str) -> HTTPResponse:

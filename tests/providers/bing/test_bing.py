@@ -17,6 +17,7 @@ from app.wire.provider import Call
 from app.wire.snapshot import Snapshot
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.bing import schema, web
+from tests.calls import asked_of, read_by
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "bing"
 Make = Callable[..., Call]
@@ -529,7 +530,7 @@ def test_the_hub_is_opened_with_the_quoted_signature(make_call: Make) -> None:
     ],
 )
 def test_a_conversation_is_understood_in_every_spelling(member: Any) -> None:
-    read = web.read(msgspec.json.encode({"messages": [], "bing": member}))
+    read = read_by(web.PROVIDER, asked_of({"messages": [], "bing": member}))
     assert read.bing.conversation == schema.Conversation("c", "i", "s", "t")
 
 
@@ -545,7 +546,7 @@ def test_a_conversation_is_understood_in_every_spelling(member: Any) -> None:
 )
 def test_a_broken_member_is_a_400_that_names_the_place(member: Any, param: str) -> None:
     with pytest.raises(GatewayError) as caught:
-        web.read(msgspec.json.encode({"messages": [], "bing": member}))
+        read_by(web.PROVIDER, asked_of({"messages": [], "bing": member}))
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
@@ -586,7 +587,7 @@ def test_a_conversation_is_created_and_its_signature_taken_from_the_header(make_
     upstream = FakeUpstream(CREATED)
     call = drive(web.prepare(make_call(conversation=None), upstream))
     assert call.learned.is_start
-    assert web.stamp(call) == {
+    assert web.session(call) == {
         "bing": {
             "conversationId": "51D|x",
             "clientId": "9",
@@ -689,7 +690,7 @@ def test_a_jpeg_is_uploaded_and_attached_to_its_turn(make_call: Make, body: Any)
         + b"--\r\n"
     )
     address = "https://www.bing.com/images/blob?bcid=p%20p"
-    assert web.stamp(call)["bing"]["imageUrl"] == address
+    assert web.session(call)["bing"]["imageUrl"] == address
     message = asked(call)["message"]
     assert message["imageUrl"] == message["originalImageUrl"] == address
 

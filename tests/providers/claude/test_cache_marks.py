@@ -151,8 +151,9 @@ def test_a_mark_that_is_no_object_is_a_400(make_call):
 
 @pytest.mark.parametrize("where", ["part", "tool"])
 def test_claude_web_names_what_it_cannot_mark(where):
-    from providers.claude.web import read
+    from providers.claude.web import PROVIDER as WEB
+    from tests.calls import asked_of, read_by
 
     part = text("a", MARK) if where == "part" else text("a")
     body = {"messages": [{"role": "user", "content": [part]}]}
-    assert read(msgspec.json.encode(body)).dropped == (["cache_control"] if where == "part" else [])
+    assert read_by(WEB, asked_of(body)).dropped == (["cache_control"] if where == "part" else [])

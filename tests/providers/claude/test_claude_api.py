@@ -7,12 +7,13 @@ import msgspec
 import pytest
 
 from app.config.schema import Claude, Config
+from app.engine.call import credential_headers
 from app.pool.outcomes import Outcome, of_error
-from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
 from app.wire.upstream import UpstreamReply
-from providers.claude.api import FORWARDS, NATIVE, POOL, PROVIDER, is_claude_api
+from providers.claude.api import FORWARDS, POOL, PROVIDER, is_claude_api
+from tests.calls import CHAT, CLAUDE_DOOR, asked_of
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "claude"
 BODY = {"model": "claude-haiku-4-5", "messages": [{"role": "user", "content": "Hi"}]}
@@ -62,14 +63,14 @@ class TestNative:
         body = (
             b'{ "model":"m", "top_k": 5.0,"system":[{"type":"text","text":"\\u00e9"}],"new":[1] }'
         )
-        assert NATIVE.request(make_call(body, provider=NATIVE)).body == body
+        assert PROVIDER.native.request(make_call(body, native=True)).body == body
 
     def test_gateway_members_go_and_the_values_of_the_rest_are_untouched(self, make_call):
         body = (
             b'{"provider":"claude","model":"m","top_k":5.0,"claude":{"index":"7"},'
             b'"thinking":{"type":"enabled", "budget_tokens":2000},"max_tokens":1e4,"stream":true}'
         )
-        request = NATIVE.request(make_call(body, provider=NATIVE))
+        request = PROVIDER.native.request(make_call(body, native=True))
         assert request.body == (
             b'{"model":"m","top_k":5.0,"thinking":{"type":"enabled", "budget_tokens":2000},'
             b'"max_tokens":1e4,"stream":true}'
@@ -77,12 +78,12 @@ class TestNative:
 
     def test_a_model_without_its_prefix_replaces_the_one_in_the_body(self, make_call):
         body = {"model": "claude/claude-x", "max_tokens": 5}
-        request = NATIVE.request(make_call(body, provider=NATIVE, model="claude-x"))
+        request = PROVIDER.native.request(make_call(body, native=True, model="claude-x"))
         assert request.body == b'{"model":"claude-x","max_tokens":5}'
 
     def test_it_takes_the_callers_key_from_either_header(self):
-        assert NATIVE.accepts == ("authorization", "x-api-key")
-        assert PROVIDER.accepts == ("authorization",)
+        assert credential_headers(CLAUDE_DOOR, PROVIDER) == ("authorization", "x-api-key")
+        assert credential_headers(CHAT, PROVIDER) == ("authorization",)
 
 
 class TestRetry:
@@ -260,8 +261,8 @@ class TestErrors:
 
 
 class TestKeys:
-    def envelope(self, **body: Any):
-        return read_envelope(msgspec.json.encode(body))
+    def asked(self, **body: Any):
+        return asked_of(body)
 
     @pytest.mark.parametrize(
         ("claude", "index"),
@@ -274,12 +275,11 @@ class TestKeys:
         ],
     )
     def test_the_body_may_name_a_key(self, claude, index):
-        assert PROVIDER.index(self.envelope(claude=claude)) == index
-        assert NATIVE.index(self.envelope(claude=claude)) == index
+        assert PROVIDER.index(self.asked(claude=claude)) == index
 
     def test_a_wrong_member_is_named(self):
         with pytest.raises(GatewayError) as caught:
-            PROVIDER.index(self.envelope(claude={"index": []}))
+            PROVIDER.index(self.asked(claude={"index": []}))
         assert caught.value.param == "claude.index"
 
     @pytest.mark.parametrize(
@@ -294,12 +294,12 @@ class TestKeys:
         ],
     )
     def test_which_way_to_claude(self, body, is_api):
-        assert is_claude_api(self.envelope(**body)) is is_api
+        assert is_claude_api(self.asked(**body)) is is_api
 
-    def test_the_stamp_names_the_pools_key_and_never_the_callers(self, make_call):
-        assert PROVIDER.stamp(make_call(BODY)) == {"claude": {"type": "api", "index": "10001"}}
+    def test_the_session_names_the_pools_key_and_never_the_callers(self, make_call):
+        assert PROVIDER.session(make_call(BODY)) == {"claude": {"type": "api", "index": "10001"}}
         own = make_call(BODY, key=Key(POOL, "", "sk-ant-api03-own"))
-        assert PROVIDER.stamp(own) == {"claude": {"type": "api"}}
+        assert PROVIDER.session(own) == {"claude": {"type": "api"}}
 
 
 class TestModels:

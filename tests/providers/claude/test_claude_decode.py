@@ -9,18 +9,19 @@ import pytest
 from app.wire.errors import GatewayError
 from app.wire.events import (
     Event,
-    Extension,
     Finish,
     Reasoning,
     Refusal,
     Started,
     Text,
+    Thought,
     ToolArguments,
     ToolCall,
     Unknown,
     Usage,
 )
-from providers.claude.api import NATIVE, PROVIDER
+from providers.claude.api import PROVIDER
+from tests.calls import without_native_words
 
 HERE = Path(__file__).parent
 RECORDED = HERE.parents[1] / "recorded" / "claude"
@@ -55,7 +56,7 @@ def decode(make_call):
     def run(*pieces: bytes, stream: bool = True, finish: bool = True, **body: Any) -> list[Event]:
         decoder = PROVIDER.decoder(make_call(OPENAI | body | {"stream": stream}))
         events = [event for piece in pieces for event in decoder.feed(piece)]
-        return events + list(decoder.finish()) if finish else events
+        return without_native_words(events + list(decoder.finish()) if finish else events)
 
     return run
 
@@ -310,20 +311,20 @@ def test_a_call_in_the_answer_decides_why_it_ended(decode, reason, told, stream)
     tools = {"tools": [{"type": "function", "function": {"name": "a"}}]}
     assert finishes(decode(body, stream=stream, **tools)) == [told]
     legacy = decode(body, stream=stream, functions=[{"name": "a"}])
-    assert finishes(legacy) == ["function_call" if told == "tool_calls" else told]
+    assert finishes(legacy) == [told]
 
 
 def finishes(events):
     return [event.reason for event in events if isinstance(event, Finish)]
 
 
-def test_legacy_functions_are_said_in_started_and_finish_with_function_call(decode):
+def test_legacy_functions_are_calls_like_any_other(decode):
     stream = sse(
         START, block(0, type="tool_use", id="t", name="a"), stop(0), ending("tool_use"), STOP
     )
     events = decode(stream, functions=[{"name": "a"}])
-    assert events[0] == Started("msg_1", "claude-x", legacy_functions=True)
-    assert Finish("function_call") in events
+    assert events[0] == Started("msg_1", "claude-x")
+    assert Finish("tool_calls") in events
 
 
 def test_unknown_blocks_of_a_whole_answer_are_survived_and_broken_known_ones_are_not(decode):
@@ -388,8 +389,8 @@ def test_thinking_comes_back_with_its_signature_and_redacted_thinking_whole(deco
     ]
     told = [
         Reasoning("Hm."),
-        Extension({"thinking_blocks": [content[0]]}),
-        Extension({"thinking_blocks": [content[1]]}),
+        Thought(content[0]["thinking"], content[0]["signature"]),
+        Thought(redacted=content[1]["data"]),
         Text("Yes"),
     ]
     answer = {"type": "message", "content": content, "stop_reason": "end_turn"}
@@ -550,6 +551,6 @@ def test_the_last_event_may_lack_its_blank_line(decode):
 def test_the_native_route_decodes_alike(make_call):
     data = recorded(EXPECTED[-1])
     body = {"model": "m", "max_tokens": 5, "messages": [], "stream": True}
-    decoder = NATIVE.decoder(make_call(body, provider=NATIVE))
-    events = [*decoder.feed(data), *decoder.finish()]
+    decoder = PROVIDER.decoder(make_call(body, native=True))
+    events = without_native_words([*decoder.feed(data), *decoder.finish()])
     assert [plain(event) for event in events] == wanted(EXPECTED[-1])

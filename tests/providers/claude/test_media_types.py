@@ -8,7 +8,8 @@ import pytest
 from app.wire.errors import GatewayError
 from app.wire.media_types import first_bytes, media_type
 from providers.claude.api import PROVIDER
-from providers.claude.web import read
+from providers.claude.web import PROVIDER as PROVIDER_WEB
+from tests.calls import asked_of, read_by
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF"
@@ -68,7 +69,7 @@ def test_a_picture_has_the_type_of_its_bytes(make_call, kind, label):
 @pytest.mark.parametrize("label", LABELS)
 def test_claude_web_goes_by_the_bytes_too(label):
     message = {"role": "user", "content": [image_part(label, GIF)]}
-    (picture,) = read(msgspec.json.encode({"messages": [message]})).enclosed.files
+    (picture,) = read_by(PROVIDER_WEB, asked_of({"messages": [message]})).enclosed.files
     assert picture.media_type == "image/gif"
 
 
@@ -124,7 +125,7 @@ def test_a_pdf_sent_as_a_picture_is_a_document(make_call):
 def test_claude_web_uploads_a_picture_that_came_as_a_file():
     part = {"type": "file", "file": {"file_data": base64.b64encode(JPEG).decode()}}
     body = msgspec.json.encode({"messages": [{"role": "user", "content": [part]}]})
-    (picture,) = read(body).enclosed.files
+    (picture,) = read_by(PROVIDER_WEB, asked_of(body)).enclosed.files
     assert (picture.media_type, picture.data) == ("image/jpeg", JPEG)
 
 

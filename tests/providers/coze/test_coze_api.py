@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.pool.outcomes import Outcome, of_error
-from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown, Usage
 from app.wire.provider import Call, Decoder, Key
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.coze import api, schema
+from tests.calls import asked_of
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "coze"
 Make = Callable[..., Call]
@@ -597,7 +597,7 @@ def chosen(
     body = msgspec.json.encode({"coze": {"conversation": conversation}})
     return [
         (key.id, key.val, key.fields["bot_id"], key.fields["user"])
-        for key in api.candidates(KEYS, own, headers, read_envelope(body))
+        for key in api.candidates(KEYS, own, headers, asked_of(body))
     ]
 
 
@@ -640,13 +640,13 @@ def test_a_bot_that_cannot_be_asked_is_refused_in_words(
 
 def test_without_any_bot_the_caller_is_told_what_to_send() -> None:
     with pytest.raises(GatewayError) as caught:
-        api.candidates([], "", {}, read_envelope(b"{}"))
+        api.candidates([], "", {}, asked_of(b"{}"))
     assert caught.value.status == 401
     assert "x-bot-id" in caught.value.message
 
 
-def test_the_stamp_names_bot_and_user(make_call: Make) -> None:
-    assert api.stamp(make_call()) == {
+def test_the_session_names_bot_and_user(make_call: Make) -> None:
+    assert api.session(make_call()) == {
         "coze": {"type": "api", "bot_id": "7379", "conversation_id": "", "user": "u1"}
     }
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.config.schema import CozeDiscord
+from app.fronts.openai_chat.errors import error_body
 from app.wire.errors import GatewayError
 from app.wire.events import End, Event, Finish, Session, Started, Text
 from app.wire.provider import Call, Key
@@ -393,7 +394,7 @@ def test_a_bot_that_is_not_configured_is_a_400(ask: Callable[..., schema.ChatCal
 
 def test_where_discord_is_off_the_caller_is_told_what_to_do(make_call: Make) -> None:
     with pytest.raises(GatewayError) as caught:
-        discord.candidates([], "", {}, make_call().envelope)
+        discord.candidates([], "", {}, make_call().asked)
     assert caught.value.status == 400
     assert "coze-api" in caught.value.message
 
@@ -480,7 +481,7 @@ def test_an_empty_answer_names_the_likely_cause(make_call: Make) -> None:
 
 def test_the_bridges_refusals_keep_their_shape() -> None:
     told = GatewayError(503, "No session.", code="no_session")
-    error = discord.read_error(UpstreamReply(503, {"retry-after": "5"}, told.body()))
+    error = discord.read_error(UpstreamReply(503, {"retry-after": "5"}, error_body(told)))
     assert (error.status, error.code, error.retry_after) == (503, "no_session", 5.0)
     assert discord.read_error(UpstreamReply(500, {}, b"oops")).status == 502
 

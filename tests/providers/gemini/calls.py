@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from app.config.schema import Config
-from app.wire.chat import read_envelope
 from app.wire.events import Event
 from app.wire.provider import Call, Key, Provider
 from providers.gemini.answer import AnswerDecoder
 from providers.gemini.api import POOL, PROVIDER
 from providers.gemini.signatures import Signatures
+from tests.calls import call_of, without_native_words
 
 HERE = Path(__file__).parent
 RECORDED = HERE.parents[1] / "recorded" / "gemini"
@@ -32,18 +32,16 @@ def make_call(
     config: Config | None = None,
     model: str | None = None,
     learned: Any = None,
+    native: bool | None = None,
 ) -> Call:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    envelope = read_envelope(raw)
-    return Call(
-        config=config or Config(),
-        envelope=envelope,
-        body=raw,
-        chat=provider.read(raw),
+    return call_of(
+        provider,
+        body,
+        native=native,
+        config=config,
         key=key,
-        model=(envelope.model or "") if model is None else model,
-        stream=envelope.stream is True,
-        headers=headers or {},
+        model=model,
+        headers=headers,
         now=1_700_000_000,
         new_id=counted_ids(),
         learned=learned,
@@ -74,7 +72,7 @@ def decode(*pieces: bytes, stream: bool = True) -> list[Event]:
     events: list[Event] = []
     for piece in pieces:
         events += decoder.feed(piece)
-    return events + decoder.finish()
+    return without_native_words(events + decoder.finish())
 
 
 def sse(*objects: Any) -> bytes:

@@ -8,14 +8,12 @@ import pytest
 
 from app.config.schema import Config, GoogleGemini
 from app.fronts.openai_chat.completion import Completion
-from app.fronts.openai_chat.stream import Chunks
-from app.wire.chat import read_envelope
+from app.fronts.openai_chat.stream import ChatStream
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.gemini.api import (
     FORWARDS,
-    NATIVE,
     POOL,
     PROVIDER,
     image_urls,
@@ -24,6 +22,7 @@ from providers.gemini.api import (
 )
 from providers.gemini.errors import read_error
 from providers.gemini.request import Model
+from tests.calls import answering, asked_of
 from tests.providers.gemini.calls import CALLERS, RECORDED, chunk, make_call, sse, user
 
 POOLED = Key(POOL, "10001", "AIzaPooled", {"version": "v1"})
@@ -149,10 +148,10 @@ def test_translating_the_same_call_twice_gives_the_same_bytes() -> None:
 
 
 def test_the_chunks_say_which_key_answered_but_not_the_callers() -> None:
-    assert PROVIDER.stamp(make_call(user(), key=POOLED)) == {
+    assert PROVIDER.session(make_call(user(), key=POOLED)) == {
         "gemini": {"type": "api", "index": "10001"}
     }
-    assert PROVIDER.stamp(make_call(user())) == {"gemini": {"type": "api"}}
+    assert PROVIDER.session(make_call(user())) == {"gemini": {"type": "api"}}
 
 
 @pytest.mark.parametrize(
@@ -167,18 +166,18 @@ def test_the_chunks_say_which_key_answered_but_not_the_callers() -> None:
     ],
 )
 def test_the_body_may_name_a_key(member: str, index: str | None) -> None:
-    assert PROVIDER.index(read_envelope(b'{"gemini": %b}' % member.encode())) == index
+    assert PROVIDER.index(asked_of(b'{"gemini": %b}' % member.encode())) == index
 
 
 def test_a_key_named_by_what_is_no_id_is_refused_by_path() -> None:
     with pytest.raises(GatewayError) as caught:
-        PROVIDER.index(read_envelope(b'{"gemini": {"index": []}}'))
+        PROVIDER.index(asked_of(b'{"gemini": {"index": []}}'))
     assert (caught.value.status, caught.value.param) == (400, "gemini.index")
 
 
 def test_a_key_named_in_no_unicode_is_refused() -> None:
     with pytest.raises(GatewayError) as caught:
-        PROVIDER.index(read_envelope(b'{"gemini": {"index": "\xff"}}'))
+        PROVIDER.index(asked_of(b'{"gemini": {"index": "\xff"}}'))
     assert caught.value.status == 400
 
 
@@ -259,7 +258,7 @@ def test_models_before_2_5_take_no_urls(model: str, fetches: bool) -> None:
 
 
 def native(body: Any, **more: Any) -> Any:
-    return json.loads(NATIVE.request(make_call(body, provider=NATIVE, **more)).body)  # type: ignore[arg-type]
+    return json.loads(PROVIDER.native.request(make_call(body, native=True, **more)).body)  # type: ignore[arg-type]
 
 
 CONTENTS = [{"role": "user", "parts": [{"text": "Hi"}]}]
@@ -271,7 +270,7 @@ def test_a_native_body_goes_on_as_it_came_without_our_members() -> None:
         b'"contents": [{"parts": [{"text": "\\u00e9"}]}], "generationConfig": {"seed": 1.0e3},'
         b'"stream_options": {"include_usage": true}, "newMember": {"a" : [1.50]}}'
     )
-    request = NATIVE.request(make_call(raw, provider=NATIVE))
+    request = PROVIDER.native.request(make_call(raw, native=True))
     assert request.body == (
         b'{"contents":[{"parts": [{"text": "\\u00e9"}]}],"generationConfig":{"seed": 1.0e3},'
         b'"newMember":{"a" : [1.50]}}'
@@ -280,7 +279,7 @@ def test_a_native_body_goes_on_as_it_came_without_our_members() -> None:
 
 
 def test_a_native_body_without_stream_and_model_gets_the_defaults() -> None:
-    request = NATIVE.request(make_call({"contents": CONTENTS}, provider=NATIVE))
+    request = PROVIDER.native.request(make_call({"contents": CONTENTS}, native=True))
     assert request.url.endswith("/v1beta/models/gemini-2.5-flash:generateContent")
 
 
@@ -312,13 +311,14 @@ def test_a_native_instruction_is_folded_into_one_content(name: str, given: Any, 
 )
 def test_a_native_body_that_is_none_is_refused(body: bytes, param: str | None) -> None:
     with pytest.raises(GatewayError) as caught:
-        NATIVE.read(body)
+        PROVIDER.native.read(asked_of(body))
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
 def test_a_native_call_is_answered_with_the_same_events() -> None:
-    assert NATIVE.decoder is not None
-    decoder = NATIVE.decoder(make_call({"contents": CONTENTS, "stream": True}, provider=NATIVE))
+    decoder = PROVIDER.native.decoder(
+        make_call({"contents": CONTENTS, "stream": True}, native=True)
+    )
     kinds = [type(e).__name__ for e in decoder.feed(sse(chunk({"text": "a"}, finish="STOP")))]
     assert kinds == ["Started", "Text"]
     assert [type(e).__name__ for e in decoder.finish()] == ["Finish"]
@@ -335,14 +335,13 @@ def told(body: Any, *parts: Any, finish: str = "STOP") -> Any:
     """The answer's message and its finish_reason, or the deltas of a stream and the last one's."""
     call = make_call(body)
     decoder = PROVIDER.decoder(call)  # type: ignore[misc]
-    names: Any = {"model": "m", "created": 1, "new_id": "i", "stamp": {}}
     if call.stream:
-        chunks = Chunks(decoder, include_usage=False, **names)
+        chunks = ChatStream(answering(call), decoder)
         out = chunks.feed(sse(chunk(*parts, finish=finish))) + chunks.finish()
         lines = [json.loads(line[6:]) for line in out.split(b"\n\n") if line[:7] == b"data: {"]
         choices = [line["choices"][0] for line in lines]
         return [choice["delta"] for choice in choices], choices[-1]["finish_reason"]
-    whole = Completion(decoder, max_bytes=10**6, **names)
+    whole = Completion(answering(call), decoder)
     whole.feed(json.dumps(chunk(*parts, finish=finish)).encode())
     choice = json.loads(whole.finish())["choices"][0]
     return choice["message"], choice["finish_reason"]

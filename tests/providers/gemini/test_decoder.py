@@ -15,7 +15,9 @@ from app.wire.events import (
     Refusal,
     Started,
     Text,
+    TokenLogprob,
     ToolCall,
+    TopLogprob,
     Unknown,
     Usage,
 )
@@ -155,7 +157,7 @@ def test_a_thought_signature_travels_with_its_call() -> None:
     part = {"functionCall": {"name": "f"}, "thoughtSignature": "c2ln"}
     call = decode(sse(chunk(part, finish="STOP")))[1]
     assert isinstance(call, ToolCall)
-    assert call.extra_content == {"google": {"thought_signature": "c2ln"}}
+    assert call.signature == "c2ln"
 
 
 def test_an_image_becomes_a_markdown_data_url() -> None:
@@ -218,24 +220,8 @@ def test_logprobs_travel_with_their_text() -> None:
     answer = chunk({"text": "é"}, finish="STOP")
     answer["candidates"][0]["logprobsResult"] = result
     text = decode(sse(answer))[1]
-    assert text == Text(
-        "é",
-        0,
-        {
-            "content": [
-                {
-                    "token": "é",
-                    "logprob": -0.5,
-                    "bytes": [195, 169],
-                    "top_logprobs": [
-                        {"token": "é", "logprob": -0.5, "bytes": [195, 169]},
-                        {"token": "e", "logprob": -1.5, "bytes": [101]},
-                    ],
-                }
-            ],
-            "refusal": None,
-        },
-    )
+    likely = [TopLogprob("é", -0.5, [195, 169]), TopLogprob("e", -1.5, [101])]
+    assert text == Text("é", 0, [TokenLogprob("é", -0.5, [195, 169], likely)])
 
 
 def test_logprobs_without_a_text_of_their_own_still_arrive() -> None:
@@ -244,7 +230,7 @@ def test_logprobs_without_a_text_of_their_own_still_arrive() -> None:
     text = decode(sse(chunk({"text": "a"}), answer))[2]
     assert isinstance(text, Text)
     assert text.text == ""
-    assert text.logprobs["content"][0]["top_logprobs"] == []
+    assert text.logprobs[0].top_logprobs == []
 
 
 def test_several_candidates_keep_their_numbers_and_endings() -> None:

@@ -9,7 +9,7 @@ from app.wire.errors import GatewayError
 from app.wire.events import Finish, Reasoning, Refusal, Text, ToolCall, Usage
 from app.wire.provider import Key
 from app.wire.upstream import UpstreamReply
-from providers.gemini.api import FORWARDS, NATIVE, POOL, PROVIDER
+from providers.gemini.api import FORWARDS, POOL, PROVIDER
 from tests.providers.gemini.calls import RECORDED, chunk, decode, make_call, sent, sse, user
 
 
@@ -82,8 +82,11 @@ def test_the_whole_conversation_and_its_settings_reach_the_upstream() -> None:
 
 
 def test_the_key_is_in_no_url() -> None:
-    for provider, body in ((PROVIDER, user()), (NATIVE, {"contents": []})):
-        request = provider.request(make_call(body, provider=provider))
+    for make, native, body in (
+        (PROVIDER.request, False, user()),
+        (PROVIDER.native.request, True, {"contents": []}),
+    ):
+        request = make(make_call(body, native=native))
         assert "AIza" not in request.url
         assert "key=" not in request.url
 
@@ -107,7 +110,7 @@ def test_native_media_and_instructions_are_not_mangled() -> None:
         "systemInstruction": [{"parts": [{"text": "s"}]}],
         "model": "gemini-2.5-flash",
     }
-    out = json.loads(NATIVE.request(make_call(body, provider=NATIVE)).body)  # type: ignore[arg-type]
+    out = json.loads(PROVIDER.native.request(make_call(body, native=True)).body)  # type: ignore[arg-type]
     assert out == {
         "contents": body["contents"],
         "systemInstruction": {"parts": [{"text": "s"}]},
@@ -116,7 +119,7 @@ def test_native_media_and_instructions_are_not_mangled() -> None:
 
 def test_the_model_is_not_in_the_body() -> None:
     assert "model" not in sent(user())
-    request = NATIVE.request(make_call({"contents": [], "model": "m"}, provider=NATIVE))
+    request = PROVIDER.native.request(make_call({"contents": [], "model": "m"}, native=True))
     assert request.body == b'{"contents":[]}'
 
 

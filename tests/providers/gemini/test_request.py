@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.fronts.openai_chat.base import extra_content
 from app.wire.errors import GatewayError
 from providers.gemini.api import PROVIDER, image_urls, model_of
 from providers.gemini.request import Model, to_generate_content
@@ -1143,7 +1144,7 @@ def test_a_whole_tool_round_through_an_openai_client_keeps_everything() -> None:
             "id": event.id,
             "type": "function",
             "function": {"name": event.name, "arguments": event.arguments},
-            "extra_content": event.extra_content,
+            **extra_content(event),
         }
         for event in events
         if type(event).__name__ == "ToolCall"

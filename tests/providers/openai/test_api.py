@@ -5,27 +5,22 @@ import json
 import pytest
 
 from app.config.schema import Config, OpenAI
-from app.wire.chat import read_envelope
-from app.wire.provider import Call, Key
+from app.wire.provider import Key
 from providers.openai import api
+from tests.calls import call_of, request_of
 
 
 def sent(body, headers=None, model=None):
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    envelope = read_envelope(raw)
-    call = Call(
+    call = call_of(
+        api.PROVIDER,
+        body,
         config=Config(openai=OpenAI(api_url="https://up.example/")),
-        envelope=envelope,
-        body=raw,
-        chat=api.read(raw),
         key=Key(api.POOL, "1", "sk-pool"),
-        model=model if model is not None else envelope.model or "",
-        stream=envelope.stream is True,
-        headers=headers or {},
+        model=model,
+        headers=headers,
         now=1,
-        new_id=lambda: "0" * 32,
     )
-    return api.request(call)
+    return request_of(api.PROVIDER, call)
 
 
 def test_the_clients_own_headers_travel_and_the_key_is_the_pools():

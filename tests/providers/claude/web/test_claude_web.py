@@ -20,6 +20,7 @@ from providers.claude import web
 from providers.claude.web_decode import WebDecoder
 from providers.claude.web_errors import read_error
 from providers.claude.web_schema import Conversation
+from tests.calls import asked_of, read_by
 from tests.providers.web_calls import ScriptedUpstream, call_of, header, reply
 from tests.recorded import recorded
 
@@ -102,7 +103,7 @@ def test_a_new_conversation_asks_for_the_organization_makes_a_conversation_and_t
     }
     assert call.dropped == ["max_tokens"]
     assert [key.fields["organization_id"] for key in upstream.renewed] == [ORG]
-    assert web.stamp(call) == {
+    assert web.session(call) == {
         "claude": {
             "type": "web",
             "index": "10001",
@@ -137,7 +138,7 @@ def test_a_known_organization_and_a_given_conversation_are_not_asked_for() -> No
     assert isinstance(request.body, bytes)
     sent = json.loads(request.body)
     assert (sent["prompt"], sent["parent_message_uuid"]) == ("2", "p1")
-    assert web.index(call.envelope) == "a"
+    assert web.index(call.asked) == "a"
     # of what the answer hands out, the caller may have kept only the uuid
     body["claude"] = {"type": "web", "conversation": {"uuid": C1}}  # type: ignore[assignment]
     request = web.request(prepared(call_of(web.PROVIDER, body, key), upstream))
@@ -158,7 +159,7 @@ def test_the_callers_own_session_is_not_remembered() -> None:
     call = prepared(call, upstream)
     assert not upstream.renewed
     assert header(web.request(call), "cookie") == "sessionKey=rotated"
-    assert "index" not in web.stamp(call)["claude"]
+    assert "index" not in web.session(call)["claude"]
 
 
 def test_a_rotated_session_is_used_at_once_and_told_to_all() -> None:
@@ -213,7 +214,7 @@ def test_a_session_that_did_not_change_is_not_renewed(line: str) -> None:
     ],
 )
 def test_a_new_conversation_is_sent_the_whole_history(messages: Any, prompt: str) -> None:
-    assert web.read(json.dumps({"messages": messages}).encode()).prompt == prompt
+    assert read_by(web.PROVIDER, asked_of({"messages": messages})).prompt == prompt
 
 
 def test_a_long_history_goes_as_an_attached_text() -> None:
@@ -287,7 +288,7 @@ def test_a_pdf_is_uploaded_and_a_text_goes_along_as_pasted() -> None:
 def test_a_text_file_stands_beside_a_long_history() -> None:
     history = [user("x" * 40_000), {"role": "assistant", "content": "y"}]
     last = user([file_part("n.txt", b"note", "text/plain"), {"type": "text", "text": "z"}])
-    asked = web.read(json.dumps({"messages": [*history, last]}).encode())
+    asked = read_by(web.PROVIDER, asked_of({"messages": [*history, last]}))
     assert asked.prompt == "z" and asked.pasted
     assert [each["file_name"] for each in asked.enclosed.texts] == ["n.txt"]
 
@@ -338,13 +339,13 @@ def test_what_the_site_cannot_be_asked_is_a_400_that_names_it(
     body: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(GatewayError) as bad:
-        web.read(json.dumps({"messages": [user("x")]} | body).encode())
+        read_by(web.PROVIDER, asked_of({"messages": [user("x")]} | body))
     assert (bad.value.status, bad.value.param) == (400, param)
 
 
 def test_json_is_asked_for_in_words() -> None:
     wish = {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}
-    ask = web.read(json.dumps({"messages": [user("x")], "response_format": wish}).encode())
+    ask = read_by(web.PROVIDER, asked_of({"messages": [user("x")], "response_format": wish}))
     assert ask.prompt.endswith('{"type":"object"}')
 
 

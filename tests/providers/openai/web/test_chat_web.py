@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from app.config.schema import Config, OpenAI
+from app.wire.asked import Asked
 from app.wire.errors import GatewayError
-from app.wire.provider import Call, Key, Provider
+from app.wire.provider import Call, Key
 from app.wire.upstream import UpstreamReply
 from providers.openai import sentinel, web, web_images
 from providers.openai.web_errors import read_error
+from tests.calls import asked_of, read_by
 from tests.providers.openai.web.framings import A1, A2, C1
 from tests.providers.web_calls import NOW, ScriptedUpstream, call_of, header, reply
 from tests.wire.test_expiry import jwt
@@ -39,14 +41,14 @@ def asked(
     body: dict[str, Any],
     requirements: dict[str, Any] | None = None,
     key: Key | None = None,
-    provider: Provider = web.PROVIDER,
+    native: bool | None = None,
     **answers: UpstreamReply,
 ) -> tuple[dict[str, Any], Call, ScriptedUpstream]:
     """Prepares and builds the question; its JSON body."""
     key = key if key is not None else session()
     path = REQUIREMENTS if key.val else ANONYMOUS
     upstream = ScriptedUpstream({path: reply({"token": "t1"} | (requirements or {})), **answers})
-    call = prepared(call_of(provider, body, key), upstream)
+    call = prepared(call_of(web.PROVIDER, body, key, native=native), upstream)
     request = web.request(call)
     assert isinstance(request.body, bytes)
     return json.loads(request.body), call, upstream
@@ -98,12 +100,12 @@ def test_without_an_account_the_device_is_handed_out_and_taken_back() -> None:
     _, call, upstream = asked({"messages": [user("x")]}, key=nobody)
     assert upstream.asked[0].url.endswith("/backend-anon/sentinel/chat-requirements")
     assert header(upstream.asked[0], "authorization") is None
-    device = web.stamp(call)["openai"]["device_id"]
+    device = web.session(call)["openai"]["device_id"]
     assert device == call.learned.device_id == header(web.request(call), "oai-device-id")
     again = {"conversation": {"conversation_id": C1, "last_message_id": A2, "device_id": device}}
     _, call, _ = asked({"messages": [user("x")], "openai": again}, key=nobody)
     assert header(web.request(call), "oai-device-id") == device
-    assert web.stamp(call)["openai"]["device_id"] == device
+    assert web.session(call)["openai"]["device_id"] == device
 
 
 @pytest.mark.parametrize("kind", ["sha3", "fnv"])
@@ -306,7 +308,7 @@ def test_the_message_id_and_the_index_are_the_callers_choice() -> None:
     assert body["messages"][0]["id"] == "m-1"
     for member in ({"index": "7"}, {"conversation": {"index": "7"}}):
         call = call_of(web.PROVIDER, {"messages": [user("x")], "openai": member})
-        assert web.index(call.envelope) == "7"
+        assert web.index(call.asked) == "7"
 
 
 @pytest.mark.parametrize(
@@ -383,7 +385,7 @@ def test_what_the_site_cannot_be_asked_is_a_400_that_names_it(
     body: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(GatewayError) as bad:
-        web.read(json.dumps({"messages": [user("x")]} | body).encode())
+        read_by(web.PROVIDER, asked_of({"messages": [user("x")]} | body))
     assert (bad.value.status, bad.value.param) == (400, param)
 
 
@@ -410,7 +412,7 @@ NATIVE: dict[str, Any] = {
 
 def test_a_native_body_keeps_all_it_has_and_is_given_what_it_lacks() -> None:
     given = NATIVE | {"conversation_id": None, "stream": True}
-    body, call, _ = asked(given, provider=web.NATIVE_PROVIDER)
+    body, call, _ = asked(given, native=True)
     for name, value in NATIVE.items():
         assert body[name] == value
     assert body["conversation_mode"] == {"kind": "primary_assistant"}
@@ -418,7 +420,7 @@ def test_a_native_body_keeps_all_it_has_and_is_given_what_it_lacks() -> None:
     assert "conversation_id" not in body and "stream" not in body
     assert call.learned.message_id == "m1"
     wants = {"arkose": {"required": True}}
-    _, call, _ = asked(NATIVE | {"arkose_token": "a"}, wants, provider=web.NATIVE_PROVIDER)
+    _, call, _ = asked(NATIVE | {"arkose_token": "a"}, wants, native=True)
     assert header(web.request(call), "openai-sentinel-arkose-token") == "a"
 
 
@@ -426,11 +428,11 @@ def test_a_native_body_keeps_all_it_has_and_is_given_what_it_lacks() -> None:
 def test_a_native_body_without_what_it_must_have_is_a_400(missing: str) -> None:
     body = {name: value for name, value in NATIVE.items() if name != missing}
     with pytest.raises(GatewayError) as bad:
-        web.read_native(json.dumps(body).encode())
+        web.read_native(asked_of(body))
     assert bad.value.status == 400 and missing in bad.value.message
     for broken in (b"", b"[]", b"{", json.dumps(NATIVE | {"messages": [{"id": "x"}]}).encode()):
         with pytest.raises(GatewayError):
-            web.read_native(broken)
+            web.read_native(Asked(body=broken))
 
 
 # Refusals

@@ -1,0 +1,420 @@
+"""One attempt of a chat call: prepare, ask, copy or translate the answer, finish."""
+
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+from app.clients import Response, read_whole
+from app.clients.decompress import Inflate
+from app.engine.answer_headers import (
+    IGNORED,
+    PASSED_FAMILY,
+    PASSED_ON,
+    REQUEST_ID,
+    TYPE,
+    is_answer,
+    kind_of,
+    kinds,
+    request_id,
+)
+from app.engine.call import CallState, Plan, Target
+from app.engine.holdback import Held
+from app.engine.upstream_access import UpstreamAccess
+from app.pool.lease import Lease
+from app.pool.outcomes import Outcome, is_challenge, of_told
+from app.telemetry.call_log import sent_again
+from app.telemetry.redaction import redact
+from app.wire.errors import GatewayError
+from app.wire.events import Follow
+from app.wire.front import Answering
+from app.wire.provider import Call, Decoder, Key
+from app.wire.renderer import Renderer
+from app.wire.retry_after import retry_after
+from app.wire.stream_start import MAX_HELD_BYTES, Stage
+from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
+
+if TYPE_CHECKING:
+    from app.engine.chat_call import Exchange
+
+_MAX_ERROR_BYTES = 256 * 1024
+
+
+class Attempt:
+    """Asks one upstream with one key and hands its answer to the caller.
+
+    Raises GatewayError: until `deadline.committed` another key may answer in its place.
+    """
+
+    __slots__ = (
+        "call",
+        "engine",
+        "held",
+        "lease",
+        "opened",
+        "plan",
+        "renderer",
+        "response",
+        "session",
+        "state",
+        "target",
+    )
+
+    def __init__(
+        self,
+        engine: "Exchange",
+        state: CallState,
+        target: Target,
+        plan: Plan,
+        call: Call,
+        lease: Lease,
+    ) -> None:
+        self.engine, self.state, self.target = engine, state, target
+        self.plan, self.call, self.lease = plan, call, lease
+        self.response: Response
+        self.renderer: Renderer | None = None
+        self.session: dict[str, Any] = {}
+        self.held: Held | None = None
+        self.opened: list[bytes] | None = []  # the stream so far, as long as it says nothing
+
+    async def run(self) -> None:
+        """From `prepare` to the last byte."""
+        self.response = await self._ask()
+        decoder: Decoder | None = None
+        try:
+            await self._accept()
+            decoder = self._decoder()
+            self.renderer = renderer = self._renderer(decoder)
+            plain = self._read_headers(self.response.headers, renderer)
+            await self._copy(renderer, plain)
+            out = renderer.finish()
+        except GatewayError as error:
+            if self.renderer is None or error.code != "upstream_cut":
+                raise
+            renderer = self.renderer
+            out = _rest_of_cut(renderer, error)
+        finally:
+            self._leave(decoder)
+            await self.response.close()
+        await self._finish(renderer, out)
+
+    def _leave(self, decoder: Decoder | None) -> None:
+        """What the end of an attempt leaves behind, however it came."""
+        provider = self.target.provider
+        if provider.cancel is not None and decoder is not None:
+            self.engine.say_cancelled(provider.cancel(decoder))
+        if self.renderer is not None:
+            self.state.call.record.unknown_events += len(self.renderer.unknown)
+        if provider.conversation_of is not None and self.session and self.call.key.id:
+            self.engine.remember(provider, self.call.key, self.session)
+
+    # --- asking -----------------------------------------------------------------------------
+
+    async def _ask(self) -> Response:
+        """Prepares and sends the request; the response's head has come when this returns."""
+        engine, provider = self.engine, self.target.provider
+        native = provider.native if self.plan.same_request else None
+        prepare = provider.prepare if native is None else native.prepare
+        timeouts = engine.config.timeouts
+        self.state.deadline.expect(timeouts.first_event if self.call.stream else None)
+        if prepare is not None:
+            access = UpstreamAccess(engine, self.state, self.lease)
+            try:
+                self.call = await prepare(self.call, access)
+            except GatewayError as error:
+                if access.refusal is None:
+                    raise
+                raise explained(error, access.refusal, self.call.key) from None
+        request = (provider.request if native is None else native.request)(self.call)
+        self.lease.asked = True
+        began = perf_counter()
+        try:
+            return await engine.clients.open(request)
+        finally:
+            if request.resent:
+                self._note_resent(began)
+
+    def _note_resent(self, began: float) -> None:
+        """The client had to send the request again: the caller and the log are told that, too."""
+        record, headers = self.state.call.record, self.state.sink.headers
+        record.attempts += 1
+        name, key_id = self.target.provider.name, self.call.key.id
+        record.tried.append(sent_again(name, self.call.model, key_id, began))
+        headers[:] = [
+            (name, str(record.attempts) if name == "x-attempts" else value)
+            for name, value in headers
+        ]
+
+    async def _accept(self) -> None:
+        """Raises what a refusal says, unless the provider knows a way around it."""
+        provider, call = self.target.provider, self.call
+        if provider.renewed is not None and call.key.id:
+            lines = [value for name, value in self.response.headers if name == "set-cookie"]
+            key = provider.renewed(call.key, lines, call.now) if lines else None
+            if key is not None:
+                await self.engine.renew(key)
+        if not is_answer(self.response.status):
+            await self._refused()
+        if call.dropped:
+            dropped = ", ".join(call.dropped)
+            self.state.sink.headers.append(("x-gateway-dropped-params", dropped))
+
+    async def _refused(self) -> None:
+        provider, call = self.target.provider, self.call
+        reply = await read_whole(self.response, _MAX_ERROR_BYTES)
+        self.state.call.record.upstream_request_id = request_id(reply.headers)
+        native = provider.native if self.plan.same_request else None
+        retry = provider.retry if native is None else native.retry
+        again: UpstreamRequest | None = retry(call, reply) if retry is not None else None
+        if again is not None:
+            self.response = await self.engine.clients.open(again)
+            if is_answer(self.response.status):
+                return
+            reply = await read_whole(self.response, _MAX_ERROR_BYTES)
+        error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
+        raise explained(error, reply, call.key)
+
+    # --- the answer -------------------------------------------------------------------------
+
+    def _decoder(self) -> Decoder | None:
+        """The decoder of this answer; None where it is copied without one."""
+        provider = self.target.provider
+        if not self.plan.same_request:
+            return provider.decoder(self.call)
+        native = provider.native
+        assert native is not None
+        if self.plan.copies:
+            return native.untouched(self.call) if native.untouched is not None else None
+        return (native.decoder or provider.decoder)(self.call)
+
+    def _renderer(self, decoder: Decoder | None) -> Renderer:
+        call, front = self.call, self.state.call.front
+        provider = self.target.provider
+        self.session = provider.session(call)
+        native = provider.native
+        adds_usage = native.adds_usage if native is not None and self.plan.same_request else None
+        answering = Answering(
+            asked=call.asked,
+            chat=self.state.chat,
+            model=call.model,
+            created=call.now,
+            new_id="" if self.plan.copies else call.new_id(),
+            session=self.session,
+            max_bytes=self.engine.config.limits.response_bytes,
+            adds_usage=adds_usage is not None and adds_usage(call),
+        )
+        if self.plan.copies:
+            renderer = front.copy(answering, decoder)
+        else:
+            assert decoder is not None
+            renderer = (front.stream if call.stream else front.whole)(answering, decoder)
+        self.state.sink.content_type = renderer.content_type
+        return renderer
+
+    def _read_headers(self, headers: Headers, renderer: Renderer) -> Inflate | None:
+        """What the answer's headers say: some of it to the caller, some to the gateway.
+
+        An encoding that came although none was asked for is undone piece by piece.
+        """
+        sink, record = self.state.sink, self.state.call.record
+        plain = None
+        for name, value in headers:
+            kind = kinds.get(name)
+            if kind is None:
+                kind = kind_of(name)
+            if kind == IGNORED:
+                continue
+            if kind == PASSED_ON:
+                sink.headers.append((name, value))
+            elif kind == REQUEST_ID:
+                record.upstream_request_id = value
+                sink.headers.append(("x-upstream-request-id", value))
+                if name == "request-id":  # Anthropic's SDKs read it under its own name
+                    sink.headers.append((name, value))
+            elif kind == TYPE:
+                renderer.labelled(value)
+            elif value.strip().lower() not in ("", "identity"):
+                encoding = value.strip().lower()
+                plain = plain or Inflate(encoding, self.engine.config.limits.response_bytes)
+        return plain
+
+    async def _copy(self, renderer: Renderer, plain: Inflate | None) -> None:
+        """Reads until the answer is whole or the body ends, and sends what the renderer gives."""
+        deadline, sink = self.state.deadline, self.state.sink
+        held = self.held = self._holdback()
+        can_pump = held is None and plain is None and hasattr(self.response, "pump")
+        while data := await (
+            self.response.read() if held is None else held.read(self.response, sink, deadline)
+        ):
+            deadline.seen = deadline.time()
+            if plain is not None:
+                data = plain.feed(data)
+            out = renderer.feed(data)
+            if renderer.commands:
+                await self._obey(renderer)
+            if out and self.opened is not None:
+                out = self._opening(renderer, out)
+            if out:
+                await self._send(out)
+            if renderer.ended:
+                return
+            if can_pump and deadline.committed:
+                await self._pump(renderer)
+                if renderer.commands:
+                    await self._obey(renderer)
+                    can_pump = hasattr(self.response, "pump")
+                if renderer.ended:
+                    return
+
+    def _opening(self, renderer: Renderer, out: bytes) -> bytes:
+        """Holds the start of a stream until it says something; then all of it is returned."""
+        opened = self.opened
+        assert opened is not None
+        stage = renderer.opening(out)
+        if stage and self.state.deadline.first:
+            self._begun()
+        opened.append(out)
+        if stage is not Stage.SAID and sum(map(len, opened)) <= MAX_HELD_BYTES:
+            return b""
+        self.opened = None
+        self._said()
+        return b"".join(opened)
+
+    async def _send(self, out: bytes) -> None:
+        deadline = self.state.deadline
+        self.state.call.record.bytes_out += len(out)
+        if self.held is not None:
+            out = self.held.add(out, deadline.seen)
+        if out:
+            deadline.committed = deadline.sending = True
+            deadline.told = deadline.seen
+            await self.state.sink.send(out)
+            deadline.sending = False
+
+    async def _pump(self, renderer: Renderer) -> None:
+        """The rest of a stream that has begun: each read goes to the caller as it comes.
+
+        Returns at the end of the body, or when the renderer has said what is to be done next.
+        """
+        deadline, record, sink = self.state.deadline, self.state.call.record, self.state.sink
+        response: Any = self.response  # one that can pump
+        now, feed, write = deadline.time, renderer.feed, sink.write
+
+        def take(data: bytes) -> bool:
+            deadline.seen = at = now()
+            out = feed(data)
+            if out:
+                record.bytes_out += len(out)
+                deadline.told = at
+                if not write(out):
+                    return False
+            return not (renderer.ended or renderer.commands)
+
+        while await response.pump(take):
+            if renderer.ended or renderer.commands:
+                return
+            deadline.sending = True
+            await sink.drain()
+            deadline.sending = False
+
+    async def _obey(self, renderer: Renderer) -> None:
+        """Does what the decoder asked for: answer on the websocket, or read on elsewhere."""
+        commands, renderer.commands = renderer.commands, []
+        for command in commands:
+            if isinstance(command, Follow):
+                await self.response.close()
+                self.response = await self.engine.clients.open(command.request)
+                if not is_answer(self.response.status):
+                    raise GatewayError(
+                        502,
+                        "The upstream gives its answer at another place, and that place refused it "
+                        f"(HTTP {self.response.status}); ask again.",
+                        code="upstream_error",
+                        outcome="upstream_error",
+                    )
+            else:
+                await self.response.send(command.data)  # type: ignore[attr-defined]
+
+    def _begun(self) -> None:
+        """The first event came, though it may say nothing yet."""
+        deadline = self.state.deadline
+        deadline.first = False
+        if self.state.call.record.stream:
+            idle = self.engine.config.timeouts.idle
+            deadline.expect(self.target.provider.idle_seconds or idle)
+
+    def _said(self) -> None:
+        """The upstream has begun to answer: its key is well."""
+        if self.state.deadline.first:
+            self._begun()
+        record = self.state.call.record
+        record.first_event_ms = round((perf_counter() - self.state.began) * 1000, 3)
+        self.engine.pool.report(self.lease, Outcome.OK, self.response.status)
+
+    def _holdback(self) -> Held | None:
+        asked = self.engine.config.stream_holdback
+        if not self.call.stream or not (asked.tokens or asked.seconds):
+            return None
+        return Held(asked.tokens, asked.seconds)
+
+    async def _finish(self, renderer: Renderer, out: bytes) -> None:
+        """Sends the last bytes, once the record tells what the answer counted."""
+        record, sink, deadline = self.state.call.record, self.state.sink, self.state.deadline
+        if self.opened is not None:
+            out = b"".join(self.opened) + out
+            self._said()
+        deadline.stop()
+        record.bytes_out += len(out)
+        usage = renderer.usage
+        if usage is not None:
+            record.prompt_tokens = usage.prompt_tokens
+            record.completion_tokens = usage.completion_tokens
+        if renderer.refused:
+            record.outcome = "upstream_error"
+            if (told := renderer.error) is not None:
+                record.code = told.code or ""
+                self.engine.pool.report(self.lease, of_told(told), told.status)
+        deadline.committed = True
+        if not self.call.stream:
+            await sink.answer(out)
+            return
+        if self.held is not None:
+            out = self.held.take() + out
+        if out:
+            await sink.send(out)
+        await sink.end()
+
+
+def _rest_of_cut(renderer: Renderer, error: GatewayError) -> bytes:
+    """What is left to send where a connection broke off after all was said; else raises."""
+    try:
+        return renderer.finish(is_cut=True)
+    except GatewayError as missing:
+        if missing.code not in ("upstream_cut", "upstream_bad_response"):
+            raise  # the upstream's own word of what went wrong
+        error.said = error.said or missing.said
+        raise error from None
+
+
+def explained(error: GatewayError, reply: UpstreamReply, key: Key) -> GatewayError:
+    """The error that a refusal stands for, with what its headers say besides."""
+    if error.retry_after is None:
+        error.retry_after = retry_after(reply.headers, reply.body, time())
+    if error.status == 403 and is_challenge(reply.headers):
+        error.outcome = "upstream_challenge"
+    passed = [
+        (n, v) for n, v in reply.headers.items() if n.startswith(PASSED_FAMILY) or n == "request-id"
+    ]
+    error.headers = (*error.headers, *passed)
+    if error.status != 401 or not key.id:
+        return error
+    # The upstream's text may quote the operator's key: the caller is told its id instead.
+    said = f" (HTTP {reply.status}: {redact.words(error.message)})"
+    refused = GatewayError(
+        401,
+        f"The upstream refused the gateway's key {key.id} of {key.pool}{said}; "
+        "its operator has to replace it. You can name another by x-auth-id.",
+        code=error.code or "invalid_api_key",
+        headers=error.headers,
+        outcome=error.outcome,
+    )
+    refused.words = error.message
+    return refused

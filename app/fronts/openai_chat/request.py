@@ -1,0 +1,119 @@
+"""OpenAI chat bodies: the little that routing needs, and the whole as the neutral request."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from app.wire.asked import Asked
+from app.wire.chat import ChatRequest, StreamOptions, not_json, read_members
+from app.wire.errors import GatewayError, from_validation
+from app.wire.front import Incoming
+from app.wire.provider import Wire
+from app.wire.surrogates import mend
+
+WIRE: Wire = "openai-chat"
+# What msgspec raises for another shape, no JSON, broken UTF-8 and absurd nesting.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class ChatOptions(Struct, frozen=True):
+    """What this front and an upstream of the same wire need of the body besides."""
+
+    stream_options: StreamOptions | UnsetType | None = UNSET
+    n: Any = None
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the caller wants the chunk with the usage."""
+        asked = self.stream_options
+        return isinstance(asked, StreamOptions) and asked.include_usage is True
+
+
+def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
+    """The `glance` of this front. `families` name the gateway's own members of a body."""
+    members: list[tuple[str, Any, Any]] = [(name, Raw | UnsetType, UNSET) for name in families]
+    shape = msgspec.defstruct(
+        "ChatGlance",
+        [
+            ("provider", str | UnsetType | None, UNSET),
+            ("model", str | None, None),
+            ("stream", bool | None, None),
+            ("stream_options", StreamOptions | UnsetType | None, UNSET),
+            ("n", Any, None),
+            *members,
+        ],
+    )
+    decode = msgspec.json.Decoder(shape).decode
+    usual = ChatOptions()
+
+    def read(body: bytes) -> Asked:
+        found: Any = decode(body)
+        own = {}
+        for name in families:
+            value = getattr(found, name)
+            if value is not UNSET:
+                own[name] = value
+        provider = found.provider
+        names = tuple(own)
+        if provider is UNSET:
+            provider = None
+        else:
+            names += ("provider",)
+        options = usual
+        if found.stream_options is not UNSET or found.n is not None:
+            options = ChatOptions(found.stream_options, found.n)
+        return Asked(
+            body=body,
+            model=found.model or "",
+            provider=provider,
+            stream=found.stream is True,
+            members=own,
+            own_names=names,
+            options=options,
+        )
+
+    def glance(incoming: Incoming) -> Asked:
+        """Raises GatewayError 400 for what is not a JSON object with members of the right type.
+
+        Clients cut texts in the middle of a character. Such a body is mended, as no half of one
+        can be read.
+        """
+        body = incoming.body
+        try:
+            return read(body)
+        except _UNREADABLE as error:
+            mended = mend(body)
+            if mended is body:
+                raise _as_bad_request(error, body) from None
+        try:
+            return read(mended)
+        except _UNREADABLE as error:
+            raise _as_bad_request(error, mended) from None
+
+    return glance
+
+
+_chat = msgspec.json.Decoder(ChatRequest)
+_KNOWN = frozenset(ChatRequest.__struct_fields__) - {"extras", "extras_wire"}
+
+
+def read(asked: Asked) -> ChatRequest:
+    """The neutral request. Raises GatewayError 400 naming the member that is wrong or missing."""
+    body = asked.body
+    try:
+        chat = _chat.decode(body)
+    except _UNREADABLE as error:
+        raise _as_bad_request(error, body) from None
+    members = read_members(body)
+    own = asked.own_names
+    chat.extras = {n: v for n, v in members.items() if n not in _KNOWN and n not in own}
+    chat.extras_wire = WIRE
+    return chat
+
+
+def _as_bad_request(error: Exception, body: bytes) -> GatewayError:
+    if isinstance(error, msgspec.ValidationError):
+        return from_validation(error)
+    return not_json(body, error)

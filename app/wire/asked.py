@@ -1,0 +1,46 @@
+"""What routing and the engine need of a request, read without a look at its messages."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app.wire.chat import not_json
+from app.wire.errors import from_validation
+
+T = TypeVar("T")
+
+
+class Asked(Struct, kw_only=True):
+    """A request as its front's `glance` reads it.
+
+    `members` are the gateway's own top-level members by family name ("claude", "bing" ...), each as
+    JSON. `own_names` are all top-level names that are the gateway's, "provider" included: they
+    never travel upstream. `options` belongs to the front alone.
+    """
+
+    body: bytes
+    model: str = ""  # as the caller wrote it, "" for none
+    provider: str | None = None  # an explicit choice; wins over a prefix of `model`
+    stream: bool = False
+    members: Mapping[str, Raw] = {}
+    own_names: tuple[str, ...] = ()
+    options: Any = None
+
+    def member(self, name: str, shape: type[T]) -> T | None:
+        """The gateway's own member `name` as its family's struct, None where it is absent or null.
+
+        Raises GatewayError 400 whose `param` is the path of what is wrong.
+        """
+        raw = self.members.get(name)
+        if raw is None:
+            return None
+        try:
+            return msgspec.json.decode(raw, type=shape | None)
+        except msgspec.ValidationError as error:
+            wrong = from_validation(error)
+            wrong.param = f"{name}.{wrong.param}" if wrong.param else name
+            raise wrong from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise not_json(bytes(raw), error) from None  # a Raw has not been looked at before
