@@ -1,6 +1,6 @@
-# The gateway in a container: compose.yaml, or the command in README.md. To the container, the machine
-# that runs it is another one: callers need ANY_PROXY_TOKEN. What is mounted must belong to uid 10001,
-# or be readable by it (etc/c.yaml) and writable (data).
+# The gateway in a container: compose.yaml, or the command in README.md. To the container, its host is a
+# remote machine: callers need ANY_PROXY_TOKEN. Mounted files must belong to uid 10001, or be readable
+# (etc/c.yaml) and writable (data) by it.
 FROM python:3.13-slim
 
 RUN useradd --create-home --uid 10001 gateway
@@ -18,6 +18,6 @@ EXPOSE 8999
 VOLUME /app/data
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
     CMD ["python", "run.py", "ping"]
-# The exec form, so that SIGTERM reaches the gateway and open streams may end. Settings that are given
-# as ANY_PROXY_... variables (not as flags here) are known to the health check too.
+# The exec form, so that SIGTERM reaches the gateway and open streams can finish. The health check also
+# uses settings given as ANY_PROXY_... variables, but not flags of this command.
 CMD ["python", "run.py"]

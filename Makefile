@@ -1,6 +1,6 @@
-# Everything runs from a virtual environment of its own. Needs Python 3.11 or newer, git and make.
-#   make PYTHON=python3.12 test    another interpreter than the newest one found
-#   make VENV=/elsewhere test      another place than .venv
+# Everything runs in its own virtual environment. Needs Python 3.11 or newer, git and make.
+#   make PYTHON=python3.12 test    uses this interpreter instead of the newest one found
+#   make VENV=/elsewhere test      uses this folder instead of .venv
 
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -10,7 +10,7 @@ VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
-# One stamp for each set of packages; a changed file, or another Python, installs anew.
+# One stamp per set of packages; a changed file or another Python version reinstalls them.
 RUN := $(VENV)/.run-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
 SDK := $(VENV)/.sdk-$(VERSION)
@@ -20,38 +20,38 @@ SDK := $(VENV)/.sdk-$(VERSION)
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-install: $(DEV) $(SDK) ## .venv with everything, and the hooks before a commit
-	@# Linked worktrees share one hooks folder: a hook of ours would stand in the way of the others.
+install: $(DEV) $(SDK) ## .venv with everything, and the pre-commit hooks
+	@# Linked worktrees share one hooks folder: a hook installed here would run in the others too.
 	@if [ -d .git ] && [ ! -e .git/worktrees ]; then \
 	  $(VENV)/bin/pre-commit install --allow-missing-config >/dev/null; fi
 
-demo: $(RUN) ## the gateway on 127.0.0.1:8999, with simulated upstreams: no key, no network
+demo: $(RUN) ## start the gateway on 127.0.0.1:8999 with simulated upstreams: no key, no network
 	@$(PY) -m app.simulator.demo
 
-test: $(SDK) ## the fast tests
+test: $(SDK) ## run the fast tests
 	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# One by one: soaks want the machine for themselves.
-test-all: $(SDK) ## all tests, with those of whole processes and soaks
+# Sequential: soak tests need the whole machine.
+test-all: $(SDK) ## run all tests, including whole processes and soak tests
 	@$(PY) -m pytest -m "slow or not slow"
 
-check: $(DEV) ## format, lint, spelling, types, floors: what a commit must pass
+check: $(DEV) ## format, lint, spelling, types, import rules: every commit must pass
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/codespell
 	@$(VENV)/bin/mypy
 	@$(PY) -m pytest -q tests/test_floors.py
 
-format: $(DEV) ## let ruff put the code in form
+format: $(DEV) ## format the code and apply lint fixes
 	@$(VENV)/bin/ruff check --quiet --fix . ; $(VENV)/bin/ruff format --quiet .
 
-cover: $(SDK) ## the tests with branch coverage: look at what is not covered
+cover: $(SDK) ## run the fast tests with branch coverage
 	@$(PY) -m pytest --cov --cov-report=term-missing:skip-covered
 
-bench: $(DEV) ## CPU per request and per streamed chunk, beside nginx
+bench: $(DEV) ## measure CPU per request and per streamed chunk, compared with nginx
 	@$(PY) -m bench
 
-clean: ## remove .venv and what tools left behind
+clean: ## remove .venv and the files of tools
 	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

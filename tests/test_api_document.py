@@ -60,7 +60,7 @@ def test_each_header_of_ours_is_documented_and_each_documented_one_is_used():
         if "simulator" not in path.parts
     )
     told = set()
-    for heading in ("Headers of a request", "Headers of an answer"):
+    for heading in ("Headers of a request", "Headers of a response"):
         for first, *_ in rows(heading):
             told |= names(first)
     assert set(OURS.findall(code)) <= told
@@ -68,7 +68,7 @@ def test_each_header_of_ours_is_documented_and_each_documented_one_is_used():
 
 
 def test_each_member_of_ours_is_documented():
-    table = rows("Members beside OpenAI's")
+    table = rows("Fields besides OpenAI's")
     told = {name for first, *_ in table for name in names(first)}
     assert {"provider", *providers.MEMBERS} <= told
     extensions = {
