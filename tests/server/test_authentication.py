@@ -1,4 +1,4 @@
-"""The lock over real sockets: who comes in, and that no token ever travels upstream."""
+"""Authentication over real sockets, and that no token ever travels upstream."""
 
 import json
 import time
@@ -36,7 +36,7 @@ def families(simulator):
 
 
 @pytest.fixture(scope="module")
-def locked(simulator, tmp_path_factory):
+def protected(simulator, tmp_path_factory):
     tokens = [
         {"id": "alice", "val": ALICE},
         {"id": "bob", "val": BOB},
@@ -45,13 +45,13 @@ def locked(simulator, tmp_path_factory):
         {"id": "many", "val": MANY, "max_concurrent": 3},
     ]
     config = families(simulator) | {"workers": 2, "access": {"tokens": tokens}}
-    with running(tmp_path_factory.mktemp("locked"), config) as gateway:
+    with running(tmp_path_factory.mktemp("protected"), config) as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="module")
-def http(locked):
-    with httpx.Client(base_url=locked.url, timeout=20) as client:
+def http(protected):
+    with httpx.Client(base_url=protected.url, timeout=20) as client:
         yield client
 
 
@@ -80,7 +80,7 @@ def seen_upstream(http, path="/v1/_echo/x", **options):
     ],
 )
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer sk-own"}, {"x-api-key": "pool"}])
-def test_nothing_is_behind_an_open_door(http, method, path, headers):
+def test_without_a_token_nothing_is_served(http, method, path, headers):
     answer = http.request(method, path, headers=headers, json=body() if method == "POST" else None)
     assert answer.status_code in (401, 429)
     assert answer.headers["x-gateway-error"] in ("access_denied", "too_many_failures")
@@ -93,8 +93,8 @@ def test_what_load_balancers_and_browsers_ask_stays_open(http):
     assert http.options(CHAT, headers=preflight).status_code == 204
 
 
-def test_the_official_client_needs_nothing_but_the_token_as_its_key(locked):
-    with openai.OpenAI(base_url=f"{locked.url}/c/v1", api_key=ALICE, max_retries=0) as client:
+def test_the_official_client_needs_nothing_but_the_token_as_its_key(protected):
+    with openai.OpenAI(base_url=f"{protected.url}/c/v1", api_key=ALICE, max_retries=0) as client:
         answer = client.chat.completions.create(**body())
         assert answer.choices[0].message.content
         assert {"gpt-4o"} & {model.id for model in client.models.list()}
@@ -189,22 +189,22 @@ def on_its_own_connection(gateway, model="gpt-4o", token=SLOW, stream=False):
     return answer
 
 
-def test_requests_per_minute_hold_across_workers(locked):
+def test_requests_per_minute_hold_across_workers(protected):
     if time.time() % 60 > 50:  # not over the turn of a minute
         time.sleep(61 - time.time() % 60)
-    answers = [on_its_own_connection(locked) for _ in range(12)]
+    answers = [on_its_own_connection(protected) for _ in range(12)]
     assert [answer.status for answer in answers].count(200) == 5
     refused = answers[-1]
     assert refused.status == 429 and refused.headers["x-gateway-error"] == "token_limit"
     assert 1 <= int(refused.headers["retry-after"]) <= 120
 
 
-def test_requests_at_a_time_hold_across_workers_and_are_given_back(locked):
+def test_requests_at_a_time_hold_across_workers_and_are_given_back(protected):
     for _ in range(2):
         with ThreadPoolExecutor(12) as callers:
             answers = list(
                 callers.map(
-                    lambda _: on_its_own_connection(locked, "sim-slow-first-700", MANY, True),
+                    lambda _: on_its_own_connection(protected, "sim-slow-first-700", MANY, True),
                     range(12),
                 )
             )
@@ -267,7 +267,7 @@ def test_without_tokens_anybody_may_bring_a_credential_of_their_own(doors):
     assert answer.status_code == 200
 
 
-def test_the_open_door_warns_at_every_start(simulator, tmp_path):
+def test_without_protection_every_start_warns(simulator, tmp_path):
     with running(tmp_path, config_for(simulator.url, access={"protected": False})) as gateway:
         answer = httpx.post(gateway.url + CHAT, headers=FORWARDED, json=body())
         assert answer.status_code == 200
