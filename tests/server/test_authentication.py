@@ -36,7 +36,7 @@ def families(simulator):
 
 
 @pytest.fixture(scope="module")
-def protected(simulator, tmp_path_factory):
+def locked(simulator, tmp_path_factory):
     tokens = [
         {"id": "alice", "val": ALICE},
         {"id": "bob", "val": BOB},
@@ -45,13 +45,13 @@ def protected(simulator, tmp_path_factory):
         {"id": "many", "val": MANY, "max_concurrent": 3},
     ]
     config = families(simulator) | {"workers": 2, "access": {"tokens": tokens}}
-    with running(tmp_path_factory.mktemp("protected"), config) as gateway:
+    with running(tmp_path_factory.mktemp("locked"), config) as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="module")
-def http(protected):
-    with httpx.Client(base_url=protected.url, timeout=20) as client:
+def http(locked):
+    with httpx.Client(base_url=locked.url, timeout=20) as client:
         yield client
 
 
@@ -93,8 +93,8 @@ def test_what_load_balancers_and_browsers_ask_stays_open(http):
     assert http.options(CHAT, headers=preflight).status_code == 204
 
 
-def test_the_official_client_needs_nothing_but_the_token_as_its_key(protected):
-    with openai.OpenAI(base_url=f"{protected.url}/c/v1", api_key=ALICE, max_retries=0) as client:
+def test_the_official_client_needs_nothing_but_the_token_as_its_key(locked):
+    with openai.OpenAI(base_url=f"{locked.url}/c/v1", api_key=ALICE, max_retries=0) as client:
         answer = client.chat.completions.create(**body())
         assert answer.choices[0].message.content
         assert {"gpt-4o"} & {model.id for model in client.models.list()}
@@ -189,22 +189,22 @@ def on_its_own_connection(gateway, model="gpt-4o", token=SLOW, stream=False):
     return answer
 
 
-def test_requests_per_minute_hold_across_workers(protected):
+def test_requests_per_minute_hold_across_workers(locked):
     if time.time() % 60 > 50:  # not over the turn of a minute
         time.sleep(61 - time.time() % 60)
-    answers = [on_its_own_connection(protected) for _ in range(12)]
+    answers = [on_its_own_connection(locked) for _ in range(12)]
     assert [answer.status for answer in answers].count(200) == 5
     refused = answers[-1]
     assert refused.status == 429 and refused.headers["x-gateway-error"] == "token_limit"
     assert 1 <= int(refused.headers["retry-after"]) <= 120
 
 
-def test_requests_at_a_time_hold_across_workers_and_are_given_back(protected):
+def test_requests_at_a_time_hold_across_workers_and_are_given_back(locked):
     for _ in range(2):
         with ThreadPoolExecutor(12) as callers:
             answers = list(
                 callers.map(
-                    lambda _: on_its_own_connection(protected, "sim-slow-first-700", MANY, True),
+                    lambda _: on_its_own_connection(locked, "sim-slow-first-700", MANY, True),
                     range(12),
                 )
             )
