@@ -139,7 +139,7 @@ Pattern = Annotated[
     Meta(
         pattern=_HEADER_SAFE,
         max_length=128,
-        description="a model's name, * standing for any signs in it",
+        description="a model's name, in which * matches any characters",
         examples=['"gpt-4o*"'],
     ),
 ]

@@ -83,10 +83,10 @@ def type_name(hint: Any) -> str:
     return _TYPE_NAMES[get_args(hint)[0] if get_origin(hint) is Annotated else hint]
 
 
-def advice(name: str, hint: Any, sign: str = ": ") -> str:
+def advice(name: str, hint: Any, separator: str = ": ") -> str:
     """A correct example: `write port: ":8999"`."""
     examples = _meta(hint).examples or [*get_args(hint), {bool: "true"}.get(hint, '"text"')]
-    return f"write {name}{sign}{examples[0]}"
+    return f"write {name}{separator}{examples[0]}"
 
 
 def convert(text: str, hint: Any) -> tuple[Any, str]:

@@ -276,7 +276,9 @@ class Reader:
                 return "${"
             if name is None:
                 ok = False
-                message = "${ begins a variable; write ${NAME}, or $${ for the signs themselves"
+                message = (
+                    "${ begins a variable; write ${NAME}, or $${ for the characters themselves"
+                )
                 self._problem(node, path, message)
                 return ""
             value = self.environ.get(name)

@@ -227,7 +227,7 @@ MISTAKES = {
     ),
     "half a variable": (
         "host: ${NO",
-        ["1:7: host: ${ begins a variable; write ${NAME}, or $${ for the signs themselves"],
+        ["1:7: host: ${ begins a variable; write ${NAME}, or $${ for the characters themselves"],
     ),
     "https without files": (
         "https_info: {enable: true}",
