@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from app import __version__
-from app.config.load import ConfigError, Loaded, load, report, understood
+from app.config.load import ConfigError, Loaded, load, load_valid_parts, report
 
 _EPILOG = """\
 %(prog)s check --live      asks the upstreams whether each key and session is still good
@@ -52,7 +52,7 @@ def _ping(args: argparse.Namespace, flags: dict[str, str | None]) -> int:
     from app.cli import key_commands
 
     try:
-        key_commands.ping(understood(args.config, os.environ, flags))
+        key_commands.ping(load_valid_parts(args.config, os.environ, flags))
     except (key_commands.NotRunning, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -43,7 +43,7 @@ ENGINE = (*MIDDLE, "app.fronts", "app.pool", "app.engine")
 FLOORS = (
     floor(["app.offload"], []),
     floor(["app.config"], ["app.wire"], ["msgspec", "yaml"]),
-    floor(["app.config.schema"], [], ["msgspec"], IMPURE),
+    floor(["app.config.field_types", "app.config.schema"], [], ["msgspec"], IMPURE),
     floor(["app.state"], ["app.config.schema"], ["msgspec"]),
     floor(["app.wire"], WIRE, ["msgspec"], IMPURE),
     floor(["app.fronts"], WIRE, ["msgspec"], IMPURE),

@@ -1,1 +1,1 @@
-"""Who a caller is, and what they may use."""
+"""Authentication of callers, and authorization: which providers and models they may use."""

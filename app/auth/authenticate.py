@@ -1,9 +1,10 @@
-"""The lock on the door: who a caller is, and whether the operator's keys are for them.
+"""Authentication: access tokens, trusted proxies, local-only mode.
 
-With `access.tokens` a caller shows one of them, in any place where an SDK can put an API key; it is
-taken off the request, so that nothing behind the door sees it. Without tokens, only callers on this
-machine may use the keys, as Redis has it; anybody may bring an upstream credential of their own.
-Never talks to anybody; the only clock is that of the slow-down.
+With `access.tokens` a caller sends one of them, in any place where an SDK can put an API key. The
+token is removed from the request, so that no later stage and no upstream sees it. Without tokens,
+only callers on this machine may use the configured keys (as in Redis' protected mode); everybody
+else may send an upstream credential of their own. No input or output happens here; the only clock
+is that of the limit on failures.
 """
 
 import hmac
@@ -16,59 +17,60 @@ from urllib.parse import unquote_plus
 
 from msgspec import Struct
 
-from app.auth.caller import Caller, no_token
+from app.auth.caller import Caller, token_required
 from app.auth.credentials import bare_token
 from app.auth.peers import (
-    HEADERS,
+    TOKEN_HEADERS,
     Headers,
     Peer,
     client_group,
+    in_networks,
     is_forwarded,
-    is_in,
+    is_from_local_origin,
     is_loopback,
-    is_no_web_page,
-    networks,
+    parse_networks,
     plain_address,
 )
 from app.config.schema import AccessToken, Config
 from app.wire.errors import GatewayError
 
-# Asked by load balancers and by browsers before they ask anything else: no lock. Nor has "/".
-_OPEN = frozenset({"/ping", "/healthz", "/readyz"})
-# These look at their visitors themselves: `admin.token`, a picture's signed link.
-_OWN_LOCK = re.compile(r"/(?:admin|metrics|gptimage)(?:/|\Z)").match
-_UNLOCKED = (*_OPEN, "/admin", "/metrics", "/gptimage")
+# Health checks need no token. Nor does "/".
+_PUBLIC = frozenset({"/ping", "/healthz", "/readyz"})
+# These routes authenticate their callers themselves: `admin.token`, a picture's signed link.
+_OWN_AUTH = re.compile(r"/(?:admin|metrics|gptimage)(?:/|\Z)").match
+_MAYBE_WITHOUT_TOKEN = (*_PUBLIC, "/admin", "/metrics", "/gptimage")
 _MAX_HOPS = 32
-_MAX_ADDRESSES = 10_000
+_MAX_CLIENTS = 10_000
 _WINDOW_SECONDS = 60.0
-_MAX_FAILURES = 20  # wrong tokens in one window from one address; then each has to wait
-_MAX_FRIENDS = 8
+_MAX_FAILURES = 20  # wrong tokens per window and client; then 429 until the window ends
+_MAX_VERIFIED = 8
 
 
-class _Visitor(Struct):
-    """What is remembered of one address."""
+class _Client(Struct):
+    """Authentication history of one client group (see `client_group`)."""
 
-    since: float = 0.0
+    since: float = 0.0  # start of the window, monotonic seconds
     failures: int = 0
-    friends: list[bytes] = []  # tokens that were right: they go on while others guess
+    verified: list[bytes] = []  # digests of tokens that were right: exempt from the 429
 
 
 class Access:
-    """One per worker."""
+    """Authenticates the requests of one worker."""
 
     def __init__(self, config: Config) -> None:
-        # Tokens are found by a hash whose key nobody knows: how long that takes tells nothing.
+        # Tokens are looked up by a hash with a secret key, so that timing reveals nothing.
         self._salt = os.urandom(32)
         self._tokens = {self._digest(token.val): token for token in config.access.tokens}
         self._open = not config.access.protected
-        self._trusted = networks(config.trusted_proxies)
-        self._visitors: OrderedDict[str, _Visitor] = OrderedDict()
+        self._trusted = parse_networks(config.trusted_proxies)
+        self._clients: OrderedDict[str, _Client] = OrderedDict()
 
     def peer(self, address: str) -> Peer:
+        """The facts about a TCP peer; to be asked once per connection."""
         plain = plain_address(address)
-        return Peer(plain, is_loopback(plain), is_in(plain, self._trusted))
+        return Peer(plain, is_loopback(plain), in_networks(plain, self._trusted))
 
-    def admit(
+    def authenticate(
         self,
         peer: Peer,
         path: str,
@@ -77,18 +79,21 @@ class Access:
         headers: Headers,
         head: bytes,
     ) -> tuple[Caller, str]:
-        """The caller, and the query that may travel on; the token is gone from `headers` as well.
+        """Authenticates the request. Returns the caller and the query without access tokens.
 
-        `names` are the names in `headers`, lower-cased; `head` is what they were read from.
-        Raises GatewayError 401 without a token where one is needed, 429 for who tries too many.
+        Tokens are removed from `headers` in place. `names` are the lower-cased names in `headers`;
+        `head` is the request head from which they were parsed.
+        Raises GatewayError 401 if a token is required and missing or unknown, 429 after too many
+        wrong ones, 400 if the token is also part of the path.
         """
         forwarded = (peer.is_local or peer.is_trusted) and is_forwarded(names)
         address = peer.address
         if forwarded and peer.is_trusted:
-            address = self._behind(peer, headers)
-        local = peer.is_local and not forwarded and is_no_web_page(names, headers)
+            address = self._forwarded_address(peer, headers)
+        local = peer.is_local and not forwarded and is_from_local_origin(names, headers)
         if path == "/" or (
-            path.startswith(_UNLOCKED) and (path.rstrip("/") in _OPEN or _OWN_LOCK(path))
+            path.startswith(_MAYBE_WITHOUT_TOKEN)
+            and (path.rstrip("/") in _PUBLIC or _OWN_AUTH(path))
         ):
             return Caller(address, address, None, local, local), query
         if not self._tokens:
@@ -96,44 +101,46 @@ class Access:
             return Caller(client_group(address), address, None, local, keys, local), query
         digest, token, query = self._take_token(path, query, names, headers, head, address)
         if token is None or digest is None:
-            raise no_token()
-        self._befriend(address, digest)
+            raise token_required()
+        self._remember_verified(address, digest)
         return (
             Caller(f"token {token.id}", address, token, local, True, len(self._tokens) == 1),
             query,
         )
 
-    def is_right(self, address: str, given: str, secret: str) -> bool:
-        """Whether `given` is the secret; "" is no guess. Raises GatewayError 429 where too many
-        wrong ones came from `address`, unless this very one has been right there before."""
+    def verify(self, address: str, given: str, secret: str) -> bool:
+        """Whether `given` equals `secret`. An empty `given` does not count as a failure.
+
+        Raises GatewayError 429 after too many wrong secrets from `address`, unless `given` has been
+        right from there before.
+        """
         if not given:
             return False
         digest = self._digest(given)
-        visitor = self._visitors.get(client_group(address))
-        if not (visitor and digest in visitor.friends):
-            self._slow_down(address)
-        if not same(given, secret):
-            self._failed(address)
+        client = self._clients.get(client_group(address))
+        if not (client and digest in client.verified):
+            self._check_failures(address)
+        if not equal_secrets(given, secret):
+            self._count_failure(address)
             return False
-        self._befriend(address, digest)
+        self._remember_verified(address, digest)
         return True
 
-    def _failed(self, address: str) -> None:
-        """A wrong secret came from `address`."""
+    def _count_failure(self, address: str) -> None:
         now = time.monotonic()
-        visitor = self._visitor(client_group(address))
-        if now - visitor.since > _WINDOW_SECONDS:
-            visitor.since, visitor.failures = now, 0
-        visitor.failures += 1
+        client = self._client(client_group(address))
+        if now - client.since > _WINDOW_SECONDS:
+            client.since, client.failures = now, 0
+        client.failures += 1
 
-    def _slow_down(self, address: str) -> None:
+    def _check_failures(self, address: str) -> None:
         """Raises GatewayError 429 while too many wrong secrets have come from `address`.
 
-        Nothing waits here: a guess that is not looked at costs the guesser as much as a delay.
+        There is no delay: a guess that is refused unread costs the guesser as much.
         """
-        visitor = self._visitors.get(client_group(address))
-        if visitor is not None and visitor.failures >= _MAX_FAILURES:
-            left = visitor.since + _WINDOW_SECONDS - time.monotonic()
+        client = self._clients.get(client_group(address))
+        if client is not None and client.failures >= _MAX_FAILURES:
+            left = client.since + _WINDOW_SECONDS - time.monotonic()
             if left > 0:
                 raise GatewayError(
                     429,
@@ -151,76 +158,93 @@ class Access:
         head: bytes,
         address: str,
     ) -> tuple[bytes | None, AccessToken | None, str]:
-        """Takes every token off the request; the first one is the caller's."""
+        """Removes every access token from the request. Returns digest, token and query.
+
+        The token in x-access-token counts, else the first one found.
+        """
         digest: bytes | None = None
         token: AccessToken | None = None
-        shown = False
-        taken = 0
-        for name in HEADERS:
+        has_credential = False
+        removed = 0  # occurrences of tokens in the head
+        for name in TOKEN_HEADERS:
             if name not in names:
                 continue
             values = headers.getall(name, ())
             kept = []
             for value in values:
-                mark = self._digest(bare) if (bare := bare_token(value)) else b""
-                shown = shown or bool(bare)
-                found = self._tokens.get(mark)
-                if found is None or not same(found.val, bare):
+                candidate = self._digest(bare) if (bare := bare_token(value)) else b""
+                has_credential = has_credential or bool(bare)
+                found = self._tokens.get(candidate)
+                if found is None or not equal_secrets(found.val, bare):
                     kept.append(value)
                 else:
-                    taken += 1
-                    if name == HEADERS[-1] or token is None:  # ours speaks louder
-                        digest, token = mark, found
-            if name == HEADERS[-1]:
+                    removed += 1
+                    if name == TOKEN_HEADERS[-1] or token is None:
+                        digest, token = candidate, found
+            if name == TOKEN_HEADERS[-1]:
                 kept = []
             if len(kept) < len(values):
                 headers.popall(name, ())
                 for value in kept:
                     headers.add(name, value)
         if "key=" in query:
-            parts = []
-            for part in query.split("&"):
-                name, _, value = part.partition("=")
-                if unquote_plus(name) == "key" and (bare := bare_token(unquote_plus(value))):
-                    mark = self._digest(bare)
-                    found = self._tokens.get(mark)
-                    here = path.startswith("/gemini/")
-                    shown = shown or here
-                    if found is not None and same(found.val, bare):
-                        taken += value == found.val  # written otherwise, it is not in the head
-                        if token is None and here:
-                            digest, token = mark, found
-                        continue
-                parts.append(part)
-            query = "&".join(parts)
-        visitor = self._visitors.get(client_group(address))
-        if shown and not (visitor and digest in visitor.friends):
-            self._slow_down(address)
+            in_query = self._take_from_query(query)
+            query = in_query.rest
+            removed += in_query.removed
+            if path.startswith("/gemini/"):  # Gemini's SDKs send their key there
+                has_credential = has_credential or in_query.has_key
+                if token is None:
+                    digest, token = in_query.digest, in_query.token
+        client = self._clients.get(client_group(address))
+        if has_credential and not (client and digest in client.verified):
+            self._check_failures(address)
         if token is None:
-            if shown:
-                self._failed(address)
+            if has_credential:
+                self._count_failure(address)
             return None, None, query
-        if head.count(token.val.encode()) > taken:
-            query = _scrub(token.val, path, query, headers)
+        if head.count(token.val.encode()) > removed:
+            query = _remove_everywhere(token.val, path, query, headers)
         return digest, token, query
 
-    def _befriend(self, address: str, digest: bytes) -> None:
-        visitor = self._visitors.get(client_group(address)) or self._visitor(client_group(address))
-        if digest not in visitor.friends:
-            visitor.friends = [*visitor.friends, digest][-_MAX_FRIENDS:]
+    def _take_from_query(self, query: str) -> "_QueryTokens":
+        """Removes the access tokens among the `key` parameters of a query."""
+        found = _QueryTokens()
+        kept = []
+        for part in query.split("&"):
+            name, _, value = part.partition("=")
+            if unquote_plus(name) == "key" and (bare := bare_token(unquote_plus(value))):
+                found.has_key = True
+                digest = self._digest(bare)
+                token = self._tokens.get(digest)
+                if token is not None and equal_secrets(token.val, bare):
+                    found.removed += value == token.val  # percent-encoded, it is not in the head
+                    if found.token is None:
+                        found.digest, found.token = digest, token
+                    continue
+            kept.append(part)
+        found.rest = "&".join(kept)
+        return found
 
-    def _visitor(self, group: str) -> _Visitor:
-        visitor = self._visitors.get(group)
-        if visitor is None:
-            visitor = self._visitors[group] = _Visitor()
-            if len(self._visitors) > _MAX_ADDRESSES:
-                self._visitors.popitem(last=False)
+    def _remember_verified(self, address: str, digest: bytes) -> None:
+        client = self._clients.get(client_group(address)) or self._client(client_group(address))
+        if digest not in client.verified:
+            client.verified = [*client.verified, digest][-_MAX_VERIFIED:]
+
+    def _client(self, group: str) -> _Client:
+        client = self._clients.get(group)
+        if client is None:
+            client = self._clients[group] = _Client()
+            if len(self._clients) > _MAX_CLIENTS:
+                self._clients.popitem(last=False)
         else:
-            self._visitors.move_to_end(group)
-        return visitor
+            self._clients.move_to_end(group)
+        return client
 
-    def _behind(self, peer: Peer, headers: Headers) -> str:
-        """The last address that no trusted proxy of ours has: what stands left of it is a claim."""
+    def _forwarded_address(self, peer: Peer, headers: Headers) -> str:
+        """Client address: right-most X-Forwarded-For entry that is not a trusted proxy.
+
+        What stands left of it was written by others and may be forged.
+        """
         address = peer.address
         hops = ",".join(headers.getall("x-forwarded-for", ())).split(",")
         for hop in hops[: -_MAX_HOPS - 1 : -1]:
@@ -228,7 +252,7 @@ class Access:
             if not plain:
                 break
             address = plain
-            if not is_in(plain, self._trusted):
+            if not in_networks(plain, self._trusted):
                 break
         return address
 
@@ -236,15 +260,25 @@ class Access:
         return blake2b(text.encode("utf-8", "surrogateescape"), key=self._salt).digest()
 
 
-def same(one: str, other: str) -> bool:
-    """Equality of secrets in a time that tells nothing of where they differ."""
+class _QueryTokens(Struct):
+    """What the `key` parameters of a query held, and the query without access tokens."""
+
+    rest: str = ""
+    digest: bytes | None = None
+    token: AccessToken | None = None  # the first one
+    has_key: bool = False  # any credential, ours or not
+    removed: int = 0  # tokens that were written literally, as they are in the head
+
+
+def equal_secrets(one: str, other: str) -> bool:
+    """Compares two secrets in constant time."""
     return hmac.compare_digest(
         one.encode("utf-8", "surrogateescape"), other.encode("utf-8", "surrogateescape")
     )
 
 
-def _scrub(secret: str, path: str, query: str, headers: Headers) -> str:
-    """Takes a token off the places where nobody was asked to put it."""
+def _remove_everywhere(secret: str, path: str, query: str, headers: Headers) -> str:
+    """Removes a token from places that are not meant for it: other headers, other parameters."""
     if secret in path:
         raise GatewayError(
             400, "Your access token stands in the path; send it in a header.", code="bad_path"

@@ -1,4 +1,4 @@
-"""A caller as the rest of the gateway knows them, and what they may use."""
+"""The authenticated caller, and which keys, providers and models they may use."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -12,19 +12,20 @@ _FINAL = (("x-should-retry", "false"),)
 
 
 class Caller(Struct, frozen=True):
-    """Whom a request comes from. `name` tells callers apart where they share something."""
+    """The caller of a request. `name` identifies them where callers share something, such as
+    places in the queue: the token's id, or without tokens the client group of the address."""
 
     name: str = "-"
     address: str = ""
     token: AccessToken | None = None
-    is_local: bool = False  # on this machine, and no web page of somebody else's
+    is_local: bool = False  # on this machine, and not a web page of another site
     may_use_keys: bool = True
-    is_sole: bool = False  # nobody else is expected: all places are theirs
+    is_sole: bool = False  # the only caller expected: may take all places
 
     def need_keys(self) -> None:
-        """Raises GatewayError 401, saying how to allow it, unless the configured keys are theirs.
+        """Raises GatewayError 401, with the remedy, unless the caller may use the configured keys.
 
-        To be asked before a configured key is chosen, or anything tells which there are.
+        To be called before a configured key is chosen, or before an answer reveals which there are.
         """
         if not self.may_use_keys:
             raise GatewayError(
@@ -37,9 +38,9 @@ class Caller(Struct, frozen=True):
             )
 
     def allow(self, provider: str, model: str | None) -> None:
-        """Raises GatewayError 403 for what the caller's token is not for.
+        """Raises GatewayError 403 unless the caller's token covers this provider and model.
 
-        `model` is without a provider prefix, None or "" when none could be made out.
+        `model` has no provider prefix; None or "" means that the request names none.
         """
         self.allow_provider(provider)
         token = self.token
@@ -53,13 +54,13 @@ class Caller(Struct, frozen=True):
             raise _not_allowed(what, token.models)
 
     def allow_provider(self, provider: str) -> None:
-        """The same, of the provider alone; its family counts."""
+        """Raises GatewayError 403 unless the caller's token covers the provider's family."""
         token, family = self.token, provider.partition("-")[0]
         if token is not None and token.providers and family not in token.providers:
             raise _not_allowed(f"the provider {family}", token.providers)
 
     def may(self, provider: str, model: str | None) -> bool:
-        """`allow` as a question."""
+        """Whether `allow` would pass."""
         try:
             self.allow(provider, model)
         except GatewayError:
@@ -70,7 +71,8 @@ class Caller(Struct, frozen=True):
 OPERATOR = Caller()
 
 
-def no_token() -> GatewayError:
+def token_required() -> GatewayError:
+    """The 401 for a request without a known access token."""
     return GatewayError(
         401,
         "This gateway asks for an access token, and none that it knows came: send it as "

@@ -1,7 +1,7 @@
-"""Which model a raw request is for, as far as a token's `models` must know it.
+"""Finds the model that a raw request names, to check it against the `models` of a token.
 
-Only for callers whose token names models: everybody else's requests are passed on unread. What two
-JSON readers could understand differently counts as naming no model.
+Used only for callers whose token names models: other raw requests are forwarded unread. A body that
+two JSON parsers could read differently counts as naming no model.
 """
 
 import re
@@ -17,27 +17,27 @@ _IN_PATH = re.compile(r"(?:\A|/)((?:tuned)?[mM]odels/[^/:]+)").search
 _KEY = re.compile(rb'\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*').match
 _END = re.compile(rb"\s*([,}])").match
 _text = msgspec.json.Decoder(str).decode
-_LIST = re.compile(r"(?:[^/]+/)?models(?:/[^/:]+)?/?").fullmatch
+_MODEL_LIST = re.compile(r"(?:[^/]+/)?models(?:/[^/:]+)?/?").fullmatch
 
 
-def is_only_a_list(method: str, path: str) -> bool:
-    """Telling which models there are, or about one of them: nothing is asked of any."""
-    return method in ("GET", "HEAD") and _LIST(path) is not None
+def is_model_list(method: str, path: str) -> bool:
+    """Whether a request lists models or describes one, and so uses none."""
+    return method in ("GET", "HEAD") and _MODEL_LIST(path) is not None
 
 
-def in_path(path: str) -> str | None:
-    """Gemini's way: .../models/gemini-2.5-flash:generateContent."""
+def model_in_path(path: str) -> str | None:
+    """The model in a Gemini path: .../models/gemini-2.5-flash:generateContent."""
     found = _IN_PATH(unquote(path))
     return found[1].removeprefix("models/") if found else None
 
 
-def in_body(body: bytes) -> str | None:
-    """The top-level member `model` of a JSON object."""
+def model_in_body(body: bytes) -> str | None:
+    """The top-level member `model` of a JSON object; None if absent, no text or ambiguous."""
     try:
         members = read_members(body)
     except GatewayError:
         return None
-    if not _is_plain(body, members) or _otherwise_written(members, ("model",)):
+    if not _is_unambiguous(body, members) or _ambiguous_name(members, ("model",)):
         return None
     try:
         return _text(members["model"])
@@ -45,18 +45,19 @@ def in_body(body: bytes) -> str | None:
         return None
 
 
-def check_said_once(body: bytes, *names: str) -> None:
-    """Raises GatewayError 400 where a member stands twice, or one of these in other letters."""
+def check_unambiguous(body: bytes, *names: str) -> None:
+    """Raises GatewayError 400 if a JSON object has a duplicate member, or one of `names` in other
+    letter case."""
     members = read_members(body)
-    if name := _otherwise_written(members, names):
+    if name := _ambiguous_name(members, names):
         raise bad_request(f"The body holds more than one {name}; send one.", param=name)
-    if not _is_plain(body, members):
+    if not _is_unambiguous(body, members):
         raise bad_request("The body holds a member more than once; send each once.")
 
 
-def _is_plain(body: bytes, members: dict[str, Raw]) -> bool:
-    """Whether the body holds these members, one after the other, and no other one: a decoder
-    keeps the last of those that have the same name.
+def _is_unambiguous(body: bytes, members: dict[str, Raw]) -> bool:
+    """Whether the body holds exactly these members in this order. With duplicates it holds more: a
+    decoder keeps the last one of each name.
 
     Values are compared as bytes, never decoded: they may be many megabytes.
     """
@@ -73,9 +74,10 @@ def _is_plain(body: bytes, members: dict[str, Raw]) -> bool:
     return close == b"}" and (not members or not body[at:].strip())
 
 
-def _otherwise_written(members: dict[str, Raw], names: tuple[str, ...]) -> str | None:
+def _ambiguous_name(members: dict[str, Raw], names: tuple[str, ...]) -> str | None:
+    """The first of `names` that the members hold in other letter case."""
     for name in names:
-        written = [key for key in members if key.lower() == name]
-        if len(written) > 1 or (written and written[0] != name):
+        spellings = [key for key in members if key.lower() == name]
+        if len(spellings) > 1 or (spellings and spellings[0] != name):
             return name
     return None

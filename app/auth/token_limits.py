@@ -1,4 +1,4 @@
-"""What one access token may ask: requests per minute and at a time, in all workers together."""
+"""Limits of access tokens: requests per minute and concurrent requests, over all workers."""
 
 import time
 from collections.abc import Callable
@@ -7,36 +7,38 @@ from app.config.schema import AccessToken
 from app.state.rate_windows import Limits, Quotas
 from app.state.shared_table import ROWS, SharedState
 
-_LOOK_SECONDS = 0.25  # between two looks for workers that died with requests under way
-_AGAIN_SECONDS = 1.0
+_CLEANUP_SECONDS = 0.25  # between two checks for workers that died with open requests
+_RETRY_SECONDS = 1.0  # told to a caller who has too many concurrent requests
 
 
 class TokenLimits:
-    """One per worker, beside the key pool in the same shared rows."""
+    """The limits of one worker's callers; the counts are rows of the shared table, as the key
+    pool's are."""
 
     def __init__(self, state: SharedState, clock: Callable[[], float] = time.time) -> None:
         self._state, self._quotas, self._clock = state, Quotas(state), clock
         self._rows: dict[str, tuple[int, Limits]] = {}
-        self._looked = 0.0
+        self._cleaned_at = 0.0
 
     def enter(self, token: AccessToken) -> float:
-        """Counts one request: 0.0, or the seconds after which to come again.
+        """Counts one request. Returns 0.0, or the seconds until a retry makes sense.
 
-        After 0.0, `leave(token)` ends it.
+        After 0.0 the request is open until `leave(token)`.
         """
         row, limits = self._row(token)
         now = self._clock()
         with self._state.guard:
             wait = self._quotas.wait(row, limits, now)
-            if wait < 0 and now - self._looked > _LOOK_SECONDS:
-                self._looked = now
+            if wait < 0 and now - self._cleaned_at > _CLEANUP_SECONDS:
+                self._cleaned_at = now
                 if self._state.forget_dead():
                     wait = self._quotas.wait(row, limits, now)
             if wait == 0:
                 self._quotas.take(row, limits, 0, now)
-        return wait if wait >= 0 else _AGAIN_SECONDS
+        return wait if wait >= 0 else _RETRY_SECONDS
 
     def leave(self, token: AccessToken) -> None:
+        """Ends one request that `enter` counted."""
         row, limits = self._row(token)
         with self._state.guard:
             self._quotas.give_back(row, limits)
@@ -46,6 +48,7 @@ class TokenLimits:
         if found is None:
             row = self._state.row(f"access.tokens/{token.id}")
             limits = Limits(token.max_concurrent, token.rpm)
-            # In a full table the last row is everybody's: too little is better than no limit.
+            # In a full table all further tokens share the last row: a limit that is too low is
+            # better than none.
             found = self._rows[token.id] = (row if row >= 0 else ROWS, limits)
         return found

@@ -1,33 +1,63 @@
-"""What may stand in one field of the config, read from its type in app/config/schema.py.
+"""One field of the config: its type as declared in the schema, conversion from text, advice.
 
-`convert` turns text into the field's value or says what was expected; it never tells what was
-there, for that may be a secret.
+A field's type is called its hint. No message contains the text it is about: it may be a secret.
 """
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from ipaddress import ip_address, ip_network
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET
+
+from app.config.field_types import Section
 
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
 PORT = re.compile(rf"(?:(?P<host>{_HOST}|\[[0-9A-Fa-f:.]+\])?:)?(?P<port>[0-9]{{1,5}})")
 _SCHEMES = {
     "http": ("http", "https"),
     "websocket": ("ws", "wss"),
-    "proxy": ("http", "https", "socks5", "socks5h"),  # both look names up at the proxy
+    "proxy": ("http", "https", "socks5", "socks5h"),  # both resolve names at the proxy
     "redis": ("redis", "rediss"),
 }
-# What stands in documentation where a secret should be.
+# Placeholders for secrets, as documentation has them.
 SAMPLE = re.compile(
     r"(?i)(sk-|sk-ant-|aiza|bearer )?"
     r"([x*.]{3,}|<.*>|(your|my)[-_ ].*|change[-_ ]?(me|this)([-_ ].*)?"
     r"|(test|sample|example)([-_ ]?(key|token))?)"
 )
 _YAML_1_1_BOOL = {"yes": "true", "on": "true", "no": "false", "off": "false"}
-_BASE_WORDS = {str: "text", float: "a number", int: "a whole number", bool: "true or false"}
+_TYPE_NAMES = {str: "text", float: "a number", int: "a whole number", bool: "true or false"}
+
+
+@cache
+def field_hints(section: type[Section]) -> dict[str, Any]:
+    """Field name -> hint."""
+    return get_type_hints(section, include_extras=True)
+
+
+@cache
+def required_fields(section: type[Section]) -> list[str]:
+    """Names of the fields without a default."""
+    return [field.name for field in msgspec.structs.fields(section) if field.required]
+
+
+def leaves(value: Any, hint: Any) -> Iterator[tuple[Any, Any]]:
+    """Every scalar below a config value, with its hint."""
+    if isinstance(value, Section):
+        for name, inner in field_hints(type(value)).items():
+            yield from leaves(getattr(value, name), inner)
+    elif get_origin(hint) is list:
+        for item in value:
+            yield from leaves(item, get_args(hint)[0])
+    elif get_origin(hint) is dict:
+        for item in value.values():
+            yield from leaves(item, get_args(hint)[1])
+    else:
+        yield value, hint
 
 
 def _meta(hint: Any) -> msgspec.Meta:
@@ -37,27 +67,30 @@ def _meta(hint: Any) -> msgspec.Meta:
 
 
 def extra(hint: Any) -> dict[str, Any]:
+    """The markers of a field: `secret`, `check`, `zero_is_default`."""
     return _meta(hint).extra or {}
 
 
 def has_password(hint: Any, text: str) -> bool:
-    """Whether this is an address with a user's name and password in it."""
+    """Whether the text is an address with user name and password."""
     return extra(hint).get("check") in ("proxy", "redis") and "@" in text
 
 
-def base_word(hint: Any) -> str:
+def type_name(hint: Any) -> str:
+    """What a field accepts, in words: "a whole number", "one of json, text"."""
     if get_origin(hint) is Literal:
         return f"one of {', '.join(get_args(hint))}"
-    return _BASE_WORDS[get_args(hint)[0] if get_origin(hint) is Annotated else hint]
+    return _TYPE_NAMES[get_args(hint)[0] if get_origin(hint) is Annotated else hint]
 
 
-def write(name: str, hint: Any, sign: str = ": ") -> str:
+def advice(name: str, hint: Any, separator: str = ": ") -> str:
+    """A correct example: `write port: ":8999"`."""
     examples = _meta(hint).examples or [*get_args(hint), {bool: "true"}.get(hint, '"text"')]
-    return f"write {name}{sign}{examples[0]}"
+    return f"write {name}{separator}{examples[0]}"
 
 
 def convert(text: str, hint: Any) -> tuple[Any, str]:
-    """The value and "", or None and what was expected. Never tells what was there."""
+    """Converts text to the field's value. Returns (value, "") or (None, what was expected)."""
     if hint is bool:
         text = _YAML_1_1_BOOL.get(text.lower(), text)
     try:
@@ -65,33 +98,35 @@ def convert(text: str, hint: Any) -> tuple[Any, str]:
     except msgspec.ValidationError:
         value = None
     check = extra(hint).get("check")
-    if value is None or (check and not _is(check, text)):
-        return None, f"expected {_meta(hint).description or base_word(hint)}"
+    if value is None or (check and not _passes(check, text)):
+        return None, f"expected {_meta(hint).description or type_name(hint)}"
     if value == 0 and extra(hint).get("zero_is_default"):
         return UNSET, ""
     return value, ""
 
 
-def _is(what: str, text: str) -> bool:
-    if what == "port":
+def _passes(check: str, text: str) -> bool:
+    if check == "port":
         port = PORT.fullmatch(text)
         return port is not None and 1 <= int(port["port"]) <= 65535
-    if what == "host":
+    if check == "host":
         return _is_host(text)
-    if what == "network":
+    if check == "network":
         return _is_network(text)
-    if what == "token":
+    if check == "token":
         return len(text) >= 16 and len(set(text)) >= 6 and not SAMPLE.fullmatch(text)
-    try:  # the signs first: urlsplit drops tabs and line breaks without a word
+    try:  # the characters first: urlsplit silently drops tabs and line breaks
         parts = urlsplit(text) if re.fullmatch(r"[!-\[\]-~]+", text) else urlsplit("")
-        good = parts.scheme in _SCHEMES[what] and parts.port != 0 and _is_host(parts.hostname or "")
+        good = (
+            parts.scheme in _SCHEMES[check] and parts.port != 0 and _is_host(parts.hostname or "")
+        )
     except ValueError:
         return False
     if parts.netloc.endswith(":") or "?" in text or "#" in text:
         return False
-    if what == "redis":
+    if check == "redis":
         return good and re.fullmatch(r"(/\d{0,5})?", parts.path) is not None
-    return good and (parts.path in ("", "/") if what == "proxy" else "@" not in parts.netloc)
+    return good and (parts.path in ("", "/") if check == "proxy" else "@" not in parts.netloc)
 
 
 def _is_host(text: str) -> bool:

@@ -1,9 +1,6 @@
-"""Reload as a transaction: what a new config may change, and how the workers hear of it.
+"""Which config keys a reload can change.
 
-Only the main process reads the file and decides. It starts workers with the new config beside the
-old ones, and lets the old ones go when all the new ones serve; a bad file, or a new worker that
-cannot start, changes nothing. A worker asks by SIGHUP, as an operator would, and finds the
-outcome on the board, which is shared memory that only the main process writes.
+The rest is bound when the process starts: the listening address, TLS, the Discord session.
 """
 
 from typing import Any
@@ -14,8 +11,11 @@ from app.config.load import listen_address
 from app.config.schema import Config
 
 
-def settle(running: Config, wanted: Config) -> tuple[Config, list[str]]:
-    """The config that workers can be given now, and the keys whose change it leaves out."""
+def keep_unreloadable(running: Config, wanted: Config) -> tuple[Config, list[str]]:
+    """The wanted config with the running values of keys that only a restart can change.
+
+    Also returns those keys whose values differ.
+    """
     kept = []
     replaced: dict[str, Any] = {}
     if listen_address(running) != listen_address(wanted):
@@ -25,7 +25,7 @@ def settle(running: Config, wanted: Config) -> tuple[Config, list[str]]:
         kept.append("https_info")
         replaced["https_info"] = running.https_info
     if running.coze.discord != wanted.coze.discord:
-        # The bridge holds the one Discord session, with the answers that are under way in it.
+        # The bridge holds the only Discord session, and the answers that are in progress in it.
         kept.append("coze.discord")
         replaced["coze"] = msgspec.structs.replace(wanted.coze, discord=running.coze.discord)
     return msgspec.structs.replace(wanted, **replaced), kept

@@ -1,5 +1,7 @@
-"""What only this machine can tell before the start: is the certificate good, is the port free, can
-the data be kept?"""
+"""Startup checks, which depend on this machine: the certificate, the port, the data folders.
+
+Each check yields pairs of a config key and the problem with it.
+"""
 
 import errno
 import os
@@ -13,7 +15,7 @@ from app.config.yaml_tree import Unreadable, read_file, user
 
 
 def certificate_mistakes(config: Config) -> Iterator[tuple[str, str]]:
-    """Pairs of a config key and what is wrong with it here; so does the next."""
+    """(config key, problem) pairs for `https_info`: the files, their content, their match."""
     info, found = config.https_info, []
     if not info.enable:
         return
@@ -44,7 +46,7 @@ def certificate_mistakes(config: Config) -> Iterator[tuple[str, str]]:
             message = f"the certificate and key_file cannot be used together ({reason})"
             yield "https_info.pem_file", f"{message}; write a pair that belongs together"
             return
-        # Sanic reads it so, and does not start without the names.
+        # Sanic decodes it in this way, and does not start without names.
         decode = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]
         if "subjectAltName" not in decode(info.pem_file):
             message = "names no host in its subjectAltName, and clients look for them nowhere else"
@@ -52,6 +54,7 @@ def certificate_mistakes(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def port_mistakes(config: Config, host: str, port: int) -> Iterator[tuple[str, str]]:
+    """(config key, problem) pairs for the listening address: found by binding to it."""
     where = "host" if config.host else "port"
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -68,21 +71,24 @@ def port_mistakes(config: Config, host: str, port: int) -> Iterator[tuple[str, s
 
 
 def folder_warnings(config: Config) -> Iterator[tuple[str, str]]:
-    """What cannot be kept: the gateway runs all the same, and forgets it."""
+    """(config key, problem) pairs for folders that cannot be written.
+
+    The gateway runs all the same, and loses at a restart what it would have kept there.
+    """
     openai, claude = config.openai, config.claude
     paths = {"state_path": Path(config.state_path).parent}
     if openai.web_sessions or claude.web_sessions or config.hars_path:
         paths["openai.cookie_path"] = Path(openai.sessions_path)
         paths["openai.image_path"] = Path(openai.image_path)
-    told = set()
+    reported = set()
     for key, folder in paths.items():
         while not os.path.exists(folder) and folder != folder.parent:  # Path.exists() may raise
             folder = folder.parent
-        if folder in told or os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        if folder in reported or os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             continue
-        told.add(folder)
-        cure = f"chown it to uid {os.geteuid()}"
+        reported.add(folder)
+        remedy = f"chown it to uid {os.geteuid()}"
         if folder.stat().st_uid == os.geteuid():
-            cure = "mount it writable, or chmod u+wx it"
+            remedy = "mount it writable, or chmod u+wx it"
         message = f"{user()} cannot write in {folder.absolute()}, so it is lost at the next start"
-        yield key, f"{message}; {cure}, or write another path"
+        yield key, f"{message}; {remedy}, or write another path"

@@ -1,8 +1,9 @@
-"""A YAML file as a small tree that remembers lines and columns, or one mistake that says where.
+"""Parses a YAML file into a small tree with lines and columns, or raises Unreadable with a place.
 
-Scalars stay text as written; tags are ignored. Limits on bytes, nodes and depth keep a hostile or
-mistaken file under a second: PyYAML's own composer has none, and overflows the C stack on 50,000
-open brackets. Aliases share their anchor's node, so an alias bomb costs nothing until it is walked.
+Scalars stay text as written; tags are ignored. Limits on bytes, nodes and depth bound the time for
+a hostile or mistaken file to a second: PyYAML's own composer has none, and overflows the C stack on
+50,000 open brackets. Aliases share their anchor's node, so an alias bomb costs nothing until it is
+walked.
 """
 
 import os
@@ -21,6 +22,8 @@ _NULLS = ("", "~", "null", "Null", "NULL")
 
 
 class Node(Struct):
+    """A node of the tree. Lines and columns count from 1."""
+
     kind: Literal["document", "text", "list", "mapping"]
     line: int
     column: int
@@ -30,14 +33,16 @@ class Node(Struct):
 
     @property
     def is_empty(self) -> bool:
+        """Whether the value was left empty, or is YAML's null."""
         return self.kind == "text" and (not self.text or (self.plain and self.text in _NULLS))
 
     def shape(self) -> str:
+        """The kind of node, as messages name it."""
         return "text" if self.kind == "text" else f"a {self.kind}"
 
 
 class Unreadable(Exception):
-    """From here on nothing can be read, or it is not worth reading."""
+    """The file cannot be read, or not from this place on."""
 
     def __init__(self, message: str, line: int = 1, column: int = 1, key: str = "file") -> None:
         super().__init__(message)
@@ -45,19 +50,20 @@ class Unreadable(Exception):
 
 
 def read_file(path: str) -> bytes:
+    """The content of a small regular file. Raises Unreadable, with the remedy."""
     hint = "write the path of a YAML file after -c"
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise Unreadable(f"is a directory; {hint}")
-        if not stat.S_ISREG(mode):  # a pipe would make us wait
+        if not stat.S_ISREG(mode):  # reading a pipe would block
             raise Unreadable(f"is not a regular file; {hint}")
         with open(path, "rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise Unreadable(f"does not exist; {hint}") from None
     except PermissionError:
-        raise Unreadable(f"cannot be read by {user()}; {_cure(path)}") from None
+        raise Unreadable(f"cannot be read by {user()}; {_remedy(path)}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         raise Unreadable(f"cannot be read ({reason}); write another path") from None
@@ -67,10 +73,11 @@ def read_file(path: str) -> bytes:
 
 
 def user() -> str:
+    """The user of this process, as messages name it."""
     return f"this user (uid {os.geteuid()})"
 
 
-def _cure(path: str) -> str:
+def _remedy(path: str) -> str:
     try:
         owner = os.stat(path).st_uid
     except OSError:
@@ -81,7 +88,7 @@ def _cure(path: str) -> str:
 
 
 def scan(data: bytes) -> Node | None:
-    """The one document in `data`; None when there is nothing but comments."""
+    """The only document in `data`; None if there are only comments. Raises Unreadable."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -100,7 +107,7 @@ def _build(text: str) -> Node | None:
     root = Node("document", 1, 1)
     open_nodes, anchors, count = [root], dict[str, Node](), 0
     for event in yaml.parse(text, Loader=_LOADER):
-        mark: Any = event.start_mark  # every event of a parser has one
+        mark: Any = event.start_mark  # every event of a parser has a mark
         line, column = mark.line + 1, mark.column + 1
         match event:
             case yaml.ScalarEvent():
@@ -155,7 +162,7 @@ def _syntax_mistake(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
             message = "a tab stands here; indent with spaces"
         case ("@" | "`" | "%" | "!" | "&" | "|" | ">") as sign:
             message = f"{sign} cannot begin a value; put the value into quotes"
-        case _:  # the parser quotes signs it expected, and at times a piece of the file: no secrets
+        case _:  # the parser quotes characters it expected, and pieces of the file: maybe secrets
             problem = re.sub(r"'[^' ]{2,}'", "...", error.problem or "cannot be understood")
             message = f"{problem}; check quotes and indentation here and in the line above"
     return Unreadable(message, mark.line + 1, mark.column + 1, "yaml")

@@ -227,7 +227,7 @@ class Protocol(HttpProtocol):
             self._peer = gateway.access.peer(self.conn_info.client_ip if self.conn_info else "")
         target = request.raw_url.decode("latin-1")
         path, mark, query = target.partition("?")
-        caller, kept = gateway.access.admit(
+        caller, kept = gateway.access.authenticate(
             self._peer,
             path,
             query,

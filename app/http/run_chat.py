@@ -6,7 +6,7 @@ from sanic import Request
 
 from app.auth.caller import Caller
 from app.auth.credentials import callers_own
-from app.auth.model_scope import check_said_once
+from app.auth.model_scope import check_unambiguous
 from app.engine.call import ChatCall, Target, credential_headers
 from app.http.responses import gateway_of
 from app.http.sinks import ChatSink
@@ -33,7 +33,7 @@ async def run_chat(
         caller.need_keys()  # before the body is looked at
     caller.allow(provider.name, model)
     if caller.token is not None and caller.token.models:
-        check_said_once(asked.body, "model", "provider")
+        check_unambiguous(asked.body, "model", "provider")
     sink = ChatSink(request)
     ctx.carried = True  # from here on the engine writes the log line
     await gateway_of(request).exchange.run(

@@ -1,1 +1,1 @@
-"""Work that would hold up an event loop, in child processes."""
+"""Work outside the calls: child processes, where it would block the event loop; periodic work."""

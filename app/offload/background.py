@@ -1,4 +1,4 @@
-"""Work that a worker does again and again beside its calls, whatever goes wrong in it."""
+"""Periodic background work that survives its own failures."""
 
 import asyncio
 import logging
@@ -15,8 +15,11 @@ async def repeat(
     every: float,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
-    """Until cancelled. A failure is told once until `work` does well again, and each further one
-    in a row doubles the pause before the next try."""
+    """Awaits `work` every `every` seconds until cancelled.
+
+    The first of several failures in a row is logged, and so is the recovery. Each failure doubles
+    the pause, up to a minute. `what` names the work in the log.
+    """
     failures = 0
     while True:
         try:

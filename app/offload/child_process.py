@@ -1,10 +1,10 @@
-"""Small processes beside a worker, for work that would hold up its event loop or fill its memory.
+"""Child processes of a worker, for work that would block its event loop or fill its memory.
 
-`python -m MODULE ARGS` with one socket for its input and output: a process whose worker is gone
-finds its input at its end. They are started on a thread: on the loop uvloop would fork the whole
-worker, which takes 10 ms for every 300 MB of it, and would leave the listening socket open in the
-child, which could then hold the port when its worker is long dead. Signals to the process group
-do not reach them.
+Runs `python -m MODULE ARGS` with one socket as stdin and stdout; when the worker dies, the child
+reads the end of its input. Children are started on a thread with `subprocess`: on the event loop
+uvloop would fork the whole worker, which takes 10 ms for every 300 MB of it, and would leave the
+listening socket open in the child, which could then hold the port after its worker's death. Signals
+to the process group are blocked in them.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from pathlib import Path
 from app.offload import group_signals
 
 _ROOT = Path(__file__).parents[2]
-# One of our own: the default ones may all be busy with files.
-_THREAD = ThreadPoolExecutor(1, thread_name_prefix="beside", initializer=group_signals.block)
+# A thread of its own: the default executor may be busy with files.
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="child-process", initializer=group_signals.block)
 
 
 class ChildProcess:
-    """A running process: write its input, read its output, and `end` it, whatever happened."""
+    """A running process: `writer` is its input, `reader` its output. Always `end` it."""
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class ChildProcess:
 
     @classmethod
     async def start(cls, module: str, *args: str) -> "ChildProcess":
+        """Starts `python -m module args`. Raises OSError if no process can be started."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         starting = loop.run_in_executor(_THREAD, _start, theirs, module, *args)
@@ -54,7 +55,7 @@ class ChildProcess:
         return cls(process, reader, writer)
 
     async def end(self) -> None:
-        """Kills it if it still runs. Once begun this is done, even if its caller is cancelled."""
+        """Kills the process if it still runs, and reaps it, even if the caller is cancelled."""
         self.writer.transport.abort()
         ending = asyncio.get_running_loop().run_in_executor(_THREAD, _end, self._process)
         await asyncio.shield(ending)
@@ -78,6 +79,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _end_unwanted(starting: "asyncio.Future[subprocess.Popen[bytes]]") -> None:
-    """Nobody waited for it to start."""
+    """Ends a process whose `start` was cancelled."""
     if not starting.cancelled() and starting.exception() is None:
         _THREAD.submit(_end, starting.result())

@@ -31,7 +31,7 @@ from sanic.worker.manager import MonitorCycle, WorkerManager
 from sanic.worker.process import Worker, WorkerProcess
 
 from app.config.load import ConfigError, Loaded, secrets
-from app.config.reloadable import settle
+from app.config.reloadable import keep_unreloadable
 from app.config.schema import Config
 from app.offload import group_signals
 from app.state.reload_status import Outcome, ReloadStatus
@@ -237,7 +237,7 @@ class Manager(WorkerManager):
             logger.exception("reload refused")
             self.board.end(number, _failed(f"the config cannot be read ({type(error).__name__})"))
             return
-        config, kept = settle(self.config, loaded.config)
+        config, kept = keep_unreloadable(self.config, loaded.config)
         loader = type(self).loader_for(config)
         count = config.workers or os.cpu_count() or 1
         old = self._server_settings

@@ -1,1 +1,1 @@
-"""Logs, metrics and recent calls."""
+"""Logs, redaction of secrets, metrics and recent calls."""

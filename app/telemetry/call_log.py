@@ -1,9 +1,8 @@
-"""One line per call, and everything else that is logged, in JSON or text; secrets never.
+"""The call log: one line per call on stdout, in JSON or text.
 
-Lines are collected for a moment and written together, on a thread of their own: a system call per
-request would cost more than the line itself, and may wait for a reader. Prompts are never here, and
-what the config knows as a secret is replaced wherever a message, an exception or a traceback holds
-it.
+Lines are collected for 50 ms and written together, on a thread of their own: a system call per
+request would cost more than the line itself, and can block on the reader. Records contain no
+prompts, no answers and no secrets.
 """
 
 import asyncio
@@ -18,14 +17,15 @@ from msgspec import Struct
 from app.telemetry.log_writer import writer_of
 
 _FLUSH_SECONDS = 0.05
-_MAX_WRITE = 4096  # a pipe keeps writes up to this size whole when several workers share it
+_MAX_WRITE = 4096  # PIPE_BUF: writes up to this size are atomic when workers share a pipe
 
 
 class Attempt(Struct, omit_defaults=True):
-    """One try at an upstream that did not become the answer.
+    """An upstream request that failed or was abandoned.
 
-    `outcome` is the word of an Outcome; `next` says what followed: another key, another model, or
-    that the caller was told. `ms` is how long it took.
+    `status` is the upstream's HTTP status, 0 without one. `outcome` is the text of an Outcome or a
+    constant below. `next` is what followed: another key, another model, or an error to the caller.
+    `ms` is the duration in milliseconds.
     """
 
     provider: str
@@ -46,21 +46,22 @@ LOST = "connection lost"
 def unanswered(
     provider: str, model: str, key_id: str, began: float, outcome: str, then: str
 ) -> Attempt:
-    """A try that nobody waits for any more; `began` as perf_counter() told it."""
+    """The record of an attempt that got no answer; `began` is from time.perf_counter()."""
     ms = round((time.perf_counter() - began) * 1000, 3)
     return Attempt(provider, model[:128], key_id, 0, outcome, "", ms, then)
 
 
 def sent_again(provider: str, model: str, key_id: str, began: float) -> Attempt:
-    """A try whose kept connection was lost at once, so that the client made it once more."""
+    """The record of an attempt on a kept connection that was lost before any answer, so that the
+    client repeated it on another connection."""
     return unanswered(provider, model, key_id, began, LOST, "again")
 
 
 class CallRecord(Struct, kw_only=True, omit_defaults=True):
-    """What the log says of one call. Times in milliseconds.
+    """One call, as the log records it. Durations are in milliseconds, from the request's arrival.
 
-    `attempts` counts the upstream calls; `tried` has those that failed, in order. The one that
-    answered is described by the record itself.
+    `attempts` counts the upstream requests; `tried` lists those that failed, in order. `provider`,
+    `model`, `key_id` and `status` are those of the attempt that answered.
     """
 
     time: str = ""
@@ -87,7 +88,11 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
 
 
 class CallLog:
-    """The writer of call lines of one worker. `count` and `keep` are told of every call as well."""
+    """Writes the call log of one worker.
+
+    `form` is "json" or "text". `count` is called with the record of each call, `keep` with its
+    JSON. While `enabled` is False no lines are written; both are called all the same.
+    """
 
     def __init__(
         self,
@@ -106,6 +111,7 @@ class CallLog:
         self.enabled = True
 
     def write(self, record: CallRecord) -> None:
+        """Logs a call that has ended; sets `record.time`. To be called on the event loop."""
         record.time = self._now()
         if self._count is not None:
             self._count(record)
@@ -123,6 +129,7 @@ class CallLog:
             self._timer = loop.call_later(_FLUSH_SECONDS, self.flush)
 
     def flush(self) -> None:
+        """Hands the collected lines to the writer's thread."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""How the process logs: format, level and redaction of every record."""
+"""Sets up Python's logging: format, level and redaction of every record."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from app.telemetry.redaction import Redactor, redact
 
 
 class _Handler(logging.Handler):
-    """To stderr, without waiting for its reader."""
+    """Writes records to stderr without blocking on its reader."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,10 +20,14 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception as error:  # Python's own way would print the arguments, secrets included
-            told = {"name": record.name, "levelname": "ERROR", "levelno": logging.ERROR}
-            what = f"a message cannot be written ({type(error).__name__})"
-            line = self.format(logging.makeLogRecord(told | {"msg": what}))
+        except Exception as error:  # logging's own handleError prints the arguments, maybe secrets
+            fields = {
+                "name": record.name,
+                "levelname": "ERROR",
+                "levelno": logging.ERROR,
+                "msg": f"a message cannot be written ({type(error).__name__})",
+            }
+            line = self.format(logging.makeLogRecord(fields))
         self._writer.put([line.encode("utf-8", "backslashreplace") + b"\n"])
 
 
@@ -49,9 +53,12 @@ class _Formatter(logging.Formatter):
 
 
 def configure(level: str, form: str, secrets: frozenset[str]) -> None:
-    """Sends every logger of this process through one redacting handler to stderr."""
+    """Sends every logger of this process through one redacting handler to stderr.
+
+    `form` is "json" or "text"; `secrets` are those of the config.
+    """
     handler = _Handler()
-    redact.hold(secrets)  # those of an old config are still known
+    redact.set_config_secrets(secrets)  # those of an old config are still redacted
     handler.setFormatter(_Formatter(form, redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -61,7 +68,7 @@ def configure(level: str, form: str, secrets: frozenset[str]) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(level.upper())
-    # Libraries below would log every request at info.
+    # Libraries log every request at info.
     for name in ("httpx", "httpcore", "websockets", "asyncio", "hpack"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     if level.lower() != "debug":

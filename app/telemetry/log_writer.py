@@ -1,7 +1,7 @@
-"""Writes the log on a thread of its own: whoever does not read it holds up no call.
+"""Writes log lines on a thread, so that a slow reader of the log blocks no call.
 
-One writer per file descriptor. What it cannot write in time waits in a bounded queue; what finds
-no room there is dropped and counted. The end of the process waits a second for what is queued.
+One writer per file descriptor. Lines wait in a bounded queue; lines that find it full are dropped
+and counted. At exit the process waits up to a second for the queue.
 """
 
 import atexit
@@ -17,44 +17,53 @@ FLUSH_SECONDS = 1.0
 
 
 class LogWriter:
-    """`on_drop` is called after each loss, on whichever thread met it."""
+    """Queue and thread of one file descriptor.
+
+    `on_drop` is called after each loss, on the thread where it happened.
+    """
 
     def __init__(self, fd: int, on_drop: Callable[[], None] | None = None) -> None:
         self._fd, self._on_drop = fd, on_drop
         self._queue: SimpleQueue[list[bytes]] = SimpleQueue()
-        # Of each pair one is written by the thread alone, the other by those who put.
-        self._taken, self._done = 0, 0  # bytes; the difference is what waits
-        self._refused, self._lost = 0, 0  # lines
+        # Of each pair, `put` writes the first and the thread the second: no lock is needed.
+        self._queued, self._written = 0, 0  # bytes so far; the difference is waiting
+        self._refused, self._lost = 0, 0  # lines: the queue was full, the write failed
         self._thread: threading.Thread | None = None
 
     def put(self, pieces: list[bytes]) -> None:
-        """Whole lines, each piece to be written at once. Returns at once."""
+        """Queues whole lines, one system call per piece. Never blocks."""
         size = sum(map(len, pieces))
-        if self._taken - self._done + size > MAX_QUEUED or not self._is_running():
+        if self.waiting + size > MAX_QUEUED or not self._is_running():
             self._refused += _lines(pieces)
             if self._on_drop is not None:
                 self._on_drop()
             return
-        self._taken += size
+        self._queued += size
         self._queue.put(pieces)
 
     @property
+    def waiting(self) -> int:
+        """Bytes that are queued and not yet written."""
+        return self._queued - self._written
+
+    @property
     def dropped(self) -> int:
+        """Lines lost so far."""
         return self._refused + self._lost
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Waits until all is written that was put so far, or the time is over."""
-        wanted, end = self._taken, time.monotonic() + seconds
-        while self._done < wanted and time.monotonic() < end:
+        """Blocks until everything queued so far is written, at most `seconds`."""
+        wanted, end = self._queued, time.monotonic() + seconds
+        while self._written < wanted and time.monotonic() < end:
             time.sleep(0.002)
 
     def _is_running(self) -> bool:
         if self._thread is None:
-            # A daemon: one that waits for a reader must not keep the process.
+            # A daemon: one that blocks on a reader must not keep the process alive.
             thread = threading.Thread(target=self._run, name=f"log-{self._fd}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no thread to be had; the next line tries again
+            except RuntimeError:  # can't start a thread; the next line tries again
                 return False
             self._thread = thread
         return True
@@ -67,16 +76,16 @@ class LogWriter:
                     self._lost += _lines([piece])
                     if self._on_drop is not None:
                         self._on_drop()
-            self._done += sum(map(len, pieces))
+            self._written += sum(map(len, pieces))
 
     def _write(self, data: bytes) -> bool:
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
-            except BlockingIOError:  # somebody else made the pipe so
+            except BlockingIOError:  # another process made the pipe non-blocking
                 select.select((), (self._fd,), ())
             except OSError:
-                return False  # nobody reads the log any more; serving goes on
+                return False  # the reader is gone; serving goes on
         return True
 
 
@@ -89,25 +98,26 @@ _count: Callable[[int], None] | None = None
 
 
 def writer_of(fd: int) -> LogWriter:
-    """The process's one writer for this descriptor."""
+    """The writer of this process for a file descriptor."""
     if fd not in _writers:
-        _writers[fd] = LogWriter(fd, _tell_dropped)
+        _writers[fd] = LogWriter(fd, _report_dropped)
     return _writers[fd]
 
 
 def count_dropped(count: Callable[[int], None]) -> None:
-    """From now on `count` is told how many lines this process has dropped in all."""
+    """Calls `count` with the total of lines that this process has dropped, now and at each loss."""
     global _count
     _count = count
-    _tell_dropped()
+    _report_dropped()
 
 
-def _tell_dropped() -> None:
+def _report_dropped() -> None:
     if _count is not None:
         _count(sum(writer.dropped for writer in _writers.values()))
 
 
 def flush(seconds: float = FLUSH_SECONDS) -> None:
+    """Blocks until every writer has written its queue, at most `seconds` in all."""
     end = time.monotonic() + seconds
     for writer in _writers.values():
         writer.flush(max(end - time.monotonic(), 0.0))

@@ -1,8 +1,8 @@
-"""Figures for Prometheus: counted in the worker's own row, added up over all rows when asked for.
+"""Prometheus metrics: counted in the worker's own row, summed over all rows at a scrape.
 
-A counter never goes down while the gateway runs: not when a worker is killed, not at a reload.
-Label values come from the config and from this code, never from callers or upstreams. Counting a
-call takes some microseconds at its end; a chunk costs nothing.
+A counter never decreases while the gateway runs: not when a worker is killed, not at a reload.
+Label values come from the config and from this code, never from callers or upstreams. Counting
+costs some microseconds at the end of a call, and nothing per chunk.
 """
 
 from bisect import bisect_left
@@ -14,61 +14,69 @@ from app.state.worker_slots import NAMES, NAMES_SIZE, VALUES, Row
 from app.telemetry.call_log import GATEWAY_FAILED, OVERTAKEN, CallRecord
 
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_WIDTH = len(BUCKETS) + 2  # one for what is beyond, one for the sum
+_WIDTH = len(BUCKETS) + 2  # cells of a histogram: its buckets, +Inf, the sum
 
 
 class Family(Struct, frozen=True):
+    """A metric: name, Prometheus type and help text."""
+
     name: str
     type: str
     help: str
 
 
-# Every metric there is, in the order of the text.
+# Every metric, in the order of the exposition.
 FAMILIES = (
-    Family("gateway_requests_total", "counter", "Calls that ended, by how."),
+    Family("gateway_requests_total", "counter", "Completed calls by outcome."),
     Family(
         "gateway_first_event_seconds",
         "histogram",
-        "From a streamed or forwarded call's arrival to the first byte of its answer.",
+        "Time from the arrival of a streamed or forwarded call to the first byte of its answer.",
     ),
-    Family("gateway_stream_seconds", "histogram", "From a streamed call's arrival to its end."),
-    Family("gateway_open_streams", "gauge", "Streams that run now."),
-    Family("gateway_open_calls", "gauge", "Calls that run now, streams included."),
-    Family("gateway_attempts_total", "counter", "Requests sent upstream to answer calls."),
+    Family(
+        "gateway_stream_seconds",
+        "histogram",
+        "Time from the arrival of a streamed call to its end.",
+    ),
+    Family("gateway_open_streams", "gauge", "Open streams."),
+    Family("gateway_open_calls", "gauge", "Open calls, streams included."),
+    Family("gateway_attempts_total", "counter", "Upstream requests made to answer calls."),
     Family(
         "gateway_upstream_errors_total",
         "counter",
-        "Attempts that failed, by the upstream's status; or cut, timeout, unreachable.",
+        "Failed upstream attempts by HTTP status, or cut, timeout, unreachable.",
     ),
     Family(
         "gateway_unknown_events_total",
         "counter",
-        "Events of a type unknown here: the upstream's protocol has changed.",
+        "Upstream events of unknown type: the upstream's protocol has changed.",
     ),
-    Family("gateway_tokens_total", "counter", "Tokens as upstreams counted them, else guessed."),
+    Family("gateway_tokens_total", "counter", "Tokens as reported by upstreams, else estimated."),
     Family(
         "gateway_key_state",
         "gauge",
-        "1: the key is used; 0: it rests or is disabled. `provider` is its pool.",
+        "1: the key is in use; 0: it is cooling down or disabled. `provider` is its pool.",
     ),
     Family(
         "gateway_key_refused",
         "gauge",
-        "1: the upstream refused this key (401, 403) and has not answered it since.",
+        "1: the upstream refused this key (401, 403) and has not accepted it since.",
     ),
-    Family("gateway_key_uses_total", "counter", "Attempts with this key."),
+    Family("gateway_key_uses_total", "counter", "Upstream attempts with this key."),
     Family(
         "gateway_log_lines_dropped_total",
         "counter",
-        "Lines of the log that nobody read in time, or that could not be written.",
+        "Log lines dropped because the reader was too slow or gone.",
     ),
-    Family("gateway_workers", "gauge", "Worker processes that serve or finish their calls."),
-    Family("gateway_worker_restarts_total", "counter", "Processes started again after they died."),
-    Family("gateway_reloads_total", "counter", "Reloads of the config, refused ones included."),
+    Family("gateway_workers", "gauge", "Worker processes, those that drain included."),
+    Family(
+        "gateway_worker_restarts_total", "counter", "Worker processes restarted after they died."
+    ),
+    Family("gateway_reloads_total", "counter", "Config reloads, refused ones included."),
 )
 _GAUGES = tuple(f.name + "{" for f in FAMILIES if f.type == "gauge")
 _HISTOGRAMS = frozenset(f.name for f in FAMILIES if f.type == "histogram")
-_CUT = {
+_CONNECTION_ERRORS = {
     "upstream_cut": "cut",
     "upstream_idle": "timeout",
     "upstream_timeout": "timeout",
@@ -77,7 +85,7 @@ _CUT = {
 
 
 class Metrics:
-    """What one worker counts. `row` None: it counts for itself alone."""
+    """The counters of one worker, in its row of shared memory. Without a row they are private."""
 
     def __init__(self, row: Row | None) -> None:
         self._row = row or Row(memoryview(bytearray(64 + VALUES * 8 + NAMES)))
@@ -88,25 +96,25 @@ class Metrics:
             self._cells[name] = start
             self._end = start + width
             if name.startswith(_GAUGES):
-                self._values[start] = 0.0  # what its former owner had open is gone
+                self._values[start] = 0.0  # calls of the row's former owner are gone
         self._requests: dict[tuple[str, str, str], int] = {}
         self._by_provider: dict[str, tuple[int, int, int, int, int]] = {}
         self._open_calls = self._cell('gateway_open_calls{kind="all"}')
         self._open_streams = self._cell('gateway_open_streams{kind="all"}')
         self._log_dropped = self._cell('gateway_log_lines_dropped_total{kind="all"}')
-        self._dropped_before = self._values[self._log_dropped]  # by the row's former owners
+        self._dropped_before = self._values[self._log_dropped]  # by former owners
 
     def open(self, calls: int, streams: int) -> None:
-        """How many there are now in this worker."""
+        """Sets the gauges of open calls and streams of this worker."""
         self._values[self._open_calls] = calls
         self._values[self._open_streams] = streams
 
     def log_dropped(self, lines: int) -> None:
-        """How many lines this worker's log has lost so far."""
+        """Sets how many log lines this worker has dropped so far."""
         self._values[self._log_dropped] = self._dropped_before + lines
 
     def call(self, record: CallRecord) -> None:
-        """One call that has ended."""
+        """Counts a call that has ended."""
         values = self._values
         provider = record.provider
         key = (provider, record.route, record.outcome)
@@ -134,9 +142,9 @@ class Metrics:
             name = f'gateway_unknown_events_total{{provider="{provider}"}}'
             values[self._cell(name)] += record.unknown_events
         if record.tried or record.outcome.startswith("upstream_"):
-            self._errors(record)
+            self._count_errors(record)
 
-    def _errors(self, record: CallRecord) -> None:
+    def _count_errors(self, record: CallRecord) -> None:
         failed = [
             (one.provider, str(one.status) if one.status >= 400 else "cut")
             for one in record.tried
@@ -144,8 +152,10 @@ class Metrics:
         ]
         broke_later = record.first_event_ms is not None
         if record.outcome.startswith("upstream_") and (broke_later or not failed):
-            word = _CUT.get(record.outcome) or (str(record.status) if record.status >= 400 else "")
-            failed.append((record.provider, word or "error"))
+            code = _CONNECTION_ERRORS.get(record.outcome) or (
+                str(record.status) if record.status >= 400 else ""
+            )
+            failed.append((record.provider, code or "error"))
         for provider, code in failed:
             name = f'gateway_upstream_errors_total{{provider="{provider}",code="{code}"}}'
             self._values[self._cell(name)] += 1
@@ -167,17 +177,18 @@ class Metrics:
         values[cell + _WIDTH - 1] += seconds
 
     def _cell(self, name: str, width: int = 1) -> int:
-        """Where a series begins; a new one's name is written before its length is told."""
+        """The first cell of a series. For a new one, its name is written before the names' length,
+        so that a reader sees whole names only."""
         cell = self._cells.get(name)
         if cell is not None:
             return cell
         line = f"{width} {name}\n".encode()
         size = self._row.cells[NAMES_SIZE]
         if self._end + width > VALUES - _WIDTH or size + len(line) > NAMES:
-            return VALUES - _WIDTH  # no room: counted where nobody looks
+            return VALUES - _WIDTH  # no room: counted in cells that are never read
         cell, self._end = self._end, self._end + width
         self._cells[name] = cell
-        # A predecessor may have died between the name and its first value.
+        # A former owner may have died between writing the name and the length.
         self._values[cell : cell + width] = memoryview(bytes(8 * width)).cast("d")
         self._row.names[size : size + len(line)] = line
         self._row.cells[NAMES_SIZE] = size + len(line)
@@ -185,7 +196,7 @@ class Metrics:
 
 
 def series(row: Row) -> Iterable[tuple[str, int, int]]:
-    """Name, first cell and width of everything a row counts."""
+    """Name, first cell and number of cells of each series of a row."""
     start = 0
     for line in bytes(row.names[: row.cells[NAMES_SIZE]]).splitlines():
         width, _, name = line.partition(b" ")
@@ -194,7 +205,7 @@ def series(row: Row) -> Iterable[tuple[str, int, int]]:
 
 
 def add_up(rows: Iterable[Row]) -> dict[str, list[float]]:
-    """Series of all rows. What is open in a dead worker is open no more."""
+    """Series -> cells, summed over all rows. Gauges of dead workers do not count."""
     found: dict[str, list[float]] = {}
     for row in rows:
         alive = row.is_alive
@@ -208,11 +219,11 @@ def add_up(rows: Iterable[Row]) -> dict[str, list[float]]:
 
 
 def as_text(found: dict[str, list[float]]) -> str:
-    """Prometheus' text format, version 0.0.4."""
+    """The series in Prometheus' text format, version 0.0.4."""
     by_family: dict[str, list[tuple[str, list[float]]]] = {}
     for name, values in sorted(found.items()):
-        title, _, labels = name.partition("{")
-        by_family.setdefault(title, []).append((labels.rstrip("}"), values))
+        family_name, _, labels = name.partition("{")
+        by_family.setdefault(family_name, []).append((labels.rstrip("}"), values))
     lines = []
     for family in FAMILIES:
         lines += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.type}"]
@@ -239,5 +250,5 @@ def _number(value: float) -> str:
 
 
 def label(value: str) -> str:
-    """A value from the config as it stands between quotes."""
+    """A label value with the escapes of the text format."""
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

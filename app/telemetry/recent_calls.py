@@ -1,7 +1,7 @@
-"""The last calls of every worker, as their log lines told them: what GET /admin/requests looks at.
+"""The recent calls of every worker, as JSON log lines in shared memory, for GET /admin/requests.
 
-A ring of frames in each worker's row. A reader copies the ring and trusts only frames whose
-checksum is right, so it never waits for the writer.
+Each worker's row has a ring buffer of frames. A reader copies the ring and accepts only frames with
+a correct checksum, so it needs no lock and never waits for the writer.
 
     frame = magic · length · crc32 · JSON
 """
@@ -16,43 +16,48 @@ import msgspec
 
 from app.state.worker_slots import RING, RING_HEAD, Row
 
-_MAGIC = b"\x00\xffcall"  # can stand in no JSON
+_MAGIC = b"\x00\xffcall"  # occurs in no JSON
 _HEAD = struct.Struct("<6sII")
 _MAX_LINE = 64 * 1024
 _ERROR = re.compile(rb'"code":"')
 
 
 class CallHistory:
-    """The writer. `row` None: nothing is kept."""
+    """Writes one worker's ring. Without a row, nothing is kept."""
 
     def __init__(self, row: Row | None) -> None:
         self._row = row
 
     def keep(self, line: bytes) -> None:
+        """Adds the JSON of a call over the oldest ones. Lines over 64 KiB are left out."""
         row = self._row
         if row is None or len(line) > _MAX_LINE:
             return
         frame = _HEAD.pack(_MAGIC, len(line), crc32(line)) + line
         head = row.cells[RING_HEAD]
         if head + len(frame) > RING:
-            row.ring[head:RING] = bytes(RING - head)  # no old frame behind the newest
+            row.ring[head:RING] = bytes(RING - head)  # no old frame after the newest one
             head = 0
         row.ring[head : head + len(frame)] = frame
         row.cells[RING_HEAD] = head + len(frame)
 
 
 def calls_of(rows: Iterable[Row], request_id: str) -> list[dict[str, Any]]:
-    """Every call that is remembered under this id, the oldest first."""
+    """The recent calls with this request id, the oldest first."""
     wanted = b'"request_id":' + msgspec.json.encode(request_id)
     found = [msgspec.json.decode(line) for line in _lines(rows) if wanted in line]
     return sorted(found, key=lambda call: str(call.get("time", "")))
 
 
-def last_errors(rows: Iterable[Row], count: int, but: str = "") -> list[dict[str, Any]]:
-    """The newest calls that ended with an error, the newest first; none of the route `but`."""
-    # A code may also be that of an attempt whose call ended well after all.
-    told = (msgspec.json.decode(line) for line in _lines(rows) if _ERROR.search(line))
-    found = [call for call in told if call.get("outcome") != "complete" and call["route"] != but]
+def last_errors(rows: Iterable[Row], count: int, without_route: str = "") -> list[dict[str, Any]]:
+    """The last `count` calls that failed, the newest first, except those of one route."""
+    # The code may also be that of a failed attempt whose call was completed by another.
+    calls = (msgspec.json.decode(line) for line in _lines(rows) if _ERROR.search(line))
+    found = [
+        call
+        for call in calls
+        if call.get("outcome") != "complete" and call["route"] != without_route
+    ]
     return sorted(found, key=lambda call: str(call.get("time", "")), reverse=True)[:count]
 
 

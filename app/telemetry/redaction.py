@@ -1,4 +1,4 @@
-"""Keeps secrets out of logs and errors."""
+"""Redacts secrets in logs and errors."""
 
 import re
 from base64 import b64encode
@@ -8,76 +8,59 @@ from urllib.parse import quote
 
 from app.wire.errors import GatewayError
 
-_MIN, _SHORT = 4, 15  # lengths: what is no secret; what is one only as a whole
-
-
-def _known(forms: list[str], text: str) -> int:
-    """The length of the longest of the sorted forms that the text begins with, 0 for none."""
-    end = len(forms)
-    while end := bisect_right(forms, text, 0, end):
-        before = forms[end - 1]
-        if text.startswith(before):
-            return len(before)
-        # Whatever else the text begins with, this one does too.
-        pairs = enumerate(zip(before, text, strict=False))
-        text = text[: next((at for at, (one, other) in pairs if one != other), len(text))]
-    return 0
-
-
-def _forms(secret: str) -> set[str]:
-    forms = {secret, quote(secret, safe=""), b64encode(secret.encode()).decode()}
-    return {form for form in forms if len(form) >= _MIN}
-
-
-_MOST_WORDS = 240
-_PIECE = re.compile(r"[\w.-]*[*•…]+[\w.-]*")
-_ROOM = 4 * 1024 * 1024  # characters; some thousand tokens of sessions
-_FEW = 200
-_START = 8  # so many characters of a secret say too much already
-_MASKED = re.compile(r"[\w*•…+/=.-]*")  # how the rest of a quoted one may look
+_MIN = 4  # shorter texts are not treated as secrets
+_SHORT = 15  # up to this length a secret is redacted only as a whole
+_START = 8  # the first characters of a longer secret, which are redacted by themselves
+_CAPACITY = 4 * 1024 * 1024  # characters; some thousand session tokens
+_FEW = 200  # below this number of different starts, a text without any is found faster by `in`
+_MAX_MESSAGE = 240  # characters
+_MASKED = re.compile(r"[\w*•…+/=.-]*")  # the rest of a quoted secret, masked or not
+_MASKED_KEY = re.compile(r"[\w.-]*[*•…]+[\w.-]*")
 
 
 class Redactor:
-    """Replaces every known secret in a text by `[secret]`, and what begins like one: upstreams
-    quote keys as `sk-proj-abcd****wxyz`. Also as they stand in addresses and in base64.
+    """Replaces each known secret in a text by `[secret]`, plain, percent-encoded or in base64, and
+    whatever begins like one: upstreams quote keys as `sk-proj-abcd****wxyz`.
 
-    Time grows with the text and hardly with the secrets. What the config holds is never forgotten;
-    of what came later (and of old configs) the newest `room` characters are known.
+    Time grows with the text and hardly with the number of secrets. The config's secrets are always
+    known; of others, such as those of old configs, the newest up to `capacity` characters in sum.
     """
 
-    def __init__(self, secrets: Iterable[str] = (), room: int = _ROOM) -> None:
-        self._room = room
-        self._held: frozenset[str] = frozenset()
-        self._known: dict[str, None] = {}  # the least recently learned first
-        self._size = 0  # of those that may be forgotten
-        self._uses: dict[str, int] = {}  # a form may be that of two secrets
-        self._by_start: dict[str, list[str]] = {}  # each sorted
+    def __init__(self, secrets: Iterable[str] = (), capacity: int = _CAPACITY) -> None:
+        self._capacity = capacity
+        self._config_secrets: frozenset[str] = frozenset()
+        self._known: dict[str, None] = {}  # the least recently added first
+        self._size = 0  # characters of the secrets that can be forgotten
+        self._uses: dict[str, int] = {}  # form -> number of secrets that have it
+        self._by_start: dict[str, list[str]] = {}  # first characters -> sorted long forms
         self._longest = 0
         self._shorts: set[str] = set()
-        self._short: re.Pattern[str] | None = None
-        self.hold(secrets)
+        self._short: re.Pattern[str] | None = None  # built from `_shorts` when needed
+        self.set_config_secrets(secrets)
 
-    def hold(self, secrets: Iterable[str]) -> None:
-        """Those of the config."""
-        before, self._held = self._held, frozenset(secrets)
-        self._size += sum(map(len, before - self._held))
-        self._size -= sum(len(secret) for secret in self._held - before if secret in self._known)
-        self.learn(self._held)
+    def set_config_secrets(self, secrets: Iterable[str]) -> None:
+        """Sets the secrets that are never forgotten. Those of the config before become others."""
+        before, self._config_secrets = self._config_secrets, frozenset(secrets)
+        self._size += sum(map(len, before - self._config_secrets))
+        self._size -= sum(
+            len(secret) for secret in self._config_secrets - before if secret in self._known
+        )
+        self.learn(self._config_secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Secrets that came later: renewed tokens, files of sessions."""
+        """Adds secrets that are not in the config: renewed tokens, stored sessions."""
         for secret in secrets:
             if secret in self._known:
                 del self._known[secret]
             else:
                 self._add(secret)
-                if secret not in self._held:
+                if secret not in self._config_secrets:
                     self._size += len(secret)
             self._known[secret] = None
-        while self._size > self._room:
+        while self._size > self._capacity:
             oldest = next(iter(self._known))
             del self._known[oldest]
-            if oldest in self._held:
+            if oldest in self._config_secrets:
                 self._known[oldest] = None
             else:
                 self._size -= len(oldest)
@@ -111,6 +94,7 @@ class Redactor:
                 self._short = None
 
     def __call__(self, text: str) -> str:
+        """The text without known secrets."""
         if self._shorts:
             if self._short is None:
                 longest_first = sorted(self._shorts, key=len, reverse=True)
@@ -119,7 +103,7 @@ class Redactor:
         starts = self._by_start
         if len(starts) < _FEW and not any(start in text for start in starts):
             return text
-        # A look at each place, whatever the number of keys: one pattern of them all is far slower.
+        # A look-up at each place: one pattern of all secrets is far slower.
         found = [i for i in range(len(text) - _START + 1) if text[i : i + _START] in starts]
         if not found:
             return text
@@ -127,7 +111,7 @@ class Redactor:
         for at in found:
             if at < done:
                 continue
-            known = _known(starts[text[at : at + _START]], text[at : at + self._longest])
+            known = _longest_prefix(starts[text[at : at + _START]], text[at : at + self._longest])
             masked = _MASKED.match(text, at + max(known, _START))
             assert masked is not None
             out += [text[done:at], "[secret]"]
@@ -135,12 +119,13 @@ class Redactor:
         return "".join([*out, text[done:]])
 
     def words(self, text: str) -> str:
-        """What an upstream said of a key, fit for every caller: one short line, and no piece of a
-        key in it, known or masked."""
-        return _PIECE.sub("[secret]", self(" ".join(text[:_MOST_WORDS].split())))[:_MOST_WORDS]
+        """An upstream's message, safe for every caller: one line of at most 240 characters, without
+        secrets and without masked pieces of any key."""
+        line = " ".join(text[:_MAX_MESSAGE].split())
+        return _MASKED_KEY.sub("[secret]", self(line))[:_MAX_MESSAGE]
 
     def clean(self, error: GatewayError) -> None:
-        """Takes what an upstream quoted of a key out of an error that a caller will see."""
+        """Redacts message, code, headers and raw body of an error in place."""
         error.message = self(error.message)
         error.code = self(error.code) if error.code else error.code
         error.headers = tuple((name, self(value)) for name, value in error.headers)
@@ -150,4 +135,23 @@ class Redactor:
                 error.raw = clean.encode("utf-8", "surrogateescape")
 
 
-redact = Redactor()  # what this process knows; its loggers and its answers use it
+def _longest_prefix(forms: list[str], text: str) -> int:
+    """The length of the longest of the sorted forms that the text begins with, 0 for none."""
+    end = len(forms)
+    while end := bisect_right(forms, text, 0, end):
+        before = forms[end - 1]
+        if text.startswith(before):
+            return len(before)
+        # Every other form that the text begins with is a prefix of this one too.
+        pairs = enumerate(zip(before, text, strict=False))
+        text = text[: next((at for at, (one, other) in pairs if one != other), len(text))]
+    return 0
+
+
+def _forms(secret: str) -> set[str]:
+    """The secret as it appears in plain text, in URLs and in base64."""
+    forms = {secret, quote(secret, safe=""), b64encode(secret.encode()).decode()}
+    return {form for form in forms if len(form) >= _MIN}
+
+
+redact = Redactor()  # of this process, for its logs and its answers

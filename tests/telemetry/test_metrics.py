@@ -1,3 +1,5 @@
+"""Counting calls, rows of dead workers, the text format."""
+
 import os
 import re
 import subprocess
@@ -6,31 +8,13 @@ import time
 from pathlib import Path
 
 import msgspec
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from app.state.worker_slots import RING, WorkerRows
-from app.telemetry.call_log import Attempt, CallLog, CallRecord
+from app.state.worker_slots import WorkerRows
+from app.telemetry.call_log import Attempt
 from app.telemetry.metrics import BUCKETS, FAMILIES, Metrics, add_up, as_text
-from app.telemetry.recent_calls import CallHistory, calls_of, last_errors
+from app.telemetry.recent_calls import CallHistory
 from tests.server.running import ROOT
-
-
-def record(**more) -> CallRecord:
-    told = {
-        "request_id": "r1", "route": "/v1/*", "provider": "openai-api", "attempts": 1,
-        "status": 200, "outcome": "complete", "total_ms": 120.0,
-    }  # fmt: skip
-    return CallRecord(**(told | more))
-
-
-def figures(rows: WorkerRows) -> dict[str, float]:
-    text = as_text(add_up(rows.used()))
-    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in lines}
-
-
-CALLS = 'gateway_requests_total{provider="openai-api",route="/v1/*",outcome="complete"}'
+from tests.telemetry.records import CALLS, figures, record
 
 
 def test_a_call_is_counted_with_its_attempts_tokens_and_times():
@@ -95,7 +79,7 @@ _WORKER = """
 import multiprocessing, os, sys
 from app.telemetry.metrics import Metrics
 from app.state.worker_slots import WorkerRows
-from tests.telemetry.test_metrics import record
+from tests.telemetry.records import record
 
 def work(handles, begun):
     metrics = Metrics(WorkerRows(handles).claim())
@@ -185,47 +169,3 @@ def test_the_text_is_prometheus_own():
 def test_every_metric_is_in_the_operators_guide():
     guide = Path(ROOT / "docs" / "operations.md").read_text()
     assert [family.name for family in FAMILIES if f"`{family.name}" not in guide] == []
-
-
-def test_a_call_is_remembered_until_the_ring_has_gone_round():
-    rows = WorkerRows()
-    history = CallHistory(rows.claim())
-    lines = 3 * RING // 150
-    for n in range(lines):
-        failed = record(request_id=f"r{n}", time=f"{n:08d}", code="x", outcome="upstream_error")
-        history.keep(msgspec.json.encode(failed))
-    assert calls_of(rows.used(), "r0") == []
-    assert [call["request_id"] for call in calls_of(rows.used(), f"r{lines - 1}")] == [
-        f"r{lines - 1}"
-    ]
-    newest = [call["request_id"] for call in last_errors(rows.used(), 3)]
-    assert newest == [f"r{lines - 1}", f"r{lines - 2}", f"r{lines - 3}"]
-    assert calls_of(rows.used(), "r") == []  # an id, not the beginning of one
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(1, 60_000), min_size=1, max_size=60), st.integers(0, RING - 1))
-def test_whatever_is_torn_in_the_ring_no_false_call_is_told(sizes, torn):
-    rows = WorkerRows()
-    row = rows.claim()
-    history = CallHistory(row)
-    kept = []
-    for n, size in enumerate(sizes):
-        line = b'{"request_id":"r%d","pad":"%s"}' % (n, b"x" * size)
-        history.keep(line)
-        kept.append(line)
-    row.ring[torn] ^= 0xFF  # a writer was killed, or writes just now
-    for n, line in enumerate(kept):
-        assert calls_of(rows.used(), f"r{n}") in ([], [msgspec.json.decode(line)])
-
-
-def test_the_log_tells_every_call_to_counter_and_memory(capfd):
-    rows = WorkerRows()
-    row = rows.claim()
-    log = CallLog("text", count=Metrics(row).call, keep=CallHistory(row).keep)
-    log.enabled = False
-    log.write(record(request_id="one"))
-    assert figures(rows)[CALLS] == 1
-    (call,) = calls_of(rows.used(), "one")
-    assert call["outcome"] == "complete" and call["time"]
-    assert capfd.readouterr().out == ""

@@ -1,3 +1,5 @@
+"""Secrets in every form, bounds of what is remembered, and the time it takes."""
+
 import base64
 import time
 from urllib.parse import quote
@@ -69,24 +71,25 @@ def token(n, length=400):
 
 
 def test_of_what_came_later_the_newest_is_known_and_the_configs_own_always():
-    one = Redactor([KEY, SHORT, token(0)], room=5 * 428)
+    one = Redactor([KEY, SHORT, token(0)], capacity=5 * 428)
     for n in range(1, 500):
         one.learn([token(n)])
         one.learn([token(1)])  # renewed again and again
+    # Private: what is remembered shows only in the memory it takes.
     assert len(one._known) <= 3 + 5 and sum(map(len, one._by_start.values())) <= 3 * 8
     for secret in (KEY, SHORT, token(0), token(1), token(499)):
         assert one(f"<{secret}>") == "<[secret]>"
-    one.hold([KEY])  # a new config: what it leaves out may be forgotten
+    one.set_config_secrets([KEY])  # a new config: what it leaves out may be forgotten
     one.learn(token(n) for n in range(500, 510))
     assert token(0) not in one._known and SHORT not in one._known
-    assert one(KEY) == "[secret]" and one._size <= one._room
-    one.hold([KEY, token(509)])
+    assert one(KEY) == "[secret]" and one._size <= one._capacity
+    one.set_config_secrets([KEY, token(509)])
     one.learn(token(n) for n in range(600, 700))
     assert token(509) in one._known
 
 
 def test_a_form_that_two_secrets_share_stays_with_the_other():
-    one = Redactor(["pass%2Fword%2F0123456789"], room=30)
+    one = Redactor(["pass%2Fword%2F0123456789"], capacity=30)
     one.learn(["pass/word/0123456789"])
     one.learn(["x" * 25])  # the one before gives way
     assert one("pass%2Fword%2F0123456789") == "[secret]"
@@ -102,8 +105,9 @@ def test_the_longest_secret_that_stands_there_is_replaced():
 @given(st.lists(st.text("ab", min_size=16, max_size=20), max_size=8), st.text("ab", max_size=60))
 def test_what_is_found_is_the_longest_of_all(secrets, text):
     one = Redactor(secrets)
+    # Private: through the redactor itself, shorter matches hide the one that counts.
     starts = [forms for start, forms in one._by_start.items() if text.startswith(start)]
-    known = redaction._known(starts[0], text) if starts else 0
+    known = redaction._longest_prefix(starts[0], text) if starts else 0
     assert known == max((len(each) for each in secrets if text.startswith(each)), default=0)
 
 
@@ -116,8 +120,8 @@ def test_many_secrets_that_begin_alike_cost_hardly_more_than_a_few():
             return str.__lt__(self, other)
 
     many = Redactor([token(n) for n in range(4000)])
-    forms = many._by_start["eyJhbGci"]
+    forms = many._by_start["eyJhbGci"]  # private: to count the comparisons
     assert len(forms) == 4000
-    assert redaction._known(forms, Text(token(3999) + " and more")) == len(token(0))
-    assert redaction._known(forms, Text("eyJhbGciOiJSUzI1NiJ9.999999 ")) == 0
+    assert redaction._longest_prefix(forms, Text(token(3999) + " and more")) == len(token(0))
+    assert redaction._longest_prefix(forms, Text("eyJhbGciOiJSUzI1NiJ9.999999 ")) == 0
     assert 0 < Text.looks < 40

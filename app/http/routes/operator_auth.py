@@ -17,7 +17,7 @@ def check_operator(request: Request) -> None:
     token, caller = gateway.config.admin.token, _caller(request)
     if token:
         given = bare_token(request.headers.get("authorization", ""))
-        if not gateway.access.is_right(caller.address, given, token):
+        if not gateway.access.verify(caller.address, given, token):
             raise GatewayError(
                 401,
                 "This is for operators: send admin.token of the config as "

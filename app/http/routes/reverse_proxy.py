@@ -81,9 +81,9 @@ async def _allowed(
     """The body, once it is clear that the caller's token is for this request."""
     caller.allow_provider(rule.provider)
     token = caller.token
-    if token is None or not token.models or model_scope.is_only_a_list(request.method, path):
+    if token is None or not token.models or model_scope.is_model_list(request.method, path):
         return body
-    model = model_scope.in_path(path) if rule.provider.startswith("gemini") else None
+    model = model_scope.model_in_path(path) if rule.provider.startswith("gemini") else None
     if body is None or model:
         caller.allow(rule.provider, model)
         return body
@@ -95,7 +95,7 @@ async def _allowed(
             raise too_large(most)
         pieces.append(piece)
     whole = b"".join(pieces)
-    caller.allow(rule.provider, model_scope.in_body(whole))
+    caller.allow(rule.provider, model_scope.model_in_body(whole))
     return _once(whole)
 
 

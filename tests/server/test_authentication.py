@@ -1,4 +1,4 @@
-"""The lock over real sockets: who comes in, and that no token ever travels upstream."""
+"""Authentication over real sockets, and that no token ever travels upstream."""
 
 import json
 import time
@@ -80,7 +80,7 @@ def seen_upstream(http, path="/v1/_echo/x", **options):
     ],
 )
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer sk-own"}, {"x-api-key": "pool"}])
-def test_nothing_is_behind_an_open_door(http, method, path, headers):
+def test_without_a_token_nothing_is_served(http, method, path, headers):
     answer = http.request(method, path, headers=headers, json=body() if method == "POST" else None)
     assert answer.status_code in (401, 429)
     assert answer.headers["x-gateway-error"] in ("access_denied", "too_many_failures")
@@ -267,7 +267,7 @@ def test_without_tokens_anybody_may_bring_a_credential_of_their_own(doors):
     assert answer.status_code == 200
 
 
-def test_the_open_door_warns_at_every_start(simulator, tmp_path):
+def test_without_protection_every_start_warns(simulator, tmp_path):
     with running(tmp_path, config_for(simulator.url, access={"protected": False})) as gateway:
         answer = httpx.post(gateway.url + CHAT, headers=FORWARDED, json=body())
         assert answer.status_code == 200

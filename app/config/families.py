@@ -1,0 +1,56 @@
+"""Provider families as the config file knows them: sections, lists of credentials, variables.
+
+The only list of families in this package. Everything that differs between them is a member here.
+"""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from app.config.schema import Config
+
+
+class Family(Struct, frozen=True):
+    """What one provider family contributes to the config."""
+
+    name: str  # as in access.tokens[].providers
+    section: str  # its key in the file
+    pools: tuple[str, ...] = ()  # lists of credentials, as paths below the section
+    variables: tuple[str, ...] = ()  # that can replace `api_keys`; the first one set counts
+
+    def pool_sizes(self, config: Config) -> dict[str, int]:
+        """Path of each list of credentials -> number of entries."""
+        sizes = {}
+        for pool in self.pools:
+            value = getattr(config, self.section)
+            for name in pool.split("."):
+                value = getattr(value, name)
+            sizes[f"{self.section}.{pool}"] = len(value)
+        return sizes
+
+
+FAMILIES = (
+    Family("openai", "openai", ("api_keys", "web_sessions"), ("OPENAI_API_KEY",)),
+    Family("claude", "claude", ("api_keys", "web_sessions"), ("ANTHROPIC_API_KEY",)),
+    Family("gemini", "google_gemini", ("api_keys",), ("GEMINI_API_KEY", "GOOGLE_API_KEY")),
+    Family("bing", "bing"),
+    Family("coze", "coze", ("api_chat.bots", "discord.auth")),
+)
+# Environment variable -> section. A file is not needed when one of these is set; beside a file they
+# count only where it says ${NAME}.
+KEY_VARIABLES = {name: family.section for family in FAMILIES for name in family.variables}
+
+
+def pool_sizes(config: Config) -> dict[str, int]:
+    """Path of every list of credentials -> number of entries."""
+    return {path: size for family in FAMILIES for path, size in family.pool_sizes(config).items()}
+
+
+def config_from_variables(environ: Mapping[str, str]) -> bytes:
+    """A config file with one API key for each family whose variable is set; b"" if none is."""
+    lines = []
+    for family in FAMILIES:
+        name = next((name for name in family.variables if environ.get(name)), None)
+        if name:
+            lines.append(f'{family.section}: {{api_keys: [{{id: env, val: "${{{name}}}"}}]}}\n')
+    return "".join(lines).encode()
