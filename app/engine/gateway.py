@@ -1,4 +1,4 @@
-"""One worker's engine put together: clients, key pool, exchange, forwarder, log."""
+"""One worker's engine put together: clients, key pool, exchange, reverse proxy, log."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from app.engine.admission import AdmissionControl
 from app.engine.chat_call import Exchange
 from app.engine.open_calls import OpenCalls
 from app.engine.picture_cache import Images
-from app.engine.reverse_proxy import Forwarder
+from app.engine.reverse_proxy import ReverseProxy
 from app.pool.conversation_owners import Conversations
 from app.pool.key_pool import KeyPool
 from app.pool.leader import LeaderTasks
@@ -74,11 +74,11 @@ class Gateway:
         self.exchange = Exchange(
             config, self.clients, self.pool, self.log, self.sessions, self.conversations
         )
-        self.forwarder = Forwarder(
+        self.reverse_proxy = ReverseProxy(
             config, self.clients, self.pool, self.log, self.sessions, self.conversations
         )
         self.calls = OpenCalls(self.metrics.open)
-        self.exchange.calls = self.forwarder.calls = self.calls
+        self.exchange.calls = self.reverse_proxy.calls = self.calls
         self.images = Images(
             Path(config.openai.image_path), self.clients, limits.image_folder_bytes
         )
