@@ -7,7 +7,7 @@ upstream's cookies are removed, and the headers that concern its own edge.
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import perf_counter
 
@@ -196,7 +196,8 @@ async def deliver(
         status = record.status = response.status
         record.first_event_ms = round((perf_counter() - state.began) * 1000, 3)
         deadline.first, deadline.seen = False, deadline.time()
-        headers = _headers(call, response, key, config)
+        named = dict(response.headers)
+        headers = _headers(call, response, named, key, config)
         has_body = call.method != "HEAD" and status not in (204, 304)
         if status == 200 and has_body and (rewrite := body_rewrite(call)) is not None:
             await _deliver_rewritten(state, response, headers, rewrite, config)
@@ -206,11 +207,22 @@ async def deliver(
             return None
         if call.method == "POST" and status == 200:
             observer = AnswerObserver(
-                dict(response.headers),
+                named,
                 is_chat=_IS_CHAT(call.path) is not None,
                 max_bytes=config.limits.response_bytes,
             )
-        await _copy(state, response, held, observer)
+        # Here, not in a coroutine of its own: each one that is waited through costs at every piece.
+        read, send, time = response.read, sink.send, deadline.time
+        data = held or await read()
+        while data:
+            deadline.seen = deadline.told = time()
+            record.bytes_out += len(data)
+            if observer is not None:
+                observer.add(data)
+            deadline.sending = True
+            await send(data)
+            deadline.sending = False
+            data = await read()
     finally:
         if observer is not None:
             _record_tokens(observer, call)
@@ -218,24 +230,6 @@ async def deliver(
     deadline.stop()
     await sink.end()
     return None if observer is None else _record_ending(observer, call)
-
-
-async def _copy(
-    state: ForwardState, response: Response, held: bytes, observer: AnswerObserver | None
-) -> None:
-    """Sends the body piece by piece: one read, one send, nothing kept."""
-    deadline, record = state.deadline, state.call.record
-    read, send, time = response.read, state.sink.send, deadline.time
-    data = held or await read()
-    while data:
-        deadline.seen = deadline.told = time()
-        record.bytes_out += len(data)
-        if observer is not None:
-            observer.add(data)
-        deadline.sending = True
-        await send(data)
-        deadline.sending = False
-        data = await read()
 
 
 async def _redacted(state: ForwardState, response: Response, key: Key) -> Refusal:
@@ -268,11 +262,15 @@ async def _deliver_rewritten(
     await state.sink.end()
 
 
-def _headers(call: ForwardCall, response: Response, key: Key, config: Config) -> Headers:
-    """The headers of the answer as the caller gets them."""
+def _headers(
+    call: ForwardCall, response: Response, named: Mapping[str, str], key: Key, config: Config
+) -> Headers:
+    """The headers of the answer as the caller gets them. `named` are the upstream's by name."""
     rule, record = call.rule, call.record
-    dropped = _NOT_DELIVERED | named_by_connection(dict(response.headers))
-    if key.id:
+    dropped = _NOT_DELIVERED
+    if "connection" in named:
+        dropped |= named_by_connection(named)
+    if key.id and rule.private_headers:
         dropped |= frozenset(rule.private_headers)
     base = rule.base(config).rstrip("/") + rule.upstream_prefix
     headers = []

@@ -233,7 +233,12 @@ class ReverseProxy:
             response = await self._open(state, lease, started)
             refusal, held = await self._judge(state, lease, response)
             if refusal is None or refusal.outcome not in OTHER_KEY_MAY_DO:
-                await self._deliver(state, lease, refusal or response, held)
+                outcome = of_status(response.status) if refusal is None else refusal.outcome
+                self.pool.report(lease, outcome, response.status)
+                answer = refusal or response
+                stream_error = await deliver(state, answer, lease.key, self.config, held)
+                if stream_error is not None:
+                    self.pool.report(lease, of_told(stream_error), stream_error.status)
                 return None
             wait = retry_after(refusal.named, refusal.plain, time())
             words = redact.words(refusal.words)
@@ -288,16 +293,6 @@ class ReverseProxy:
         if state.may_repeat and can_hold(response, self.config):
             return await hold_start(response, lease.key)
         return None, b""
-
-    async def _deliver(
-        self, state: ForwardState, lease: Lease, answer: Response | Refusal, held: bytes
-    ) -> None:
-        """Delivers an answer, and reports to the pool how it began and how its stream ended."""
-        outcome = answer.outcome if isinstance(answer, Refusal) else of_status(answer.status)
-        self.pool.report(lease, outcome, answer.status)
-        error = await deliver(state, answer, lease.key, self.config, held)
-        if error is not None:
-            self.pool.report(lease, of_told(error), error.status)
 
 
 def _record_attempt(state: ForwardState, lease: Lease, failure: _Failure, started: float) -> None:
