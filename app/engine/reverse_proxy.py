@@ -59,7 +59,7 @@ _REPEATED_BYTES = 1024 * 1024  # of a body that is kept, so that another key can
 
 
 class _Failure(Struct):
-    """An attempt with one of the pool's keys that another key may do better."""
+    """An attempt that failed in a way in which an attempt with another key may not."""
 
     outcome: Outcome
     status: int
@@ -174,10 +174,10 @@ class ReverseProxy:
         """
         most_telling: _Failure | None = None
         tried: set[str] = set()
-        insist = was_silent = False
+        ignore_breaker = was_silent = False
         while True:
             try:
-                lease = await self._acquire(state, tried, insist)
+                lease = await self._acquire(state, tried, ignore_breaker)
             except GatewayError as error:
                 if not isinstance(error, KeysTried) and (
                     most_telling is None or error.status == 429
@@ -194,7 +194,7 @@ class ReverseProxy:
             if not state.may_repeat or was_silent:  # the next one would likely cost as long again
                 break
             was_silent = failure.is_silence
-            insist = not was_probe and perf_counter() - state.began < INSIST_SECONDS
+            ignore_breaker = not was_probe and perf_counter() - state.began < INSIST_SECONDS
         assert most_telling is not None, "the loop ends after a failure only"
         cause = most_telling.cause
         if isinstance(cause, GatewayError):
@@ -203,7 +203,7 @@ class ReverseProxy:
             state.call.record.outcome = "upstream_error"  # told by the upstream's own stream
         await deliver(state, cause, cause.key, self.config)
 
-    async def _acquire(self, state: ForwardState, tried: set[str], insist: bool) -> Lease:
+    async def _acquire(self, state: ForwardState, tried: set[str], ignore_breaker: bool) -> Lease:
         """A lease of the caller's own key, or of the pool's next one."""
         if state.own_key is not None:
             return Lease(state.own_key)
@@ -217,7 +217,7 @@ class ReverseProxy:
             tried=tried,
             call=state.id,
             body_bytes=len(state.body) if isinstance(state.body, bytes) else 0,
-            insist=insist,
+            insist=ignore_breaker,
         )
 
     async def _attempt(self, state: ForwardState, lease: Lease) -> _Failure | None:
