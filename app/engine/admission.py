@@ -1,8 +1,9 @@
-"""How many calls a worker carries at a time, and who waits for a place.
+"""Admission control: limits how many calls a worker runs at a time, and queues the next ones.
 
-A short queue stands before the places; who finds it full, or waits too long, hears 503 at once
-instead of nothing for minutes. A free place goes to the caller who has the fewest, and no single
-caller gets the last tenth of them, so that one who asks without end cannot keep the others out.
+`slots` calls run, `queue` more wait. A call that finds the queue full, or waits longer than
+`seconds`, is refused with 503. A free slot goes to the caller who holds the fewest. No caller gets
+the last tenth of the slots, unless no other caller is expected, so that one who sends calls without
+end cannot keep the others out.
 """
 
 import asyncio
@@ -13,135 +14,138 @@ from msgspec import Struct
 from app.wire.errors import GatewayError
 
 
-class _Line(Struct):
-    """One caller: how many calls run, and those that wait."""
+class _Caller(Struct):
+    """One caller who has calls here: how many run, and those that wait."""
 
-    is_sole: bool
+    is_sole: bool  # no other caller is expected
     waiting: deque["asyncio.Future[None]"]
-    served: int  # the turn in which it last got a place; or it came just before that one
+    last_admitted: int  # number of the admission in which it last got a slot
     running: int = 0
 
 
 class AdmissionControl:
     """One per worker, on its event loop."""
 
-    def __init__(self, places: int, queue: int, seconds: float) -> None:
-        self._places, self._queue, self._seconds = places, queue, seconds
-        self._most = places - places // 10  # that one caller among others may have
-        self._lines: dict[str, _Line] = {}  # only of those who are here: bounded by both numbers
-        self._turn = 0
+    def __init__(self, slots: int, queue: int, seconds: float) -> None:
+        self._slots, self._queue, self._seconds = slots, queue, seconds
+        self._slots_per_caller = slots - slots // 10
+        self._callers: dict[str, _Caller] = {}  # who has calls here: bounded by slots and queue
+        self._admissions = 0
         self.running = 0
         self.waiting = 0
 
     def enter_now(self, name: str, is_sole: bool = False) -> bool:
-        """`enter` where nobody has to wait, else False."""
-        line = self._line(name, is_sole)
-        if self._may_go(line) and not line.waiting:
-            self._take(line)
+        """Takes a slot for the caller `name` if one is free; False: await `enter`."""
+        caller = self._caller(name, is_sole)
+        if self._may_run(caller) and not caller.waiting:
+            self._admit(caller)
             return True
         return False
 
     async def enter(self, name: str, is_sole: bool = False) -> None:
-        """Returns with a place, which `leave(name)` gives back. Raises GatewayError 503."""
+        """Waits for a slot, which `leave(name)` gives back. Raises GatewayError 503."""
         if self.enter_now(name, is_sole):
             return
-        line = self._line(name, is_sole)
+        caller = self._caller(name, is_sole)
         try:
             if self.waiting >= self._queue:
-                self._make_room(line)
-            await self._wait(line)
+                self._make_room(caller)
+            await self._wait(caller)
         finally:
-            self._drop_if_empty(name, line)
+            self._drop_if_empty(name, caller)
 
     def leave(self, name: str) -> None:
-        line = self._lines[name]
-        line.running -= 1
+        """Gives a slot back, to the next call that waits."""
+        caller = self._callers[name]
+        caller.running -= 1
         self.running -= 1
-        self._let_in()
-        self._drop_if_empty(name, line)
+        self._admit_waiting()
+        self._drop_if_empty(name, caller)
 
-    def _line(self, name: str, is_sole: bool) -> _Line:
-        line = self._lines.get(name)
-        if line is None:
-            line = self._lines[name] = _Line(is_sole, deque(), self._turn - 1)
-        return line
+    def _caller(self, name: str, is_sole: bool) -> _Caller:
+        caller = self._callers.get(name)
+        if caller is None:
+            # A new caller comes before whoever was admitted last.
+            caller = self._callers[name] = _Caller(is_sole, deque(), self._admissions - 1)
+        return caller
 
-    async def _wait(self, line: _Line) -> None:
+    async def _wait(self, caller: _Caller) -> None:
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        line.waiting.append(turn)
+        slot: asyncio.Future[None] = loop.create_future()
+        caller.waiting.append(slot)
         self.waiting += 1
-        timer = loop.call_later(self._seconds, self._refuse, line, turn)
+        timer = loop.call_later(self._seconds, self._refuse, caller, slot)
         try:
-            await turn
+            await slot
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                # The place came in the very moment in which the caller left.
-                line.running -= 1
+            if slot.done() and not slot.cancelled() and slot.exception() is None:
+                # The slot came in the very moment in which the caller left.
+                caller.running -= 1
                 self.running -= 1
-                self._let_in()
+                self._admit_waiting()
             else:
-                self._take_out(line, turn)
+                self._remove(caller, slot)
             raise
         finally:
             timer.cancel()
 
-    def _may_go(self, line: _Line) -> bool:
-        most = self._places if line.is_sole else self._most
-        return self.running < self._places and line.running < most
+    def _may_run(self, caller: _Caller) -> bool:
+        most = self._slots if caller.is_sole else self._slots_per_caller
+        return self.running < self._slots and caller.running < most
 
-    def _take(self, line: _Line) -> None:
-        self._turn += 1
-        line.served = self._turn
-        line.running += 1
+    def _admit(self, caller: _Caller) -> None:
+        self._admissions += 1
+        caller.last_admitted = self._admissions
+        caller.running += 1
         self.running += 1
 
-    def _let_in(self) -> None:
-        while self.waiting and self.running < self._places:
-            able = [line for line in self._lines.values() if line.waiting and self._may_go(line)]
+    def _admit_waiting(self) -> None:
+        """Gives free slots away: to the fewest running calls, then to the longest not admitted."""
+        while self.waiting and self.running < self._slots:
+            able = [one for one in self._callers.values() if one.waiting and self._may_run(one)]
             if not able:
                 return
-            line = min(able, key=_claim)
-            turn = line.waiting.popleft()
+            caller = min(able, key=_precedence)
+            slot = caller.waiting.popleft()
             self.waiting -= 1
-            if not turn.done():
-                self._take(line)
-                turn.set_result(None)
+            if not slot.done():
+                self._admit(caller)
+                slot.set_result(None)
 
-    def _make_room(self, line: _Line) -> None:
-        """The last of who has most in the queue goes, if that is not who has just come."""
-        longest = max(self._lines.values(), key=_length)
-        if _length(longest) <= _length(line) + 1:
-            raise self._busy()
+    def _make_room(self, caller: _Caller) -> None:
+        """Refuses the last call of who has most in the queue, or raises if that is `caller`."""
+        longest = max(self._callers.values(), key=_queue_length)
+        if _queue_length(longest) <= _queue_length(caller) + 1:
+            raise self._overloaded()
         self._refuse(longest, longest.waiting[-1])
 
-    def _refuse(self, line: _Line, turn: "asyncio.Future[None]") -> None:
-        if not turn.done():
-            turn.set_exception(self._busy())
-            self._take_out(line, turn)
+    def _refuse(self, caller: _Caller, slot: "asyncio.Future[None]") -> None:
+        if not slot.done():
+            slot.set_exception(self._overloaded())
+            self._remove(caller, slot)
 
-    def _take_out(self, line: _Line, turn: "asyncio.Future[None]") -> None:
-        if turn in line.waiting:
-            line.waiting.remove(turn)
+    def _remove(self, caller: _Caller, slot: "asyncio.Future[None]") -> None:
+        if slot in caller.waiting:
+            caller.waiting.remove(slot)
             self.waiting -= 1
 
-    def _drop_if_empty(self, name: str, line: _Line) -> None:
-        if not line.running and not line.waiting and self._lines.get(name) is line:
-            del self._lines[name]
+    def _drop_if_empty(self, name: str, caller: _Caller) -> None:
+        if not caller.running and not caller.waiting and self._callers.get(name) is caller:
+            del self._callers[name]
 
-    def _busy(self) -> GatewayError:
+    def _overloaded(self) -> GatewayError:
         return GatewayError(
             503,
-            f"The gateway is busy: {self._places} calls run in this worker and {self.waiting} wait "
+            f"The gateway is busy: {self._slots} calls run in this worker and {self.waiting} wait "
             "(limits.in_flight, limits.queue); ask again in a moment.",
             code="overloaded",
             retry_after=max(1.0, self._seconds / 2),
         )
 
 
-def _claim(line: _Line) -> tuple[int, int]:
-    return line.running, line.served
+def _precedence(caller: _Caller) -> tuple[int, int]:
+    return caller.running, caller.last_admitted
 
 
-def _length(line: _Line) -> int:
-    return len(line.waiting)
+def _queue_length(caller: _Caller) -> int:
+    return len(caller.waiting)

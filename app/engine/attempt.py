@@ -146,11 +146,9 @@ class Attempt:
     async def _accept(self) -> None:
         """Raises what a refusal says, unless the provider knows a way around it."""
         provider, call = self.target.provider, self.call
-        if provider.renewed is not None and call.key.id:
-            lines = [value for name, value in self.response.headers if name == "set-cookie"]
-            key = provider.renewed(call.key, lines, call.now) if lines else None
-            if key is not None:
-                await self.engine.renew(key)
+        sessions = self.engine.sessions
+        if provider.renewed is not None and call.key.id and sessions is not None:
+            await sessions.renew_from(provider.renewed, call.key, self.response.headers, call.now)
         if not is_answer(self.response.status):
             await self._refused()
         if call.dropped:

@@ -1,8 +1,16 @@
-"""The clock of one call: one timer, however many chunks go by.
+"""The deadline of one call: every timeout of it, on one timer however many chunks pass.
 
-While the upstream is waited for, `limit` seconds without a byte end the call; so does the total;
-so does a caller that does not read. In between, a silent stream is bridged by comments. Ending
-means cancelling the task that carries the call; `cancelled()` then tells why.
+What ends a call (`why`), by cancelling the task that carries it:
+
+    first_event   `limit` seconds without a byte of the upstream, before the first event
+    idle          the same after the first event
+    total         timeouts.total since the call began
+    write         timeouts.write during one send: the caller does not read
+    shutdown      the worker stops (any other reason may be given to `expire`)
+
+The task then calls `cancelled()`, which returns the error for the caller, and either ends with it
+or calls `resume()` to go on with another key. Between two events of a stream, a comment is sent
+after each timeouts.keep_alive_comment seconds of silence.
 """
 
 import asyncio
@@ -13,10 +21,19 @@ from app.wire.errors import GatewayError
 
 
 class Deadline:
-    """Made in the task it watches; `stop()` when the call is over.
+    """The deadline of the task that makes it; `stop()` ends it with the call.
 
-    The caller of this class sets `seen` at each sign of life of the upstream, `told` and `sending`
-    around each send, and calls `expect` as the call goes from waiting to streaming.
+    The task keeps these attributes up to date, without a call per chunk:
+
+    `seen`       loop time of the upstream's last byte, or of the last `expect`
+    `told`       loop time at which the caller last got something
+    `sending`    a send to the caller is under way: the write timeout runs, the upstream's does not
+    `first`      no event has come yet
+    `committed`  an event has been sent: another key can no longer answer
+
+    `limit` is how many seconds the upstream may be silent (None: until the total), set by `expect`.
+    `why` is the reason for which the call was ended, None while it runs. `total` replaces
+    timeouts.total; `comment` sends one keep-alive comment.
     """
 
     def __init__(
@@ -36,46 +53,50 @@ class Deadline:
         self._total_at = began + (limits.total if total is None else total)
         self._comment = comment
         self._commenting: asyncio.Task[None] | None = None
-        self.limit: float | None = None  # seconds without an upstream byte; None: only the total
-        self.seen = began  # when the upstream, or before that the call, last did something
-        self.told = began  # when the caller last got something
-        self.first = True  # no event has come yet
-        self.committed = False  # an event has been sent: no other key may answer any more
+        self.limit: float | None = None
+        self.seen = began
+        self.told = began
+        self.first = True
+        self.committed = False
         self.sending = False
         self.why: str | None = None
         self._next = began + self._pause(began)
         self._timer = loop.call_at(self._next, self._tick)
 
     def expect(self, limit: float | None) -> None:
-        """From now on the upstream may be silent for `limit` seconds; None: up to the total."""
+        """Allows the upstream `limit` seconds of silence from now on; None: until the total."""
         self.limit = limit
         self.seen = now = self._loop.time()
         if limit is not None and self._next > now + limit:
             self._wake_at(now + limit)
 
     def expire(self, why: str) -> None:
-        """Ends the call for a reason other than the clock's."""
+        """Ends the call: cancels its task, for the reason `why`. The first reason counts."""
         if self.why is None:
             self.why = why
             self._task.cancel()
 
     def resume(self) -> None:
-        """After `cancelled()`: the call goes on, with another key."""
+        """Starts the deadline anew after `cancelled()`: the call goes on with another key."""
         self.why, self.first, self.sending = None, True, False
         now = self._loop.time()
         self._wake_at(now + self._pause(now))
 
     def hand_over(self) -> None:
-        """Another watch looks after caller and upstream from now on; this one ends the call."""
+        """Leaves comments and the upstream's silence to another deadline; keeps the rest.
+
+        Used when a hedged request wins, which has a deadline of its own.
+        """
         self._comment = self.limit = None
 
     def stop(self) -> None:
+        """Stops the timer: the call is over, or its last bytes are being sent."""
         self._timer.cancel()
         if self._commenting is not None:
             self._commenting.cancel()  # a comment that waits for its reader is never written
 
     def cancelled(self) -> GatewayError | None:
-        """After a CancelledError: the error if this watch caused it, None if the caller left."""
+        """The error of a CancelledError that this deadline caused; None: the caller left."""
         if self.why is None:
             return None
         # Only our own cancel is taken back; if the caller left as well, the call is over.
@@ -122,6 +143,7 @@ def _timeout(message: str) -> GatewayError:
 
 
 def shutting_down() -> GatewayError:
+    """The error 503 for calls that a stopping worker refuses or ends."""
     return GatewayError(
         503,
         "The gateway is shutting down; ask again.",

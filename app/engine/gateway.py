@@ -1,4 +1,4 @@
-"""One worker's engine put together: clients, key pool, exchange, forwarder, log."""
+"""Composition root of a worker: makes its engine of config and shared memory, and ends it."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ from app.config.schema import Config
 from app.engine.admission import AdmissionControl
 from app.engine.chat_call import Exchange
 from app.engine.open_calls import OpenCalls
-from app.engine.picture_cache import Images
-from app.engine.reverse_proxy import Forwarder
+from app.engine.picture_cache import PictureCache
+from app.engine.reverse_proxy import ReverseProxy
 from app.pool.conversation_owners import Conversations
 from app.pool.key_pool import KeyPool
 from app.pool.leader import LeaderTasks
@@ -30,11 +30,11 @@ from app.wire.errors import GatewayError
 
 logger = logging.getLogger("any_proxy.gateway")
 
-_FAREWELL_SECONDS = 1.5  # for the closing error event to reach the callers
+_LAST_ERROR_SECONDS = 1.5  # for the error that ends a call to reach its caller
 
 
 class Listing(Struct):
-    """What one provider offers, as last heard: its models, or why there are none."""
+    """The cached model list of one provider, or the error that the provider gave in its place."""
 
     lock: asyncio.Lock
     until: float = 0.0  # monotonic
@@ -43,7 +43,10 @@ class Listing(Struct):
 
 
 class Gateway:
-    """Made on the worker's event loop, closed after its last request."""
+    """The engine of one worker: made on its event loop, closed after its last request.
+
+    Without `rows` the worker's metrics stand in rows of its own, which no other process sees.
+    """
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class Gateway:
         self.access = Access(config)
         self.token_limits = TokenLimits(state)
         limits = config.limits
-        self.gate = AdmissionControl(limits.in_flight, limits.queue, limits.queue_seconds)
+        self.admission = AdmissionControl(limits.in_flight, limits.queue, limits.queue_seconds)
         self.rows = rows or WorkerRows()
         row = self.rows.claim()
         if row is None:
@@ -64,7 +67,7 @@ class Gateway:
         self.metrics = Metrics(row)
         self.clients = Clients(config.timeouts.connect, config.transport)
         self.pool = KeyPool(config, state)
-        self.keeper = LeaderTasks(config, state, self.pool)
+        self.leader_tasks = LeaderTasks(config, state, self.pool)
         count_dropped(self.metrics.log_dropped)
         keep = CallHistory(row).keep
         self.log = CallLog(config.log_format, count=self.metrics.call, keep=keep)
@@ -74,32 +77,32 @@ class Gateway:
         self.exchange = Exchange(
             config, self.clients, self.pool, self.log, self.sessions, self.conversations
         )
-        self.forwarder = Forwarder(
+        self.reverse_proxy = ReverseProxy(
             config, self.clients, self.pool, self.log, self.sessions, self.conversations
         )
         self.calls = OpenCalls(self.metrics.open)
-        self.exchange.calls = self.forwarder.calls = self.calls
-        self.images = Images(
+        self.exchange.calls = self.reverse_proxy.calls = self.calls
+        self.picture_cache = PictureCache(
             Path(config.openai.image_path), self.clients, limits.image_folder_bytes
         )
         self.ready = True
         self.model_lists: dict[str, Listing] = {}  # by the provider's name
 
     def drain(self) -> None:
-        """From now on not ready for new calls; those that run may end by themselves."""
+        """Reports the worker as not ready from now on; calls are still taken."""
         self.ready = False
 
     def refuse(self) -> None:
-        """New calls are told to come again; those that run may end by themselves."""
+        """Refuses new calls with 503 `shutting_down` from now on; open calls go on."""
         self.calls.refuse()
 
     async def finish(self, seconds: float) -> None:
-        """Waits for the open calls; those that are open after `seconds` are told to end."""
-        if not await self._empty(seconds):
+        """Waits up to `seconds` for the open calls, then ends the rest with an error."""
+        if not await self._wait_until_idle(seconds):
             self.end_calls()
-            await self._empty(_FAREWELL_SECONDS)
+            await self._wait_until_idle(_LAST_ERROR_SECONDS)
 
-    async def _empty(self, seconds: float) -> bool:
+    async def _wait_until_idle(self, seconds: float) -> bool:
         end = asyncio.get_running_loop().time() + seconds
         while self.calls:
             left = end - asyncio.get_running_loop().time()
@@ -109,11 +112,12 @@ class Gateway:
         return True
 
     def end_calls(self) -> None:
-        """Open calls are told that the gateway goes."""
+        """Ends every open call with the error `shutting_down`."""
         self.calls.end_all()
 
     async def close(self) -> None:
-        await self.keeper.close()
+        """Closes connections, files and helper processes, and writes out the log."""
+        await self.leader_tasks.close()
         await self.clients.close()
         await self.exchange.slow_work.close()
         await self.conversations.close()

@@ -1,4 +1,4 @@
-"""The calls that a worker carries now: counted, refused when it leaves, told to end at the last."""
+"""The open calls of a worker: counted, refused during shutdown, ended when its time is over."""
 
 from collections.abc import Callable
 
@@ -6,36 +6,41 @@ from app.engine.deadline import Deadline, shutting_down
 
 
 class OpenCalls:
-    """`show` is told how many there are, and how many of them are streams, at each change."""
+    """The open calls of a worker, each known by its deadline.
+
+    `show` is called at each change with the number of calls and the number of streams among them.
+    """
 
     def __init__(self, show: Callable[[int, int], None] = lambda calls, streams: None) -> None:
-        self._watches: dict[Deadline, bool] = {}  # whether it is a stream
+        self._deadlines: dict[Deadline, bool] = {}  # whether it is a stream
         self._streams = 0
         self._show = show
         self._refusing = False
 
     def __len__(self) -> int:
-        return len(self._watches)
+        return len(self._deadlines)
 
     def refuse(self) -> None:
-        """From now on a new call gets 503 `shutting_down`."""
+        """Refuses new calls with 503 `shutting_down` from now on."""
         self._refusing = True
 
     def check(self) -> None:
-        """Raises GatewayError when no new call may begin."""
+        """Raises GatewayError 503 when no new call may begin."""
         if self._refusing:
             raise shutting_down()
 
-    def add(self, watch: Deadline, is_stream: bool = False) -> None:
-        self._watches[watch] = is_stream
+    def add(self, deadline: Deadline, is_stream: bool = False) -> None:
+        """Counts a call that begins."""
+        self._deadlines[deadline] = is_stream
         self._streams += is_stream
-        self._show(len(self._watches), self._streams)
+        self._show(len(self._deadlines), self._streams)
 
-    def discard(self, watch: Deadline) -> None:
-        self._streams -= self._watches.pop(watch, False)
-        self._show(len(self._watches), self._streams)
+    def discard(self, deadline: Deadline) -> None:
+        """Takes a call that has ended out of the count."""
+        self._streams -= self._deadlines.pop(deadline, False)
+        self._show(len(self._deadlines), self._streams)
 
     def end_all(self) -> None:
-        """Every open call ends with an error that says so."""
-        for watch in list(self._watches):
-            watch.expire("shutdown")
+        """Ends every open call with the error `shutting_down`."""
+        for deadline in list(self._deadlines):
+            deadline.expire("shutdown")

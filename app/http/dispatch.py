@@ -35,7 +35,7 @@ class Application(Sanic[Any, Any]):
             if caller is not None and not request.path.startswith(_FREE):
                 if not getattr(route.ctx, "own_credential", False):
                     caller.need_keys()
-                gate = self.ctx.gateway.gate
+                gate = self.ctx.gateway.admission
                 token = caller.token
                 if (token is not None and (token.rpm or token.max_concurrent)) or (
                     not gate.enter_now(caller.name, caller.is_sole)
@@ -62,7 +62,7 @@ class Application(Sanic[Any, Any]):
 async def _enter(request: Request, caller: Caller) -> None:
     """Waits for a place; `request.ctx.place` gives it back. Raises GatewayError 401, 429, 503."""
     gateway = gateway_of(request)
-    gate, token_limits, token = gateway.gate, gateway.token_limits, caller.token
+    gate, token_limits, token = gateway.admission, gateway.token_limits, caller.token
     if token is not None and (token.rpm or token.max_concurrent):
         wait = token_limits.enter(token)
         if wait:

@@ -64,7 +64,7 @@ class ChatSink:
 
 
 class RawSink:
-    """The forwarder's way to the caller."""
+    """The caller's connection for the reverse proxy."""
 
     def __init__(self, request: Request) -> None:
         self._request = request

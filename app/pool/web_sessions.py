@@ -10,7 +10,7 @@ only as long as the configured value is the one it descends from.
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from app.pool.key_pool import KeyPool
 from app.telemetry.redaction import redact
 from app.wire.cookies import jwt_expiry
 from app.wire.provider import Key
+from app.wire.upstream import Headers
 
 logger = logging.getLogger("any_proxy.sessions")
 
@@ -111,6 +112,22 @@ class Sessions:
                     path.parent,
                     error.strerror,
                 )
+
+    async def renew_from(
+        self,
+        renewed: Callable[[Key, list[str], int], Key | None],
+        key: Key,
+        headers: Headers,
+        now: int,
+    ) -> None:
+        """Renews a session from the Set-Cookie lines of an answer, if they change it.
+
+        `renewed` is the provider's function that makes a key of such lines; `now` is Unix time, s.
+        """
+        lines = [value for name, value in headers if name == "set-cookie"]
+        changed = renewed(key, lines, now) if lines else None
+        if changed is not None:
+            await self.renew(changed)
 
     def endings(self, now: int) -> list[tuple[Key, int]]:
         """Sessions whose token says when it ends, and the seconds that are left (or negative)."""

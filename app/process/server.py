@@ -196,7 +196,7 @@ async def _look_around(app: App, *_: Any) -> None:
     gc.set_threshold(20_000, 20, 20)
     loop = asyncio.get_running_loop()
     gateway: Gateway = app.ctx.gateway
-    keeper = gateway.keeper
+    keeper = gateway.leader_tasks
     watch = HarFolder(gateway.sessions, app.ctx.settings.hars_path, lambda: keeper.leads)
     # No tasks of Sanic's, which logs a warning for each that is cancelled.
     app.ctx.background = [

@@ -19,7 +19,8 @@ from app.pool.outcomes import Outcome, of_error
 from app.state.shared_table import REST_UNTIL, WHY
 from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamRequest
-from tests.engine.test_failover import Bench, ForwardBench, good
+from tests.engine.test_failover import Bench, good
+from tests.engine.test_reverse_proxy import ForwardBench
 
 POOL = "openai.api_keys"
 

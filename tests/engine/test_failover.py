@@ -20,7 +20,6 @@ from app.config.schema import (
 )
 from app.engine.call import ChatCall, Target
 from app.engine.chat_call import Exchange
-from app.engine.reverse_proxy import ForwardAsk, Forwarder
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
@@ -264,18 +263,6 @@ def test_a_request_that_the_client_had_to_send_again_counts_twice(then):
     assert [one.next for one in bench.record.tried] == ["again", "next"][: attempts - 1]
 
 
-def test_a_forward_that_the_client_had_to_send_again_counts_twice():
-    bench = ForwardBench({"a": forwarded})
-
-    def answer(request):
-        request.resent = 1
-        return forwarded()
-
-    bench.clients._answer = answer
-    asyncio.run(bench.ask())
-    assert ("x-attempts", "2") in bench.sink.headers and bench.record.attempts == 2
-
-
 # Silence.
 
 
@@ -313,14 +300,6 @@ def test_one_silent_key_is_answered_for_by_another():
     order = [FakeResponse(pieces=[5]), good()]
     bench = Bench({"a": order, "b": order, "d": order}, first_event=0.05)
     assert bench.run() == EVENT + EVENT + DONE and len(bench.used) == 2
-
-
-def test_a_forward_too_asks_one_more_key_after_an_upstream_that_takes_no_connection():
-    late = SILENCE["no connection in time"]
-    bench = ForwardBench({str(n): late for n in range(5)})
-    with pytest.raises(GatewayError):
-        asyncio.run(bench.ask())
-    assert len(bench.used) == 2
 
 
 def test_of_several_refusals_the_caller_is_told_the_most_promising():
@@ -579,124 +558,3 @@ def test_a_caller_who_leaves_while_it_is_held_leaves_nothing_behind():
 
     asyncio.run(leave())
     assert bench.clients.responses[0].closed and bench.record.outcome == "client_gone"
-
-
-# Forwards.
-
-
-class ForwardSink:
-    def __init__(self):
-        self.started, self.status, self.headers, self.body = False, 0, [], b""
-        self.ended = self.aborted = False
-
-    async def start(self, status, headers, has_body):
-        self.started, self.status, self.headers = True, status, headers
-
-    async def send(self, data):
-        self.body += data
-
-    async def end(self):
-        self.ended = True
-
-    def abort(self):
-        self.aborted = True
-
-
-class ForwardBench(Bench):
-    def __init__(self, answers, **more):
-        super().__init__(answers, **more)
-        self.forwarder = Forwarder(self.config, self.clients, self.pool, self.log)
-        self.sink = ForwardSink()
-
-    async def ask(self, headers=(), pieces=(b'{"model":"m"}',), length=-1, path="embeddings"):
-        (rule,) = (rule for rule in providers.FORWARDS if rule.prefix == "/v1/")
-
-        async def body():
-            for piece in pieces:
-                yield piece
-
-        ask = ForwardAsk(
-            rule=rule,
-            method="POST" if pieces else "GET",
-            path=path,
-            query="",
-            headers=list(headers),
-            body=body() if pieces else None,
-            length=sum(map(len, pieces)) if length == -1 else length,
-            public="http://gw",
-            record=CallRecord(request_id="r", route="t"),
-        )
-        await self.forwarder.run(ask, self.sink)
-
-
-def forwarded():
-    return FakeResponse(200, JSON, [b'{"data":', b"[]}"])
-
-
-@pytest.mark.parametrize("pieces", [(), (b'{"model":"m"}',), (b'{"mo', b'del":"m"}')])
-@pytest.mark.parametrize("status", [401, 402, 403, 429, 500, 503])
-def test_a_forward_that_can_be_repeated_is_sent_with_another_key(status, pieces):
-    bench = ForwardBench({"bad": lambda: refusal(status), "good": forwarded})
-    for _ in range(30):
-        bench.pool.reset("openai.api_keys", "bad")
-        bench.sink = ForwardSink()
-        asyncio.run(bench.ask(pieces=pieces))
-        assert bench.sink.body == b'{"data":[]}' and bench.sink.ended
-        if bench.record.attempts == 2:
-            break
-    assert bench.used[-2:] == ["bad", "good"]
-    assert ("x-attempts", "2") in bench.sink.headers and ("x-auth-id", "good") in bench.sink.headers
-    sent = [request.body for request in bench.clients.requests[-2:]]
-    assert sent[0] == sent[1] == (b"".join(pieces) or None)
-
-
-def test_a_forward_that_no_key_can_serve_gets_the_upstreams_own_refusal():
-    bench = ForwardBench({"a": lambda: refusal(401, "mine"), "b": lambda: refusal(429, "later")})
-    asyncio.run(bench.ask())
-    assert bench.sink.status == 429 and json.loads(bench.sink.body)["error"]["code"] == "later"
-    assert len(bench.used) == 2 and bench.sink.ended
-
-
-@pytest.mark.parametrize("length", [None, 2 * 1024 * 1024])
-def test_a_body_of_unknown_length_or_a_large_one_goes_once(length):
-    pieces = (b"x" * 1024,) * (2048 if length else 3)
-    bench = ForwardBench({"a": lambda: refusal(429), "b": lambda: refusal(429)})
-    asyncio.run(bench.ask(pieces=pieces, length=length))
-    assert bench.sink.status == 429 and len(bench.used) == 1
-
-
-@pytest.mark.parametrize(
-    "bound", [[("x-auth-id", "a")], [("authorization", "Bearer a")]], ids=["named", "own"]
-)
-def test_a_forward_with_a_named_or_own_key_goes_once(bound):
-    bench = ForwardBench({"a": lambda: refusal(429), "b": forwarded})
-    asyncio.run(bench.ask(headers=bound))
-    assert bench.sink.status == 429 and bench.used == ["a"]
-
-
-def test_a_forward_when_all_rest_is_told_at_once():
-    bench = ForwardBench({"a": lambda: refusal(429, headers=[("retry-after", "7")])})
-    asyncio.run(bench.ask())
-    bench.sink = ForwardSink()
-    with pytest.raises(GatewayError) as caught:
-        asyncio.run(bench.ask())
-    assert caught.value.code == "all_keys_cooling" and len(bench.used) == 1
-    bench.answers["a"] = forwarded
-    bench.sink = ForwardSink()
-    asyncio.run(bench.ask(pieces=(b'{"model":"other"}',)))  # the limit was that model's
-    assert bench.sink.status == 200
-
-
-def test_a_forward_and_a_chat_share_what_they_learn():
-    bench = ForwardBench({"a": lambda: refusal(429, headers=[("retry-after", "7")])})
-    asyncio.run(bench.ask(path="chat/completions"))
-    chat = Bench({"a": good})
-    chat.pool = chat.exchange.pool = bench.pool
-    assert chat.fail().code == "all_keys_cooling" and not chat.used
-
-
-def test_a_forward_cut_after_its_first_byte_is_not_repeated():
-    bench = ForwardBench({"a": lambda: FakeResponse(200, JSON, [b"{", CUT]), "b": forwarded})
-    bench.pool.disable("openai.api_keys", "b")
-    asyncio.run(bench.ask())
-    assert bench.sink.aborted and len(bench.used) == 1

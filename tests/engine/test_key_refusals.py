@@ -9,14 +9,15 @@ import providers
 from app.config.schema import Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
 from app.engine.call import ChatCall
 from app.engine.chat_call import Exchange
-from app.engine.reverse_proxy import ForwardAsk, Forwarder
+from app.engine.forward_call import ForwardCall
+from app.engine.reverse_proxy import ReverseProxy
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
 from tests.calls import CHAT, asked_of
 from tests.engine.fakes import FakeClients, FakeResponse, FakeSink, ListLog
-from tests.engine.test_failover import ForwardSink
+from tests.engine.test_reverse_proxy import ForwardSink
 
 JSON = [("content-type", "application/json")]
 GEMINI = {
@@ -128,7 +129,7 @@ class Bench:
             yield sent
 
         sink = ForwardSink()
-        ask = ForwardAsk(
+        call = ForwardCall(
             rule=rule,
             method="POST",
             path=path.removeprefix(rule.prefix),
@@ -139,8 +140,8 @@ class Bench:
             public="http://gw",
             record=CallRecord(request_id="r", route="t"),
         )
-        forwarder = Forwarder(self.config, self.clients, self.pool, self.log)
-        asyncio.run(forwarder.run(ask, sink))
+        proxy = ReverseProxy(self.config, self.clients, self.pool, self.log)
+        asyncio.run(proxy.run(call, sink))
         return sink
 
     def why(self, pool):

@@ -5,13 +5,12 @@ import os
 
 import pytest
 
-from app.engine import picture_cache
-from app.engine.picture_cache import Images
+from app.engine.picture_cache import MAX_BYTES, PictureCache
 from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 from tests.engine.fakes import CUT, FakeClients, FakeResponse
 
-ROOM = 1024**3
+FOLDER_BYTES = 1024**3
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture" * 100
 REQUEST = UpstreamRequest(method="GET", url="http://up/x", headers=[], via="browser")
 PICTURES = {
@@ -28,8 +27,8 @@ def site(*pieces, status=200):
 
 def fetched(folder, clients, file="file-a"):
     async def main():
-        picture_cache = Images(folder, clients, ROOM)
-        return await picture_cache.fetch_once(file, lambda: picture_cache.get(REQUEST))
+        cache = PictureCache(folder, clients, FOLDER_BYTES)
+        return await cache.fetch_once(file, lambda: cache.get(REQUEST))
 
     return asyncio.run(main())
 
@@ -47,15 +46,15 @@ def test_many_who_want_one_picture_fetch_it_once(tmp_path):
     clients = site(0.02, PNG)
 
     async def main():
-        picture_cache = Images(tmp_path, clients, ROOM)
+        cache = PictureCache(tmp_path, clients, FOLDER_BYTES)
 
         async def one(delay):
             await asyncio.sleep(delay)
-            return await picture_cache.fetch_once("file-a", lambda: picture_cache.get(REQUEST))
+            return await cache.fetch_once("file-a", lambda: cache.get(REQUEST))
 
         found = await asyncio.gather(*(one(n * 0.004) for n in range(12)))
         assert {body for _, body in found} == {PNG}
-        assert not picture_cache._coming
+        assert not cache._fetching  # private: a leak shows nowhere else
 
     asyncio.run(main())
     assert len(clients.requests) == 1
@@ -73,7 +72,7 @@ def test_many_who_want_one_picture_fetch_it_once(tmp_path):
         (site(b"no", status=302), 502, "upstream_error"),
         (site(b"no", status=500), 502, "upstream_error"),
         (
-            site(PNG, *[b"x" * 1024 * 1024] * (picture_cache.MAX_BYTES // 1024 // 1024)),
+            site(PNG, *[b"x" * 1024 * 1024] * (MAX_BYTES // 1024 // 1024)),
             502,
             "upstream_bad_response",
         ),
@@ -97,17 +96,17 @@ def test_who_leaves_while_it_is_fetched_leaves_nothing_behind(tmp_path):
     clients = site(PNG[:20], 30, PNG[20:])
 
     async def main():
-        picture_cache = Images(tmp_path, clients, ROOM)
+        cache = PictureCache(tmp_path, clients, FOLDER_BYTES)
 
         async def fetch() -> UpstreamReply:
-            return await picture_cache.get(REQUEST)
+            return await cache.get(REQUEST)
 
-        task = asyncio.create_task(picture_cache.fetch_once("file-a", fetch))
+        task = asyncio.create_task(cache.fetch_once("file-a", fetch))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not picture_cache._coming
+        assert not cache._fetching  # private: a leak shows nowhere else
 
     asyncio.run(main())
     assert clients.responses[0].closed
@@ -127,15 +126,15 @@ def test_what_was_not_asked_for_longest_gives_way_and_nothing_but_pictures(tmp_p
     clients = site(PNG)
 
     async def main():
-        picture_cache = Images(tmp_path, clients, 3 * len(PNG) + 100)
+        cache = PictureCache(tmp_path, clients, 3 * len(PNG) + 100)
 
         async def fetch() -> UpstreamReply:
-            return await picture_cache.get(REQUEST)
+            return await cache.get(REQUEST)
 
-        assert await picture_cache.kept("file-oldest") == PNG  # asked for: it stays
-        await picture_cache.fetch_once("file-a", fetch)
+        assert await cache.kept("file-oldest") == PNG  # asked for: it stays
+        await cache.fetch_once("file-a", fetch)
         assert set(os.listdir(tmp_path)) == {"a", "oldest", "newest", *others}
-        await picture_cache.fetch_once("file-b", fetch)
+        await cache.fetch_once("file-b", fetch)
         assert set(os.listdir(tmp_path)) == {"a", "b", "oldest", *others}
 
     asyncio.run(main())
@@ -145,8 +144,8 @@ def test_a_folder_too_small_for_one_picture_keeps_none(tmp_path):
     clients = site(PNG)
 
     async def main():
-        picture_cache = Images(tmp_path, clients, 10)
-        return await picture_cache.fetch_once("file-a", lambda: picture_cache.get(REQUEST))
+        cache = PictureCache(tmp_path, clients, 10)
+        return await cache.fetch_once("file-a", lambda: cache.get(REQUEST))
 
     assert asyncio.run(main()) == ("image/png", PNG)
     assert os.listdir(tmp_path) == []

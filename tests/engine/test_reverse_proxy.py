@@ -1,325 +1,152 @@
-"""What travels through a raw forward and what does not."""
+"""One key of a forwarded call fails, another serves it: which failures, which calls, how often."""
+
+import asyncio
+import json
 
 import pytest
 
 import providers
-from app.clients import Clients
-from app.config.schema import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
-from app.engine.reverse_proxy import ForwardAsk, Forwarder, safe_path
-from app.pool.key_pool import KeyPool
-from app.state.shared_table import SharedState
-from app.telemetry.call_log import CallLog, CallRecord
+from app.engine.forward_call import ForwardCall
+from app.engine.reverse_proxy import ReverseProxy
+from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
-
-RULE = next(rule for rule in providers.FORWARDS if rule.prefix == "/v1/")
-
-
-def forwarder():
-    keys = [KeyEntry(id="1", val="sk-pool")]
-    config = Config(openai=OpenAI(api_url="https://up.example/base/", api_keys=keys))
-    return Forwarder(config, Clients(1), KeyPool(config, SharedState()), CallLog())
+from tests.engine.fakes import CUT, FakeResponse
+from tests.engine.test_failover import JSON, SILENCE, Bench, good, refusal
 
 
-def sent(engine, ask):
-    """The request as it goes out, and the key it goes with."""
-    lookup = {name.lower(): value for name, value in reversed(ask.headers)}
-    own, in_header = engine.own_key(ask.rule, lookup, ask)
-    key = own or engine.pool.pick(ask.rule.pool, lookup.get("x-auth-id")).key
-    return engine.outgoing(ask, key, in_header, ask.body, lookup), key
+class ForwardSink:
+    def __init__(self):
+        self.started, self.status, self.headers, self.body = False, 0, [], b""
+        self.ended = self.aborted = False
+
+    async def start(self, status, headers, has_body):
+        self.started, self.status, self.headers = True, status, headers
+
+    async def send(self, data):
+        self.body += data
+
+    async def end(self):
+        self.ended = True
+
+    def abort(self):
+        self.aborted = True
 
 
-def outgoing(headers=(), path="models", query="", method="GET"):
-    ask = ForwardAsk(
-        rule=RULE,
-        method=method,
-        path=path,
-        query=query,
-        headers=list(headers),
-        body=None,
-        length=None,
-        public="http://gw",
-        record=CallRecord(request_id="r", route="t"),
-    )
-    return sent(forwarder(), ask)
+class ForwardBench(Bench):
+    def __init__(self, answers, **more):
+        super().__init__(answers, **more)
+        self.reverse_proxy = ReverseProxy(self.config, self.clients, self.pool, self.log)
+        self.sink = ForwardSink()
 
+    async def ask(self, headers=(), pieces=(b'{"model":"m"}',), length=-1, path="embeddings"):
+        (rule,) = (rule for rule in providers.FORWARDS if rule.prefix == "/v1/")
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "models",
-        "files/file-abc.def",
-        "a/b//c",
-        "models/gpt-4:free",
-        "x/..hidden",
-        "x/...",
-        "a%20b",
-        "m%C3%BCnchen",
-        "100%25",
-        "",
-    ],
-)
-def test_ordinary_paths_pass_as_they_came(path):
-    assert safe_path(path) == path
+        async def body():
+            for piece in pieces:
+                yield piece
 
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "../dashboard",
-        "a/../../x",
-        "..",
-        "a/..",
-        "./a",
-        "%2e%2e/x",
-        "%2E./x",
-        "a/%2e%2e%2fx",
-        "..%2fx",
-        "..%5cx",
-        "a\\..\\x",
-        "a\\b",
-        "%252e%252e/x",
-        "%25252e%25252e%25252fx",
-        "..;/x",
-        "..;a=b/x",
-        "%c0%ae%c0%ae/x",
-        "a%00b",
-        "a%0d%0aHost: evil",
-        "a b",
-        "a\tb",
-        "a#b",
-        "münchen",
-        "%25" * 1 + "25" * 12 + "2e%2e/x",
-    ],
-)
-def test_paths_that_climb_or_confuse_are_refused(path):
-    with pytest.raises(GatewayError) as caught:
-        safe_path(path)
-    assert (caught.value.status, caught.value.code) == (400, "bad_path")
-
-
-def test_the_host_and_prefix_are_the_configs_whatever_the_path_says():
-    request, _ = outgoing(path="/evil.example/x", query="a=1&b=%2F")
-    assert request.url == "https://up.example/base/v1//evil.example/x?a=1&b=%2F"
-    request, _ = outgoing(path="@evil.example")
-    assert request.url.startswith("https://up.example/base/v1/")
-
-
-def test_a_pool_key_replaces_a_placeholder():
-    request, key = outgoing([("Authorization", "Bearer pool")])
-    assert [v for n, v in request.headers if n.lower() == "authorization"] == ["Bearer sk-pool"]
-    assert key.id == "1"
-
-
-def test_the_callers_own_key_travels_as_it_is():
-    request, key = outgoing([("authorization", "bearer  sk-mine"), ("x-auth-id", "1")])
-    assert request.headers == [("authorization", "bearer  sk-mine")]
-    assert key.is_callers_own
-
-
-def test_an_unknown_id_is_refused():
-    with pytest.raises(GatewayError) as caught:
-        outgoing([("x-auth-id", "5")])
-    assert caught.value.code == "unknown_auth_id"
-
-
-def test_who_the_caller_is_stays_here():
-    private = [
-        ("Cookie", "a=b"),
-        ("X-Forwarded-For", "1.2.3.4"),
-        ("x-forwarded-proto", "https"),
-        ("Forwarded", "for=1.2.3.4"),
-        ("X-Real-IP", "1.2.3.4"),
-        ("Via", "1.1 x"),
-        ("x-auth-id", "1"),
-        ("Host", "gw"),
-        ("Origin", "http://page"),
-        ("Referer", "http://page/x"),
-        ("Content-Length", "3"),
-        ("Expect", "100-continue"),
-    ]
-    request, _ = outgoing(private)
-    assert request.headers == [("Authorization", "Bearer sk-pool")]
-
-
-def test_hop_by_hop_headers_and_what_connection_names_stay_here():
-    headers = [
-        ("Connection", "close, X-Hop"),
-        ("X-Hop", "1"),
-        ("TE", "trailers"),
-        ("Transfer-Encoding", "chunked"),
-        ("Keep-Alive", "5"),
-        ("Proxy-Authorization", "Basic x"),
-        ("Upgrade", "h2c"),
-    ]
-    request, _ = outgoing(headers)
-    assert request.headers == [("Authorization", "Bearer sk-pool")]
-
-
-def test_everything_else_travels_in_order_and_repetition():
-    headers = [
-        ("OpenAI-Beta", "a"),
-        ("openai-beta", "b"),
-        ("Accept-Encoding", "br"),
-        ("Range", "bytes=0-9"),
-        ("If-None-Match", '"x"'),
-        ("X-Stainless-Lang", "python"),
-    ]
-    request, _ = outgoing(headers)
-    assert request.headers[:-1] == headers
-
-
-WEBSOCKET = [("Upgrade", "websocket"), ("Connection", "keep-alive, Upgrade")]
-
-
-@pytest.mark.parametrize("path", ["realtime", "responses", "ws/google.ai.Live.BidiGenerate"])
-def test_a_websocket_is_refused_with_a_reason(path):
-    with pytest.raises(GatewayError) as caught:
-        outgoing(WEBSOCKET, path=path)
-    assert (caught.value.status, caught.value.code) == (501, "websocket_not_supported")
-
-
-@pytest.mark.parametrize(
-    ("headers", "path", "method"),
-    [
-        ([("Upgrade", "websocket")], "realtime", "GET"),
-        ([("Upgrade", "websocket"), ("Connection", "keep-alive")], "realtime", "GET"),
-        (WEBSOCKET, "realtime", "POST"),
-        (WEBSOCKET, "models", "GET"),
-        (WEBSOCKET, "chat/completions", "POST"),
-        (WEBSOCKET, "realtime/sessions", "POST"),
-        (
-            [
-                ("Connection", "Upgrade, HTTP2-Settings"),
-                ("Upgrade", "h2c"),
-                ("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA"),
-            ],
-            "realtime",
-            "GET",
-        ),
-        ([("Connection", "Upgrade"), ("Upgrade", "TLS/1.2, HTTP/2.0")], "models", "GET"),
-    ],
-)
-def test_an_upgrade_that_is_no_websocket_is_ignored_and_stays_here(headers, path, method):
-    request, _ = outgoing(headers, path=path, method=method)
-    names = {name.lower() for name, _ in request.headers}
-    assert not names & {"upgrade", "connection", "http2-settings"}
-    assert (request.method, request.url) == (method, f"https://up.example/base/v1/{path}")
-
-
-def test_of_the_answer_only_what_is_the_callers_business():
-    ask = ForwardAsk(
-        rule=RULE, method="GET", path="x", query="", headers=[], body=None, length=None,
-        public="http://gw:1", record=CallRecord(request_id="r", route="t"),
-    )  # fmt: skip
-    engine = forwarder()
-    _, key = sent(engine, ask)
-    down = engine._downward(
-        [
-            ("content-type", "text/plain"),
-            ("set-cookie", "a=b"),
-            ("openai-organization", "org-operator"),
-            ("cf-ray", "1"),
-            ("connection", "x-gone"),
-            ("x-gone", "1"),
-            ("x-request-id", "req_1"),
-            ("request-id", "req_2"),
-            ("location", "https://up.example/base/v1/files/1"),
-            ("etag", '"1"'),
-        ],
-        ask,
-        key,
-    )
-    assert down == [
-        ("content-type", "text/plain"),
-        ("x-upstream-request-id", "req_1"),
-        ("request-id", "req_2"),  # Anthropic's SDKs read it
-        ("location", "http://gw:1/v1/files/1"),
-        ("etag", '"1"'),
-        ("x-auth-id", "1"),
-    ]
-
-
-def claude_and_gemini(headers, prefix, path="v1/x", query=""):
-    keys = [KeyEntry(id="1", val="pool-key")]
-    config = Config(
-        claude=Claude(api_url="https://up.example/base/", api_keys=keys),
-        google_gemini=GoogleGemini(
-            api_url="https://up.example", api_keys=[GeminiKeyEntry(id="1", val="pool-key")]
-        ),
-    )
-    engine = Forwarder(config, Clients(1), KeyPool(config, SharedState()), CallLog())
-    rule = next(rule for rule in providers.FORWARDS if rule.prefix == prefix)
-    ask = ForwardAsk(
-        rule=rule, method="GET", path=path, query=query, headers=headers, body=None, length=None,
-        public="http://gw", record=CallRecord(request_id="r", route="t"),
-    )  # fmt: skip
-    request, key = sent(engine, ask)
-    return request, key
-
-
-@pytest.mark.parametrize(
-    ("prefix", "given", "sent"),
-    [
-        ("/gemini/", [("Authorization", "Bearer AIza-own")], [("x-goog-api-key", "AIza-own")]),
-        (
-            "/gemini/",
-            [("Authorization", "Bearer ya29.own")],
-            [("Authorization", "Bearer ya29.own")],
-        ),
-        ("/gemini/", [("x-goog-api-key", "AIza-own")], [("x-goog-api-key", "AIza-own")]),
-        ("/gemini/", [("Authorization", "Bearer pool")], [("x-goog-api-key", "pool-key")]),
-        ("/gemini/", [("x-goog-api-key", "none")], [("x-goog-api-key", "pool-key")]),
-        (
-            "/gemini/",
-            [("x-goog-api-key", "EMPTY"), ("Authorization", "Bearer ya29.own")],
-            [("Authorization", "Bearer ya29.own")],
-        ),
-        (
-            "/gemini/v1beta/openai/",
-            [("Authorization", "Bearer AIza-own")],
-            [("Authorization", "Bearer AIza-own")],
-        ),
-        (
-            "/claude/api/",
-            [("x-api-key", "pool"), ("Authorization", "Bearer own")],
-            [("Authorization", "Bearer own"), ("anthropic-version", "2023-06-01")],
-        ),
-    ],
-)
-def test_a_callers_key_ends_where_the_upstream_looks_for_it(prefix, given, sent):
-    request, _ = claude_and_gemini(given, prefix)
-    assert request.headers == sent
-
-
-@pytest.mark.parametrize("value", ["pool", "none", "EMPTY", ""])
-def test_a_placeholder_in_the_query_means_the_pool_and_does_not_travel(value):
-    request, key = claude_and_gemini([], "/gemini/", query=f"key={value}&alt=sse")
-    assert request.url.endswith("/v1/x?alt=sse") and key.id == "1"
-
-
-@pytest.mark.parametrize(
-    ("path", "is_rewritten"),
-    [
-        ("v1/messages/batches", True),
-        ("v1/messages/batches/msgbatch_1", True),
-        ("v1/messages/batches/msgbatch_1/cancel", True),
-        ("v1/messages/batches/msgbatch_1/results", False),
-        ("v1/messages", False),
-        ("v1/files/file_1/content", False),
-    ],
-)
-def test_only_batch_objects_are_rewritten_and_asked_for_in_plain(path, is_rewritten):
-    rule = next(rule for rule in providers.FORWARDS if rule.prefix == "/claude/api/")
-    rewrite = rule.rewrite(path, "https://gw/claude/api/")
-    assert (rewrite is not None) == is_rewritten
-    headers = dict(claude_and_gemini([("Accept-Encoding", "br")], "/claude/api/", path)[0].headers)
-    assert headers["Accept-Encoding"] == ("identity" if is_rewritten else "br")
-    if is_rewritten:
-        # Whatever the upstream calls itself: it may stand behind an address of its own.
-        body = (
-            b'{"id":"x","results_url": "https://api.anthropic.com/v1/messages/batches/a/results"}'
+        call = ForwardCall(
+            rule=rule,
+            method="POST" if pieces else "GET",
+            path=path,
+            query="",
+            headers=list(headers),
+            body=body() if pieces else None,
+            length=sum(map(len, pieces)) if length == -1 else length,
+            public="http://gw",
+            record=CallRecord(request_id="r", route="t"),
         )
-        assert rewrite(body) == (
-            b'{"id":"x","results_url": "https://gw/claude/api/v1/messages/batches/a/results"}'
-        )
-        assert rewrite(b'{"results_url":null}') == b'{"results_url":null}'
+        await self.reverse_proxy.run(call, self.sink)
+
+
+def forwarded():
+    return FakeResponse(200, JSON, [b'{"data":', b"[]}"])
+
+
+@pytest.mark.parametrize("pieces", [(), (b'{"model":"m"}',), (b'{"mo', b'del":"m"}')])
+@pytest.mark.parametrize("status", [401, 402, 403, 429, 500, 503])
+def test_a_forward_that_can_be_repeated_is_sent_with_another_key(status, pieces):
+    bench = ForwardBench({"bad": lambda: refusal(status), "good": forwarded})
+    for _ in range(30):
+        bench.pool.reset("openai.api_keys", "bad")
+        bench.sink = ForwardSink()
+        asyncio.run(bench.ask(pieces=pieces))
+        assert bench.sink.body == b'{"data":[]}' and bench.sink.ended
+        if bench.record.attempts == 2:
+            break
+    assert bench.used[-2:] == ["bad", "good"]
+    assert ("x-attempts", "2") in bench.sink.headers and ("x-auth-id", "good") in bench.sink.headers
+    sent = [request.body for request in bench.clients.requests[-2:]]
+    assert sent[0] == sent[1] == (b"".join(pieces) or None)
+
+
+def test_a_forward_that_no_key_can_serve_gets_the_upstreams_own_refusal():
+    bench = ForwardBench({"a": lambda: refusal(401, "mine"), "b": lambda: refusal(429, "later")})
+    asyncio.run(bench.ask())
+    assert bench.sink.status == 429 and json.loads(bench.sink.body)["error"]["code"] == "later"
+    assert len(bench.used) == 2 and bench.sink.ended
+
+
+@pytest.mark.parametrize("length", [None, 2 * 1024 * 1024])
+def test_a_body_of_unknown_length_or_a_large_one_goes_once(length):
+    pieces = (b"x" * 1024,) * (2048 if length else 3)
+    bench = ForwardBench({"a": lambda: refusal(429), "b": lambda: refusal(429)})
+    asyncio.run(bench.ask(pieces=pieces, length=length))
+    assert bench.sink.status == 429 and len(bench.used) == 1
+
+
+@pytest.mark.parametrize(
+    "bound", [[("x-auth-id", "a")], [("authorization", "Bearer a")]], ids=["named", "own"]
+)
+def test_a_forward_with_a_named_or_own_key_goes_once(bound):
+    bench = ForwardBench({"a": lambda: refusal(429), "b": forwarded})
+    asyncio.run(bench.ask(headers=bound))
+    assert bench.sink.status == 429 and bench.used == ["a"]
+
+
+def test_a_forward_when_all_rest_is_told_at_once():
+    bench = ForwardBench({"a": lambda: refusal(429, headers=[("retry-after", "7")])})
+    asyncio.run(bench.ask())
+    bench.sink = ForwardSink()
+    with pytest.raises(GatewayError) as caught:
+        asyncio.run(bench.ask())
+    assert caught.value.code == "all_keys_cooling" and len(bench.used) == 1
+    bench.answers["a"] = forwarded
+    bench.sink = ForwardSink()
+    asyncio.run(bench.ask(pieces=(b'{"model":"other"}',)))  # the limit was that model's
+    assert bench.sink.status == 200
+
+
+def test_a_forward_and_a_chat_share_what_they_learn():
+    bench = ForwardBench({"a": lambda: refusal(429, headers=[("retry-after", "7")])})
+    asyncio.run(bench.ask(path="chat/completions"))
+    chat = Bench({"a": good})
+    chat.pool = chat.exchange.pool = bench.pool
+    assert chat.fail().code == "all_keys_cooling" and not chat.used
+
+
+def test_a_forward_cut_after_its_first_byte_is_not_repeated():
+    bench = ForwardBench({"a": lambda: FakeResponse(200, JSON, [b"{", CUT]), "b": forwarded})
+    bench.pool.disable("openai.api_keys", "b")
+    asyncio.run(bench.ask())
+    assert bench.sink.aborted and len(bench.used) == 1
+
+
+def test_a_forward_that_the_client_had_to_send_again_counts_twice():
+    bench = ForwardBench({"a": forwarded})
+
+    def answer(request):
+        request.resent = 1
+        return forwarded()
+
+    bench.clients._answer = answer
+    asyncio.run(bench.ask())
+    assert ("x-attempts", "2") in bench.sink.headers and bench.record.attempts == 2
+
+
+def test_a_forward_too_asks_one_more_key_after_an_upstream_that_takes_no_connection():
+    late = SILENCE["no connection in time"]
+    bench = ForwardBench({str(n): late for n in range(5)})
+    with pytest.raises(GatewayError):
+        asyncio.run(bench.ask())
+    assert len(bench.used) == 2

@@ -12,10 +12,9 @@ from tests.engine.test_failover import (
     EVENT,
     ROLE,
     Bench,
-    ForwardBench,
-    ForwardSink,
     good,
 )
+from tests.engine.test_reverse_proxy import ForwardBench, ForwardSink
 
 START = CLAUDE_PIECES[0]
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
@@ -274,7 +273,7 @@ def test_a_forwarded_stream_is_held_until_its_first_word_only():
 
 
 def test_a_forwarded_stream_is_not_held_for_long(monkeypatch):
-    monkeypatch.setattr("app.engine.reverse_proxy._HELD_SECONDS", 0.05)
+    monkeypatch.setattr("app.engine.forwarded_answer.HOLD_SECONDS", 0.05)
     bench = forward_of(FakeResponse(pieces=[ROLE, 0.3, EVENT, DONE]))
     asyncio.run(bench.ask(path="chat/completions"))
     assert bench.sink.body.startswith(ROLE)

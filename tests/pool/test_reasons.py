@@ -16,7 +16,8 @@ from app.state.shared_table import SharedState
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
 from tests.engine.fakes import FakeResponse
-from tests.engine.test_failover import JSON, Bench, ForwardBench, ForwardSink, good
+from tests.engine.test_failover import JSON, Bench, good
+from tests.engine.test_reverse_proxy import ForwardBench, ForwardSink
 from tests.pool.test_key_pool import POOL, Room
 
 WORDS = "Your account is not active, please check your billing details"
@@ -33,7 +34,7 @@ def in_another_worker(bench):
     bench.pool = pool
     bench.exchange = Exchange(bench.config, bench.clients, pool, bench.log)
     if isinstance(bench, ForwardBench):
-        bench.forwarder.pool = pool
+        bench.reverse_proxy.pool = pool
 
 
 def told(error):

@@ -40,6 +40,24 @@ def test_a_renewed_session_is_used_by_every_worker_and_after_a_restart(tmp_path)
     assert Worker(tmp_path).key().val == "renewed-3"
 
 
+def test_the_cookies_of_an_answer_renew_a_session_if_they_change_it(tmp_path) -> None:
+    worker, seen = Worker(tmp_path), []
+
+    def renewed(key: Key, set_cookies: list[str], now: int) -> Key | None:
+        seen.append((key.val, set_cookies, now))
+        return Key(key.pool, key.id, "second", {}) if key.val == "first" else None
+
+    def answer(*headers: tuple[str, str]) -> None:
+        asyncio.run(worker.sessions.renew_from(renewed, worker.key(), list(headers), 7))
+
+    answer(("content-type", "text/plain"))
+    assert not seen and worker.key().val == "first"
+    answer(("set-cookie", "a=1"), ("etag", "x"), ("set-cookie", "b=2"))
+    answer(("set-cookie", "a=1"))
+    assert seen == [("first", ["a=1", "b=2"], 7), ("second", ["a=1"], 7)]
+    assert worker.key().val == "second"
+
+
 def test_what_the_operator_writes_wins_over_what_was_kept(tmp_path) -> None:
     Worker(tmp_path).renew("renewed", organization_id="learned")
     assert Worker(tmp_path).key().fields["organization_id"] == "learned"

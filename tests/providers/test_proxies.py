@@ -10,7 +10,8 @@ import pytest
 
 import providers
 from app.config.schema import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
-from app.engine.reverse_proxy import ForwardAsk, Forwarder
+from app.engine.forward_call import ForwardCall
+from app.engine.reverse_proxy import ReverseProxy
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
@@ -76,7 +77,7 @@ class Nobody:
 def forward_proxy(prefix: str, settings: Config) -> str | None:
     clients = FakeClients(lambda request: FakeResponse())
     pool = KeyPool(settings, SharedState())
-    ask = ForwardAsk(
+    call = ForwardCall(
         rule=next(rule for rule in providers.FORWARDS if rule.prefix == prefix),
         method="GET",
         path="x",
@@ -87,7 +88,7 @@ def forward_proxy(prefix: str, settings: Config) -> str | None:
         public="http://gw",
         record=CallRecord(request_id="r", route="t"),
     )
-    asyncio.run(Forwarder(settings, clients, pool, ListLog()).run(ask, Nobody()))
+    asyncio.run(ReverseProxy(settings, clients, pool, ListLog()).run(call, Nobody()))
     return clients.requests[0].proxy
 
 

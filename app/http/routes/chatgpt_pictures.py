@@ -30,7 +30,7 @@ async def image(request: Request, path: str) -> HTTPResponse:
     if not web_images.FILE.match(file):
         raise GatewayError(400, "A picture's name begins with file- or file_.", code="bad_path")
     gateway = gateway_of(request)
-    images = gateway.images
+    images = gateway.picture_cache
     args = {name: request.args.get(name) for name in ("index", "conversation_id", "sig")}
 
     async def fetch() -> UpstreamReply:
@@ -81,7 +81,7 @@ async def _of_session(request: Request, key: Key, file: str, conversation_id: st
     path = web_images.download_path(file, conversation_id)
     if path is None:
         raise not_found()
-    told = await gateway.images.get(web.session_request(gateway.config, key, path))
+    told = await gateway.picture_cache.get(web.session_request(gateway.config, key, path))
     if told.status != 200 or web_errors.is_challenge(told):
         raise web_errors.read_error(told)
     try:
@@ -93,4 +93,4 @@ async def _of_session(request: Request, key: Key, file: str, conversation_id: st
     fetch = web.address_request(gateway.config, key, address)
     if fetch is None:
         raise bad_response("chatgpt.com keeps the picture at an address that is not fetched.")
-    return await gateway.images.get(fetch)
+    return await gateway.picture_cache.get(fetch)

@@ -8,7 +8,7 @@ from sanic import HTTPResponse, Request
 import providers
 from app.auth import model_scope
 from app.auth.caller import Caller
-from app.engine.reverse_proxy import ForwardAsk
+from app.engine.forward_call import ForwardCall
 from app.http.responses import METHODS, App, gateway_of, public_address, record_for, too_large
 from app.http.sinks import RawSink
 from app.wire.errors import GatewayError
@@ -53,8 +53,8 @@ async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
     body = await _allowed(request, rule, caller, path[len(rule.prefix) :], body)
     sink = RawSink(request)
     request.ctx.carried = True
-    await gateway_of(request).forwarder.run(
-        ForwardAsk(
+    await gateway_of(request).reverse_proxy.run(
+        ForwardCall(
             rule=rule,
             method=request.method,
             path=path[len(rule.prefix) :],

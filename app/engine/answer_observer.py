@@ -1,4 +1,4 @@
-"""A raw answer, glanced at while it passes."""
+"""Observes a forwarded answer while it passes: its tokens, and how its stream ended."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,11 +9,15 @@ from app.wire.errors import GatewayError
 from app.wire.events import Usage
 from app.wire.stream_end import Tail, failure, finished, is_done, usage_in
 
-_USAGE_BYTES = 16 * 1024
+_HEAD_BYTES = 16 * 1024  # usage may stand at the start of a JSON answer
 
 
-class Reading:
-    """A raw answer, glanced at while it passes: what it counted, whether its stream is whole."""
+class AnswerObserver:
+    """Reads along in an answer that is delivered as it comes.
+
+    Only the start and the last events are kept. An answer whose content encoding cannot be undone
+    passes unread: it has no usage, and it counts as whole.
+    """
 
     def __init__(self, headers: Mapping[str, str], *, is_chat: bool, max_bytes: int) -> None:
         self.is_stream = "event-stream" in headers.get("content-type", "")
@@ -29,6 +33,7 @@ class Reading:
         self._tail = Tail()
 
     def add(self, data: bytes) -> None:
+        """Takes the next piece of the body, as it came from the upstream."""
         if not self._readable:
             return
         if self._inflate is not None:
@@ -37,15 +42,16 @@ class Reading:
             except GatewayError:
                 self._readable = False  # the caller will find out for themselves
                 return
-        if len(self._head) < _USAGE_BYTES:
-            self._head += data[:_USAGE_BYTES]
+        if len(self._head) < _HEAD_BYTES:
+            self._head += data[:_HEAD_BYTES]
         self._tail.add(data)
 
     def usage(self) -> Usage | None:
+        """The tokens that the answer counts, None if it counts none."""
         return usage_in(self._tail.bytes(), self._head) if self._readable else None
 
     def ending(self) -> tuple[Any, bool]:
-        """The error that the stream told, if any; whether it is whole though it told none."""
+        """The error that the stream tells (None for none), and whether the stream is whole."""
         if not self._readable or not self.is_stream:
             return None, True
         text, records = self._tail.bytes(), self._tail.records()

@@ -1,4 +1,4 @@
-"""How raw answers end, read while they pass: their tokens, and whether their streams are whole."""
+"""What is observed in a forwarded answer: its tokens, and whether its stream is whole."""
 
 import asyncio
 import gzip
@@ -8,8 +8,9 @@ import pytest
 
 import providers
 from app.config.schema import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
-from app.engine.raw_answer import Reading
-from app.engine.reverse_proxy import ForwardAsk, Forwarder
+from app.engine.answer_observer import AnswerObserver
+from app.engine.forward_call import ForwardCall
+from app.engine.reverse_proxy import ReverseProxy
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
@@ -58,7 +59,7 @@ def forwarded(pieces, headers=SSE, path="chat/completions", prefix="/v1/", metho
     async def upload():
         yield body
 
-    ask = ForwardAsk(
+    call = ForwardCall(
         rule=next(rule for rule in providers.FORWARDS if rule.prefix == prefix),
         method=method,
         path=path,
@@ -69,8 +70,8 @@ def forwarded(pieces, headers=SSE, path="chat/completions", prefix="/v1/", metho
         public="http://gw",
         record=CallRecord(request_id="r", route="t"),
     )
-    engine = Forwarder(config, clients, KeyPool(config, SharedState()), log)
-    asyncio.run(engine.run(ask, caller))
+    proxy = ReverseProxy(config, clients, KeyPool(config, SharedState()), log)
+    asyncio.run(proxy.run(call, caller))
     (record,) = log.records
     return record, b"".join(caller.sent)
 
@@ -169,10 +170,10 @@ def test_a_raw_stream_is_logged_as_it_ended(pieces, outcome, code):
 )
 def test_recorded_streams(name, is_told):
     stream = (recorded("openai-compatible") / f"{name}.sse").read_bytes()
-    reading = Reading(dict(SSE), is_chat=True, max_bytes=1 << 20)
+    observer = AnswerObserver(dict(SSE), is_chat=True, max_bytes=1 << 20)
     for at in range(0, len(stream), 100):
-        reading.add(stream[at : at + 100])
-    told, is_whole = reading.ending()
+        observer.add(stream[at : at + 100])
+    told, is_whole = observer.ending()
     assert bool(told) == is_told
     assert is_whole != is_told
 
