@@ -161,7 +161,7 @@ _FRAMING = {"content-length", "transfer-encoding", "connection", "keep-alive"}
 _CHUNKED_PREFIX = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _response_names: dict[str, str] = {}
 _MAX_STATUS_LINES = 128
-_status_lines: dict[str, tuple[int, str, bool]] = {}
+_status_lines: dict[str, tuple[int, bool]] = {}
 
 
 class ResponseReader:
@@ -190,7 +190,6 @@ class ResponseReader:
         "idle_seconds",
         "keep_alive",
         "pieces",
-        "reason",
         "started",
         "status",
         "surplus",
@@ -202,7 +201,6 @@ class ResponseReader:
     def __init__(self, bodiless: bool = False) -> None:
         """`bodiless`: the request was HEAD, so that lengths promise nothing."""
         self.status = 0
-        self.reason = ""
         self.headers: Headers = []
         self.http_1_0 = False
         self.pieces: list[bytes] = []
@@ -352,7 +350,7 @@ class ResponseReader:
         if len(lines) > MAX_HEADERS + 1:
             raise bad_response(f"The upstream sent more than {MAX_HEADERS} headers.")
         known = _status_lines.get(lines[0])
-        self.status, self.reason, self.http_1_0 = known or _read_status_line(lines[0])
+        self.status, self.http_1_0 = known or _read_status_line(lines[0])
         headers = self.headers
         framing: Headers = []
         for line in lines[1:]:
@@ -424,7 +422,7 @@ class _ChunkEvents:
         self.on_message_complete = reader.on_message_complete
 
 
-def _read_status_line(line: str) -> tuple[int, str, bool]:
+def _read_status_line(line: str) -> tuple[int, bool]:
     code = line[9:12]
     if (
         line[:9] not in _VERSIONS
@@ -434,7 +432,7 @@ def _read_status_line(line: str) -> tuple[int, str, bool]:
         or line[12:13] not in ("", " ")
     ):
         raise bad_response("The upstream does not answer in HTTP/1.")
-    read = (int(code), line[13:], line[7] == "0")
+    read = (int(code), line[7] == "0")
     if len(_status_lines) < _MAX_STATUS_LINES:
         _status_lines[line] = read
     return read

@@ -17,7 +17,6 @@ counted in `UpstreamRequest.resent`.
 import asyncio
 import ssl
 import warnings
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import cast
@@ -48,26 +47,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     max_idle: int = 256
     idle_seconds: float = 30.0
-    max_connections: int | None = None
     write_seconds: float = 60.0  # an upstream that stops reading is given up after this
-
-
-class Timeouts(Struct, frozen=True, kw_only=True):
-    """Seconds, for one request; None takes the transport's own."""
-
-    connect: float | None = None
-    write: float | None = None
-    pool: float | None = None  # waiting for one of `max_connections`
-
-
-_OWN_TIMEOUTS = Timeouts()
-
-
-class Stats(Struct):
-    """For tests and the admin page: sockets by origin, without credentials."""
-
-    open: int
-    idle: dict[str, int]
 
 
 class TransportResponse:
@@ -83,14 +63,6 @@ class TransportResponse:
         self._connection = connection
         self._reader = reader
         self._upload = upload
-
-    @property
-    def reason(self) -> str:
-        return self._reader.reason
-
-    @property
-    def http_version(self) -> str:
-        return "HTTP/1.0" if self._reader.http_1_0 else "HTTP/1.1"
 
     async def read(self) -> bytes:
         """All bytes that came since the last read, b"" at the end.
@@ -180,7 +152,6 @@ class Connection(asyncio.Protocol):
         "transport",
         "upload",
         "write_is_paused",
-        "write_seconds",
     )
 
     transport: asyncio.Transport
@@ -197,7 +168,6 @@ class Connection(asyncio.Protocol):
         self.is_tls = False
         self.must_close = False  # something of the request was left unsent
         self.write_is_paused = False
-        self.write_seconds = 0.0
         self.idle_since = 0.0
         self.idle_limit = 0.0
         self._drained: asyncio.Future[None] | None = None
@@ -273,7 +243,9 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.write_is_paused = True
         self._stalled_at_bytes = self.transport.get_write_buffer_size()
-        self._stall_timer = self.loop.call_later(self.write_seconds, self._check_stall)
+        self._stall_timer = self.loop.call_later(
+            self.origin.limits.write_seconds, self._check_stall
+        )
 
     def resume_writing(self) -> None:
         self.write_is_paused = False
@@ -379,7 +351,9 @@ class Connection(asyncio.Protocol):
         waiting = self.transport.get_write_buffer_size()
         if waiting < self._stalled_at_bytes:
             self._stalled_at_bytes = waiting
-            self._stall_timer = self.loop.call_later(self.write_seconds, self._check_stall)
+            self._stall_timer = self.loop.call_later(
+                self.origin.limits.write_seconds, self._check_stall
+            )
         elif self.reader is not None:
             self.fail(self.reader, write_timeout())
         else:
@@ -417,26 +391,14 @@ def connect_timeout() -> GatewayError:
     )
 
 
-def pool_timeout() -> GatewayError:
-    return GatewayError(
-        503,
-        "All connections to the upstream stayed busy.",
-        code="upstream_busy",
-        outcome="upstream_timeout",
-    )
-
-
 class Upload:
     """A streamed body on its way, in a task of its own since an answer may come before its end.
 
     The first pieces are remembered, so that a connection found dead can be replaced under it.
     """
 
-    def __init__(
-        self, body: AsyncIterator[bytes], length: int, on_sent: Callable[[], None] | None
-    ) -> None:
+    def __init__(self, body: AsyncIterator[bytes], length: int) -> None:
         self._body = body
-        self._on_sent = on_sent
         self._chunked = length < 0
         self._left = length
         self._kept: list[bytes] | None = []
@@ -480,8 +442,6 @@ class Upload:
         try:
             await self._send_all()
             self.is_sent = True
-            if self._on_sent is not None:
-                self._on_sent()
         except Exception as error:
             # The body's own failure (its sender left, it is too large): the caller is to get it.
             self.error = error
@@ -544,21 +504,18 @@ class Origin:
     """The connections of one (scheme, host, port, proxy)."""
 
     __slots__ = (
-        "_limits",
         "_sweep_later",
-        "_waiting",
         "connections",
         "dialing",
         "idle",
-        "name",
+        "limits",
         "prefix",
         "proxy_line",
         "target",
         "tls",
     )
 
-    def __init__(self, name: str, target: Target, limits: Limits, transport: "Transport") -> None:
-        self.name = name
+    def __init__(self, target: Target, limits: Limits, transport: "Transport") -> None:
         self.target = target
         # An http proxy that reads the request wants the whole address in it, and its password.
         self.prefix = f"{target.scheme}://{target.host_header}" if target.forwarded else ""
@@ -567,8 +524,7 @@ class Origin:
         self.idle: list[Connection] = []  # the last one in is the first one out
         self.connections: set[Connection] = set()
         self.dialing = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._limits = limits
+        self.limits = limits
         self._sweep_later = transport.sweep_later
 
     def take(self, now: float) -> Connection | None:
@@ -581,33 +537,8 @@ class Origin:
             connection.abort()
         return None
 
-    async def take_or_reserve(self) -> Connection | None:
-        """Waits for a connection, or for the right to open one: then None, and `dialing` counts."""
-        limit = self._limits.max_connections
-        loop = asyncio.get_running_loop()
-        while limit is not None and len(self.connections) + self.dialing >= limit:
-            waiter = loop.create_future()
-            self._waiting.append(waiter)
-            try:
-                await waiter
-            except BaseException:
-                if waiter.done() and not waiter.cancelled():
-                    self._call_next()  # it was our turn: somebody else's now
-                else:
-                    self._waiting.remove(waiter)
-                raise
-            connection = self.take(loop.time())
-            if connection is not None:
-                return connection
-        self.dialing += 1
-        return None
-
-    def release_reservation(self) -> None:
-        self.dialing -= 1
-        self._call_next()
-
     def keep(self, connection: Connection, idle_seconds: float | None) -> None:
-        limits = self._limits
+        limits = self.limits
         if connection.is_tls and not connection.is_reused and self.tls is not None:
             self.tls.remember(connection.transport.get_extra_info("ssl_object"))
         limit = limits.idle_seconds
@@ -623,8 +554,6 @@ class Origin:
         connection.is_reused = True
         connection.is_idle = True
         self.idle.append(connection)
-        if self._waiting:
-            self._call_next()
         self._sweep_later()
 
     def remove_idle(self, connection: Connection) -> None:
@@ -635,21 +564,13 @@ class Origin:
         self.connections.discard(connection)
         if connection.is_idle:
             self.remove_idle(connection)
-        self._call_next()
 
     def sweep(self, now: float) -> None:
         for connection in [c for c in self.idle if not c.usable(now)]:
             connection.abort()
 
     def is_unused(self) -> bool:
-        return not (self.connections or self.dialing or self._waiting)
-
-    def _call_next(self) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        return not (self.connections or self.dialing)
 
 
 class Transport:
@@ -665,22 +586,17 @@ class Transport:
         self._connect_seconds = connect_seconds
         self._limits = limits or Limits()
         self._tls = tls
-        self._origins: dict[tuple[str, str | None], Origin] = {}
+        self.origins: dict[tuple[str, str | None], Origin] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def open(
-        self,
-        request: UpstreamRequest,
-        timeouts: Timeouts | None = None,
-        on_sent: Callable[[], None] | None = None,
-    ) -> TransportResponse:
-        """The seam of app/clients/__init__.py. `on_sent` is told when the request is written."""
+    async def open(self, request: UpstreamRequest) -> TransportResponse:
+        """Sends the request; see `Client.open`."""
         url, body = request.url, request.body
         slash = url.find("/", 8)  # behind "https://"
         if slash < 0:
             slash = len(url)
-        origin = self._origins.get((url[:slash], request.proxy))
+        origin = self.origins.get((url[:slash], request.proxy))
         if origin is None:
             origin, slash = self._new_origin(url, request.proxy)
         target = url[slash:] or "/"
@@ -695,7 +611,7 @@ class Transport:
             origin.proxy_line,
         )
         if body is not None and not isinstance(body, bytes):
-            upload = Upload(body, head.length, on_sent)
+            upload = Upload(body, head.length)
             body = None
         else:
             upload = None
@@ -703,22 +619,15 @@ class Transport:
         loop = asyncio.get_running_loop()
         connection = origin.take(loop.time())
         if connection is None:
-            connection = await self._connect(origin, timeouts)
-        write_seconds = self._limits.write_seconds
-        if timeouts is not None and timeouts.write is not None:
-            write_seconds = timeouts.write
-        is_repeated = False
+            connection = await self._connect(origin)
         while True:
             reader = connection.reader = ResponseReader(bodiless)
-            connection.write_seconds = write_seconds
             sent_at = loop.time()
             try:
                 if upload is None and not head.expects_continue:
                     connection.send(head.data, body)
                 else:
                     await _send_carefully(connection, reader, head, body, upload)
-                if upload is None and on_sent is not None:
-                    on_sent()
                 while not reader.has_head:
                     if reader.error is not None:
                         raise reader.error
@@ -728,7 +637,6 @@ class Transport:
                 connection.drop(reader)
                 if not (
                     error is reader.error
-                    and not is_repeated
                     and connection.is_reused
                     and connection.is_lost
                     and not reader.started
@@ -746,22 +654,15 @@ class Transport:
                     connection.must_close = True
                     upload.cancel()
                 return TransportResponse(connection, reader, upload)
-            is_repeated = True
             request.resent += 1
             if upload is not None:
                 upload.detach()
             try:
-                connection = await self._connect(origin, timeouts)
+                connection = await self._connect(origin)
             except BaseException:
                 if upload is not None:
                     await upload.stop()
                 raise
-
-    def stats(self) -> Stats:
-        return Stats(
-            sum(len(origin.connections) + origin.dialing for origin in self._origins.values()),
-            {origin.name: len(origin.idle) for origin in self._origins.values() if origin.idle},
-        )
 
     async def close(self) -> None:
         """Drops all connections, busy ones too; returns when their sockets are closed."""
@@ -769,11 +670,11 @@ class Transport:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        for origin in self._origins.values():
+        for origin in self.origins.values():
             for connection in list(origin.connections):
                 connection.abort()
         # A turn of the loop or two, once in a process's life: no event needed.
-        while any(origin.connections for origin in self._origins.values()):  # noqa: ASYNC110
+        while any(origin.connections for origin in self.origins.values()):  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     def sweep_later(self) -> None:
@@ -783,11 +684,11 @@ class Transport:
     def _sweep(self) -> None:
         self._sweeper = None
         now = asyncio.get_running_loop().time()
-        for key, origin in list(self._origins.items()):
+        for key, origin in list(self.origins.items()):
             origin.sweep(now)
             if origin.is_unused():
-                del self._origins[key]
-        if any(origin.idle for origin in self._origins.values()):
+                del self.origins[key]
+        if any(origin.idle for origin in self.origins.values()):
             self.sweep_later()
 
     def _new_origin(self, url: str, proxy: str | None) -> tuple[Origin, int]:
@@ -798,24 +699,14 @@ class Transport:
         ends = [i for i in map(rest.find, "/?#") if i >= 0]
         end = len(scheme) + 3 + min(ends, default=len(rest))
         key = (url[:end], proxy)
-        origin = self._origins.get(key)
+        origin = self.origins.get(key)
         if origin is None:
             target = parse_target(url[:end], proxy)
-            name = f"{target.scheme}://{target.host_header}"
-            if target.proxy is not None:
-                name += f" via {target.proxy.scheme} proxy"
-            origin = self._origins[key] = Origin(name, target, self._limits, self)
+            origin = self.origins[key] = Origin(target, self._limits, self)
         return origin, end
 
-    async def _connect(self, origin: Origin, timeouts: Timeouts | None) -> Connection:
-        timeouts = timeouts or _OWN_TIMEOUTS
-        try:
-            async with asyncio.timeout(timeouts.pool):
-                connection = await origin.take_or_reserve()
-        except TimeoutError as error:
-            raise pool_timeout() from error
-        if connection is not None:
-            return connection
+    async def _connect(self, origin: Origin) -> Connection:
+        origin.dialing += 1
         try:
             if self._is_closed:
                 raise unreachable("the gateway is shutting down")
@@ -826,14 +717,14 @@ class Transport:
                 origin.tls = self._tls
             loop = asyncio.get_running_loop()
             try:
-                async with asyncio.timeout(timeouts.connect or self._connect_seconds):
+                async with asyncio.timeout(self._connect_seconds):
                     connection = await dial(
                         origin.target, lambda: Connection(origin, loop), origin.tls
                     )
             except TimeoutError as error:
                 raise connect_timeout() from error
         finally:
-            origin.release_reservation()
+            origin.dialing -= 1
         connection.is_tls = origin.tls is not None
         if connection.is_lost or self._is_closed:
             connection.transport.abort()

@@ -130,7 +130,7 @@ async def fuzz(count: int, seed: int) -> dict[str, int]:
     for _ in range(count):
         data = mutated(dice)
         method = dice.choice(["GET", "GET", "GET", "HEAD"])
-        origin = Origin("x", parse_target("http://x", None), Limits(), owner)
+        origin = Origin(parse_target("http://x", None), Limits(), owner)
         connection = Connection(origin, loop)
         transport = NoSocket()
         connection.connection_made(transport)
