@@ -1,18 +1,13 @@
 """Addresses of upstreams and proxies, as the config writes them."""
 
-import asyncio
 import base64
 import ipaddress
-import os
 import re
-import socket
-import ssl
-from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from msgspec import Struct
 
-from app.clients.http1_codec import bad_path
+from app.clients.errors import bad_path
 from app.wire.errors import GatewayError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
@@ -117,28 +112,3 @@ def _host(host: str) -> str:
     if not _HOST.fullmatch(host):
         raise bad_path("The upstream's address holds no usable host name.")
     return host
-
-
-def unreachable(why: str) -> GatewayError:
-    return GatewayError(
-        502,
-        f"The upstream cannot be reached ({why}).",
-        code="upstream_unreachable",
-        outcome="upstream_unreachable",
-    )
-
-
-def why(error: BaseException) -> str:
-    """A failure in words that hold no address: neither ours, nor a proxy's with its password."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, socket.gaierror):
-        return "its host name has no address"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or 'the connection was closed'}"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return type(error).__name__
-
-
-P = TypeVar("P", bound=asyncio.Protocol)

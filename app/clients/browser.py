@@ -24,9 +24,10 @@ from curl_cffi.curl import (
 )
 from curl_cffi.requests.impersonate import DEFAULT_CHROME
 
+from app.clients.errors import bad_path, connect_timeout, unreachable
 from app.clients.header_check import header_lines
 from app.clients.shortage import shortage
-from app.wire.errors import GatewayError, upstream_cut
+from app.wire.errors import upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
 PAUSE_ABOVE = 64 * 1024
@@ -318,7 +319,7 @@ class BrowserClient:
         except CurlError as error:
             raise _told(error) from None
         except UnicodeEncodeError:
-            raise _bad_path() from None
+            raise bad_path() from None
         try:
             await response.start()
         except BaseException:
@@ -346,30 +347,16 @@ def _resolving_there(proxy: str) -> str:
     return proxy
 
 
-def _bad_path() -> GatewayError:
-    return GatewayError(400, "This path cannot be forwarded.", code="bad_path")
-
-
 def _told(error: BaseException) -> BaseException:
     """The failure without curl's text, which may hold an address with a proxy password."""
     if not isinstance(error, CurlError):
         return error
     code = error.code
     if code in _REQUEST_FAULTS:
-        return _bad_path()
+        return bad_path()
     if code == CurlECode.OPERATION_TIMEDOUT:
-        return GatewayError(
-            504,
-            "The upstream did not accept a connection in time.",
-            code="upstream_timeout",
-            outcome="upstream_timeout",
-        )
+        return connect_timeout()
     if ours := shortage(MemoryError() if code == CurlECode.OUT_OF_MEMORY else error):
         return ours
     name = CurlECode(code).name if code in set(CurlECode) else str(int(code))
-    return GatewayError(
-        502,
-        f"The upstream cannot be reached ({name}).",
-        code="upstream_unreachable",
-        outcome="upstream_unreachable",
-    )
+    return unreachable(name)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from httptools import HttpParserError, HttpResponseParser
 from msgspec import Struct
 
+from app.clients.errors import bad_path
 from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.upstream import Headers
 
@@ -124,10 +125,6 @@ def request_head(
             f"{_culprit(headers, '')} holds characters outside latin-1; percent-encode them.",
             code="bad_header",
         ) from None
-
-
-def bad_path(message: str) -> GatewayError:
-    return GatewayError(400, message, code="bad_path")
 
 
 def _learn_request_name(name: str) -> int:
@@ -256,8 +253,16 @@ class ResponseReader:
             self._parser = None
             raise upstream_cut()
 
+    def wake(self) -> None:
+        """Resolves the future of whoever waits for this response."""
+        waiter = self.waiter
+        if waiter is not None:
+            self.waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
     def take(self) -> bytes:
-        """All of the body that came since the last time."""
+        """Removes and returns all of the body that came since the last call."""
         pieces = self.pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()  # never a new list: the chunk parser appends to this one

@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import httpx
 
+from app.clients.errors import bad_path, connect_timeout, unreachable
 from app.clients.shortage import shortage
-from app.wire.errors import GatewayError, upstream_cut
+from app.wire.errors import upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30)
@@ -66,29 +67,15 @@ class ApiClient:
             )
             response = await transport.handle_async_request(outgoing)
         except httpx.ConnectTimeout as error:
-            raise GatewayError(
-                504,
-                "The upstream did not accept a connection in time.",
-                code="upstream_timeout",
-                outcome="upstream_timeout",
-            ) from error
+            raise connect_timeout() from error
         except httpx.TransportError as error:
-            raise unreachable(error) from error
+            # Not the library's text: it may hold an address with a proxy password.
+            raise shortage(error) or unreachable(type(error).__name__) from error
         except httpx.InvalidURL as error:
-            raise GatewayError(400, "This path cannot be forwarded.", code="bad_path") from error
+            raise bad_path() from error
         return ApiResponse(response)
 
     async def close(self) -> None:
         for transport in self._transports.values():
             await transport.aclose()
         self._transports.clear()
-
-
-def unreachable(error: Exception) -> GatewayError:
-    """502 without the library's text, which may hold an address with a proxy password."""
-    return shortage(error) or GatewayError(
-        502,
-        f"The upstream cannot be reached ({type(error).__name__}).",
-        code="upstream_unreachable",
-        outcome="upstream_unreachable",
-    )

@@ -11,9 +11,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
+from app.clients.errors import bad_path, connect_timeout, unreachable
 from app.clients.header_check import check_headers
 from app.clients.shortage import shortage
-from app.wire.errors import GatewayError, upstream_cut
+from app.wire.errors import upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -123,22 +124,12 @@ class WebSocketClient:
         except InvalidStatus as error:
             return RefusedWebSocket(error)
         except TimeoutError:
-            raise GatewayError(
-                504,
-                "The upstream did not accept a connection in time.",
-                code="upstream_timeout",
-                outcome="upstream_timeout",
-            ) from None
+            raise connect_timeout() from None
         except (InvalidURI, ValueError):
-            raise GatewayError(400, "This path cannot be forwarded.", code="bad_path") from None
+            raise bad_path() from None
         except (OSError, WebSocketException, EOFError) as error:
             # from None: the texts hold the address, which may hold a token or a password
-            raise shortage(error) or GatewayError(
-                502,
-                f"The upstream cannot be reached ({type(error).__name__}).",
-                code="upstream_unreachable",
-                outcome="upstream_unreachable",
-            ) from None
+            raise shortage(error) or unreachable(type(error).__name__) from None
         response = WebSocketResponse(connection, self._open)
         try:
             for message in request.messages:

@@ -6,8 +6,9 @@ import ssl
 import pytest
 
 from app.clients import read_whole
+from app.clients.connection_pool import Limits
 from app.clients.tls import TLSContext, tls_context
-from app.clients.transport import Limits, Transport
+from app.clients.transport import Transport
 from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamRequest
 from tests.clients.raw_upstreams import (

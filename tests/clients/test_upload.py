@@ -6,7 +6,9 @@ import time
 import pytest
 
 from app.clients import read_whole
-from app.clients.transport import KEPT_BODY_BYTES, Limits, Transport
+from app.clients.connection_pool import Limits
+from app.clients.transport import Transport
+from app.clients.upload import KEPT_BODY_BYTES
 from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamRequest
 from tests.clients.raw_upstreams import (
