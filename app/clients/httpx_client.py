@@ -1,7 +1,7 @@
-"""Plain HTTPS APIs, through httpx's transport used bare.
+"""The client for plain HTTPS APIs by httpx, with `transport: httpx` in the config.
 
-No AsyncClient: it would keep a cookie jar and replay one caller's Set-Cookie to the next, and its
-redirects and auth machinery are not wanted. One connection pool per proxy.
+It uses httpx's transport without an AsyncClient, which would keep a cookie jar and send one
+caller's Set-Cookie with the next request, follow redirects and add credentials.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256, keep
 
 
 class ApiResponse:
+    """A response of httpx; see `app.clients.Response`."""
+
     def __init__(self, response: httpx.Response) -> None:
         self.status = response.status_code
         self.headers: Headers = [
@@ -31,12 +33,14 @@ class ApiResponse:
         self._pieces: AsyncIterator[bytes] = stream.__aiter__()
 
     async def read(self) -> bytes:
+        """Returns the next bytes, b"" at the end. Raises `upstream_cut`."""
         try:
             return await anext(self._pieces, b"")
         except httpx.TransportError as error:
             raise upstream_cut() from error
 
     async def close(self) -> None:
+        """Closes the response, also when the caller is cancelled."""
         # In a task of its own: a second cancellation in the middle would leave the socket open.
         await asyncio.shield(asyncio.ensure_future(self._close()))
 
@@ -46,11 +50,14 @@ class ApiResponse:
 
 
 class ApiClient:
+    """The client for `via="api"` over httpx: one connection pool per proxy."""
+
     def __init__(self, connect_seconds: float) -> None:
         self._timeout = {"connect": connect_seconds, "read": None, "write": 60.0, "pool": None}
         self._transports: dict[str | None, httpx.AsyncHTTPTransport] = {}
 
     async def open(self, request: UpstreamRequest) -> ApiResponse:
+        """Sends the request; returns when the response headers are there. See `Client.open`."""
         transport = self._transports.get(request.proxy)
         if transport is None:
             transport = httpx.AsyncHTTPTransport(
@@ -76,6 +83,7 @@ class ApiClient:
         return ApiResponse(response)
 
     async def close(self) -> None:
+        """Closes all connections."""
         for transport in self._transports.values():
             await transport.aclose()
         self._transports.clear()

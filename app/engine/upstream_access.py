@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.clients import read_whole
-from app.clients.public_fetch import not_for_you
+from app.clients.public_fetch import fetch_not_allowed
 from app.engine.answer_headers import is_answer
 from app.engine.call import CallState
 from app.pool.lease import Lease
@@ -40,7 +40,7 @@ class Network:
     async def fetch(self, urls: Sequence[str]) -> dict[str, tuple[str, bytes]]:
         trip = self._trip
         if not trip.ask.caller.may_use_keys:
-            raise not_for_you()
+            raise fetch_not_allowed()
         watch, limit = trip.watch, trip.watch.limit
         watch.expect(None)  # how long it takes is not the upstream's doing
         try:
