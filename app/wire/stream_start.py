@@ -1,7 +1,8 @@
-"""How a stream begins: whether anything of an answer was said, or only that one is to come.
+"""The beginning of a stream: whether its events hold any content yet.
 
-Until text, thinking or a call was told, a stream that breaks off can be answered by another key
-unseen. What is not known to be empty counts as said: nothing is held back on a guess.
+Until text, thinking or a tool call was sent, a stream that breaks off can be answered by another
+key, unseen by the caller. An event that is not known to be empty counts as content: nothing is held
+back on a guess.
 """
 
 import re
@@ -11,14 +12,16 @@ from typing import Any
 from app.wire.framing import SSEParser
 from app.wire.stream_end import decoded, stray_errors, told_error
 
-# So much of a stream that says nothing is held back; then it is passed on as it is.
+# So much of a stream without content is held back; then it is passed on as it is.
 MAX_HELD_BYTES = 64 * 1024
 
 
 class Stage(IntEnum):
+    """How far a stream has come."""
+
     WAITING = 0  # comments at most
-    BEGUN = 1  # an event, with nothing in it for a reader
-    SAID = 2
+    BEGUN = 1  # an event without content
+    SAID = 2  # content
 
 
 _is_text = re.compile(rb'"delta": ?\{"content": ?"[^"]').search
@@ -26,18 +29,18 @@ _is_role = re.compile(
     rb'"delta": ?\{"role": ?"assistant", ?"content": ?""(?:, ?"refusal": ?null)?\}'
 ).search
 _NOT_FINISHED = b'"finish_reason":null'
-# Events of Anthropic's and of OpenAI's Responses that come before anything is said.
+# Events of Anthropic and of OpenAI's Responses API that come before any content.
 _BEGINNINGS = frozenset(
     ("message_start", "ping", "response.created", "response.in_progress", "response.queued")
 )
 
 
 def look(events: bytes) -> tuple[Stage, Any]:
-    """How far these whole events bring a stream, and the error they tell, if any.
+    """Returns the stage that these whole events bring a stream to, and their error or None.
 
-    Chat chunks are known, and the streams of the raw paths: Messages, Responses, generateContent.
+    Knows chat chunks and the streams of Messages, Responses and generateContent.
     """
-    if b'"error"' not in events:  # by far the most, told without reading their JSON
+    if b'"error"' not in events:  # most of them are recognised without decoding their JSON
         if _is_text(events):
             return Stage.SAID, None
         if _is_role(events) and events.count(b'"delta"') == 1 and _NOT_FINISHED in events:

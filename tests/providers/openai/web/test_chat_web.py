@@ -15,7 +15,7 @@ from providers.openai import sentinel, web, web_images
 from providers.openai.web_errors import read_error
 from tests.providers.openai.web.framings import A1, A2, C1
 from tests.providers.web_calls import NOW, ScriptedUpstream, call_of, header, reply
-from tests.wire.test_expiry import jwt
+from tests.wire.test_cookies import jwt
 
 REQUIREMENTS = "POST /backend-api/sentinel/chat-requirements"
 ANONYMOUS = "POST /backend-anon/sentinel/chat-requirements"
