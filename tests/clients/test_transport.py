@@ -579,7 +579,8 @@ async def storm(loop_count: int, then_requests: int) -> None:
         body = b"<%d>" % i * dice.randrange(1, 9)
         streamed = dice.randrange(4) == 0
         request = post(f"{server.url}/{i}", upload(body) if streamed else body)
-        async with asyncio.timeout(dice.random() * 0.1):
+        # Some may take their time: on a machine with much else to do the others all leave.
+        async with asyncio.timeout(dice.random() * 0.05 if dice.randrange(4) else 30):
             got = await body_of(transport, request)
         assert got == b"/%d" % i + body
 
