@@ -89,12 +89,12 @@ def is_done(events: bytes) -> bool:
 def failure(records: list[Record]) -> Any:
     """Returns the error of the last event that holds one, alone or beside choices; else None."""
     for record in reversed(records):
-        if _may_tell_error(record) and (told := told_error(record, decoded(record))):
-            return told
+        if _may_hold_error(record) and (error := event_error(record, decoded(record))):
+            return error
     return None
 
 
-def _may_tell_error(record: Record) -> bool:
+def _may_hold_error(record: Record) -> bool:
     """A cheap test of the bytes, before their JSON is decoded."""
     name, data = record
     return name == b"error" or b'"error"' in data or b"response.failed" in data
@@ -117,7 +117,7 @@ def decoded(record: Record) -> Any:
         return None
 
 
-def told_error(record: Record, value: Any) -> Any:
+def event_error(record: Record, value: Any) -> Any:
     """Returns the error of one event, an object or a text; None if it holds none."""
     name, data = record
     if isinstance(value, dict):

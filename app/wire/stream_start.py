@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Any
 
 from app.wire.framing import SSEParser
-from app.wire.stream_end import decoded, stray_errors, told_error
+from app.wire.stream_end import decoded, event_error, stray_errors
 
 # So much of a stream without content is held back; then it is passed on as it is.
 MAX_HELD_BYTES = 64 * 1024
@@ -49,40 +49,40 @@ def look(events: bytes) -> tuple[Stage, Any]:
     records = parser.feed(events)
     for record in records:
         value = decoded(record)
-        if told := told_error(record, value):
-            return stage, told
-        stage = Stage.SAID if _says(value) else Stage.BEGUN
+        if error := event_error(record, value):
+            return stage, error
+        stage = Stage.SAID if _has_content(value) else Stage.BEGUN
         if stage is Stage.SAID:
             last = records[-1]
-            return stage, None if last is record else told_error(last, decoded(last))
+            return stage, None if last is record else event_error(last, decoded(last))
     for record in stray_errors(parser):
-        return stage, told_error(record, decoded(record))
+        return stage, event_error(record, decoded(record))
     return stage, None
 
 
-def _says(value: Any) -> bool:
+def _has_content(value: Any) -> bool:
     if not isinstance(value, dict):
         return True
     if isinstance(choices := value.get("choices"), list):
-        return any(map(_choice_says, choices))
+        return any(map(_choice_has_content, choices))
     if isinstance(candidates := value.get("candidates"), list):
-        return any(map(_candidate_says, candidates)) or bool(value.get("promptFeedback"))
+        return any(map(_candidate_has_content, candidates)) or bool(value.get("promptFeedback"))
     if value.get("type") == "content_block_start":
         block = value.get("content_block")
         return not isinstance(block, dict) or any(
-            said for name, said in block.items() if name != "type"
+            member for name, member in block.items() if name != "type"
         )
     return value.get("type") not in _BEGINNINGS
 
 
-def _choice_says(choice: Any) -> bool:
+def _choice_has_content(choice: Any) -> bool:
     delta = choice.get("delta") if isinstance(choice, dict) else None
     if not isinstance(delta, dict) or choice.get("finish_reason"):
         return True
-    return any(said for name, said in delta.items() if name != "role")
+    return any(member for name, member in delta.items() if name != "role")
 
 
-def _candidate_says(candidate: Any) -> bool:
+def _candidate_has_content(candidate: Any) -> bool:
     if not isinstance(candidate, dict) or candidate.get("finishReason"):
         return True
     content = candidate.get("content") or {}
