@@ -15,7 +15,15 @@ ROOT = Path(__file__).parents[1]
 
 # What makes a module hard to test, to replay and to reason about stays out of the pure floors.
 IMPURE = {"asyncio", "random", "secrets", "select", "socket", "subprocess", "threading", "time"}
-NETWORK = {"certifi", "curl_cffi", "httptools", "httpx", "socksio", "websockets"}
+NETWORK = {
+    "aiohappyeyeballs",
+    "certifi",
+    "curl_cffi",
+    "httptools",
+    "httpx",
+    "socksio",
+    "websockets",
+}
 
 ALL = ("app", "providers")
 

@@ -1,8 +1,8 @@
-"""The sockets: the only floor that talks to upstreams.
+"""HTTP and websocket clients: the only room that opens connections to upstreams.
 
-`Clients.open(request)` sends one request and returns its answer as soon as the headers are there.
-Which library moves the bytes is decided by `request.via` and nobody above this floor can tell.
-One `Clients` per worker process, made on its event loop.
+`Clients.open(request)` sends one request and returns the response as soon as its headers are there.
+`request.via` chooses the client; callers see no difference. One `Clients` per worker process, made
+on its event loop.
 """
 
 from collections.abc import Coroutine
@@ -12,25 +12,28 @@ from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
 
 
 class Response(Protocol):
-    """An answer whose body is still arriving.
+    """A response whose body is still arriving.
 
-    `headers` keep their order and repetition, names lower-cased. Not reading is backpressure.
+    `headers` keep their order and repetition; names are lower-cased. Not reading is back-pressure:
+    the upstream has to wait.
     """
 
     status: int
     headers: Headers
 
     async def read(self) -> bytes:
-        """The next bytes as they arrived, b"" at the proper end of the body.
+        """Returns the next bytes as they arrived, b"" at the proper end of the body.
 
         Raises GatewayError `upstream_cut` when the connection ends before the body does.
         """
 
     async def close(self) -> None:
-        """Gives the connection back if the body was read to its end, else drops it. Idempotent."""
+        """Frees the connection: it is kept if the body was complete, else closed. Idempotent."""
 
 
 class Client(Protocol):
+    """What every client of this room can do."""
+
     async def open(self, request: UpstreamRequest) -> Response:
         """Sends the request; returns when the response headers are there.
 
@@ -39,32 +42,35 @@ class Client(Protocol):
         any await leaves no socket behind. Every other timeout belongs to the caller.
         """
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closes all connections; whoever still reads gets `upstream_cut`."""
 
 
 class WebSocket(Response, Protocol):
     """What `open` returns for `via="websocket"`: read() gives one whole message at a time."""
 
-    async def send(self, data: str | bytes) -> None: ...
+    async def send(self, data: str | bytes) -> None:
+        """Sends one message: text for str, binary for bytes. Raises `upstream_cut`."""
 
 
 class Clients:
-    """One client per way of reaching an upstream, made when first needed."""
+    """One client per value of `UpstreamRequest.via`, made when first needed."""
 
     def __init__(self, connect_seconds: float, transport: Literal["own", "httpx"] = "own") -> None:
-        """`transport` "httpx" is there for comparison: slower, and nothing else should differ."""
+        """`transport` "httpx" is for comparison: slower, and nothing else should differ."""
         self._connect_seconds = connect_seconds
         self._transport = transport
         self._made: dict[str, Client] = {}
 
     def open(self, request: UpstreamRequest) -> Coroutine[Any, Any, Response]:
+        """Sends the request by the client for its `via`; see `Client.open`."""
         client = self._made.get(request.via)
         if client is None:
             client = self._made[request.via] = self._make(request.via)
         return client.open(request)
 
     def _make(self, via: str) -> Client:
-        # Imported late: a worker that never needs a browser does not load its library.
+        # Imported late: a worker that never uses a client does not load its library.
         match via:
             case "browser":
                 from app.clients.browser import BrowserClient
@@ -84,15 +90,17 @@ class Clients:
                 return ApiClient(self._connect_seconds)
 
     async def close(self) -> None:
+        """Closes every client that was made."""
         for client in self._made.values():
             await client.close()
         self._made.clear()
 
 
 async def read_whole(response: Response, max_bytes: int) -> UpstreamReply:
-    """The rest of an answer in memory, content encodings undone, and the connection given back.
+    """Reads the rest of a response into memory, decompresses it and closes the response.
 
-    Raises GatewayError 502 above `max_bytes`, counted after decompression.
+    Raises GatewayError 502 above `max_bytes`, counted after decompression. JSON text is mended of
+    lone surrogates.
     """
     from app.clients.decompress import decode_body
     from app.wire.errors import bad_response

@@ -1,18 +1,13 @@
-"""Addresses of upstreams and proxies, as the config writes them."""
+"""Addresses of upstreams and proxies, parsed from the URLs of the config."""
 
-import asyncio
 import base64
 import ipaddress
-import os
 import re
-import socket
-import ssl
-from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from msgspec import Struct
 
-from app.clients.http1_codec import bad_path
+from app.clients.errors import bad_path
 from app.wire.errors import GatewayError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
@@ -27,10 +22,13 @@ class Address(Struct, frozen=True):
 
     @property
     def authority(self) -> str:
+        """host:port, as CONNECT has it; an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Proxy(Struct, frozen=True):
+    """A proxy; `scheme` is "http", "https" or "socks5". Its repr holds no credentials."""
+
     scheme: str
     address: Address
     user: str
@@ -41,7 +39,7 @@ class Proxy(Struct, frozen=True):
 
     @property
     def authorization(self) -> str:
-        """The header line for http proxies, "" without credentials."""
+        """The Proxy-Authorization header line for http proxies, "" without credentials."""
         if not (self.user or self.password):
             return ""
         pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
@@ -49,7 +47,7 @@ class Proxy(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """Where requests of one origin go. `forwarded`: an http proxy reads each request itself."""
+    """Where the requests of one origin go. `host_header` has the port unless it is the default."""
 
     scheme: str
     address: Address
@@ -58,6 +56,7 @@ class Target(Struct, frozen=True):
 
     @property
     def forwarded(self) -> bool:
+        """Whether an http proxy reads each request itself: no tunnel, no TLS to the upstream."""
         return (
             self.scheme == "http"
             and self.proxy is not None
@@ -66,7 +65,10 @@ class Target(Struct, frozen=True):
 
 
 def parse_target(origin: str, proxy: str | None) -> Target:
-    """`origin` is "scheme://host[:port]". Raises GatewayError 400 `bad_path`, 500 `bad_proxy`."""
+    """Parses `origin`, "scheme://host[:port]", and the URL of a proxy.
+
+    Raises GatewayError 400 `bad_path`, 500 `bad_proxy`.
+    """
     parts = _split(origin)
     if parts is None or parts.scheme not in ("http", "https"):
         raise bad_path("The upstream's address is not an http or https URL.")
@@ -80,6 +82,7 @@ def parse_target(origin: str, proxy: str | None) -> Target:
 
 
 def parse_proxy(url: str) -> Proxy:
+    """Parses the URL of a proxy; socks5h is the same as socks5. Raises GatewayError 500."""
     parts = _split(url)
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise GatewayError(
@@ -94,6 +97,16 @@ def parse_proxy(url: str) -> Proxy:
         unquote(parts.username or ""),
         unquote(parts.password or ""),
     )
+
+
+def with_remote_dns(proxy: str) -> str:
+    """The proxy's URL for libraries to which socks5 means: look names up here.
+
+    In this room the proxy always does, which they call socks5h.
+    """
+    if proxy.lower().startswith("socks5://"):
+        return "socks5h" + proxy[6:]
+    return proxy
 
 
 def _split(url: str) -> SplitResult | None:
@@ -117,28 +130,3 @@ def _host(host: str) -> str:
     if not _HOST.fullmatch(host):
         raise bad_path("The upstream's address holds no usable host name.")
     return host
-
-
-def unreachable(why: str) -> GatewayError:
-    return GatewayError(
-        502,
-        f"The upstream cannot be reached ({why}).",
-        code="upstream_unreachable",
-        outcome="upstream_unreachable",
-    )
-
-
-def why(error: BaseException) -> str:
-    """A failure in words that hold no address: neither ours, nor a proxy's with its password."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, socket.gaierror):
-        return "its host name has no address"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or 'the connection was closed'}"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return type(error).__name__
-
-
-P = TypeVar("P", bound=asyncio.Protocol)

@@ -1,9 +1,9 @@
-"""Websites that look at how a browser connects, through curl_cffi's lower level.
+"""The client for websites that check for a browser's TLS and HTTP/2, by curl_cffi's lower level.
 
-Its comfortable session cannot stream here: it buffers without limit and does not stop a transfer
-that is cancelled. On `AsyncCurl` the body pauses above 64 KiB and `remove_handle` drops the
+curl_cffi's own session cannot stream here: it buffers without limit and does not stop a transfer
+that is cancelled. With `AsyncCurl` the body pauses above 64 KiB, and `remove_handle` drops the
 connection at once, before the headers and in the body alike. No cookie engine, no redirects, no
-proxies from the environment: what goes up is what the request says, in a browser's shape.
+proxies from the environment: only what the request holds is sent, in a browser's shape.
 
 A body, streamed or not, arrives decoded: the browser's own Accept-Encoding is always sent.
 """
@@ -24,9 +24,11 @@ from curl_cffi.curl import (
 )
 from curl_cffi.requests.impersonate import DEFAULT_CHROME
 
+from app.clients.address import with_remote_dns
+from app.clients.errors import bad_path, connect_timeout, unreachable
 from app.clients.header_check import header_lines
 from app.clients.shortage import shortage
-from app.wire.errors import GatewayError, upstream_cut
+from app.wire.errors import upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
 PAUSE_ABOVE = 64 * 1024
@@ -46,7 +48,7 @@ _FETCH = (
     ("expect", ""),
     ("content-type", ""),  # curl would add a form's
 )
-# curl's own business: what it sends for these follows from the profile and the body.
+# Set by curl, from the profile and the body.
 _NOT_SENT = frozenset(("host", "accept-encoding", "connection", "transfer-encoding", "expect"))
 _REQUEST_FAULTS = frozenset(
     (CurlECode.URL_MALFORMAT, CurlECode.UNSUPPORTED_PROTOCOL, CurlECode.BAD_FUNCTION_ARGUMENT)
@@ -54,7 +56,7 @@ _REQUEST_FAULTS = frozenset(
 
 
 class BrowserResponse:
-    """One transfer, from its start to its last byte; owns the easy handle and nothing else."""
+    """One transfer, from its start to its last byte. Owns the curl easy handle and nothing else."""
 
     def __init__(
         self, pool: "_Pool", request: UpstreamRequest, proxy: str, connect_seconds: float
@@ -180,17 +182,18 @@ class BrowserResponse:
             self._upload_wanted.set_result(None)
         self._wake()
 
-    # the caller's side
+    # called by the reader of the response
 
     async def start(self) -> None:
-        """Waits for the headers."""
+        """Waits for the response headers. Raises GatewayError; see `Client.open`."""
         while not self._answered:
             if self._ended:
-                raise _told(self._error) if self._error else upstream_cut()
+                raise _as_gateway_error(self._error) if self._error else upstream_cut()
             await self._wait()
-        self._forget_encoding()
+        self._remove_encoding_headers()
 
     async def read(self) -> bytes:
+        """Returns the next bytes, decompressed, b"" at the end. Raises `upstream_cut`."""
         while True:
             if self._pieces:
                 piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -211,6 +214,7 @@ class BrowserResponse:
             await self._wait()
 
     async def close(self) -> None:
+        """Ends the transfer if it still runs, and the upload. Idempotent."""
         curl, self._curl = self._curl, None
         if curl is None:
             return
@@ -222,7 +226,7 @@ class BrowserResponse:
             await asyncio.wait([upload])
 
     def cut(self) -> None:
-        """The client is closing: whoever reads on is told so."""
+        """Ends the transfer because the client is closing; a reader gets `upstream_cut`."""
         self._error = self._error or upstream_cut("The gateway is closing its connections")
         curl, self._curl = self._curl, None
         if self._upload is not None:
@@ -251,31 +255,31 @@ class BrowserResponse:
             self._waiter.set_result(None)
 
     async def _feed(self, body: AsyncIterator[bytes]) -> None:
-        """Hands the caller's upload to curl, one piece at a time, as curl asks for it."""
+        """Gives the streamed body to curl, one piece at a time, when curl asks for it."""
         try:
             async for piece in body:
                 if not piece:
                     continue
                 self._upload_piece = memoryview(piece)
                 while self._upload_piece and not self._ended:
-                    await self._until_wanted()
+                    await self._wait_until_wanted()
             self._upload_ended = True
         except Exception as error:
             self._error = error
-        self._go_on_uploading()
+        self._resume_upload()
 
-    async def _until_wanted(self) -> None:
+    async def _wait_until_wanted(self) -> None:
         self._upload_wanted = self._loop.create_future()
-        self._go_on_uploading()
+        self._resume_upload()
         await self._upload_wanted
 
-    def _go_on_uploading(self) -> None:
+    def _resume_upload(self) -> None:
         if self._curl is not None and not self._ended:
             with suppress(CurlError):  # the transfer itself then ends with the error
                 self._curl.pause(CURLPAUSE_RECV if self._paused else CURLPAUSE_CONT)
 
-    def _forget_encoding(self) -> None:
-        """The body comes decoded, so the headers must not say otherwise."""
+    def _remove_encoding_headers(self) -> None:
+        """Removes the headers of the compressed body: curl decompresses it."""
         if any(name == "content-encoding" for name, _ in self.headers):
             self.headers = [
                 pair
@@ -285,10 +289,9 @@ class BrowserResponse:
 
 
 class _Pool:
-    """The kept connections of one way out.
+    """The connections of one proxy address, or of none.
 
-    One per proxy address: curl would hand a tunnel opened with one proxy user to another user of
-    the same proxy.
+    curl would give a tunnel opened by one user of a proxy to another user of it.
     """
 
     def __init__(self) -> None:
@@ -297,18 +300,22 @@ class _Pool:
         self.open: set[BrowserResponse] = set()
 
     async def close(self) -> None:
+        """Ends all transfers and closes the connections."""
         for response in list(self.open):
             response.cut()
         await self.curl.close()  # type: ignore[no-untyped-call]
 
 
 class BrowserClient:
+    """The client for `via="browser"`: one pool of connections per proxy."""
+
     def __init__(self, connect_seconds: float) -> None:
         self._connect_seconds = connect_seconds
         self._pools: dict[str, _Pool] = {}
 
     async def open(self, request: UpstreamRequest) -> BrowserResponse:
-        proxy = _resolving_there(request.proxy or "")
+        """Sends the request; returns when the response headers are there. See `Client.open`."""
+        proxy = with_remote_dns(request.proxy or "")
         pool = self._pools.get(proxy)
         if pool is None:
             await self._make_room()
@@ -316,9 +323,9 @@ class BrowserClient:
         try:
             response = BrowserResponse(pool, request, proxy, self._connect_seconds)
         except CurlError as error:
-            raise _told(error) from None
+            raise _as_gateway_error(error) from None
         except UnicodeEncodeError:
-            raise _bad_path() from None
+            raise bad_path() from None
         try:
             await response.start()
         except BaseException:
@@ -334,42 +341,25 @@ class BrowserClient:
             await self._pools.pop(idle).close()
 
     async def close(self) -> None:
+        """Ends all transfers and closes all connections."""
         pools, self._pools = list(self._pools.values()), {}
         for pool in pools:
             await pool.close()
 
 
-def _resolving_there(proxy: str) -> str:
-    """socks5 as the other clients mean it: names are looked up by the proxy."""
-    if proxy.lower().startswith("socks5://"):
-        return "socks5h" + proxy[6:]
-    return proxy
+def _as_gateway_error(error: BaseException) -> BaseException:
+    """The failure without curl's text, which may hold an address with a proxy password.
 
-
-def _bad_path() -> GatewayError:
-    return GatewayError(400, "This path cannot be forwarded.", code="bad_path")
-
-
-def _told(error: BaseException) -> BaseException:
-    """The failure without curl's text, which may hold an address with a proxy password."""
+    What is no CurlError, a failure of the request's body, is returned as it is.
+    """
     if not isinstance(error, CurlError):
         return error
     code = error.code
     if code in _REQUEST_FAULTS:
-        return _bad_path()
+        return bad_path()
     if code == CurlECode.OPERATION_TIMEDOUT:
-        return GatewayError(
-            504,
-            "The upstream did not accept a connection in time.",
-            code="upstream_timeout",
-            outcome="upstream_timeout",
-        )
+        return connect_timeout()
     if ours := shortage(MemoryError() if code == CurlECode.OUT_OF_MEMORY else error):
         return ours
     name = CurlECode(code).name if code in set(CurlECode) else str(int(code))
-    return GatewayError(
-        502,
-        f"The upstream cannot be reached ({name}).",
-        code="upstream_unreachable",
-        outcome="upstream_unreachable",
-    )
+    return unreachable(name)

@@ -1,16 +1,16 @@
-"""Content encodings undone piece by piece, with a cap against decompression bombs.
+"""Decompression of response bodies, piece by piece, with a cap against decompression bombs.
 
-Only what the gateway itself asks for: gzip and deflate. Brotli and zstd are never asked for.
+Only gzip and deflate: the gateway's own Accept-Encoding never offers brotli or zstd.
 """
 
 import zlib
 
 from app.wire.errors import bad_response
 
-# What may stand in Accept-Encoding of requests whose answers the gateway itself reads.
+# The Accept-Encoding of requests whose responses the gateway itself reads.
 READABLE = "gzip, deflate"
 
-# Empty gzip members cost time and count as no output; zlib copies what stands behind each.
+# Empty gzip members cost time and give no output; zlib copies what stands behind each.
 _MAX_MEMBERS = 4096
 _SLICE = 64 * 1024
 
@@ -27,6 +27,7 @@ class Inflate:
         self._members = 0
 
     def feed(self, data: bytes) -> bytes:
+        """Returns what `data` decompresses to. Raises GatewayError 502: broken or too large."""
         if not data:
             return b""
         if self._z is None:
@@ -66,11 +67,15 @@ class Inflate:
 
     @property
     def whole(self) -> bool:
+        """Whether the compressed body was complete."""
         return self._z is not None and self._z.eof
 
 
 def decode_body(body: bytes, headers: dict[str, str], max_bytes: int) -> bytes:
-    """A whole body decoded; `headers` lose their content-encoding."""
+    """Decompresses a complete body, and removes content-encoding from `headers`.
+
+    Raises GatewayError 502 for a body that is broken, cut or larger than `max_bytes`.
+    """
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity") or not body:
         return body

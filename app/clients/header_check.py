@@ -1,4 +1,4 @@
-"""Header pairs on their way into libraries that would pass on whatever they are given."""
+"""Checks request headers for the libraries that would send whatever they are given."""
 
 import re
 
@@ -10,7 +10,7 @@ _FORBIDDEN = re.compile(r"[\r\n\0]")
 
 
 def check_headers(headers: Headers) -> None:
-    """Raises GatewayError 400 for what could begin a second header or a second request."""
+    """Raises GatewayError 400 `bad_header` for what could begin another header or request."""
     for name, value in headers:
         if not _TOKEN.match(name) or _FORBIDDEN.search(value):
             raise GatewayError(
@@ -21,6 +21,6 @@ def check_headers(headers: Headers) -> None:
 
 
 def header_lines(headers: Headers) -> list[bytes]:
-    """As curl takes them: an empty value removes the header from the browser's own set."""
+    """Header lines for curl: an empty value removes the header from the browser's own set."""
     check_headers(headers)
     return [f"{name}: {value}".encode("utf-8", "surrogateescape") for name, value in headers]

@@ -1,7 +1,7 @@
-"""Plain HTTPS APIs, through httpx's transport used bare.
+"""The client for plain HTTPS APIs by httpx, with `transport: httpx` in the config.
 
-No AsyncClient: it would keep a cookie jar and replay one caller's Set-Cookie to the next, and its
-redirects and auth machinery are not wanted. One connection pool per proxy.
+It uses httpx's transport without an AsyncClient, which would keep a cookie jar and send one
+caller's Set-Cookie with the next request, follow redirects and add credentials.
 """
 
 import asyncio
@@ -10,14 +10,17 @@ from contextlib import suppress
 
 import httpx
 
+from app.clients.errors import bad_path, connect_timeout, unreachable
 from app.clients.shortage import shortage
-from app.wire.errors import GatewayError, upstream_cut
+from app.wire.errors import upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30)
 
 
 class ApiResponse:
+    """A response of httpx; see `app.clients.Response`."""
+
     def __init__(self, response: httpx.Response) -> None:
         self.status = response.status_code
         self.headers: Headers = [
@@ -30,12 +33,14 @@ class ApiResponse:
         self._pieces: AsyncIterator[bytes] = stream.__aiter__()
 
     async def read(self) -> bytes:
+        """Returns the next bytes, b"" at the end. Raises `upstream_cut`."""
         try:
             return await anext(self._pieces, b"")
         except httpx.TransportError as error:
             raise upstream_cut() from error
 
     async def close(self) -> None:
+        """Closes the response, also when the caller is cancelled."""
         # In a task of its own: a second cancellation in the middle would leave the socket open.
         await asyncio.shield(asyncio.ensure_future(self._close()))
 
@@ -45,11 +50,14 @@ class ApiResponse:
 
 
 class ApiClient:
+    """The client for `via="api"` over httpx: one connection pool per proxy."""
+
     def __init__(self, connect_seconds: float) -> None:
         self._timeout = {"connect": connect_seconds, "read": None, "write": 60.0, "pool": None}
         self._transports: dict[str | None, httpx.AsyncHTTPTransport] = {}
 
     async def open(self, request: UpstreamRequest) -> ApiResponse:
+        """Sends the request; returns when the response headers are there. See `Client.open`."""
         transport = self._transports.get(request.proxy)
         if transport is None:
             transport = httpx.AsyncHTTPTransport(
@@ -66,29 +74,16 @@ class ApiClient:
             )
             response = await transport.handle_async_request(outgoing)
         except httpx.ConnectTimeout as error:
-            raise GatewayError(
-                504,
-                "The upstream did not accept a connection in time.",
-                code="upstream_timeout",
-                outcome="upstream_timeout",
-            ) from error
+            raise connect_timeout() from error
         except httpx.TransportError as error:
-            raise unreachable(error) from error
+            # Not the library's text: it may hold an address with a proxy password.
+            raise shortage(error) or unreachable(type(error).__name__) from error
         except httpx.InvalidURL as error:
-            raise GatewayError(400, "This path cannot be forwarded.", code="bad_path") from error
+            raise bad_path() from error
         return ApiResponse(response)
 
     async def close(self) -> None:
+        """Closes all connections."""
         for transport in self._transports.values():
             await transport.aclose()
         self._transports.clear()
-
-
-def unreachable(error: Exception) -> GatewayError:
-    """502 without the library's text, which may hold an address with a proxy password."""
-    return shortage(error) or GatewayError(
-        502,
-        f"The upstream cannot be reached ({type(error).__name__}).",
-        code="upstream_unreachable",
-        outcome="upstream_unreachable",
-    )

@@ -1,43 +1,50 @@
-"""Ways through proxies: CONNECT, socks5, TLS in TLS."""
+"""Connections to upstreams, directly or through a proxy: CONNECT, SOCKS5, TLS in TLS.
+
+Three kinds of proxy: http, https and socks5, each with or without a password. A proxy gets the
+upstream's host name as it is and looks it up itself. Every step may be cancelled and then leaves no
+socket behind. No error holds a proxy's address, for it may hold a password.
+
+The two handshakes are our own. python-socks takes passwords in ASCII only and wants both user and
+password; of a CONNECT response it reads one packet, and what comes later stands in the tunnel.
+"""
 
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
-from app.clients.address import Address, P, Proxy, Target, unreachable, why
-from app.clients.connect import connect_first, connect_one
+from app.clients.address import Address, Proxy, Target
+from app.clients.connect import P, adopt, connect_tcp
+from app.clients.errors import describe, unreachable
 from app.clients.http1_codec import ResponseReader
 from app.clients.shortage import shortage
 from app.clients.tls import TLSContext
 from app.wire.errors import GatewayError
 
 
-def _alternating(places: list[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-    """The resolver's order, but with the address families taking turns."""
-    first = [place for place in places if place[0] == places[0][0]]
-    other = [place for place in places if place[0] != places[0][0]]
-    for i in range(max(len(first), len(other))):
-        yield from first[i : i + 1]
-        yield from other[i : i + 1]
+async def dial(target: Target, make_protocol: Callable[[], P], tls: TLSContext | None) -> P:
+    """Opens a connection to `target` and returns its protocol, connected.
 
-
-async def _connect(address: Address) -> socket.socket:
-    """TCP, to the first of the host's addresses that answers (RFC 8305, "happy eyeballs")."""
+    `tls` is needed for https only. The caller limits the time. Raises GatewayError 502
+    `upstream_unreachable`, 502 `upstream_bad_response` for a proxy that breaks HTTP, and 503 when
+    this machine has run out of descriptors or memory.
+    """
+    proxy = target.proxy
     try:
-        ipaddress.ip_address(address.host)
-    except ValueError:
-        infos = await asyncio.get_running_loop().getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM
-        )
-        places = list(_alternating([(info[0], info[4]) for info in infos]))
-    else:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        places = [(family, (address.host, address.port))]
-    if len(places) == 1:
-        return await connect_one(*places[0])
-    return await connect_first(places)
+        if proxy is None:
+            sock = await connect_tcp(target.address)
+        else:
+            sock = await _connect_proxy(proxy)
+            if proxy.scheme == "https":
+                return await _through_tls_proxy(target, proxy, sock, make_protocol, tls)
+            if proxy.scheme == "socks5":
+                await _closing_on_failure(sock, _socks5(sock, proxy, target.address))
+            elif not target.forwarded:
+                await _closing_on_failure(sock, _http_connect(sock, proxy, target.address))
+        return await adopt(sock, make_protocol, tls, target)
+    except (OSError, EOFError) as error:
+        raise shortage(error) or unreachable(describe(error)) from error
 
 
 async def _closing_on_failure(sock: socket.socket, step: Any) -> None:
@@ -46,20 +53,6 @@ async def _closing_on_failure(sock: socket.socket, step: Any) -> None:
     except BaseException:
         sock.close()
         raise
-
-
-async def _adopt(
-    sock: socket.socket, make_protocol: Callable[[], P], tls: TLSContext | None, target: Target
-) -> P:
-    """Hands a connected socket to the loop, with TLS for https. Closes it on failure."""
-    loop = asyncio.get_running_loop()
-    if target.scheme == "https":
-        _, protocol = await loop.create_connection(
-            make_protocol, sock=sock, ssl=tls, server_hostname=target.address.host
-        )
-    else:
-        _, protocol = await loop.create_connection(make_protocol, sock=sock)
-    return protocol
 
 
 _SOCKS5_REFUSALS = {
@@ -74,33 +67,11 @@ _SOCKS5_REFUSALS = {
 }
 
 
-async def dial(target: Target, make_protocol: Callable[[], P], tls: TLSContext | None) -> P:
-    """An open connection to `target`, its protocol connected. `tls` is needed for https only.
-
-    Raises GatewayError 502 `upstream_unreachable`. Whoever calls it sets the limit of time.
-    """
-    proxy = target.proxy
-    try:
-        if proxy is None:
-            sock = await _connect(target.address)
-        else:
-            sock = await _connect_proxy(proxy)
-            if proxy.scheme == "https":
-                return await _through_tls_proxy(target, proxy, sock, make_protocol, tls)
-            if proxy.scheme == "socks5":
-                await _closing_on_failure(sock, _socks5(sock, proxy, target.address))
-            elif not target.forwarded:
-                await _closing_on_failure(sock, _http_connect(sock, proxy, target.address))
-        return await _adopt(sock, make_protocol, tls, target)
-    except (OSError, EOFError) as error:
-        raise shortage(error) or unreachable(why(error)) from error
-
-
 async def _connect_proxy(proxy: Proxy) -> socket.socket:
     try:
-        return await _connect(proxy.address)
+        return await connect_tcp(proxy.address)
     except OSError as error:
-        raise shortage(error) or unreachable(f"its proxy: {why(error)}") from error
+        raise shortage(error) or unreachable(f"its proxy: {describe(error)}") from error
 
 
 def _connect_request(proxy: Proxy, address: Address) -> bytes:
@@ -110,7 +81,10 @@ def _connect_request(proxy: Proxy, address: Address) -> bytes:
 
 
 def _read_connect_reply(reader: ResponseReader, data: bytes) -> bool:
-    """True when the tunnel stands. The upstream says nothing before we do: more is refused."""
+    """Returns True when the tunnel is open.
+
+    Bytes behind the response are refused: an upstream sends nothing before the client does.
+    """
     if not data:
         raise unreachable("its proxy closed the connection")
     reader.feed(data)
@@ -132,7 +106,7 @@ async def _http_connect(sock: socket.socket, proxy: Proxy, address: Address) -> 
 
 
 async def _socks5(sock: socket.socket, proxy: Proxy, address: Address) -> None:
-    """RFC 1928 and 1929. The proxy looks the name up."""
+    """The SOCKS5 handshake (RFC 1928, RFC 1929). The proxy looks the host name up."""
     loop = asyncio.get_running_loop()
 
     async def receive(count: int) -> bytes:
@@ -187,7 +161,7 @@ async def _through_tls_proxy(
     make_protocol: Callable[[], P],
     tls: TLSContext | None,
 ) -> P:
-    """TLS to the proxy; for https targets a tunnel through it, and TLS again inside."""
+    """TLS to the proxy; for https targets a tunnel through it, and TLS again inside the tunnel."""
     loop = asyncio.get_running_loop()
     if target.forwarded:
         _, protocol = await loop.create_connection(
@@ -213,20 +187,23 @@ async def _through_tls_proxy(
 
 
 class _Tunnel(asyncio.Protocol):
-    """The CONNECT exchange over a transport that is encrypted already."""
+    """The CONNECT exchange on a transport that is encrypted already."""
 
     def __init__(self) -> None:
         self._reader = ResponseReader(bodiless=True)
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Stores the transport (asyncio.Protocol)."""
         self._transport = cast(asyncio.Transport, transport)
 
     async def establish(self, request: bytes) -> None:
+        """Sends the CONNECT request; returns when the tunnel is open. Raises GatewayError 502."""
         self._transport.write(request)
         await self._done
 
     def data_received(self, data: bytes) -> None:
+        """Reads the proxy's response (asyncio.Protocol)."""
         if self._done.done():
             self._transport.abort()
             return
@@ -237,5 +214,6 @@ class _Tunnel(asyncio.Protocol):
             self._done.set_exception(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Fails an exchange that is not complete (asyncio.Protocol)."""
         if not self._done.done():
             self._done.set_exception(unreachable("its proxy closed the connection"))

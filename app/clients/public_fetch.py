@@ -1,8 +1,8 @@
-"""A caller's URLs fetched, without letting the caller look into our network.
+"""Fetches the image URLs of requests, from public addresses only (no SSRF).
 
-Every address the name has is checked before the connection is made to one of those very
-addresses, and again at every redirect: a name that resolves differently the second time changes
-nothing. Ports, size and time are capped. Never through a proxy: it would resolve the name itself.
+All addresses of the host name are checked, and the connection is made to one of them: a name that
+resolves differently the second time changes nothing. Each redirect is checked again. Ports, size
+and time are limited. Never through a proxy, which would look the name up itself.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ MAX_BYTES = 20 * 1024 * 1024
 MAX_SECONDS = 20.0
 MAX_REDIRECTS = 3
 PORTS = (80, 443)
-# Of one call.
+# For all images of one call.
 MAX_PICTURES = 16
 MAX_TOTAL_BYTES = 40 * 1024 * 1024
 MAX_TOTAL_SECONDS = 60.0
@@ -31,14 +31,14 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a name."""
+    """Returns all addresses of a host name. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[4][0]) for address in found))
 
 
 def is_public(address: str) -> bool:
-    """False for whatever is not plainly an address of a host on the internet, however written."""
+    """Whether an address is that of a host on the internet; False for what is no address."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -56,7 +56,7 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-# What IANA has set aside though Python's `is_global` lets some of it pass.
+# Reserved by IANA, though Python's `is_global` lets some of them pass.
 _SPECIAL_4 = [
     ipaddress.IPv4Network(network)
     for network in (
@@ -77,11 +77,14 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class Get(Protocol):
-    async def __call__(self, url: str, *, max_bytes: int) -> tuple[str, bytes]: ...
+    """How `Pictures` fetches one URL."""
+
+    async def __call__(self, url: str, *, max_bytes: int) -> tuple[str, bytes]:
+        """Returns (media type, content); see `fetch`."""
 
 
 class Pictures:
-    """What stands at the URLs of one call, fetched once for all of its attempts."""
+    """The images at the URLs of one call, fetched once for all of its attempts."""
 
     def __init__(self, get: Get | None = None) -> None:
         self._get = get or fetch
@@ -90,7 +93,7 @@ class Pictures:
         self._lock = asyncio.Lock()
 
     async def get(self, urls: Collection[str]) -> dict[str, tuple[str, bytes]]:
-        """Mime type and content by URL. Raises GatewayError 400 when one of them cannot be had."""
+        """Returns (media type, content) by URL. Raises GatewayError 400 if one of them fails."""
         if len(urls) > MAX_PICTURES:
             raise _refused(
                 f"The request has {len(urls)} image URLs, and the gateway fetches at most "
@@ -127,8 +130,11 @@ async def fetch(
     allowed: Callable[[str], bool] = is_public,
     ports: Collection[int] = PORTS,
 ) -> tuple[str, bytes]:
-    """The mime type and content at `url`. Raises GatewayError 400 saying why it cannot be had."""
-    # Loaded with the first picture and beside the loop: every worker would start later for it.
+    """Returns (media type, content) of `url`. Raises GatewayError 400 with the reason.
+
+    `resolve`, `allowed` and `ports` are for tests.
+    """
+    # httpx is loaded with the first image and in a thread: every worker would start later for it.
     httpx = await asyncio.to_thread(_load)
     try:
         async with asyncio.timeout(MAX_SECONDS):
@@ -152,7 +158,7 @@ def _load() -> Any:
 
 @cache
 def shared_tls() -> TLSContext:
-    """Reading all authorities takes longer than most pictures do."""
+    """The TLS context of all fetches: reading the authorities takes longer than most images do."""
     return tls_context()
 
 
@@ -215,8 +221,8 @@ def _refused(message: str) -> GatewayError:
     return GatewayError(400, message, code="image_not_fetched", param="messages")
 
 
-def not_for_you() -> GatewayError:
-    """For whoever may not use the gateway's keys: it would fetch whatever anybody names."""
+def fetch_not_allowed() -> GatewayError:
+    """400 for callers who may not use the gateway's keys: it would fetch for anybody."""
     return _refused(
         "The gateway fetches images by URL only for callers who may use its keys; send the image "
         "as a data: URL instead."

@@ -1,4 +1,4 @@
-"""When it is this machine, and no upstream, that has run out of something."""
+"""Recognises connection failures of this machine: no descriptors or no memory left."""
 
 import errno
 import os
@@ -9,10 +9,10 @@ _OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 
 
 def shortage(error: BaseException) -> GatewayError | None:
-    """The 503 of our own where a connection failed for want of descriptors or memory, else None.
+    """Returns a 503 if a connection failed for lack of descriptors or memory, else None.
 
-    No key and no upstream is to blame for it. A resolver and curl tell no number: then an attempt
-    to open something shows it.
+    Such a failure must not count against a key or an upstream. Errors of the resolver and of curl
+    have no errno: then an attempt to open a file decides.
     """
     seen: BaseException | None = error
     while seen is not None:

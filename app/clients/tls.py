@@ -1,4 +1,4 @@
-"""TLS for upstream connections."""
+"""The TLS context of upstream connections."""
 
 import os
 import ssl
@@ -7,11 +7,11 @@ import certifi
 
 
 class TLSContext(ssl.SSLContext):
-    """Verifying, HTTP/1.1 only, and resuming: a host's last session is offered to it again.
+    """Verifies certificates, offers HTTP/1.1 only, and resumes the last session of a host.
 
     asyncio and uvloop have no parameter for a session, but both make their TLS objects through
     `wrap_bio`. A session that the upstream no longer knows costs nothing but the full handshake.
-    Sessions are this process's and this context's own; TLS 1.3 early data is not used.
+    Sessions are not shared between processes; TLS 1.3 early data is not used.
     """
 
     sessions: dict[str, ssl.SSLSession]
@@ -24,19 +24,20 @@ class TLSContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
+        """Makes a TLS object that offers the host's last session (ssl.SSLContext)."""
         if isinstance(server_hostname, str):
             session = self.sessions.get(server_hostname)
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
     def remember(self, made: ssl.SSLObject) -> None:
-        """Called once a response came: with TLS 1.3, sessions arrive after the handshake."""
+        """Stores the session of a connection, after a response: TLS 1.3 sends it late."""
         session = made.session
         if session is not None and session.has_ticket and isinstance(made.server_hostname, str):
             self.sessions[made.server_hostname] = session
 
 
 def tls_context() -> TLSContext:
-    """Trusts SSL_CERT_FILE and SSL_CERT_DIR when they are set, else certifi's collection."""
+    """A context that trusts SSL_CERT_FILE and SSL_CERT_DIR if they are set, else certifi's list."""
     context = TLSContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sessions = {}
     context.set_alpn_protocols(["http/1.1"])

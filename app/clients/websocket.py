@@ -1,7 +1,7 @@
-"""Websockets, through the `websockets` package: one whole message per read.
+"""The websocket client, by the `websockets` package: each read returns one whole message.
 
 The queue between socket and reader holds four messages: a reader that does not read makes the
-upstream wait. A refused handshake is an ordinary answer with a status and a body.
+upstream wait. A refused handshake is an ordinary response with a status and a body.
 """
 
 import asyncio
@@ -11,20 +11,22 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
+from app.clients.address import with_remote_dns
+from app.clients.errors import bad_path, connect_timeout, unreachable
 from app.clients.header_check import check_headers
 from app.clients.shortage import shortage
-from app.wire.errors import GatewayError, upstream_cut
+from app.wire.errors import upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 QUEUED_MESSAGES = 4
-CLOSE_SECONDS = 0.5  # for the closing handshake; a caller that left waits for nobody
+CLOSE_SECONDS = 0.5  # for the closing handshake: nobody reads the rest any more
 
-# Its debug lines hold whole handshakes: credentials, and addresses that are credentials.
+# Its debug lines hold whole handshakes, and with them credentials.
 _log = logging.getLogger("websockets.client")
 _log.setLevel(logging.WARNING)
 
-# What the library says itself, and compares with the answer.
+# Set by the library, which compares them with the response.
 _BY_LIBRARY = frozenset(
     (
         "host",
@@ -39,13 +41,16 @@ _BY_LIBRARY = frozenset(
 
 
 class _Connect(connect):
-    """Follows no redirect: it would carry the caller's headers to an address nobody chose."""
+    """Follows no redirect: it would send the caller's headers to an address nobody chose."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
+        """Returns the exception itself: not a redirect (websockets' `connect`)."""
         return exc
 
 
 class WebSocketResponse:
+    """An open websocket; see `app.clients.WebSocket`. `status` is 101."""
+
     def __init__(self, connection: ClientConnection, all_open: set["WebSocketResponse"]) -> None:
         self._connection = connection
         self._all_open = all_open
@@ -58,6 +63,10 @@ class WebSocketResponse:
         )
 
     async def read(self) -> bytes:
+        """Returns the next message that is not empty, b"" after a normal closure (1000).
+
+        Raises `upstream_cut` for any other end.
+        """
         while True:
             try:
                 message = await self._connection.recv(decode=False)
@@ -67,10 +76,11 @@ class WebSocketResponse:
                 return message if isinstance(message, bytes) else message.encode()
 
     async def send(self, data: str | bytes) -> None:
+        """Sends one message. Raises `upstream_cut` unless the websocket was closed normally."""
         try:
             await self._connection.send(data)
         except ConnectionClosed as error:
-            self._at_end(error)  # after a proper end the next read says so
+            self._at_end(error)  # after a normal closure the next read returns b""
 
     def _at_end(self, error: ConnectionClosed) -> bytes:
         if self._closed or (error.rcvd is not None and error.rcvd.code == 1000):
@@ -78,6 +88,7 @@ class WebSocketResponse:
         raise upstream_cut("The upstream closed its websocket before it was done") from None
 
     async def close(self) -> None:
+        """Closes the websocket, waiting at most CLOSE_SECONDS for the upstream. Idempotent."""
         self._all_open.discard(self)
         self._closed = True
         try:
@@ -86,12 +97,13 @@ class WebSocketResponse:
             self._connection.transport.abort()
 
     def abort(self) -> None:
+        """Closes the socket now."""
         self._all_open.discard(self)
         self._connection.transport.abort()
 
 
 class RefusedWebSocket:
-    """The upstream answered the handshake with an ordinary HTTP answer."""
+    """The HTTP response of an upstream that refused the handshake."""
 
     def __init__(self, error: InvalidStatus) -> None:
         self.status = error.response.status_code
@@ -101,44 +113,40 @@ class RefusedWebSocket:
         self._body = bytes(error.response.body or b"")
 
     async def read(self) -> bytes:
+        """Returns the body, then b""."""
         body, self._body = self._body, b""
         return body
 
     async def send(self, data: str | bytes) -> None:
+        """Raises `upstream_cut`: there is no websocket."""
         raise upstream_cut("The upstream refused the websocket")
 
     async def close(self) -> None:
+        """Forgets the body; the library has closed the connection already."""
         self._body = b""
 
 
 class WebSocketClient:
+    """The client for `via="websocket"`. Connections are never shared."""
+
     def __init__(self, connect_seconds: float) -> None:
         self._connect_seconds = connect_seconds
         self._open: set[WebSocketResponse] = set()
 
     async def open(self, request: UpstreamRequest) -> WebSocketResponse | RefusedWebSocket:
+        """Opens a websocket and sends `request.messages`; see `Client.open`."""
         check_headers(request.headers)
         try:
             connection = await self._connect(request)
         except InvalidStatus as error:
             return RefusedWebSocket(error)
         except TimeoutError:
-            raise GatewayError(
-                504,
-                "The upstream did not accept a connection in time.",
-                code="upstream_timeout",
-                outcome="upstream_timeout",
-            ) from None
+            raise connect_timeout() from None
         except (InvalidURI, ValueError):
-            raise GatewayError(400, "This path cannot be forwarded.", code="bad_path") from None
+            raise bad_path() from None
         except (OSError, WebSocketException, EOFError) as error:
             # from None: the texts hold the address, which may hold a token or a password
-            raise shortage(error) or GatewayError(
-                502,
-                f"The upstream cannot be reached ({type(error).__name__}).",
-                code="upstream_unreachable",
-                outcome="upstream_unreachable",
-            ) from None
+            raise shortage(error) or unreachable(type(error).__name__) from None
         response = WebSocketResponse(connection, self._open)
         try:
             for message in request.messages:
@@ -155,9 +163,6 @@ class WebSocketClient:
             if header.lower() == "sec-websocket-protocol"
             for name in value.split(",")
         ]
-        proxy = request.proxy or None
-        if proxy and proxy.lower().startswith("socks5://"):
-            proxy = "socks5h" + proxy[6:]  # names are looked up by the proxy, as everywhere here
         return await _Connect(
             request.url,
             additional_headers=[
@@ -165,7 +170,7 @@ class WebSocketClient:
             ],
             user_agent_header=None,
             subprotocols=protocols or None,
-            proxy=proxy,
+            proxy=with_remote_dns(request.proxy) if request.proxy else None,
             max_size=MAX_MESSAGE_BYTES,
             max_queue=QUEUED_MESSAGES,
             open_timeout=self._connect_seconds,
@@ -173,6 +178,7 @@ class WebSocketClient:
         )
 
     async def close(self) -> None:
+        """Closes the sockets of all websockets."""
         for response in list(self._open):
             response.abort()
-        await asyncio.sleep(0)  # the transports' own farewell
+        await asyncio.sleep(0)  # the transports call connection_lost()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.clients import read_whole
-from app.clients.public_fetch import not_for_you
+from app.clients.public_fetch import fetch_not_allowed
 from app.engine.answer_headers import is_answer
 from app.engine.call import CallState
 from app.pool.lease import Lease
@@ -44,7 +44,7 @@ class UpstreamAccess:
         """Fetches a caller's pictures by URL, once for all attempts of the call."""
         state = self._state
         if not state.call.caller.may_use_keys:
-            raise not_for_you()
+            raise fetch_not_allowed()
         deadline, limit = state.deadline, state.deadline.limit
         deadline.expect(None)  # how long it takes is not the upstream's doing
         try:

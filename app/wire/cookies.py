@@ -1,7 +1,6 @@
-"""How long a web session lives: the `exp` of a JWT, the end of a cookie. Nothing is verified.
+"""Cookies and the claims of JWTs: when a web session expires, and its next Cookie header.
 
-Also the little arithmetic of cookies that a session needs: what an answer's Set-Cookie lines make
-of the Cookie header for the next request. Cookies belong to a credential, never to a client.
+Signatures are not verified. Cookies belong to a credential, never to a client.
 """
 
 import base64
@@ -21,7 +20,7 @@ _claims = msgspec.json.Decoder(_Claims)
 
 
 def jwt_payload(token: str) -> bytes | None:
-    """The JSON text of a JWT's claims, None when `token` is no JWT."""
+    """Returns the JSON text of a JWT's claims; None if `token` is no JWT."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
@@ -32,7 +31,7 @@ def jwt_payload(token: str) -> bytes | None:
 
 
 def jwt_expiry(token: str) -> int | None:
-    """Unix seconds when a JWT ends; None when it is none or does not say."""
+    """Returns when a JWT expires (Unix seconds); None if it is no JWT or has no valid `exp`."""
     payload = jwt_payload(token)
     if payload is None:
         return None
@@ -52,7 +51,10 @@ class Cookie(Struct, frozen=True):
 
 
 def read_cookie(line: str, now: int) -> Cookie | None:
-    """Set-Cookie as RFC 6265 reads it: Max-Age before Expires, nonsense ignored."""
+    """Parses a Set-Cookie line (RFC 6265): Max-Age wins over Expires, invalid ones are ignored.
+
+    `now` is Unix seconds. None if the line sets no cookie.
+    """
     pair, *attributes = line.split(";")
     name, equals, value = pair.partition("=")
     name, value = name.strip(), value.strip()
@@ -82,17 +84,18 @@ def _date(text: str) -> int | None:
 
 
 def read_cookie_header(header: str) -> dict[str, str]:
-    """Name to value, in the order sent; parts that are no pair are dropped."""
+    """Parses a Cookie header: name to value, in order; parts that are no pair are dropped."""
     pairs = (part.partition("=") for part in header.split(";"))
     return {name.strip(): value.strip() for name, equals, value in pairs if equals and name.strip()}
 
 
 def cookie_header(cookies: dict[str, str]) -> str:
+    """Writes a Cookie header."""
     return "; ".join(f"{name}={value}" for name, value in cookies.items())
 
 
 def after_set_cookie(header: str, lines: Iterable[str], now: int) -> str:
-    """The Cookie header for the next request, after an answer with these Set-Cookie lines."""
+    """Returns the Cookie header for the request after a response with these Set-Cookie lines."""
     cookies = read_cookie_header(header)
     for line in lines:
         cookie = read_cookie(line, now)

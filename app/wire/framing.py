@@ -1,7 +1,8 @@
-"""Bytes in, whole records out: server-sent events, JSON arrays, record-separated JSON.
+"""Parsers of streamed bodies: server-sent events, JSON arrays, separated records.
 
-No parser awaits, decodes text or knows a provider. Each accepts any split of its input, costs the
-same per byte however small the pieces are, and refuses a record above its cap.
+They take bytes and return whole records. No parser awaits, decodes text or knows a provider. Each
+accepts any split of its input, costs the same per byte however small the pieces are, and refuses a
+record above its size limit.
 """
 
 import re
@@ -9,7 +10,7 @@ import re
 from app.wire.errors import bad_response
 from app.wire.surrogates import BACKSLASH, may_hold_halves, mend, mend_all
 
-# What limits.response_bytes is by default: an event may be the whole answer, a picture in it.
+# The default of limits.response_bytes: an event may be the whole response, with an image in it.
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 MAX_STRAY_BYTES = 64 * 1024
 
@@ -21,9 +22,10 @@ _find_pairs = re.compile(rb"^event: (.*)\ndata: (.*)\n\n", re.MULTILINE).findall
 
 
 class SSEParser:
-    """The WHATWG event stream: any of LF, CRLF, CR; comments skipped; data lines joined by LF.
+    """Server-sent events (WHATWG): LF, CRLF or CR; comments skipped; data lines joined by LF.
 
-    `stray` keeps lines that are no field at all: Gemini breaks a stream off with bare JSON.
+    `stray` keeps the lines that are no field: Gemini may end a stream with bare JSON. The first 64
+    KiB of them are kept.
     """
 
     def __init__(self, max_bytes: int = MAX_RECORD_BYTES) -> None:
@@ -35,7 +37,7 @@ class SSEParser:
         self.stray = bytearray()
 
     def feed(self, data: bytes) -> list[Record]:
-        """The events that `data` completes, in order."""
+        """Returns the events that `data` completes. Raises GatewayError 502: above the limit."""
         if not self._tail and not self._carriage and data.endswith((b"\n\n", b"\r\n\r\n")):
             # The usual read: whole events, nothing kept. One scan for line ends is all it needs.
             records = _plain_records(data.splitlines())
@@ -68,7 +70,7 @@ class SSEParser:
         return self._mended(records) if may_hold_halves(whole) else records
 
     def finish(self) -> list[Record]:
-        """What stands after the last blank line, as if the upstream had ended it properly."""
+        """Returns the events after the last blank line, as if the upstream had ended them."""
         rest = bytes(self._tail) + (b"\n" if self._carriage else b"")
         self._tail.clear()
         self._searched, self._carriage = 0, False
@@ -76,8 +78,8 @@ class SSEParser:
         return self._mended(records, is_end=True) if may_hold_halves(rest) else records
 
     def _mended(self, records: list[Record], *, is_end: bool = False) -> list[Record]:
-        """Halves of surrogate pairs joined. An event that ends in a half waits for the next one,
-        as unread bytes."""
+        """Joins halves of surrogate pairs. An event that ends in a half is kept as unread bytes,
+        until the next one comes."""
         data, waits = mend_all([data for _, data in records], is_end=is_end)
         if waits:
             name, last = records.pop()[0], data.pop()
@@ -99,7 +101,7 @@ class SSEParser:
         return head[3:] if head.startswith(b"\xef\xbb\xbf") else head
 
     def _as_lf(self, data: bytes) -> bytes:
-        # A CR at the end of a read waits: the LF that belongs to it may open the next one.
+        # A CR at the end of a read is kept: the next read may begin with its LF.
         if self._carriage:
             if not data:
                 return data
@@ -168,7 +170,7 @@ def _plain_records(lines: list[bytes]) -> list[Record] | None:
 
 
 class RecordParser:
-    """Records that each end in one separator byte (0x1e on SignalR)."""
+    """Records that each end with a separator byte (SignalR: 0x1e)."""
 
     def __init__(self, separator: bytes = b"\x1e", max_bytes: int = MAX_RECORD_BYTES) -> None:
         self._separator, self._max = separator, max_bytes
@@ -176,6 +178,10 @@ class RecordParser:
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
+        """Returns the records that `data` completes, without empty ones.
+
+        Raises GatewayError 502: too large.
+        """
         first, *rest = data.split(self._separator)
         self._parts.append(first)
         self._size += len(first)
@@ -188,22 +194,22 @@ class RecordParser:
         return [mend(record) for record in whole if record]
 
     def finish(self) -> bytes:
-        """The unended record, b"" when there is none."""
+        """Returns the record that has no separator yet, b"" if there is none."""
         rest = b"".join(self._parts)
         self._parts, self._size = [], 0
         return rest
 
 
-# The two ways of skipping what cannot matter, at the speed of C.
+# Skip what changes no state, in C.
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).match
 _OUTSIDE = re.compile(rb'[^"{}\]]*+').match
 
 
 class JsonArrayParser:
-    """The objects of one JSON array, as they become whole; also a bare object.
+    """The objects of one JSON array, as they become complete; also a bare object.
 
-    Only braces outside strings are counted: the objects are for a JSON decoder to judge.
-    One above `max_bytes` is an error, or with `skip_large` passed over, without being held.
+    Only braces outside strings are counted: a JSON decoder checks the objects. One above
+    `max_bytes` is an error; with `skip_large` it is left out, without being held.
     """
 
     def __init__(self, max_bytes: int = MAX_RECORD_BYTES, *, skip_large: bool = False) -> None:
@@ -219,6 +225,10 @@ class JsonArrayParser:
         self.ended = False
 
     def feed(self, data: bytes) -> list[bytes]:
+        """Returns the objects that `data` completes, in order.
+
+        Raises GatewayError 502: too large.
+        """
         buffer = self._buffer
         buffer += data
         whole, at, end = [], self._at, len(buffer)
@@ -273,11 +283,11 @@ class JsonArrayParser:
         return whole
 
     def finish(self) -> list[bytes]:
-        """What waited for its other half."""
+        """Returns an object that was kept because it ends in half a surrogate pair."""
         rest, self._waiting = [mend(data) for data in self._waiting], []
         return rest
 
     @property
     def open(self) -> bool:
-        """True while an object has begun and not ended."""
+        """Whether an object has begun and not ended."""
         return self._depth > 0

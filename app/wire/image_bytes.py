@@ -1,7 +1,7 @@
-"""What the pictures and files in a chat request are, judged by their bytes: labels are often wrong.
+"""The images of a chat request: their bytes, media type and size.
 
-A web upstream wants pictures as files, and here only from `data:` URLs: an http(s) URL would have
-to be fetched by the gateway for whoever asks, which opens its network to them.
+Only for `data:` URLs: the gateway would have to fetch an http(s) URL for whoever sends it, which
+opens its network to them. The type is read from the bytes, because labels are often wrong.
 """
 
 import base64
@@ -20,23 +20,26 @@ _ENDINGS = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/
 
 
 class Picture(Struct, frozen=True):
+    """An image; `width` and `height` are pixels, 0 if the file does not say them."""
+
     media_type: str
     data: bytes
     width: int
     height: int
 
     def name(self, number: int) -> str:
+        """A file name with the right ending."""
         return f"image-{number}.{_ENDINGS[self.media_type]}"
 
 
 def picture_type(data: bytes) -> str | None:
-    """The type a picture has by its first bytes; None for what is no picture of these kinds."""
+    """Returns the media type by the first bytes; None if it is not PNG, JPEG, GIF or WebP."""
     kind = media_type(data)
     return kind if kind in _ENDINGS else None
 
 
 def read_picture(part: Part, at: str) -> Picture:
-    """The bytes of an `image_url` part. Raises GatewayError 400 naming `at`."""
+    """Decodes an `image_url` part. Raises GatewayError 400 with `at` as its param."""
     held = part.image_url
     url = (held.url if isinstance(held, ImageUrl) else held or "").strip()
     head = _DATA_URL.match(url)
@@ -62,7 +65,7 @@ def read_picture(part: Part, at: str) -> Picture:
 
 
 def _size(kind: str, data: bytes) -> tuple[int, int]:
-    """Width and height, (0, 0) where the file does not say them in its usual place."""
+    """Width and height, (0, 0) if the file does not have them in the usual place."""
     try:
         match kind:
             case "image/png":

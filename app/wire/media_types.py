@@ -1,7 +1,7 @@
-"""The media type of a picture, a sound, a film or a file: read from its bytes, else from a name.
+"""The media type of an image, a sound, a video or a file: by its bytes, else by its name.
 
-What a caller says is a hint only. Programs send `application/octet-stream`, `image/*`, `png`, or
-the name of another format; an upstream compares the type with the bytes and refuses the request.
+The type that a caller declares is a hint only. Programs send `application/octet-stream`, `image/*`,
+`png`, or another format's type; an upstream compares it with the bytes and refuses the request.
 """
 
 import re
@@ -29,7 +29,7 @@ _MAGIC = (
     (b"FLV\x01", "video/x-flv"),
     (b"\x00\x00\x01\xba", "video/mpeg"),
 )
-# Containers: what stands behind the first four (RIFF, FORM) or eight bytes (ftyp) tells.
+# Containers: the four bytes at 8 name the format.
 _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/avi"}
 _FORM = {b"AIFF": "audio/aiff", b"AIFC": "audio/aiff"}
 _FTYP = {
@@ -74,7 +74,7 @@ _BY_ENDING = {
     "mpeg": "video/mpeg",
 }
 _ENDINGS = {kind: ending for ending, kind in reversed(_BY_ENDING.items())}
-# Other words for the same, each as its registered name.
+# Other names of the same type, each with its registered name.
 _SAME = {
     "image/jpg": "image/jpeg",
     "image/pjpeg": "image/jpeg",
@@ -92,27 +92,27 @@ _SAME = {
     "audio/x-m4a": "audio/mp4",
     "video/mov": "video/quicktime",
 }
-_SAYS_NOTHING = ("application/octet-stream", "binary/octet-stream", "application/binary")
+_GENERIC = ("application/octet-stream", "binary/octet-stream", "application/binary")
 _FULL = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
-HEAD_BYTES = 16  # as many of a file's first bytes tell its type
+HEAD_BYTES = 16  # so many of a file's first bytes are needed
 _LOOKED_AT = 1368  # characters of base64: 1026 bytes
 
 
-def media_type(data: bytes, told: str = "", name: str = "") -> str | None:
-    """The type of a file that begins with `data`. `told` is what the caller calls it, a media type
-    or `png`; `name` the file's name or address. None when nothing tells.
+def media_type(data: bytes, declared: str = "", name: str = "") -> str | None:
+    """Returns the type of a file that begins with `data`; None if nothing shows it.
 
-    The bytes win, save where a container can hold both sound and film.
+    `declared` is the caller's, a media type or a word like `png`; `name` is the file's name or URL.
+    The bytes win, except for containers that hold either sound or video.
     """
     found = _of_bytes(data)
     if found is not None and found not in _SOUND_OR_FILM:
         return found
-    said = _of_word(told) or _of_name(name)
-    return said if found is None or (said or "").startswith(("audio/", "video/")) else found
+    hint = _of_word(declared) or _of_name(name)
+    return hint if found is None or (hint or "").startswith(("audio/", "video/")) else found
 
 
 def first_bytes(text: str) -> bytes:
-    """The first bytes of a file that is base64 text of either alphabet; b"" for what is none."""
+    """Returns the first bytes of a file in base64, of either alphabet; b"" if it is not base64."""
     head = text[:_LOOKED_AT].rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return a2b_base64(head + "=" * (-len(head) % 4))
@@ -121,7 +121,7 @@ def first_bytes(text: str) -> bytes:
 
 
 def file_name(kind: str | None) -> str:
-    """A name for a file that has none; some upstreams judge by the ending."""
+    """A name for a file that has none, with the ending of its type: some upstreams go by that."""
     if kind is None:
         return "file"
     family, _, word = kind.partition("/")
@@ -136,14 +136,14 @@ def _of_bytes(data: bytes) -> str | None:
         return _RIFF.get(kind)
     if data[:4] == b"FORM":
         return _FORM.get(kind)
-    if data[:2] == b"BM" and data[6:10] == bytes(4):  # two letters alone would be a text, too
+    if data[:2] == b"BM" and data[6:10] == bytes(4):  # two letters alone may be a text, too
         return "image/bmp"
     return next((found for magic, found in _MAGIC if data.startswith(magic)), None)
 
 
-def _of_word(told: str) -> str | None:
-    word = told.partition(";")[0].strip().lower()
-    if _FULL.fullmatch(word) and word not in _SAYS_NOTHING:
+def _of_word(declared: str) -> str | None:
+    word = declared.partition(";")[0].strip().lower()
+    if _FULL.fullmatch(word) and word not in _GENERIC:
         return _SAME.get(word, word)
     return _BY_ENDING.get(word.removeprefix("."))
 

@@ -1,4 +1,4 @@
-"""What servers of OpenAI's wire say when they refuse, in whatever shape: one reading for all.
+"""Parses the error bodies of OpenAI-compatible servers, of whatever shape.
 
 OpenAI's own is `{"error": {"message", "type", "param", "code"}}`. Others give the code as a number,
 the error as a text, its members at the top, FastAPI's `detail`, a list, or no JSON at all.
@@ -19,6 +19,8 @@ _PAGE = re.compile(rb"\s*<")
 
 
 class Refusal(Struct):
+    """The members of an error; `message` is "" if none could be read."""
+
     message: str = ""
     type: str = ""
     code: str | None = None
@@ -27,40 +29,40 @@ class Refusal(Struct):
     more: dict[str, Any] = {}  # further members of the error object
 
     def body(self, message: str, type: str) -> bytes:
-        """As OpenAI would say it."""
+        """The JSON body in OpenAI's shape, with another message and type."""
         strict = {"message": message, "type": type, "param": self.param, "code": self.code}
         return msgspec.json.encode({"error": {**strict, **self.more}})
 
 
 def read_refusal(body: bytes) -> Refusal:
-    """Of a whole body. Without a message where there is none that could be read."""
+    """Parses a whole body: JSON of any known shape, or plain text. A web page has no message."""
     try:
-        told = msgspec.json.decode(mend(body))
+        value = msgspec.json.decode(mend(body))
     except (msgspec.DecodeError, ValueError, RecursionError):
         text = body[: 4 * _MAX_TEXT].decode("utf-8", "replace").strip()
         is_text = not _PAGE.match(body) and text[:1] not in ("{", "[", '"', "\ufffd")
         return Refusal(text[:_MAX_TEXT] if is_text else "")
-    return of_value(told, is_body=True)
+    return of_value(value, is_body=True)
 
 
-def of_value(told: Any, *, is_body: bool = False) -> Refusal:
-    """Of decoded JSON: an error object, the object around one, a text, or a list of them."""
-    if isinstance(told, list):
-        return of_value(told[0]) if told else Refusal()
-    if isinstance(told, str):
-        return Refusal(told[: 16 * _MAX_TEXT])
-    if not isinstance(told, dict):
+def of_value(value: Any, *, is_body: bool = False) -> Refusal:
+    """Reads decoded JSON: an error object, the object around one, a text, or a list of them."""
+    if isinstance(value, list):
+        return of_value(value[0]) if value else Refusal()
+    if isinstance(value, str):
+        return Refusal(value[: 16 * _MAX_TEXT])
+    if not isinstance(value, dict):
         return Refusal()
-    error = told.get("error")
+    error = value.get("error")
     if isinstance(error, dict):
         found = _of_object(error)
-        found.is_strict = is_body and len(told) == 1 and _is_strict(error)
+        found.is_strict = is_body and len(value) == 1 and _is_strict(error)
         if not found.message:
-            found.message = _flat(told).message
+            found.message = _flat(value).message
         return found
     if isinstance(error, list):
         return of_value(error)
-    return _flat(told)
+    return _flat(value)
 
 
 def _of_object(error: dict[str, Any]) -> Refusal:
@@ -70,7 +72,7 @@ def _of_object(error: dict[str, Any]) -> Refusal:
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if isinstance(raw, str) and raw.strip() and raw not in found.message:
-        # "Provider returned error" says nothing; what the provider said stands in `raw`.
+        # The message is only "Provider returned error"; the provider's own is in `raw`.
         reason = raw
         if raw.lstrip()[:1] in ("{", "["):
             reason = read_refusal(raw.encode()).message or raw
@@ -78,11 +80,12 @@ def _of_object(error: dict[str, Any]) -> Refusal:
     return found
 
 
-def _flat(told: dict[str, Any]) -> Refusal:
-    code, param = _text(told.get("code")), _text(told.get("param"))
+def _flat(members: dict[str, Any]) -> Refusal:
+    """Reads an object whose members are the error's."""
+    code, param = _text(members.get("code")), _text(members.get("param"))
     message = ""
     for name in ("message", "error", "detail", "error_description", "msg", "title", "errors"):
-        value = told.get(name)
+        value = members.get(name)
         if isinstance(value, dict | list) and value:
             inner = _invalid(value) if isinstance(value, list) else of_value(value)
             message, param = inner.message, param or inner.param
@@ -90,12 +93,12 @@ def _flat(told: dict[str, Any]) -> Refusal:
             message = value
         if message:
             break
-    type = _text(told.get("type")) or _text(told.get("error_type")) or ""
+    type = _text(members.get("type")) or _text(members.get("error_type")) or ""
     return Refusal(_ACCOUNT.sub(r"\1'...'", message), type, code, param)
 
 
 def _invalid(items: list[Any]) -> Refusal:
-    """FastAPI's list of what does not fit, of which the first item is told."""
+    """Reads the first item of FastAPI's list of validation errors."""
     first = items[0]
     if not isinstance(first, dict):
         return of_value(first)
@@ -123,7 +126,7 @@ def _text(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-# What OpenAI's words for an error inside a stream would have been as a status.
+# The HTTP status of OpenAI's error codes and types, for errors inside a stream.
 _STATUS = {
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
@@ -137,10 +140,13 @@ _STATUS = {
 }
 
 
-def as_error(told: Any) -> GatewayError:
-    """What an upstream says in an answer that has begun, or with status 200: object or text."""
-    found = of_value(told)
-    number = told.get("status_code") if isinstance(told, dict) else None
+def as_error(value: Any) -> GatewayError:
+    """The error, an object or a text, of a stream that has begun or of a response with status 200.
+
+    Its status is taken from the code, the type or `status_code`; 502 otherwise.
+    """
+    found = of_value(value)
+    number = value.get("status_code") if isinstance(value, dict) else None
     status = (
         _STATUS.get(found.code or "")
         or _STATUS.get(found.type)
@@ -159,7 +165,7 @@ def as_error(told: Any) -> GatewayError:
 
 
 def wrong_type(label: str, wanted: str) -> GatewayError:
-    """A 200 of the wrong kind (a captive portal's page, JSON for a stream) is no answer."""
+    """502 for a response 200 of the wrong content type: a web page, JSON in place of a stream."""
     return bad_response(
         f"The upstream answered 200 with {label.split(';')[0]!r} instead of {wanted}; "
         "check the upstream address in the config."
@@ -167,7 +173,7 @@ def wrong_type(label: str, wanted: str) -> GatewayError:
 
 
 def _status(code: str | None) -> int | None:
-    """Some upstreams put the status where the code should be."""
+    """The status, if an upstream has put it in place of the code."""
     if code is None or len(code) != 3 or not code.isdecimal():
         return None
     return int(code) if 400 <= int(code) <= 511 else None

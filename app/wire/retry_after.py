@@ -1,7 +1,6 @@
-"""How long an upstream asks to be left alone, and how callers are told: the one place for both.
+"""Retry-After: parses an upstream's headers, and gives the value for the gateway's own.
 
-Headers come from anybody and may say anything. Pure: without `now`, a date counts from the
-answer's own `date`.
+Headers may hold anything. Pure: without `now`, a date counts from the response's own `date`.
 """
 
 import re
@@ -19,20 +18,20 @@ _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
 
 
 def whole_seconds(seconds: float) -> int:
-    """As the header Retry-After of an answer of ours has it: 1 to 1800."""
+    """The value of the gateway's own Retry-After header: 1 to 1800."""
     return ceil(min(max(seconds, 1.0), MOST_SECONDS))
 
 
-def asked(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """What Retry-After says in seconds; None when it is not there, or says nonsense."""
+def retry_after_header(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Returns the seconds of Retry-After or retry-after-ms; None if missing or invalid."""
     milliseconds = number(headers.get("retry-after-ms"))
     if milliseconds:
         return milliseconds / 1000
     text = headers.get("retry-after")
-    if (said := number(text)) is not None:
-        return said  # Azure sends 0 ms beside a whole second: the larger one is meant
+    if (seconds := number(text)) is not None:
+        return seconds  # Azure sends 0 ms beside a whole second: the larger one is meant
     if (then := date(text)) is not None:
-        # Counted from the upstream's clock where it tells it: ours may differ.
+        # Counted from the upstream's clock if it is known: ours may differ.
         from_then = date(headers.get("date")) or now
         if from_then is not None:
             return max(then - from_then, 0.0)
@@ -40,28 +39,32 @@ def asked(headers: Mapping[str, str], now: float | None = None) -> float | None:
 
 
 def retry_after(headers: Mapping[str, str], body: bytes, now: float) -> float | None:
-    """The same, or what the body or OpenAI's rate limit headers say."""
-    if (said := asked(headers, now)) is not None:
-        return said
+    """Returns the seconds of Retry-After, of Google's `retryDelay` or OpenAI's rate limit headers.
+
+    `now` is Unix seconds. None if there are none.
+    """
+    if (seconds := retry_after_header(headers, now)) is not None:
+        return seconds
     if delay := _RETRY_DELAY.search(body):
         return float(delay[1])
     spent = [
-        seconds
+        reset
         for what in ("requests", "tokens")
         if headers.get(f"x-ratelimit-remaining-{what}") == "0"
-        and (seconds := _span(headers.get(f"x-ratelimit-reset-{what}"))) is not None
+        and (reset := _span(headers.get(f"x-ratelimit-reset-{what}"))) is not None
     ]
     return max(spent, default=None)
 
 
 def number(text: str | None) -> float | None:
+    """Parses a decimal number; None for anything else."""
     # Digits only: float() takes "nan", "inf", "1e12" and "1_0".
     text = (text or "").strip()
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def date(text: str | None) -> float | None:
-    """An HTTP date, or an ISO one, as Unix time."""
+    """Parses an HTTP date or an ISO one to Unix seconds; None for anything else."""
     if not text or len(text) > 64:
         return None
     for read in (parsedate_to_datetime, datetime.fromisoformat):
@@ -72,7 +75,7 @@ def date(text: str | None) -> float | None:
 
 
 def _span(text: str | None) -> float | None:
-    """OpenAI's `1s`, `6m0s`, `20ms`."""
+    """Parses OpenAI's durations (`1s`, `6m0s`, `20ms`) to seconds."""
     found = _SPAN.fullmatch((text or "").strip())
     if not found or not found[0]:
         return None

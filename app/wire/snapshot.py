@@ -1,36 +1,36 @@
-"""Whole text so far in, what is new out: for upstreams that send snapshots, not deltas."""
+"""Turns snapshots of a growing text into deltas, for upstreams that send the whole text so far."""
 
 
 class Snapshot:
-    """Remembers what of a growing text was already told.
+    """Remembers which part of a growing text was already returned.
 
-    Told text cannot be taken back. While a snapshot is no extension of it (the upstream edits), say
-    nothing: the next one may be an extension again. `last()` takes the final text, of which
-    everything after the part in common is then told.
+    Text that was sent cannot be taken back. While a snapshot does not extend it (the upstream edits
+    its answer) nothing is returned: a later one may extend it again. `last()` takes the final text
+    and returns all after the part in common.
     """
 
     def __init__(self) -> None:
         self.text = ""
 
     def delta(self, text: str) -> str:
-        """The new tail, "" when nothing new was said or the text was edited."""
-        told = self.text
+        """Returns the new part of the text; "" if there is none, or the text was edited."""
+        sent = self.text
         text = text.removesuffix("\ufffd")  # half a character: the next snapshot has all of it
-        if not text.startswith(told):
+        if not text.startswith(sent):
             return ""
         self.text = text
-        return text[len(told) :]
+        return text[len(sent) :]
 
     def last(self, text: str) -> str:
-        """What of the final text was not told yet."""
-        told = self.text
-        if told.startswith(text):
+        """Returns the part of the final text that was not returned yet."""
+        sent = self.text
+        if sent.startswith(text):
             return ""
         self.text = text
-        if text.startswith(told):
-            return text[len(told) :]
+        if text.startswith(sent):
+            return text[len(sent) :]
         common = 0
-        for left, right in zip(told, text, strict=False):
+        for left, right in zip(sent, text, strict=False):
             if left != right:
                 break
             common += 1

@@ -1,7 +1,7 @@
-"""How a stream ended, told from its last events: whole, with an error, and what it counted.
+"""The end of a stream: whether it was complete, its error and its usage, by its last events.
 
-Streams that are passed on are not read event by event. The last of them are remembered, as they
-came, and looked at once.
+Streams that are passed on are not parsed event by event. Their last bytes are remembered and parsed
+once, at the end.
 """
 
 import re
@@ -15,11 +15,11 @@ from app.wire.events import Usage
 from app.wire.framing import Record, SSEParser
 from app.wire.surrogates import mend
 
-# A finish reason, usage, a cost and an error may be events of their own, with comments between.
+# Finish reason, usage, cost and error may each be an event, with comments in between.
 _READS = 32
 _TAIL_BYTES = 256 * 1024
 _MAX_COUNT = 2**53
-# Usage is numbers, and details of numbers that are an object each.
+# Usage is an object of numbers and of objects of numbers.
 _OBJECT = re.compile(
     rb"\s*:\s*(\{[^{}]{0,4096}+(?:\{[^{}]{0,4096}+\}[^{}]{0,4096}+){0,20}+\})"
 ).match
@@ -37,7 +37,7 @@ class _Reasoning(Struct):
 
 
 class _Counts(Struct):
-    """Usage in the words of any family."""
+    """The usage object of any API."""
 
     prompt_tokens: int | float | None = None
     completion_tokens: int | float | None = None
@@ -72,24 +72,25 @@ _chunk = msgspec.json.Decoder(_Chunk).decode
 
 
 class Tail:
-    """The last whole events of a stream."""
+    """The last whole events of a stream; `add` appends some."""
 
     def __init__(self) -> None:
         self._reads: deque[bytes] = deque(maxlen=_READS)
-        self.add = self._reads.append  # on the way of each piece: no call in between
+        self.add = self._reads.append  # runs for every chunk: no Python call in between
 
     def bytes(self) -> bytes:
+        """The last events as they came, at most 256 KiB."""
         return b"".join(self._reads)[-_TAIL_BYTES:]
 
     def records(self) -> list[Record]:
-        """The last events; a line `error: {...}` as an event of that name."""
+        """The last events; a line `error: {...}` becomes an event of that name."""
         parser = SSEParser()
         records = parser.feed(self.bytes()) + parser.finish()
         return records + stray_errors(parser)
 
 
 def is_done(events: bytes) -> bool:
-    """Whether the mark of the end stands among the last of these."""
+    """Whether `[DONE]` is among the last of these events."""
     return any(
         line.startswith(b"data:") and line[5:].strip() == b"[DONE]"
         for line in events[-4096:].splitlines()
@@ -97,21 +98,21 @@ def is_done(events: bytes) -> bool:
 
 
 def failure(records: list[Record]) -> Any:
-    """The error that the last of these events tell, beside choices or alone; None for none."""
+    """Returns the error of the last event that holds one, alone or beside choices; else None."""
     for record in reversed(records):
-        if _may_tell_error(record) and (told := told_error(record, decoded(record))):
-            return told
+        if _may_hold_error(record) and (error := event_error(record, decoded(record))):
+            return error
     return None
 
 
-def _may_tell_error(record: Record) -> bool:
-    """A look at the bytes, before their JSON is read."""
+def _may_hold_error(record: Record) -> bool:
+    """A cheap test of the bytes, before their JSON is decoded."""
     name, data = record
     return name == b"error" or b'"error"' in data or b"response.failed" in data
 
 
 def stray_errors(parser: SSEParser) -> list[Record]:
-    """Lines `error: {...}`, a field that no standard knows but some servers send, as events."""
+    """Lines `error: {...}` as events: a field of no standard that some servers send."""
     return [
         (b"error", line[6:].strip())
         for line in bytes(parser.stray).splitlines()
@@ -120,15 +121,15 @@ def stray_errors(parser: SSEParser) -> list[Record]:
 
 
 def decoded(record: Record) -> Any:
-    """The JSON value of an event's data; None for what is no JSON."""
+    """Decodes the JSON of an event's data; None if it is no JSON."""
     try:
         return msgspec.json.decode(mend(record[1]))
     except _NOT_JSON:
         return None
 
 
-def told_error(record: Record, value: Any) -> Any:
-    """The error of one event, an object or a text; None where it tells none."""
+def event_error(record: Record, value: Any) -> Any:
+    """Returns the error of one event, an object or a text; None if it holds none."""
     name, data = record
     if isinstance(value, dict):
         if value.get("type") == "response.failed" and isinstance(value.get("response"), dict):
@@ -141,7 +142,7 @@ def told_error(record: Record, value: Any) -> Any:
 
 
 def finished(records: list[Record]) -> tuple[set[int], set[int]]:
-    """Of chat chunks: the choices that were told of, and those with a finish reason."""
+    """Returns the indices of the choices in chat chunks, and of those with a finish reason."""
     seen, ended = set(), set()
     for _, data in records:
         try:
@@ -156,8 +157,11 @@ def finished(records: list[Record]) -> tuple[set[int], set[int]]:
 
 
 def usage_in(text: bytes, began_with: bytes = b"") -> Usage | None:
-    """The last usage that stands in a stream or a body. What it leaves out, Anthropic's streams
-    have told at their beginning."""
+    """Finds the last usage object in a stream or a body; None if there is none.
+
+    Members that it leaves out are taken from `began_with`, the first events: Anthropic's streams
+    have them there.
+    """
     last = None
     for name in (b'"usage"', b'"usageMetadata"'):
         at = len(text)
@@ -174,7 +178,7 @@ def usage_in(text: bytes, began_with: bytes = b"") -> Usage | None:
 
 
 def _counts_at(text: bytes, at: int) -> _Counts | None:
-    """The object after a member's name; None for null and what is no usage."""
+    """Decodes the object after a member's name; None for null and what is no usage."""
     found = _OBJECT(text, at)
     if found is None:
         return None
@@ -185,7 +189,7 @@ def _counts_at(text: bytes, at: int) -> _Counts | None:
 
 
 def usage_of(raw: Raw) -> Usage | None:
-    """A usage object of OpenAI's wire, found by a decoder."""
+    """Converts a usage object; None if it is not one."""
     try:
         return _as_usage(_counts(raw))
     except _NOT_JSON:
@@ -197,7 +201,7 @@ def _as_usage(counts: _Counts) -> Usage:
     written = _count(counts.cache_creation_input_tokens)
     prompt = (
         _count(counts.prompt_tokens)
-        or _count(counts.input_tokens) + cached + written  # Anthropic counts what is cached apart
+        or _count(counts.input_tokens) + cached + written  # Anthropic leaves cached tokens out
         or _count(counts.promptTokenCount) + _count(counts.toolUsePromptTokenCount)
     )
     completion = (
@@ -210,7 +214,7 @@ def _as_usage(counts: _Counts) -> Usage:
     reasoning = _count(inside.reasoning_tokens) if inside is not None else 0
     reasoning = reasoning or _count(counts.reasoning_tokens)
     if total > prompt + completion:
-        # Some count heard audio outside of the prompt, some thinking outside of the answer.
+        # Some leave audio out of the prompt, some leave thinking out of the completion.
         audio = _count(details.audio_tokens) if details is not None else 0
         if prompt < audio <= total - prompt - completion:
             prompt += audio

@@ -1,15 +1,14 @@
-r"""Halves of surrogate pairs in JSON text, where a writer cut its text by UTF-16 units.
+r"""Mends halves of surrogate pairs in JSON, left by upstreams that cut text by UTF-16 units.
 
-JSON may escape a character above U+FFFF as two halves, `\ud83d\ude00`. A half alone stands for no
-character: no UTF-8 can carry it and msgspec refuses the whole document. Here a half is joined with
-the other one when that opens the next event, and becomes U+FFFD otherwise. Only text that holds
-such escapes at all is looked at closely.
+JSON may escape a character above U+FFFF as two halves, `\ud83d\ude00`. A half alone is no
+character: UTF-8 cannot encode it, and msgspec refuses the whole document. Here a half is joined
+with the other one if that begins the next event, and is replaced by U+FFFD otherwise.
 """
 
 import re
 from collections.abc import Iterator
 
-# A pair, or a half. Whether its backslash is itself escaped is for `_halves` to find out.
+# A pair, or a half. `_halves` checks whether its backslash is itself escaped.
 _ESCAPES = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})"
 ).finditer
@@ -19,12 +18,12 @@ _REPLACEMENT = rb"\ufffd"
 
 
 def may_hold_halves(data: bytes) -> bool:
-    """Whether surrogates are escaped in it. The first look finds nothing in most events."""
+    """Whether surrogates may be escaped in it: a cheap test, False for most events."""
     return BACKSLASH in data and (b"\\ud" in data or b"\\uD" in data)
 
 
 def mend(data: bytes) -> bytes:
-    """The JSON text with U+FFFD for each half that stands alone; itself when there is none."""
+    """Returns the JSON text with U+FFFD for each lone half; `data` itself if there is none."""
     if not may_hold_halves(data):
         return data
     out: list[bytes] = []
@@ -39,7 +38,7 @@ def mend(data: bytes) -> bytes:
 
 
 def join(first: bytes, second: bytes) -> tuple[bytes, bytes]:
-    """Two events in a row: a half that ends a text of the first one moves to its other half."""
+    """Moves a half that ends a string of the first event to its other half in the second one."""
     high = _last_high(first)
     low = _first_low(second) if high is not None else None
     if high is None or low is None:
@@ -49,7 +48,7 @@ def join(first: bytes, second: bytes) -> tuple[bytes, bytes]:
 
 
 def mend_all(events: list[bytes], *, is_end: bool) -> tuple[list[bytes], bool]:
-    """Events in a row mended. True: the last one is as it came, and waits for its other half."""
+    """Mends consecutive events. True: the last one is unchanged, and needs the event after it."""
     waits = False
     if events and not is_end:
         waits = _last_high(events[-1]) is not None
@@ -62,7 +61,7 @@ def mend_all(events: list[bytes], *, is_end: bool) -> tuple[list[bytes], bool]:
 
 
 def _last_high(data: bytes) -> int | None:
-    """Where a first half ends a string."""
+    """The index of a first half that ends a string."""
     if not may_hold_halves(data):
         return None
     found = None
@@ -73,7 +72,7 @@ def _last_high(data: bytes) -> int | None:
 
 
 def _first_low(data: bytes) -> int | None:
-    """Where a second half begins a string."""
+    """The index of a second half that begins a string."""
     for at in _halves(data):
         if data[at + 3] in b"cdefCDEF" and data[at - 1] == 0x22 and not _is_escaped(data, at - 1):
             return at
@@ -81,7 +80,7 @@ def _first_low(data: bytes) -> int | None:
 
 
 def _halves(data: bytes) -> Iterator[int]:
-    """Where halves stand alone."""
+    """The indices of lone halves."""
     for found in _ESCAPES(data):
         at = found.start()
         is_pair = found.end() - at > _HALF_BYTES
@@ -93,7 +92,7 @@ def _halves(data: bytes) -> Iterator[int]:
 
 
 def _is_escaped(data: bytes, at: int) -> bool:
-    """Whether an odd number of backslashes stands before."""
+    """Whether an odd number of backslashes precedes the index."""
     first = at
     while first and data[first - 1] == 0x5C:
         first -= 1

@@ -1,4 +1,4 @@
-"""What goes to an upstream and what comes back when it is small enough to be whole."""
+"""A request to an upstream, and a response that was read whole."""
 
 from collections.abc import AsyncIterator
 from typing import Literal
@@ -10,12 +10,12 @@ Via = Literal["api", "browser", "websocket"]
 
 
 class UpstreamRequest(Struct, kw_only=True):
-    """One request to an upstream, built fresh per call and never shared between callers.
+    """One request to an upstream, built for each call and never shared between callers.
 
-    `headers` are (name, value) pairs in the order they are sent; Host and framing headers are the
-    client's own business. `body` is bytes, or an async iterator of bytes for a streamed upload.
-    `proxy` is a URL (http, https, socks5, socks5h) or None. `messages` are what a websocket says
-    first. `resent` is for the client: how many times it had to send it again.
+    `headers` are (name, value) pairs in the order they are sent; the client adds Host and the
+    framing headers. `body` is bytes, or an async iterator of bytes for a streamed upload. `via`
+    chooses the client. `proxy` is a URL (http, https, socks5, socks5h) or None. `messages` are the
+    first ones sent on a websocket. `resent` is set by the client: how often it sent it again.
     """
 
     method: str
@@ -29,9 +29,9 @@ class UpstreamRequest(Struct, kw_only=True):
 
 
 class UpstreamReply(Struct):
-    """A whole answer: status, headers with lower-cased names (the last of equals wins), body.
+    """A whole response: status, headers with lower-cased names (the last of equals wins), body.
 
-    `set_cookies` has every Set-Cookie line: they are the one header that cannot be joined.
+    `set_cookies` has every Set-Cookie line: the one header whose lines cannot be joined.
     """
 
     status: int
@@ -41,5 +41,5 @@ class UpstreamReply(Struct):
 
 
 def join_url(base: str, path: str) -> str:
-    """`base` is an origin with or without a path prefix or trailing slash; `path` begins with /."""
+    """Appends `path`, which begins with /, to an origin with or without path and final slash."""
     return base.rstrip("/") + path

@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from app.wire.errors import GatewayError
-from app.wire.retry_after import asked, date, number
+from app.wire.retry_after import date, number, retry_after_header
 from app.wire.upstream import UpstreamReply
 from providers.claude.schema import ErrorDetails, MessageAnswer
 
@@ -116,7 +116,7 @@ def _retry_after(headers: dict[str, str], status: int) -> float | None:
     clock: dates count from `date`."""
     if status not in (408, 409, 429) and status < 500:
         return None
-    if (seconds := asked(headers)) is not None:
+    if (seconds := retry_after_header(headers)) is not None:
         return seconds
     if status == 429:
         return _reset(headers, date(headers.get("date")))

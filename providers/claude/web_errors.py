@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from app.wire.errors import GatewayError, bad_response
-from app.wire.retry_after import asked
+from app.wire.retry_after import retry_after_header
 from app.wire.upstream import UpstreamReply
 from providers.claude.web_schema import ErrorBody, Exceeded, WebError
 
@@ -74,7 +74,7 @@ def read_error(reply: UpstreamReply, now: int | None = None) -> GatewayError:
         now = _date(reply.headers.get("date"))
     error = told(reply.status, _error(reply.body), now)
     if error.status == 429 and error.retry_after is None:
-        error.retry_after = asked(reply.headers)
+        error.retry_after = retry_after_header(reply.headers)
     return error
 
 

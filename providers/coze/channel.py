@@ -12,7 +12,7 @@ from msgspec import Struct, UnsetType
 
 from app.config.schema import CozeDiscord
 from app.wire.errors import GatewayError
-from app.wire.retry_after import asked
+from app.wire.retry_after import retry_after_header
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
 
@@ -366,7 +366,7 @@ class Senders:
         headers = reply.headers
         if reply.status == 429:
             said = _error_of(reply)
-            seconds = said.retry_after or asked(headers)
+            seconds = said.retry_after or retry_after_header(headers)
             if seconds is None:  # no limit but a page: the whole address is blocked
                 for each in self.all:
                     each.free_at = max(each.free_at, now + BAN_SECONDS)

@@ -20,7 +20,7 @@ from app.wire.events import End, Event, Finish, Session, Started, Text, Unknown
 from app.wire.framing import SSEParser
 from app.wire.media_types import file_name, first_bytes, media_type
 from app.wire.provider import Call, Key, Provider
-from app.wire.retry_after import asked
+from app.wire.retry_after import retry_after_header
 from app.wire.snapshot import Snapshot
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
@@ -156,7 +156,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
         type=detail.type,
         code=detail.code,
         param=detail.param,
-        retry_after=asked(reply.headers),
+        retry_after=retry_after_header(reply.headers),
         outcome="upstream_error",
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from app.wire.errors import GatewayError, bad_response
-from app.wire.retry_after import asked
+from app.wire.retry_after import retry_after_header
 from app.wire.upstream import UpstreamReply
 from providers.gemini.schema import Detail, ErrorAnswer, Status
 
@@ -40,7 +40,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     status = find_status(reply.body)
     if status is None:
         return _without_json(reply)
-    return to_error(status, reply.status, asked(reply.headers))
+    return to_error(status, reply.status, retry_after_header(reply.headers))
 
 
 def find_status(body: bytes) -> Status | None:
@@ -148,6 +148,6 @@ def _without_json(reply: UpstreamReply) -> GatewayError:
         f"Gemini answered {reply.status} without a reason that can be read;"
         " check google_gemini.api_url if this goes on.",
         code="not_found" if status == 404 else "upstream_refused",
-        retry_after=asked(reply.headers),
+        retry_after=retry_after_header(reply.headers),
         outcome="upstream_error",
     )

@@ -17,7 +17,7 @@ from app.wire.chat import read_members
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Call, ForwardRule, Key, Native, Provider
 from app.wire.refusals import Refusal, read_refusal
-from app.wire.retry_after import asked
+from app.wire.retry_after import retry_after_header
 from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.openai.decode import decoder
@@ -122,7 +122,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     """The upstream's own error, untouched where it has OpenAI's shape; edge pages summed up."""
     status = reply.status
     headers = reply.headers
-    retry_after = asked(headers)
+    retry_after = retry_after_header(headers)
     if 300 <= status < 400:
         return GatewayError(
             502,

@@ -39,7 +39,7 @@ from app.wire.events import (
 from app.wire.framing import SSEParser
 from app.wire.provider import Call
 from app.wire.refusals import as_error
-from app.wire.stream_end import decoded, stray_errors, told_error, usage_of
+from app.wire.stream_end import decoded, stray_errors, event_error, usage_of
 from app.wire.surrogates import mend
 
 FINISH_REASONS = {
@@ -506,7 +506,7 @@ def _read(data: bytes) -> Answer:
 
 
 def _error(record: tuple[bytes, bytes]) -> GatewayError:
-    return as_error(told_error(record, decoded(record)))
+    return as_error(event_error(record, decoded(record)))
 
 
 def _usage_of_groq(raw: Raw) -> Raw | UnsetType:

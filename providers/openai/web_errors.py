@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from app.wire.errors import GatewayError, bad_response
-from app.wire.retry_after import asked
+from app.wire.retry_after import retry_after_header
 from app.wire.upstream import UpstreamReply
 
 _FINAL = (("x-should-retry", "false"),)
@@ -140,7 +140,7 @@ def read_error(reply: UpstreamReply, anonymous: bool = False) -> GatewayError:
         clears_in = _number(detail.get("clears_in"))
     elif isinstance(detail, str):
         text = detail
-    retry_after = clears_in if clears_in is not None else asked(reply.headers)
+    retry_after = clears_in if clears_in is not None else retry_after_header(reply.headers)
     return told(status, code, text, retry_after, anonymous)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import uvloop
 
+from app.clients.transport import Transport
+
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LOOPS = ["uvloop", "asyncio"]
 
@@ -30,6 +32,16 @@ def open_sockets() -> int:
         with contextlib.suppress(OSError):
             count += os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
     return count
+
+
+def open_count(transport: Transport) -> int:
+    """Connections the transport holds or is opening, to whichever upstream."""
+    return sum(len(origin.connections) + origin.dialing for origin in transport.origins.values())
+
+
+def idle_count(transport: Transport) -> int:
+    """Connections that wait in the transport's pools."""
+    return sum(len(origin.idle) for origin in transport.origins.values())
 
 
 class Asked:

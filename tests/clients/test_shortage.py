@@ -10,7 +10,6 @@ import pytest
 
 from app.clients.address import parse_target
 from app.clients.browser import BrowserClient
-from app.clients.httpx_client import unreachable
 from app.clients.proxies import dial
 from app.clients.shortage import shortage
 from app.clients.transport import Transport
@@ -124,8 +123,8 @@ def test_each_of_these_numbers_is_ours_however_deep_it_lies(number):
         except OSError as deep:
             raise ValueError("a library's own") from deep
     except ValueError as error:
-        assert shortage(error) is not None
-        assert of_error(unreachable(error)) is Outcome.OURS
+        found = shortage(error)
+        assert found is not None and of_error(found) is Outcome.OURS
 
 
 @pytest.mark.parametrize(

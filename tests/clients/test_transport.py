@@ -10,8 +10,8 @@ import pytest
 
 from app.clients import Clients, read_whole
 from app.clients import transport as transport_module
-from app.clients.connect import connect_first
-from app.clients.transport import HIGH_WATER_BYTES, Limits, Transport
+from app.clients.connection_pool import Limits
+from app.clients.transport import Transport
 from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamRequest
 from tests.clients.raw_upstreams import (
@@ -19,6 +19,8 @@ from tests.clients.raw_upstreams import (
     Asked,
     Server,
     answer,
+    idle_count,
+    open_count,
     open_sockets,
     read_head,
     read_request,
@@ -62,10 +64,10 @@ def test_a_kept_connection_serves_the_next_request(loop):
                 path = f"{server.url}/{i}?q=a%20b"
                 assert await body_of(transport, post(path, b"b")) == f"POST /{i}?q=a%20b b".encode()
             assert server.connections == 1
-            assert transport.stats().open == 1
-            assert transport.stats().idle == {server.url: 1}
+            assert open_count(transport) == 1
+            assert idle_count(transport) == 1
             await transport.close()
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -114,22 +116,25 @@ def test_an_address_that_is_none_is_a_clear_400(url):
 
 @both_loops
 def test_parallel_requests_get_connections_of_their_own_and_the_last_used_is_used_first(loop):
+    async def handler(reader, writer):
+        _, port = writer.get_extra_info("peername")
+        while asked := await read_request(reader):
+            writer.write(answer(asked.body, "200 OK", f"Port: {port}"))
+
     async def main():
-        async with serving(echo) as server:
+        async with Server(handler) as server:
             transport = Transport(5)
             bodies = [b"%d" % i for i in range(20)]
             got = await asyncio.gather(*[body_of(transport, post(server.url, b)) for b in bodies])
-            assert got == [b"POST / " + b for b in bodies]
-            assert transport.stats().idle[server.url] == server.connections == 20
-            ports = {(await used_port(transport, server)) for _ in range(5)}
+            assert got == bodies
+            assert idle_count(transport) == server.connections == 20
+            ports = set()
+            for _ in range(5):
+                response = await transport.open(get(server.url))
+                ports.add(dict(response.headers)["port"])
+                await read_whole(response, 1000)
             assert len(ports) == 1
             await transport.close()
-
-    async def used_port(transport, server):
-        response = await transport.open(get(server.url))
-        port = response._connection.transport.get_extra_info("sockname")[1]
-        await read_whole(response, 1000)
-        return port
 
     run(main, loop)
 
@@ -166,7 +171,7 @@ def test_an_answer_cut_at_any_byte_is_an_error_and_never_a_short_success(kind, t
                 async with asyncio.timeout(5):
                     code = await code_of(transport, get(server.url))
                 assert code in ("upstream_unreachable",) if cut == 0 else "upstream_cut"
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
             await transport.close()
 
     run(main)
@@ -179,7 +184,7 @@ def test_a_body_without_length_ends_with_the_connection(loop, pieces):
         async with sending(OK + b"\r\nall of it", pieces=pieces) as server:
             transport = Transport(5)
             assert await body_of(transport, get(server.url)) == b"all of it"
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -203,7 +208,7 @@ def test_a_body_without_length_is_cut_by_a_reset(loop):
             with pytest.raises(GatewayError, match="closed the connection"):
                 await response.read()
             await response.close()
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -242,7 +247,7 @@ def test_a_malformed_answer_is_a_502_and_its_connection_is_dropped(data):
             transport = Transport(5)
             assert await code_of(transport, get(server.url)) == "upstream_bad_response"
             await asyncio.sleep(0.01)
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main)
 
@@ -265,7 +270,7 @@ def test_the_answer_is_good_but_its_connection_is_not_used_again(reply):
             for _ in range(3):
                 assert await body_of(transport, get(server.url)) == b"ok"
                 await asyncio.sleep(0.01)
-                assert transport.stats().open == 0
+                assert open_count(transport) == 0
             assert server.connections == 3
 
     run(main)
@@ -283,7 +288,7 @@ def test_bytes_or_an_end_on_an_idle_connection_remove_it(loop, late):
             else:
                 server.writers[0].close()
             await asyncio.sleep(0.05)
-            assert transport.stats().open == 0 and not transport.stats().idle
+            assert open_count(transport) == 0 and not idle_count(transport)
             assert await body_of(transport, get(server.url)) == b"fine"
             assert server.connections == 2
             await transport.close()
@@ -312,7 +317,7 @@ def test_a_kept_connection_found_dead_is_replaced_once_unseen(loop, body):
                 assert server.connections == i + 1
             assert seen == [body or b""] * 4
             await transport.close()
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -330,7 +335,7 @@ def test_a_replacement_that_dies_too_is_the_callers_error():
             assert await body_of(transport, get(server.url)) == b"fine"
             assert await code_of(transport, get(server.url)) == "upstream_unreachable"
             assert server.connections == 2
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main)
 
@@ -395,7 +400,9 @@ def test_nothing_is_sent_twice_once_an_answer_began(started):
     run(main)
 
 
-def test_an_idle_connection_is_closed_after_its_time():
+def test_an_idle_connection_is_closed_after_its_time(monkeypatch):
+    monkeypatch.setattr(transport_module, "SWEEP_SECONDS", 0.15)
+
     async def main():
         async with serving(lambda asked: answer()) as server:
             transport = Transport(5, Limits(idle_seconds=0.05))
@@ -403,11 +410,9 @@ def test_an_idle_connection_is_closed_after_its_time():
             await asyncio.sleep(0.1)
             assert await body_of(transport, get(server.url)) == b"ok"
             assert server.connections == 2
-            await asyncio.sleep(0.1)
-            transport._sweep()
-            await asyncio.sleep(0.01)
-            assert transport.stats().open == 0
-            assert not transport.stats().idle
+            await asyncio.sleep(0.3)
+            assert open_count(transport) == 0
+            assert idle_count(transport) == 0
 
     run(main)
 
@@ -418,117 +423,10 @@ def test_no_more_than_max_idle_connections_are_kept():
             transport = Transport(5, Limits(max_idle=3))
             await asyncio.gather(*[body_of(transport, get(server.url)) for _ in range(10)])
             await asyncio.sleep(0.01)
-            assert transport.stats().open == 3
+            assert open_count(transport) == 3
             await transport.close()
 
     run(main)
-
-
-@both_loops
-def test_max_connections_makes_requests_wait_their_turn(loop):
-    async def main():
-        busy = most = 0
-
-        async def handler(reader, writer):
-            nonlocal busy, most
-            while await read_request(reader):
-                busy += 1
-                most = max(most, busy)
-                await asyncio.sleep(0.005)
-                busy -= 1
-                writer.write(answer())
-
-        async with Server(handler) as server:
-            transport = Transport(5, Limits(max_connections=2))
-            tasks = [asyncio.create_task(body_of(transport, get(server.url))) for _ in range(20)]
-            await asyncio.sleep(0.012)
-            for task in tasks[12:19]:
-                task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            assert [r for r in results if r == b"ok"] == [b"ok"] * 13
-            assert most == 2 and transport.stats().open <= 2
-            await transport.close()
-
-    run(main, loop)
-
-
-@both_loops
-def test_an_answer_in_many_reads_comes_joined_when_the_reader_was_away(loop):
-    async def main():
-        async def handler(reader, writer):
-            await read_request(reader)
-            writer.write(OK + b"Transfer-Encoding: chunked\r\n\r\n")
-            for i in range(10):
-                writer.write(b"2\r\n%02d\r\n" % i)
-                await writer.drain()
-                await asyncio.sleep(0.002)
-            writer.write(b"0\r\n\r\n")
-
-        async with Server(handler) as server:
-            transport = Transport(5)
-            response = await transport.open(get(server.url))
-            await asyncio.sleep(0.2)
-            assert await response.read() == b"".join(b"%02d" % i for i in range(10))
-            assert await response.read() == b""
-            assert await response.read() == b""
-            await response.close()
-            await transport.close()
-
-    run(main, loop)
-
-
-@both_loops
-def test_a_finished_answer_can_be_read_after_its_connection_went_to_another(loop):
-    async def main():
-        async with serving(lambda asked: answer(asked.target.encode() * 5000)) as server:
-            transport = Transport(5)
-            first = await transport.open(get(server.url + "/1"))
-            while server.connections and not transport.stats().idle:
-                await asyncio.sleep(0.001)
-            second = await transport.open(get(server.url + "/2"))
-            assert server.connections == 1
-            assert (await read_whole(first, 1 << 20)).body == b"/1" * 5000
-            await first.close()
-            assert (await read_whole(second, 1 << 20)).body == b"/2" * 5000
-            await transport.close()
-
-    run(main, loop)
-
-
-@both_loops
-def test_a_reader_that_sleeps_stops_the_upstream(loop):
-    total = 64 << 20
-
-    async def main():
-        sent = 0
-
-        async def handler(reader, writer):
-            nonlocal sent
-            await read_request(reader)
-            writer.write(OK + b"Content-Length: %d\r\n\r\n" % total)
-            for _ in range(total >> 16):
-                writer.write(b"x" * 65536)
-                await writer.drain()
-                sent += 65536
-            writer.close()  # what drain() left in the buffer is still to go out
-            await writer.wait_closed()
-
-        async with Server(handler) as server:
-            transport = Transport(5)
-            response = await transport.open(get(server.url))
-            await asyncio.sleep(0.3)
-            unread = response._reader.unread
-            assert HIGH_WATER_BYTES < unread < HIGH_WATER_BYTES + (300 << 10)
-            assert sent < total / 2
-            got = 0
-            while data := await response.read():
-                got += len(data)
-                assert len(data) < 512 << 10
-            assert got == total
-            await response.close()
-            await transport.close()
-
-    run(main, loop)
 
 
 @both_loops
@@ -546,7 +444,7 @@ def test_a_large_body_that_nobody_reads_is_given_up(loop):
             assert (caught.value.status, caught.value.code) == (504, "upstream_stalled")
             assert time.monotonic() - began < 3
             await asyncio.sleep(0.01)
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -569,7 +467,7 @@ def test_connecting_has_its_own_limit_of_time_and_leaves_nothing(loop):
             with pytest.raises(GatewayError) as caught:
                 await transport.open(get(f"http://127.0.0.1:{full.getsockname()[1]}/"))
             assert (caught.value.status, caught.value.code) == (504, "upstream_timeout")
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
             for s in stuffed:
                 s.close()
         await asyncio.sleep(0.01)
@@ -595,86 +493,6 @@ def test_a_refused_connection_and_an_unknown_name_are_unreachable(loop):
 
 
 @both_loops
-def test_of_several_addresses_the_first_that_answers_is_taken(loop):
-    async def main():
-        before = open_sockets()
-        async with serving(lambda asked: answer()) as server:
-            good = (socket.AF_INET, ("127.0.0.1", server.port))
-            refusing = [
-                (socket.AF_INET6, ("::1", server.port, 0, 0)),
-                (socket.AF_INET, ("127.0.0.2", server.port)),
-            ]
-            began = time.monotonic()
-            sock = await connect_first([*refusing, good, good])
-            assert sock.getpeername() == good[1]
-            assert time.monotonic() - began < 0.2  # a refusal starts the next one at once
-            sock.close()
-            with pytest.raises(OSError):
-                await connect_first(refusing)
-        await asyncio.sleep(0.05)
-        assert open_sockets() == before
-
-    run(main, loop)
-
-
-@both_loops
-@pytest.mark.parametrize("leave", [False, True])
-def test_an_address_that_is_silent_is_overtaken_after_a_quarter_second(loop, leave):
-    async def main():
-        before = open_sockets()
-        with socket.socket() as full:
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            stuffed = [socket.socket() for _ in range(4)]
-            for s in stuffed:
-                s.setblocking(False)
-                s.connect_ex(full.getsockname())
-            async with serving(lambda asked: answer()) as server:
-                silent = (socket.AF_INET, full.getsockname())
-                good = (socket.AF_INET, ("127.0.0.1", server.port))
-                began = time.monotonic()
-                if leave:
-                    with pytest.raises(TimeoutError):
-                        async with asyncio.timeout(0.1):
-                            await connect_first([silent, good])
-                else:
-                    sock = await connect_first([silent, good])
-                    assert sock.getpeername() == good[1]
-                    assert 0.2 < time.monotonic() - began < 2
-                    sock.close()
-            for s in stuffed:
-                s.close()
-        await asyncio.sleep(0.05)
-        assert open_sockets() == before
-
-    run(main, loop)
-
-
-@both_loops
-def test_a_cancelled_read_loses_nothing(loop):
-    async def main():
-        async def handler(reader, writer):
-            await read_request(reader)
-            writer.write(OK + b"Content-Length: 10\r\n\r\n")
-            await asyncio.sleep(0.1)
-            writer.write(b"0123456789")
-
-        async with Server(handler) as server:
-            transport = Transport(5)
-            response = await transport.open(get(server.url))
-            for _ in range(3):
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.01):
-                        await response.read()
-            assert await response.read() == b"0123456789"
-            await response.close()
-            assert transport.stats().idle
-            await transport.close()
-
-    run(main, loop)
-
-
-@both_loops
 def test_closing_early_drops_the_connection_and_closing_twice_is_fine(loop):
     async def main():
         async with sending(OK + b"Content-Length: 10\r\n\r\n01", then="hang") as server:
@@ -686,7 +504,7 @@ def test_closing_early_drops_the_connection_and_closing_twice_is_fine(loop):
                 while await response.read():
                     pass
             await asyncio.sleep(0.01)
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -700,7 +518,7 @@ def test_a_response_that_is_forgotten_gives_its_socket_back_with_a_warning():
                 del response
                 gc.collect()
             await asyncio.sleep(0.01)
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main)
 
@@ -716,7 +534,7 @@ def test_closing_the_transport_ends_streams_with_an_error():
             await transport.close()
             with pytest.raises(GatewayError):
                 await reading
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
             with pytest.raises(GatewayError, match="shutting down"):
                 await transport.open(get(server.url))
 
@@ -761,7 +579,8 @@ async def storm(loop_count: int, then_requests: int) -> None:
         body = b"<%d>" % i * dice.randrange(1, 9)
         streamed = dice.randrange(4) == 0
         request = post(f"{server.url}/{i}", upload(body) if streamed else body)
-        async with asyncio.timeout(dice.random() * 0.1):
+        # Some may take their time: on a machine with much else to do the others all leave.
+        async with asyncio.timeout(dice.random() * 0.05 if dice.randrange(4) else 30):
             got = await body_of(transport, request)
         assert got == b"/%d" % i + body
 
@@ -785,15 +604,15 @@ async def storm(loop_count: int, then_requests: int) -> None:
         for task in (await asyncio.wait(pending))[0]:
             account(task)
         await asyncio.sleep(0.05)
-        idle = sum(transport.stats().idle.values())
-        assert transport.stats().open == idle, "a connection is neither idle nor anybody's"
+        idle = idle_count(transport)
+        assert open_count(transport) == idle, "a connection is neither idle nor anybody's"
         assert outcomes["left"] > loop_count / 10 and outcomes["done"] > loop_count / 10, outcomes
         for i in range(then_requests):
             assert await body_of(transport, post(f"{server.url}/after", b"%d" % i)) == (
                 b"/after%d" % i
             )
         await transport.close()
-        assert transport.stats().open == 0
+        assert open_count(transport) == 0
     await asyncio.sleep(0.1)
     assert open_sockets() == before
     assert len(asyncio.all_tasks()) == 1
@@ -821,164 +640,3 @@ def test_one_switch_chooses_the_transport(transport):
             await clients.close()
 
     run(main)
-
-
-# --- pump: an answer handed over as it comes ------------------------------------------------------
-
-
-def trickling(pieces, *, pause=0.002, whole=True):
-    async def handler(reader, writer):
-        await read_request(reader)
-        writer.write(OK + b"Transfer-Encoding: chunked\r\n\r\n")
-        for piece in pieces:
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-            await writer.drain()
-            await asyncio.sleep(pause)
-        if whole:
-            writer.write(b"0\r\n\r\n")
-            await asyncio.sleep(1)
-        writer.transport.abort()
-
-    return handler
-
-
-@both_loops
-@pytest.mark.parametrize("read_first", [True, False])
-def test_a_pump_hands_over_everything_in_order(loop, read_first):
-    pieces = [b"%03d" % n for n in range(50)]
-
-    async def main():
-        async with Server(trickling(pieces)) as server:
-            transport = Transport(5)
-            response = await transport.open(get(server.url))
-            got = [await response.read()] if read_first else []
-            assert await response.pump(lambda data: got.append(data) is None) is False
-            assert b"".join(got) == b"".join(pieces) and len(got) > 5
-            assert await response.pump(got.append) is False
-            assert await response.read() == b""
-            await response.close()
-            assert transport.stats().idle
-            await transport.close()
-
-    run(main, loop)
-
-
-@both_loops
-def test_a_pump_stops_when_it_is_told_and_goes_on_when_it_is_called_again(loop):
-    async def main():
-        async with Server(trickling([b"%03d" % n for n in range(20)])) as server:
-            transport = Transport(5)
-            response = await transport.open(get(server.url))
-            got = []
-            stops = 0
-            while await response.pump(lambda data: got.append(data) is not None):
-                stops += 1
-                await asyncio.sleep(0.005 if stops % 3 else 0)
-            assert b"".join(got) == b"".join(b"%03d" % n for n in range(20)) and stops > 3
-            await response.close()
-            await transport.close()
-
-    run(main, loop)
-
-
-@both_loops
-def test_what_the_taker_raises_comes_out_of_the_pump(loop):
-    class WrongError(Exception):
-        pass
-
-    async def main():
-        async with Server(trickling([b"a", b"b", b"c", b"d"], pause=0.02)) as server:
-            transport = Transport(5)
-            for wrong in (WrongError, asyncio.CancelledError):
-                response = await transport.open(get(server.url))
-                got = []
-
-                def take(data, got=got, wrong=wrong):
-                    got.append(data)
-                    if len(got) == 2:
-                        raise wrong
-                    return True
-
-                with pytest.raises(wrong):
-                    await response.pump(take)
-                await response.close()
-                assert len(got) == 2
-            await asyncio.sleep(0.01)
-            assert transport.stats().open == 0
-            await transport.close()
-
-    run(main, loop)
-
-
-@both_loops
-def test_a_pump_tells_a_cut(loop):
-    async def main():
-        async with Server(trickling([b"a", b"b"], whole=False)) as server:
-            transport = Transport(5)
-            response = await transport.open(get(server.url))
-            got = []
-            with pytest.raises(GatewayError) as caught:
-                await response.pump(lambda data: got.append(data) is None)
-            assert caught.value.code == "upstream_cut" and b"".join(got) == b"ab"
-            await response.close()
-            await transport.close()
-
-    run(main, loop)
-
-
-@both_loops
-def test_a_cancelled_pump_loses_nothing_and_calls_nobody(loop):
-    async def main():
-        async with Server(trickling([b"%03d" % n for n in range(40)])) as server:
-            transport = Transport(5)
-            response = await transport.open(get(server.url))
-            got = []
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.02):
-                    await response.pump(lambda data: got.append(data) is None)
-            before = len(got)
-            await asyncio.sleep(0.02)
-            assert len(got) == before
-            while data := await response.read():
-                got.append(data)
-            assert b"".join(got) == b"".join(b"%03d" % n for n in range(40))
-            await response.close()
-            await transport.close()
-
-    run(main, loop)
-
-
-@both_loops
-def test_a_taker_that_wants_no_more_stops_the_upstream(loop):
-    total = 64 << 20
-
-    async def main():
-        async def handler(reader, writer):
-            await read_request(reader)
-            writer.write(OK + b"Content-Length: %d\r\n\r\n" % total)
-            for _ in range(total >> 16):
-                writer.write(b"x" * 65536)
-                await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-
-        async with Server(handler) as server:
-            transport = Transport(5)
-            response = await transport.open(get(server.url))
-            got = 0
-
-            def take(data):
-                nonlocal got
-                got += len(data)
-                return got > 8 << 20  # at first one read at a time
-
-            assert await response.pump(take)
-            await asyncio.sleep(0.2)
-            assert response._reader.unread < HIGH_WATER_BYTES + (300 << 10)
-            while await response.pump(take):
-                assert response._reader.unread < HIGH_WATER_BYTES + (300 << 10)
-            assert got == total
-            await response.close()
-            await transport.close()
-
-    run(main, loop)

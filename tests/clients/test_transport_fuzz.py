@@ -12,8 +12,9 @@ import h11
 import pytest
 
 from app.clients.address import parse_target
+from app.clients.connection import Connection
+from app.clients.connection_pool import Limits, Origin
 from app.clients.http1_codec import ResponseReader
-from app.clients.transport import Connection, Limits, Origin, Transport
 from app.wire.errors import GatewayError
 from tests.clients.raw_upstreams import run
 from tests.clients.test_http1_codec import BAD, GOOD
@@ -124,13 +125,12 @@ def h11_reads(data: bytes, method: str) -> tuple[int, bytes] | None:
 async def fuzz(count: int, seed: int) -> dict[str, int]:
     dice = random.Random(seed)
     loop = asyncio.get_running_loop()
-    owner = Transport(1)
     trailer = re.compile(rb"(?si)\n0[^\n]*\n.*transfer-encoding[ ]?:")
     outcomes = {"kept": 0, "dropped": 0, "cut": 0, "refused": 0}
     for _ in range(count):
         data = mutated(dice)
         method = dice.choice(["GET", "GET", "GET", "HEAD"])
-        origin = Origin("x", parse_target("http://x", None), Limits(), owner)
+        origin = Origin(parse_target("http://x", None), Limits(), lambda: None)
         connection = Connection(origin, loop)
         transport = NoSocket()
         connection.connection_made(transport)
@@ -166,7 +166,6 @@ async def fuzz(count: int, seed: int) -> dict[str, int]:
             assert isinstance(reader.error, GatewayError), data
             cut = reader.error.code != "upstream_bad_response"
             outcomes["cut" if cut else "refused"] += 1
-    await owner.close()
     return outcomes
 
 

@@ -24,7 +24,15 @@ from app.clients import read_whole
 from app.clients.tls import tls_context
 from app.clients.transport import Transport
 from app.wire.upstream import UpstreamRequest
-from tests.clients.raw_upstreams import Authority, answer, open_sockets, run, serving
+from tests.clients.raw_upstreams import (
+    Authority,
+    answer,
+    idle_count,
+    open_count,
+    open_sockets,
+    run,
+    serving,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -404,9 +412,9 @@ def test_a_real_server_says_to_us_what_it_says_to_curl(kind, tmp_path, authority
             if kind != "nginx":
                 assert theirs[2] == big
         await asyncio.sleep(0.05)
-        stats = transport.stats()
-        assert stats.open == sum(stats.idle.values())
-        assert len(stats.idle) == 2, "nothing was kept alive"
+        assert open_count(transport) == idle_count(transport)
+        kept = [origin for origin in transport.origins.values() if origin.idle]
+        assert len(kept) == 2, "nothing was kept alive"
         await transport.close()
 
     with server(kind, tmp_path, plain, tls, cert, key):

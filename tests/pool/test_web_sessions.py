@@ -10,7 +10,7 @@ from app.pool.key_pool import KeyPool
 from app.pool.web_sessions import DAY, Sessions, Warner, ending
 from app.state.shared_table import SharedState
 from app.wire.provider import Key
-from tests.wire.test_expiry import jwt
+from tests.wire.test_cookies import jwt
 
 POOL = "claude.web_sessions"
 

@@ -18,7 +18,7 @@ from openai import OpenAI
 
 from bench.loop_lag import write_har
 from tests.server.running import ROOT, Running, children
-from tests.wire.test_expiry import jwt
+from tests.wire.test_cookies import jwt
 
 CHAT = "/c/v1/chat/completions"
 PNG = (

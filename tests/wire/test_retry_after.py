@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.wire.retry_after import asked, retry_after, whole_seconds
+from app.wire.retry_after import retry_after, retry_after_header, whole_seconds
 from app.wire.upstream import UpstreamReply
 from providers.claude.api import PROVIDER as CLAUDE
 from providers.claude.web_errors import read_error as claude_web
@@ -37,13 +37,13 @@ def test_callers_hear_whole_seconds_up_to_half_an_hour(seconds, header):
     ],
 )
 def test_what_an_upstream_asks_for(headers, seconds):
-    assert asked(headers, NOW) == seconds == retry_after(headers, b"", NOW)
+    assert retry_after_header(headers, NOW) == seconds == retry_after(headers, b"", NOW)
 
 
 def test_without_a_clock_a_date_counts_from_the_answers_own():
     at = "Fri, 15 Jan 2027 08:00:09 GMT"
-    assert asked({"retry-after": at}) is None
-    assert asked({"retry-after": at, "date": "Fri, 15 Jan 2027 08:00:00 GMT"}) == 9.0
+    assert retry_after_header({"retry-after": at}) is None
+    assert retry_after_header({"retry-after": at, "date": "Fri, 15 Jan 2027 08:00:00 GMT"}) == 9.0
 
 
 READERS = {

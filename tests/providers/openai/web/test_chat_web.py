@@ -17,7 +17,7 @@ from providers.openai.web_errors import read_error
 from tests.calls import asked_of, read_by
 from tests.providers.openai.web.framings import A1, A2, C1
 from tests.providers.web_calls import NOW, ScriptedUpstream, call_of, header, reply
-from tests.wire.test_expiry import jwt
+from tests.wire.test_cookies import jwt
 
 REQUIREMENTS = "POST /backend-api/sentinel/chat-requirements"
 ANONYMOUS = "POST /backend-anon/sentinel/chat-requirements"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.openai.har import TO_BE_RENEWED, Found, HarReader, read_har
-from tests.wire.test_expiry import jwt
+from tests.wire.test_cookies import jwt
 
 NOW = 1_767_330_000
 TOKEN = jwt({"exp": NOW + 9000, "https://api.openai.com/auth": {"chatgpt_account_id": "acc-9"}})

@@ -6,13 +6,17 @@ import time
 import pytest
 
 from app.clients import read_whole
-from app.clients.transport import KEPT_BODY_BYTES, Limits, Transport
+from app.clients.connection_pool import Limits
+from app.clients.transport import Transport
+from app.clients.upload import KEPT_BODY_BYTES
 from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamRequest
 from tests.clients.raw_upstreams import (
     LOOPS,
     Server,
     answer,
+    idle_count,
+    open_count,
     open_sockets,
     read_chunks,
     read_head,
@@ -105,7 +109,7 @@ def test_a_body_that_is_not_as_long_as_it_says_is_a_400(loop, length, how):
                 await transport.open(post(server.url, stream, ("Content-Length", length)))
             assert (caught.value.status, caught.value.code) == (400, "bad_length")
             await asyncio.sleep(0.01)
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -121,7 +125,7 @@ def test_a_body_that_fails_is_the_callers_own_error(loop):
                     await transport.open(post(server.url, stream))
                 assert caught.value is failure
             await asyncio.sleep(0.01)
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -143,7 +147,7 @@ def test_an_early_refusal_is_delivered_and_the_upload_stops(loop):
             assert (await read_whole(response, 100)).body == b"too large"
             await asyncio.sleep(0.02)
             assert body.taken <= taken + 1 and body.closed
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -162,7 +166,7 @@ def test_an_early_answer_to_a_body_that_hangs_needs_no_more_of_it(loop):
             async with asyncio.timeout(2):
                 assert await body_of(transport, post(server.url, stream)) == b"no"
             assert body.closed
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -183,7 +187,7 @@ def test_a_success_that_begins_early_does_not_stop_the_upload(loop):
             response = await transport.open(post(server.url, stream))
             assert await response.read() == b"hi"
             assert (await read_whole(response, 100)).body == b"onetwothree"
-            assert transport.stats().idle
+            assert idle_count(transport)
             await transport.close()
 
     run(main, loop)
@@ -213,7 +217,7 @@ def test_expect_waits_for_100_but_not_for_ever(loop, kind, says):
             request = post(server.url, body, ("Expect", "100-Continue"))
             assert await body_of(transport, request) == b"wait"
             assert (time.monotonic() - began > 0.9) == (says == "nothing")
-            assert transport.stats().idle
+            assert idle_count(transport)
             await transport.close()
 
     run(main, loop)
@@ -237,7 +241,7 @@ def test_an_expectation_that_fails_sends_no_body_and_keeps_no_connection(kind):
                 b"no"
             )
             await asyncio.sleep(0.02)
-            assert transport.stats().open == 0 and seen == b""
+            assert open_count(transport) == 0 and seen == b""
 
     run(main)
 
@@ -341,7 +345,7 @@ def test_an_upload_that_is_never_read_is_given_up(loop):
             assert caught.value.code == "upstream_stalled"
             assert body.closed
             await asyncio.sleep(0.01)
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
 
     run(main, loop)
 
@@ -363,7 +367,7 @@ def test_leaving_in_the_middle_of_an_upload_leaves_nothing(loop):
                         await transport.open(post(server.url, stream))
                 assert body.closed or not body.taken
             await asyncio.sleep(0.02)
-            assert transport.stats().open == 0
+            assert open_count(transport) == 0
             assert len([t for t in asyncio.all_tasks() if "upload" in t.get_name()]) == 0
         await asyncio.sleep(0.02)
         assert open_sockets() == before
