@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from app.config.schema import AccessToken
-from app.state.rate_windows import Limits, Quotas
+from app.state.rate_windows import Limits, RateWindows
 from app.state.shared_table import ROWS, SharedState
 
 _LOOK_SECONDS = 0.25  # between two looks for workers that died with requests under way
@@ -15,7 +15,7 @@ class TokenLimits:
     """One per worker, beside the key pool in the same shared rows."""
 
     def __init__(self, state: SharedState, clock: Callable[[], float] = time.time) -> None:
-        self._state, self._quotas, self._clock = state, Quotas(state), clock
+        self._state, self._quotas, self._clock = state, RateWindows(state), clock
         self._rows: dict[str, tuple[int, Limits]] = {}
         self._looked = 0.0
 

@@ -29,8 +29,9 @@ from app.config.schema import Config
 from app.engine.deadline import Deadline
 from app.engine.open_calls import OpenCalls
 from app.engine.raw_answer import Reading
+from app.pool.configured_keys import WEB_SESSIONS
 from app.pool.conversation_owners import Conversations
-from app.pool.key_pool import INSIST_SECONDS, WEB_SESSIONS, KeyPool
+from app.pool.key_pool import INSIST_SECONDS, KeyPool
 from app.pool.key_wait import next_turn
 from app.pool.lease import KeysTried, Lease
 from app.pool.outcomes import (

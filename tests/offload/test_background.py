@@ -61,11 +61,11 @@ def test_a_rare_work_is_not_done_more_often_because_it_fails():
 class State(SharedState):
     held = False
 
-    def lead(self):
+    def acquire_leadership(self):
         self.held = True
         return True
 
-    def step_down(self):
+    def release_leadership(self):
         self.held = False
 
 
@@ -97,7 +97,7 @@ def turns(keeper, seconds=0.02):
 
 def test_a_leader_that_cannot_do_its_work_lets_another_lead_and_tries_again(tmp_path, caplog):
     keeper, state = keeper_at(tmp_path / "rests.json")
-    keeper._mirror = BrokenMirror()
+    keeper._sync = BrokenMirror()
     assert turns(keeper) == (False, True)
     assert not state.held
     assert "tried again" in caplog.text and "not what was expected" in caplog.text
@@ -117,14 +117,14 @@ def test_only_what_is_this_workers_own_trouble_costs_it_the_lead(tmp_path, monke
     monkeypatch.setattr(cooldown_store, "save", save)
     keeper, state = keeper_at(tmp_path / "rests.json")
     keeper._saved_at = 0.0
-    monkeypatch.setattr(keeper, "_is_news", lambda: True)
+    monkeypatch.setattr(keeper, "_has_changes", lambda: True)
 
     async def main():
         if number == errno.EMFILE:
             with pytest.raises(OSError):
-                await keeper._turn()
+                await keeper.work()
         else:
-            await keeper._turn()
+            await keeper.work()
 
     asyncio.run(main())
     assert state.held is keeper.leads is (number == errno.ENOSPC)

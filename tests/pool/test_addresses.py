@@ -92,9 +92,9 @@ def test_another_address_does_not_inherit_a_rest(pool, outcome, tmp_path):
     # From other hosts: those with the same address alone.
     there, elsewhere = SharedState(), SharedState()
     near, far = at(pool, HOUSE, there), at(pool, MIRROR, elsewhere)
-    for rest in cooldown_store.told(state):
-        cooldown_store.take_over(there, rest, NOW)
-        cooldown_store.take_over(elsewhere, rest, NOW)
+    for rest in cooldown_store.export(state):
+        cooldown_store.merge(there, rest, NOW)
+        cooldown_store.merge(elsewhere, rest, NOW)
     assert rests_now(near, pool) and not rests_now(far, pool)
 
 

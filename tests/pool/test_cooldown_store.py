@@ -99,16 +99,14 @@ def test_the_newer_word_counts(tmp_path):
     here, there = pool_of(one), pool_of(other, NOW + 3)
     fail(here, "a", Outcome.AUTH)
     fail(there, "a", Outcome.SPENT)
-    (old,) = cooldown_store.told(one)
-    (new,) = cooldown_store.told(other)
-    assert not cooldown_store.take_over(other, old, NOW + 3) and cooldown_store.take_over(
-        one, new, NOW + 3
-    )
+    (old,) = cooldown_store.export(one)
+    (new,) = cooldown_store.export(other)
+    assert not cooldown_store.merge(other, old, NOW + 3) and cooldown_store.merge(one, new, NOW + 3)
     assert rest_of(pool_of(one, NOW + 3), "a") == 1800
     there.reset(POOL, "a")
-    (lifted,) = cooldown_store.told(other)
-    assert not cooldown_store.take_over(one, lifted, NOW + 3)  # of the same moment
-    assert cooldown_store.take_over(one, msgspec.structs.replace(lifted, changed=NOW + 4), NOW + 4)
+    (lifted,) = cooldown_store.export(other)
+    assert not cooldown_store.merge(one, lifted, NOW + 3)  # of the same moment
+    assert cooldown_store.merge(one, msgspec.structs.replace(lifted, changed=NOW + 4), NOW + 4)
     assert rest_of(pool_of(one, NOW + 4), "a") == 0
 
 
@@ -117,8 +115,8 @@ def test_other_hosts_keys_and_other_secrets_are_not_ours():
     pool_of(one, a="sk-a")
     fail(pool_of(other, x="sk-x"), "x", Outcome.AUTH)
     fail(pool_of(other, a="sk-another"), "a", Outcome.AUTH)
-    for rest in cooldown_store.told(other):
-        assert not cooldown_store.take_over(one, rest, NOW)
+    for rest in cooldown_store.export(other):
+        assert not cooldown_store.merge(one, rest, NOW)
 
 
 numbers = st.floats() | st.sampled_from([0.0, 1.0, 50.0, 100.0, NOW, NOW + 60, 1e11, -1.0])
@@ -133,10 +131,10 @@ def test_whatever_is_taken_over_the_pool_still_works(mark, owner, until, began, 
         int(state.get(state.row(row_name(POOL, id, "https://api.openai.com")), 0)) for id in "ab"
     ]
     for m, o in ((mark, owner), (marks[0], 0), (mark, marks[1])):
-        cooldown_store.take_over(
-            state, cooldown_store.Rest(m, o, 0, until, began, changed, why, n), NOW
+        cooldown_store.merge(
+            state, cooldown_store.Cooldown(m, o, 0, until, began, changed, why, n), NOW
         )
-    pool.standings()
+    pool.key_statuses()
     for model in ("m", ""):
         try:
             turn = pool.pick(POOL, model=model)

@@ -10,7 +10,7 @@ from app.config.schema import Config, KeyEntry, OpenAI
 from app.pool.key_pool import KeyPool, row_name
 from app.pool.lease import KeysTried
 from app.pool.outcomes import Outcome
-from app.state.shared_table import PROBE_PID, REST_UNTIL, SharedState, fingerprint
+from app.state.shared_table import COOLDOWN_UNTIL, PROBE_PID, SharedState, fingerprint
 from app.wire.errors import GatewayError
 
 POOL = "openai.api_keys"
@@ -56,14 +56,14 @@ def test_random_is_uniform():
 def test_a_resting_key_is_passed_over():
     state = SharedState()
     pool = pool_of(3, state)
-    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), REST_UNTIL, 4e9)
+    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), COOLDOWN_UNTIL, 4e9)
     assert {pool.pick(POOL).key.id for _ in range(200)} == {"0", "2"}
 
 
 def test_a_rest_stays_with_its_key_when_the_list_is_reordered():
     state = SharedState()
     pool_of(3, state)
-    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), REST_UNTIL, 4e9)
+    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), COOLDOWN_UNTIL, 4e9)
     keys = [KeyEntry(id=n, val=f"sk-{n}") for n in ("new", "2", "1", "0")]
     reordered = KeyPool(Config(openai=OpenAI(api_keys=keys)), SharedState(state.handles))
     assert {reordered.pick(POOL).key.id for _ in range(300)} == {"new", "2", "0"}
@@ -464,7 +464,7 @@ def test_a_disabled_key_rests_until_it_is_reset():
     with pytest.raises(GatewayError) as caught:
         room.begin()
     assert caught.value.retry_after == 1800 and "disabled" in caught.value.message
-    assert [one.state for one in room.pool.standings()] == ["disabled"]
+    assert [one.state for one in room.pool.key_statuses()] == ["disabled"]
     assert room.pool.reset(POOL, "0") and room.rest() == 0
 
 
@@ -472,9 +472,9 @@ def test_standings_tell_state_and_reason():
     room = Room(3)
     room.call(Outcome.AUTH, "0")
     room.call(Outcome.OK, "1")
-    standings = {one.id: (one.state, one.why) for one in room.pool.standings()}
+    standings = {one.id: (one.state, one.why) for one in room.pool.key_statuses()}
     assert standings == {"0": ("resting", "refused"), "1": ("awake", ""), "2": ("awake", "")}
     room.sleep(10.1)
-    assert room.pool.standings()[0].state == "due"
+    assert room.pool.key_statuses()[0].state == "due"
     room.begin("0")
-    assert room.pool.standings()[0].state == "probing"
+    assert room.pool.key_statuses()[0].state == "probing"

@@ -126,9 +126,11 @@ def test_another_host_and_a_restart_know_the_status_but_no_words():
     bench.fail()
     state = SharedState()
     pool = KeyPool(bench.config, state)
-    for rest in cooldown_store.told(bench.pool._state):
-        assert cooldown_store.take_over(
-            state, msgspec.json.decode(msgspec.json.encode(rest), type=cooldown_store.Rest), time()
+    for rest in cooldown_store.export(bench.pool._state):
+        assert cooldown_store.merge(
+            state,
+            msgspec.json.decode(msgspec.json.encode(rest), type=cooldown_store.Cooldown),
+            time(),
         )
     with pytest.raises(GatewayError) as caught:
         pool.pick(POOL)
@@ -152,16 +154,16 @@ def test_no_piece_of_a_key_is_told():
 def test_words_are_short_and_one_line():
     assert redact.words("a\n b\t" + "x" * 5000) == "a b " + "x" * 235
     state = SharedState()
-    state.say(3, "\u00e9" * 400)
-    assert state.words(3) == "\u00e9" * 128
-    state.say(3, "no\ud83d half")
-    assert state.words(3) == "no half"
-    state.say(3, "")
-    assert state.words(3) == "" == state.words(4)
+    state.set_refusal(3, "\u00e9" * 400)
+    assert state.refusal(3) == "\u00e9" * 128
+    state.set_refusal(3, "no\ud83d half")
+    assert state.refusal(3) == "no half"
+    state.set_refusal(3, "")
+    assert state.refusal(3) == "" == state.refusal(4)
 
 
 def refused(room, id="0"):
-    return next(one.refused for one in room.pool.standings() if one.id == id)
+    return next(one.refused for one in room.pool.key_statuses() if one.id == id)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.AUTH, Outcome.FORBIDDEN])

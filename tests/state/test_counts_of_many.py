@@ -16,7 +16,7 @@ _PROGRAM = """
 import multiprocessing, os, signal
 from app.pool.key_pool import KeyPool
 from app.pool.outcomes import Outcome
-from app.state.rate_windows import Quotas
+from app.state.rate_windows import RateWindows
 from app.state.shared_table import SharedState
 from app.config.schema import Config, KeyEntry, OpenAI
 
@@ -27,7 +27,7 @@ def work(handles, begin, is_crowded):
     state = SharedState(handles)
     if is_crowded:
         state._slot = state._slots - 1  # as if every other slot were taken
-    pool, quotas = KeyPool(CONFIG, state), Quotas(state)
+    pool, quotas = KeyPool(CONFIG, state), RateWindows(state)
     turn = pool.pick(POOL, "a", model="m")
     begin.wait()
     for _ in range(EACH):
@@ -50,8 +50,8 @@ if __name__ == "__main__":
         pool = KeyPool(CONFIG, state)
         turn = pool.pick(POOL, "a", model="m")
         pool.report(turn, Outcome.OK, 200)  # in a slot that a dead process had
-        (key,) = pool.standings()
-        print(key.uses - 3 * EACH, Quotas(state).used(7, NOW)[1] - 3 * EACH // 2)
+        (key,) = pool.key_statuses()
+        print(key.uses - 3 * EACH, RateWindows(state).used(7, NOW)[1] - 3 * EACH // 2)
 """
 
 
@@ -74,7 +74,7 @@ def test_workers_of_one_fleet_add_up():
         for _ in range(5):
             turn = pool.pick(POOL, "0", model="m")
             pool.report(turn, Outcome.OK, 200)
-    assert [key.uses for key in room.worker().standings()] == [15]
+    assert [key.uses for key in room.worker().key_statuses()] == [15]
 
 
 def test_a_process_is_its_number_and_its_beginning():
@@ -120,4 +120,4 @@ def test_open_calls_and_a_row_of_a_process_whose_number_another_one_has_are_free
     assert row.is_alive and row.pid == os.getpid()
     row.cells[1] += 2**22
     assert not row.is_alive and rows.claim() is row
-    assert KeyPool(Room(1).config, state).standings()
+    assert KeyPool(Room(1).config, state).key_statuses()

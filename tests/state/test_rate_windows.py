@@ -11,7 +11,7 @@ from app.config.schema import Config, KeyEntry, OpenAI
 from app.pool.key_pool import KeyPool, row_name
 from app.pool.lease import KeysBusy
 from app.pool.outcomes import Outcome
-from app.state.rate_windows import Quotas
+from app.state.rate_windows import RateWindows
 from app.state.shared_table import SharedState
 from app.wire.errors import GatewayError
 
@@ -56,7 +56,7 @@ def test_so_many_calls_at_a_time_and_no_more():
         pool.pick(POOL)
 
 
-class Overtaken(Quotas):
+class Overtaken(RateWindows):
     """Between the look and the taking, another worker takes what was left."""
 
     def wait(self, row, limits, now):
@@ -68,14 +68,14 @@ class Overtaken(Quotas):
 
 def test_whoever_is_overtaken_waits_for_a_place_as_the_others_do():
     (pool,), state = workers(max_concurrent=1)
-    pool.quotas = Overtaken(state)
+    pool.rate_windows = Overtaken(state)
     with pytest.raises(KeysBusy):
         pool.pick(POOL)
 
 
 def test_whoever_is_overtaken_is_told_the_true_wait():
     (pool,), state = workers(rpm=1)
-    pool.quotas = Overtaken(state)
+    pool.rate_windows = Overtaken(state)
     with pytest.raises(GatewayError) as caught:
         pool.pick(POOL)
     assert caught.value.code == "all_keys_cooling" and 55 < caught.value.retry_after <= 66
