@@ -8,6 +8,7 @@ import asyncio
 import errno
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -38,11 +39,16 @@ class LeaderTasks:
     """The background work of the leader. Every worker has one; only the leader's does anything."""
 
     def __init__(
-        self, config: Config, state: SharedState, pool: KeyPool, sync: Sync | None = None
+        self,
+        config: Config,
+        state: SharedState,
+        pool: KeyPool,
+        sync: Sync | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._state = state
+        self._state, self._clock = state, clock
         self._path = Path(config.state_path)
-        self._saved_at = time.time()
+        self._saved_at = clock()
         self._has_warned = False
         self.leads = False  # as of the last round; only `run` tries for the lock
         self._sync = sync
@@ -72,7 +78,7 @@ class LeaderTasks:
                 if self._sync is not None:
                     await self._sync.sync()
             finally:
-                if time.time() - self._saved_at >= _SAVE_SECONDS and self._has_changes():
+                if self._clock() - self._saved_at >= _SAVE_SECONDS and self._has_changes():
                     await asyncio.to_thread(self.save)
         except Exception:
             self._release()
@@ -87,7 +93,7 @@ class LeaderTasks:
 
     def save(self) -> None:
         """Writes the file of cooldowns. Raises OSError only for a lack of descriptors or memory."""
-        now = time.time()
+        now = self._clock()
         try:
             cooldown_store.save(self._state, self._path, now)
         except OSError as error:

@@ -38,12 +38,16 @@ class ProcessLock:
 
     def __enter__(self) -> None:
         end = 0.0
-        while not self.acquire_now():
-            now = time.monotonic()
-            end = end or now + self._wait_seconds
-            if now >= end:
+        while True:
+            try:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._offset)
                 return
-            time.sleep(self._poll_seconds)
+            except OSError:
+                now = time.monotonic()
+                end = end or now + self._wait_seconds
+                if now >= end:
+                    return
+                time.sleep(self._poll_seconds)
 
     def __exit__(
         self,
@@ -51,4 +55,4 @@ class ProcessLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.release()
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, self._offset)

@@ -1,4 +1,4 @@
-"""Processes that count side by side lose nothing, and the dead keep what they counted."""
+"""The shared table: rows, and counts of many processes of which none is lost."""
 
 import os
 import subprocess
@@ -6,10 +6,9 @@ import sys
 
 from app.pool.key_pool import KeyPool
 from app.pool.outcomes import Outcome
-from app.state.process_identity import alive, identity_of, own
-from app.state.shared_table import PROBE_PID, SharedState
+from app.state.shared_table import PROBE_PID, SharedState, fingerprint
 from app.state.worker_slots import WorkerRows
-from tests.pool.test_key_pool import POOL, Room
+from tests.pool.pool_bench import POOL, PoolBench
 from tests.server.running import ROOT
 
 _PROGRAM = """
@@ -26,14 +25,15 @@ CONFIG = Config(openai=OpenAI(api_keys=[KeyEntry(id="a", val="sk-a")]))
 def work(handles, begin, is_crowded):
     state = SharedState(handles)
     if is_crowded:
-        state._slot = state._slots - 1  # as if every other slot were taken
-    pool, quotas = KeyPool(CONFIG, state), RateWindows(state)
-    turn = pool.pick(POOL, "a", model="m")
+        # As if every other line were taken. A private name: else it takes 28 processes more.
+        state._slot = state._slots - 1
+    pool, windows = KeyPool(CONFIG, state), RateWindows(state)
+    lease = pool.pick(POOL, "a", model="m")
     begin.wait()
     for _ in range(EACH):
-        pool.report(turn, Outcome.OK, 200)
+        pool.report(lease, Outcome.OK, 200)
     for _ in range(EACH // 4):
-        quotas.correct(7, 2, NOW)
+        windows.correct(7, 2, NOW)
     os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
@@ -48,8 +48,8 @@ if __name__ == "__main__":
             process.join()
         state.forget_dead()
         pool = KeyPool(CONFIG, state)
-        turn = pool.pick(POOL, "a", model="m")
-        pool.report(turn, Outcome.OK, 200)  # in a slot that a dead process had
+        lease = pool.pick(POOL, "a", model="m")
+        pool.report(lease, Outcome.OK, 200)  # in a slot that a dead process had
         (key,) = pool.key_statuses()
         print(key.uses - 3 * EACH, RateWindows(state).used(7, NOW)[1] - 3 * EACH // 2)
 """
@@ -69,43 +69,22 @@ def test_three_processes_that_count_in_one_cell_lose_nothing(tmp_path):
 
 
 def test_workers_of_one_fleet_add_up():
-    room = Room(1)
-    for pool in (room.worker(), room.worker(), room.pool):
+    bench = PoolBench(1)
+    for pool in (bench.worker(), bench.worker(), bench.pool):
         for _ in range(5):
-            turn = pool.pick(POOL, "0", model="m")
-            pool.report(turn, Outcome.OK, 200)
-    assert [key.uses for key in room.worker().key_statuses()] == [15]
-
-
-def test_a_process_is_its_number_and_its_beginning():
-    assert own() == identity_of(os.getpid()) and alive(own())
-    assert float(own()) == own() < 2**53  # shared memory keeps it as a float
-    other = own() + 2**22  # the same number, begun at another time
-    assert not alive(other)
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    assert identity_of(gone.pid) == 0
-    assert not alive(0) and not alive(gone.pid)
-
-
-def test_one_that_is_dead_but_not_buried_does_not_live():
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    identity = identity_of(process.pid)
-    assert alive(identity)
-    process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert not alive(identity)
-    process.communicate()
+            lease = pool.pick(POOL, "0", model="m")
+            pool.report(lease, Outcome.OK, 200)
+    assert [key.uses for key in bench.worker().key_statuses()] == [15]
 
 
 def test_a_probe_of_a_process_whose_number_another_one_has_is_taken_over():
-    room = Room(1)
-    room.call(Outcome.AUTH, "0")
-    room.sleep(10.1)
-    turn = room.begin("0")
-    assert room.rest() == 1
-    room.state.cells[turn.claims[0] + PROBE_PID] += 2**22
-    assert room.begin("0").claims
+    bench = PoolBench(1)
+    bench.call(Outcome.AUTH, "0")
+    bench.sleep(10.1)
+    lease = bench.begin("0")
+    assert bench.wait() == 1
+    bench.state.cells[lease.claims[0] + PROBE_PID] += 2**22
+    assert bench.begin("0").claims
 
 
 def test_open_calls_and_a_row_of_a_process_whose_number_another_one_has_are_free():
@@ -113,6 +92,7 @@ def test_open_calls_and_a_row_of_a_process_whose_number_another_one_has_are_free
     with state.guard:
         state.count(5, 2)
     assert state.open_calls(5) == 2
+    # Private names: no other process can get this one's pid while it runs.
     state.cells[state._owners + state._slot] += 2**22
     assert state.forget_dead() and state.open_calls(5) == 0
     rows = WorkerRows()
@@ -120,4 +100,18 @@ def test_open_calls_and_a_row_of_a_process_whose_number_another_one_has_are_free
     assert row.is_alive and row.pid == os.getpid()
     row.cells[1] += 2**22
     assert not row.is_alive and rows.claim() is row
-    assert KeyPool(Room(1).config, state).key_statuses()
+    assert KeyPool(PoolBench(1).config, state).key_statuses()
+
+
+def test_rows_are_found_again_and_never_shared():
+    state = SharedState()
+    rows = [state.row(f"name-{n}") for n in range(2000)]
+    assert len(set(rows)) == 2000
+    assert [state.row(f"name-{n}") for n in range(2000)] == rows
+    assert fingerprint("a") != fingerprint("b")
+
+
+def test_a_full_table_says_so_and_overwrites_nothing():
+    state = SharedState()
+    rows = {state.row(f"name-{n}") for n in range(5000)}
+    assert -1 in rows and len(rows) == 4097
