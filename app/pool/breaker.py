@@ -5,7 +5,7 @@ own row cools down (its breaker is open) and no key does. The states and transit
 are those of cooldowns.py: open is cooling, half-open lets one attempt of all workers probe.
 """
 
-from app.pool.cooldowns import REFUSALS, Cooldowns
+from app.pool.cooldowns import DISABLED, REFUSALS, Cooldowns
 from app.pool.lease import NO_ROW, Entry, Group, Lease
 from app.pool.outcomes import Outcome
 from app.state.shared_table import (
@@ -69,7 +69,9 @@ class Breaker:
         for entry in group.entries:
             base = entry.base
             cools = cells[base + COOLDOWN_UNTIL] and cells[base + COOLDOWN_BEGAN] > since
-            if cools and _alike(Outcome(int(cells[base + FAILURE_KIND])), outcome):
+            if not cools or cells[base + REASON] == DISABLED:
+                continue
+            if _alike(Outcome(int(cells[base + FAILURE_KIND])), outcome):
                 self._cooldowns.end(base, now)
 
     def _copy_refusal(self, group: Group, entry: Entry) -> None:

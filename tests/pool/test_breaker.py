@@ -119,3 +119,12 @@ def test_a_call_on_its_way_may_go_on_with_other_keys():
     lease = bench.begin(tried={"0", "1", "2"}, insist=True)
     bench.end(lease, Outcome.OK)
     assert not is_down(bench)
+
+
+def test_a_disabled_key_stays_so_when_the_upstream_is_to_blame():
+    bench = PoolBench(2)
+    bench.call(Outcome.AUTH, "0")
+    bench.pool.disable(POOL, "0")
+    bench.call(Outcome.AUTH, "1")
+    assert bench.pool.is_down(POOL)
+    assert [one.state for one in bench.pool.key_statuses() if one.id == "0"] == ["disabled"]
