@@ -113,7 +113,7 @@ def merge(state: SharedState, cooldown: Cooldown, now: float, *, claim: bool = F
         if base < 0:
             if not cooldown.until:
                 return False
-            base = state.claim_model(cooldown.mark, now)
+            base = state.claim_model(cooldown.mark)
     if cooldown.changed <= cells[base + CHANGED_AT]:
         return False
     cells[base + BACKOFF_STEP], cells[base + REASON] = cooldown.step, cooldown.reason

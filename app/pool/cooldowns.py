@@ -189,7 +189,7 @@ class Cooldowns:
         self, entry: Entry, model: str, retry_after: float | None, attempt_began: float, now: float
     ) -> None:
         """Begins a cooldown of this key for this model only."""
-        base = self._state.claim_model(_model_mark(entry, model), now)
+        base = self._state.claim_model(_model_mark(entry, model))
         self._cells[base + VALUE] = self._cells[entry.base]  # the fingerprint of its key
         if self._is_forgotten(base, now):
             self.end(base, now)  # so that this is a first cooldown again

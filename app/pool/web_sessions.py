@@ -84,12 +84,8 @@ class Sessions:
         seen = (stat.st_mtime_ns, stat.st_size)
         if self._seen.get(path.name) != seen:
             self._seen[path.name] = seen
-            saved = _read(path)
-            if saved is not None and (saved.pool, saved.id, saved.origin) == (
-                key.pool,
-                key.id,
-                origin,
-            ):
+            saved, expected = _read(path), (key.pool, key.id, origin)
+            if saved is not None and (saved.pool, saved.id, saved.origin) == expected:
                 # Fields that the config sets win over those learned from the upstream.
                 fields = {**saved.fields, **self._configured_fields.get((key.pool, key.id), {})}
                 self._put(Key(key.pool, key.id, saved.val, fields))

@@ -48,9 +48,8 @@ FIELDS = 15  # 8-byte values per row
 SUCCESS_AT = MODELS_UNTIL  # of an upstream's row: Unix time of the last success of any of its keys
 
 BUCKETS = 16  # of 5 s each: more than a minute
-WINDOW = BUCKETS * 3  # stamp, requests, tokens
-OTHERS = WINDOW  # then what other hosts use: requests, tokens, open calls, valid until
-_WINDOW_FIELDS = WINDOW + 4
+OTHERS = BUCKETS * 3  # behind the buckets (stamp, requests, tokens of each) what other hosts use:
+_WINDOW_FIELDS = OTHERS + 4  # requests, tokens, open calls, valid until
 
 _MODELS_AT = (ROWS + 1) * FIELDS
 _WINDOWS_AT = _MODELS_AT + MODEL_ROWS * FIELDS
@@ -135,13 +134,12 @@ class SharedState:
     def model_base(self, mark: int) -> int:
         """Returns the base of the row of a key and model, -1 when there is none."""
         cells = self.cells
-        first = _MODELS_AT + (mark % (MODEL_ROWS // _WAYS)) * _WAYS * FIELDS
-        for base in range(first, first + _WAYS * FIELDS, FIELDS):
+        for base in _model_places(mark):
             if cells[base] == mark:
                 return base
         return -1
 
-    def claim_model(self, mark: int, now: float) -> int:
+    def claim_model(self, mark: int) -> int:
         """Returns the base of the row of a key and model, claimed if there is none.
 
         Callers choose model names, so the table must be bounded: when no place is free, the row
@@ -152,8 +150,7 @@ class SharedState:
             return base
         cells = self.cells
         with self.guard:
-            first = _MODELS_AT + (mark % (MODEL_ROWS // _WAYS)) * _WAYS * FIELDS
-            places = range(first, first + _WAYS * FIELDS, FIELDS)
+            places = _model_places(mark)
             for base in places:
                 if cells[base] in (0.0, mark):
                     break
@@ -172,14 +169,6 @@ class SharedState:
             for number, changed_at in enumerate(column):
                 if changed_at > since:
                     yield start + number * FIELDS, start > 0
-
-    def get(self, row: int, field: int) -> float:
-        """Returns one field of a key row."""
-        return self.cells[row * FIELDS + field]
-
-    def set(self, row: int, field: int, value: float) -> None:
-        """Sets one field of a key row."""
-        self.cells[row * FIELDS + field] = value
 
     def window(self, row: int) -> int:
         """Returns the index in `cells` of the rate window of the key in this row."""
@@ -256,3 +245,9 @@ class SharedState:
                     return slot
             self.forget_dead()
         return last
+
+
+def _model_places(mark: int) -> range:
+    """The bases of the model rows in which this fingerprint may stand."""
+    first = _MODELS_AT + (mark % (MODEL_ROWS // _WAYS)) * _WAYS * FIELDS
+    return range(first, first + _WAYS * FIELDS, FIELDS)

@@ -12,7 +12,7 @@ from app.config.schema import Config, KeyEntry, OpenAI
 from app.pool import cooldown_store
 from app.pool.key_pool import KeyPool, row_name
 from app.pool.outcomes import Outcome
-from app.state.shared_table import SharedState
+from app.state.shared_table import FIELDS, SharedState
 from app.wire.errors import GatewayError
 
 POOL = "openai.api_keys"
@@ -128,7 +128,8 @@ def test_whatever_is_merged_the_pool_still_works(mark, owner, until, began, chan
     state = SharedState()
     pool = pool_of(state)
     marks = [
-        int(state.get(state.row(row_name(POOL, id, "https://api.openai.com")), 0)) for id in "ab"
+        int(state.cells[state.row(row_name(POOL, id, "https://api.openai.com")) * FIELDS])
+        for id in "ab"
     ]
     for m, o in ((mark, owner), (marks[0], 0), (mark, marks[1])):
         cooldown_store.merge(

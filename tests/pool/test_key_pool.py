@@ -8,7 +8,7 @@ from app.config.schema import Config, KeyEntry, OpenAI
 from app.pool.key_pool import KeyPool, row_name
 from app.pool.lease import KeysTried
 from app.pool.outcomes import Outcome
-from app.state.shared_table import COOLDOWN_UNTIL, SharedState
+from app.state.shared_table import COOLDOWN_UNTIL, FIELDS, SharedState
 from app.wire.errors import GatewayError
 from tests.pool.pool_bench import POOL, PoolBench
 
@@ -16,6 +16,11 @@ from tests.pool.pool_bench import POOL, PoolBench
 def pool_of(count, state=None):
     keys = [KeyEntry(id=str(n), val=f"sk-{n}") for n in range(count)]
     return KeyPool(Config(openai=OpenAI(api_keys=keys)), state or SharedState())
+
+
+def cool(state, id):
+    row = state.row(row_name(POOL, id, "https://api.openai.com"))
+    state.cells[row * FIELDS + COOLDOWN_UNTIL] = 4e9
 
 
 def test_random_is_uniform():
@@ -28,14 +33,14 @@ def test_random_is_uniform():
 def test_a_cooling_key_is_passed_over():
     state = SharedState()
     pool = pool_of(3, state)
-    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), COOLDOWN_UNTIL, 4e9)
+    cool(state, "1")
     assert {pool.pick(POOL).key.id for _ in range(200)} == {"0", "2"}
 
 
 def test_a_cooldown_stays_with_its_key_when_the_list_is_reordered():
     state = SharedState()
     pool_of(3, state)
-    state.set(state.row(row_name(POOL, "1", "https://api.openai.com")), COOLDOWN_UNTIL, 4e9)
+    cool(state, "1")
     keys = [KeyEntry(id=n, val=f"sk-{n}") for n in ("new", "2", "1", "0")]
     reordered = KeyPool(Config(openai=OpenAI(api_keys=keys)), SharedState(state.handles))
     assert {reordered.pick(POOL).key.id for _ in range(300)} == {"new", "2", "0"}

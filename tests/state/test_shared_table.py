@@ -4,10 +4,8 @@ import os
 import subprocess
 import sys
 
-from app.pool.key_pool import KeyPool
 from app.pool.outcomes import Outcome
 from app.state.shared_table import PROBE_PID, SharedState, fingerprint
-from app.state.worker_slots import WorkerRows
 from tests.pool.pool_bench import POOL, PoolBench
 from tests.server.running import ROOT
 
@@ -87,7 +85,7 @@ def test_a_probe_of_a_process_whose_number_another_one_has_is_taken_over():
     assert bench.begin("0").claims
 
 
-def test_open_calls_and_a_row_of_a_process_whose_number_another_one_has_are_free():
+def test_open_calls_of_a_process_whose_number_another_one_has_are_freed():
     state = SharedState()
     with state.guard:
         state.count(5, 2)
@@ -95,12 +93,6 @@ def test_open_calls_and_a_row_of_a_process_whose_number_another_one_has_are_free
     # Private names: no other process can get this one's pid while it runs.
     state.cells[state._owners + state._slot] += 2**22
     assert state.forget_dead() and state.open_calls(5) == 0
-    rows = WorkerRows()
-    row = rows.claim()
-    assert row.is_alive and row.pid == os.getpid()
-    row.cells[1] += 2**22
-    assert not row.is_alive and rows.claim() is row
-    assert KeyPool(PoolBench(1).config, state).key_statuses()
 
 
 def test_rows_are_found_again_and_never_shared():
