@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from app.config.schema import AccessToken
-from app.state.rate_windows import Limits, Quotas
+from app.state.rate_windows import Limits, RateWindows
 from app.state.shared_table import ROWS, SharedState
 
 _CLEANUP_SECONDS = 0.25  # between two checks for workers that died with open requests
@@ -16,7 +16,7 @@ class TokenLimits:
     pool's are."""
 
     def __init__(self, state: SharedState, clock: Callable[[], float] = time.time) -> None:
-        self._state, self._quotas, self._clock = state, Quotas(state), clock
+        self._state, self._quotas, self._clock = state, RateWindows(state), clock
         self._rows: dict[str, tuple[int, Limits]] = {}
         self._cleaned_at = 0.0
 

@@ -36,8 +36,9 @@ from app.engine.forwarded_request import (
     upstream_request,
 )
 from app.engine.open_calls import OpenCalls
+from app.pool.configured_keys import WEB_SESSIONS
 from app.pool.conversation_owners import Conversations
-from app.pool.key_pool import INSIST_SECONDS, WEB_SESSIONS, KeyPool
+from app.pool.key_pool import INSIST_SECONDS, KeyPool
 from app.pool.key_wait import next_turn
 from app.pool.lease import KeysTried, Lease
 from app.pool.outcomes import (

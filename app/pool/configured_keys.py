@@ -1,56 +1,121 @@
-"""Every key and every limit that the config names."""
+"""The pools that the config fills: one row per pool, with its address, keys and limits.
 
-from app.config.schema import Config
+A new kind of credential is one more row in `POOLS`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from app.config.schema import Config, CozeBot
 from app.state.rate_windows import Limits
 from app.wire.provider import Key
 
+NO_LIMITS = Limits()
+
+
+class ConfiguredKey(NamedTuple):
+    """One entry of the config: a key and its limits."""
+
+    id: str
+    val: str
+    fields: dict[str, str] = {}
+    limits: Limits = NO_LIMITS
+
+
+class PoolRow(NamedTuple):
+    """How one pool is read from the config."""
+
+    name: str
+    address: Callable[[Config], str]  # the upstream's URL
+    entries: Callable[[Config], Iterable[ConfiguredKey]]
+    is_web_sessions: bool = False  # its keys expire and are renewed
+
+
+def _listed(entries: Iterable[Any], *fields: str) -> Iterable[ConfiguredKey]:
+    """Entries of a list in the config; `fields` are the attributes that its provider needs."""
+    for entry in entries:
+        yield ConfiguredKey(
+            entry.id,
+            entry.val,
+            {name: getattr(entry, name) for name in fields},
+            Limits(entry.max_concurrent, entry.rpm, entry.tpm),
+        )
+
+
+def _bot(bot: CozeBot, config: Config) -> ConfiguredKey:
+    token = bot.access_token or config.coze.api_chat.access_token
+    return ConfiguredKey(
+        f"{bot.user}/{bot.bot_id}", token, {"user": bot.user, "bot_id": bot.bot_id}
+    )
+
+
+def _discord(config: Config) -> Iterable[ConfiguredKey]:
+    # The bridge owns the accounts that post; its own bot stands for all of them in the pool.
+    if config.coze.discord.enable:
+        yield ConfiguredKey("discord", config.coze.discord.chat_bot_token)
+
+
+POOLS = (
+    PoolRow(
+        "openai.api_keys",
+        lambda config: config.openai.api_url,
+        lambda config: _listed(config.openai.api_keys),
+    ),
+    PoolRow(
+        "openai.web_sessions",
+        lambda config: config.openai.chat_web_url,
+        lambda config: _listed(config.openai.web_sessions),
+        is_web_sessions=True,
+    ),
+    PoolRow(
+        "claude.api_keys",
+        lambda config: config.claude.api_url,
+        lambda config: _listed(config.claude.api_keys),
+    ),
+    PoolRow(
+        "claude.web_sessions",
+        lambda config: config.claude.web_url,
+        lambda config: _listed(config.claude.web_sessions, "organization_id"),
+        is_web_sessions=True,
+    ),
+    PoolRow(
+        "google_gemini.api_keys",
+        lambda config: config.google_gemini.api_url,
+        lambda config: _listed(config.google_gemini.api_keys, "version"),
+    ),
+    PoolRow(
+        "coze.bots",
+        lambda config: config.coze.api_url,
+        lambda config: (_bot(bot, config) for bot in config.coze.api_chat.bots),
+    ),
+    PoolRow("coze.discord", lambda config: config.coze.discord.api_url, _discord),
+)
+WEB_SESSIONS = tuple(row.name for row in POOLS if row.is_web_sessions)
+
+
+def addresses(config: Config) -> dict[str, str]:
+    """Returns the address of each pool's upstream."""
+    return {row.name: row.address(config) for row in POOLS}
+
 
 def configured(config: Config) -> dict[str, list[Key]]:
-    """Every pool of the config: pool name -> its keys, in the file's order."""
-    pools: dict[str, list[Key]] = {
-        "openai.api_keys": [Key("openai.api_keys", k.id, k.val) for k in config.openai.api_keys],
-        "openai.web_sessions": [
-            Key("openai.web_sessions", s.id, s.val) for s in config.openai.web_sessions
-        ],
-        "claude.api_keys": [Key("claude.api_keys", k.id, k.val) for k in config.claude.api_keys],
-        "claude.web_sessions": [
-            Key("claude.web_sessions", s.id, s.val, {"organization_id": s.organization_id})
-            for s in config.claude.web_sessions
-        ],
-        "google_gemini.api_keys": [
-            Key("google_gemini.api_keys", k.id, k.val, {"version": k.version})
-            for k in config.google_gemini.api_keys
-        ],
-        "coze.bots": [
-            Key(
-                "coze.bots",
-                f"{bot.user}/{bot.bot_id}",
-                bot.access_token or config.coze.api_chat.access_token,
-                {"user": bot.user, "bot_id": bot.bot_id},
-            )
-            for bot in config.coze.api_chat.bots
-        ],
+    """Returns the keys of each pool, in the order of the config. A key without a value counts as
+    not configured."""
+    return {
+        row.name: [
+            Key(row.name, entry.id, entry.val, entry.fields)
+            for entry in row.entries(config)
+            if entry.val
+        ]
+        for row in POOLS
     }
-    if config.coze.discord.enable:
-        # The accounts that post are the bridge's; its own bot stands for all of them here.
-        token = config.coze.discord.chat_bot_token
-        pools["coze.discord"] = [Key("coze.discord", "discord", token)]
-    return {name: [key for key in keys if key.val] for name, keys in pools.items()}
 
 
 def limits_of(config: Config) -> dict[tuple[str, str], Limits]:
-    """The limits the config sets: (pool, id) -> them."""
-    pools = {
-        "openai.api_keys": config.openai.api_keys,
-        "openai.web_sessions": config.openai.web_sessions,
-        "claude.api_keys": config.claude.api_keys,
-        "claude.web_sessions": config.claude.web_sessions,
-        "google_gemini.api_keys": config.google_gemini.api_keys,
+    """Returns (pool, key id) -> limits, for the keys that have any."""
+    return {
+        (row.name, entry.id): entry.limits
+        for row in POOLS
+        for entry in row.entries(config)
+        if entry.limits != NO_LIMITS
     }
-    found = {}
-    for pool, entries in pools.items():
-        for entry in entries:  # type: ignore[attr-defined]
-            limits = Limits(entry.max_concurrent, entry.rpm, entry.tpm)
-            if limits != Limits():
-                found[pool, entry.id] = limits
-    return found

@@ -1,7 +1,7 @@
-"""Which session a conversation belongs to, for callers who do not send `index` back.
+"""Which session owns a conversation, for callers who do not send `index` back.
 
-Bounded, shared by all workers, alive after a restart: one small SQLite file. Conversation ids are
-kept as fingerprints. A conversation nobody remembers is never given to a stranger's session.
+One bounded SQLite file, shared by all workers and kept over restarts. Conversation ids are stored
+as fingerprints. An unknown conversation is never guessed to belong to some session.
 """
 
 import asyncio
@@ -20,38 +20,42 @@ MAX_REMEMBERED = 100_000
 
 
 class Conversations:
-    """One per worker. The file is opened once, on a thread that does nothing else: what comes while
-    it writes is written next, all at once."""
+    """Reads and writes the file. One per worker.
+
+    All SQLite work is done on one thread. What is remembered while the thread writes is collected
+    and written next, in one transaction.
+    """
 
     def __init__(self, path: Path, most: int = MAX_REMEMBERED) -> None:
         self._path, self._most = path, most
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="conversations")
         self._lock = Lock()
-        self._waiting: dict[bytes, str] = {}  # to be written; guarded by the lock
+        self._pending: dict[bytes, str] = {}  # to be written; guarded by the lock
         self._writes = 0
-        self._database: sqlite3.Connection | None = None  # the thread's
-        self._opened: tuple[int, int] | None = None  # which file that is
+        self._database: sqlite3.Connection | None = None  # used on the thread only
+        self._opened: tuple[int, int] | None = None  # device and inode of the open file
 
     async def owner(self, pool: str, conversation_id: str) -> str | None:
-        """The id of the session that had this conversation, None when that is not known."""
+        """Returns the id of the session that owns this conversation, None when it is unknown."""
         mark = _mark(pool, conversation_id)
-        # The thread does one thing after another: what was to be remembered before is by then.
+        # The thread works in order, so what was remembered before this call is written by then.
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._find, mark)
 
     def remember(self, pool: str, conversation_id: str, key_id: str) -> None:
-        """Does not wait for the file."""
+        """Stores the owner of a conversation, without waiting for the file."""
         mark = _mark(pool, conversation_id)
         with self._lock:
-            is_coming = bool(self._waiting)
-            self._waiting[mark] = key_id
-        if not is_coming:
+            is_scheduled = bool(self._pending)
+            self._pending[mark] = key_id
+        if not is_scheduled:
             self._thread.submit(self._write)
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._let_go)
+        """Waits until everything is written, and closes the file."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close_database)
         self._thread.shutdown(wait=False)
 
-    # on the thread
+    # --- on the thread ----------------------------------------------------------------------
 
     def _find(self, mark: bytes) -> str | None:
         try:
@@ -59,23 +63,23 @@ class Conversations:
                 self._open().execute("SELECT key_id FROM owner WHERE mark = ?", (mark,)).fetchone()
             )
         except (sqlite3.Error, OSError) as error:
-            logger.error("the memory of conversations cannot be read: %s", error)
-            self._let_go()
+            logger.error("the file of conversation owners cannot be read: %s", error)
+            self._close_database()
             return None
         return str(row[0]) if row else None
 
     def _write(self) -> None:
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
+            pending, self._pending = self._pending, {}
         now = int(time.time())
         try:
             with self._open() as database:  # one transaction
                 database.executemany(
                     "INSERT INTO owner VALUES (?, ?, ?) ON CONFLICT (mark) "
                     "DO UPDATE SET key_id = excluded.key_id, at = excluded.at",
-                    [(mark, key_id, now) for mark, key_id in waiting.items()],
+                    [(mark, key_id, now) for mark, key_id in pending.items()],
                 )
-                self._writes += len(waiting)
+                self._writes += len(pending)
                 if self._writes * 100 >= self._most:
                     self._writes = 0
                     database.execute(
@@ -84,13 +88,13 @@ class Conversations:
                         (self._most,),
                     )
         except (sqlite3.Error, OSError) as error:
-            logger.error("the memory of conversations cannot be written: %s", error)
-            self._let_go()
+            logger.error("the file of conversation owners cannot be written: %s", error)
+            self._close_database()
 
     def _open(self) -> sqlite3.Connection:
         if self._database is not None and self._opened == _file(self._path):
             return self._database
-        self._let_go()  # somebody took the file away
+        self._close_database()  # the file was deleted or replaced
         self._path.parent.mkdir(parents=True, exist_ok=True)
         database = self._database = sqlite3.connect(self._path, timeout=5)
         database.execute("PRAGMA journal_mode = WAL")
@@ -102,7 +106,7 @@ class Conversations:
         self._opened = _file(self._path)
         return database
 
-    def _let_go(self) -> None:
+    def _close_database(self) -> None:
         database, self._database = self._database, None
         if database is not None:
             database.close()
@@ -110,10 +114,10 @@ class Conversations:
 
 def _file(path: Path) -> tuple[int, int] | None:
     try:
-        held = os.stat(path)
+        found = os.stat(path)
     except OSError:
         return None
-    return held.st_dev, held.st_ino
+    return found.st_dev, found.st_ino
 
 
 def _mark(pool: str, conversation_id: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Waiting for a turn with a key of the pool, where every key has its hands full."""
+"""Waiting for a lease while every key of the pool is busy."""
 
 import asyncio
 from time import monotonic
@@ -8,23 +8,26 @@ from app.pool.key_pool import KeyPool
 from app.pool.lease import KeysBusy, Lease
 from app.pool.web_sessions import Sessions
 
-_POLL_SECONDS = 0.05  # who gives a key back may be another process
+_POLL_SECONDS = 0.05  # another process may be the one that releases a key, so nothing can notify
 
 
 async def next_turn(
-    pool: KeyPool, sessions: Sessions | None, seconds: float, name: str, **asked: Any
+    pool: KeyPool, sessions: Sessions | None, seconds: float, name: str, **choice: Any
 ) -> Lease:
-    """`pool.pick(name, ...)`, waiting up to `seconds` for one of the calls under way to end."""
+    """Returns `pool.pick(name, **choice)`, waiting up to `seconds` for an open call to end.
+
+    Raises what `pick` raises; KeysBusy only after the wait.
+    """
     end = 0.0
     while True:
         try:
-            turn = pool.pick(name, **asked)
+            lease = pool.pick(name, **choice)
         except KeysBusy:
             end = end or monotonic() + seconds
             if monotonic() >= end:
                 raise
         else:
             if sessions is not None:
-                turn.key = sessions.current(turn.key)
-            return turn
+                lease.key = sessions.current(lease.key)
+            return lease
         await asyncio.sleep(_POLL_SECONDS)

@@ -1,13 +1,14 @@
-"""What one worker does for all of them: keeps the rests for the next start, and mirrors them.
+"""What one worker does for all: saves cooldowns for the next start, and syncs them with Redis.
 
-The worker that holds a lock leads; when it dies, the system gives the lock to another. A leader
-that cannot do its work, or leaves after a reload, lets the lock go by itself.
+The worker that holds the leader lock leads. When it dies, the kernel releases the lock and another
+worker takes it. A leader whose work fails, or that leaves after a reload, releases it by itself.
 """
 
 import asyncio
 import errno
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -18,83 +19,101 @@ from app.pool import cooldown_store
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 
-logger = logging.getLogger("any_proxy.keeper")
+logger = logging.getLogger("any_proxy.leader")
 
 _PAUSE_SECONDS = 0.5
 _SAVE_SECONDS = 1.0
 
 
-class _Mirror(Protocol):
-    async def sync(self) -> bool: ...
+class Sync(Protocol):
+    """What shares the cooldowns with other hosts: RedisSync."""
 
-    async def close(self) -> None: ...
+    async def sync(self) -> bool:
+        """Pulls, then pushes once; False if the other side is unreachable."""
+
+    async def close(self) -> None:
+        """Closes its connections."""
 
 
 class LeaderTasks:
-    def __init__(self, config: Config, state: SharedState, pool: KeyPool) -> None:
-        self._state = state
+    """The background work of the leader. Every worker has one; only the leader's does anything."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: SharedState,
+        pool: KeyPool,
+        sync: Sync | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._state, self._clock = state, clock
         self._path = Path(config.state_path)
-        self._saved_at = time.time()
-        self._complained = False
-        self.leads = False  # as far as is known; others may ask, this alone tries for the lock
-        self._mirror: _Mirror | None = None
-        if config.redis_url:
-            # Imported late: who has one host does not need the package.
+        self._saved_at = clock()
+        self._has_warned = False
+        self.leads = False  # as of the last round; only `run` tries for the lock
+        self._sync = sync
+        if sync is None and config.redis_url:
+            # Imported late: a single host does not need the redis package.
             from app.pool.redis_sync import RedisSync
 
-            self._mirror = RedisSync(config.redis_url, state, pool)
+            self._sync = RedisSync(config.redis_url, state, pool)
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Works until it is cancelled."""
         try:
-            await repeat("keeping and sharing what rests", self._turn, _PAUSE_SECONDS)
+            await repeat("saving and sharing cooldowns", self.work, _PAUSE_SECONDS)
         finally:
-            self._step_down()
+            self._release()
 
-    async def _turn(self) -> None:
-        self.leads = self._state.lead()
+    async def work(self) -> None:
+        """Does one round, if this worker leads: one sync, and a save if something has changed.
+
+        Raises what failed, after the leader lock is released: another worker may be able to.
+        """
+        self.leads = self._state.acquire_leadership()
         if not self.leads:
             return
         try:
             try:
-                if self._mirror is not None:
-                    await self._mirror.sync()
+                if self._sync is not None:
+                    await self._sync.sync()
             finally:
-                if time.time() - self._saved_at >= _SAVE_SECONDS and self._is_news():
+                if self._clock() - self._saved_at >= _SAVE_SECONDS and self._has_changes():
                     await asyncio.to_thread(self.save)
         except Exception:
-            self._step_down()  # another worker may be able to
+            self._release()
             raise
 
-    def _step_down(self) -> None:
+    def _release(self) -> None:
         self.leads = False
-        self._state.step_down()
+        self._state.release_leadership()
 
-    def _is_news(self) -> bool:
+    def _has_changes(self) -> bool:
         return next(self._state.changed(self._saved_at), None) is not None
 
     def save(self) -> None:
-        now = time.time()
+        """Writes the file of cooldowns. Raises OSError only for a lack of descriptors or memory."""
+        now = self._clock()
         try:
             cooldown_store.save(self._state, self._path, now)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENOMEM):
-                raise  # this worker's trouble, which another may not have
-            if not self._complained:
+                raise  # the trouble of this worker: another may not have it
+            if not self._has_warned:
                 logger.warning(
-                    "%s cannot be written (%s): rests do not outlive this process; "
+                    "%s cannot be written (%s): cooldowns do not outlive this process; "
                     "set state_path to a place that can",
                     self._path,
                     error.strerror,
                 )
-            self._complained = True
+            self._has_warned = True
         self._saved_at = now
 
     async def close(self) -> None:
-        """The last word before the process ends."""
-        if self._state.lead() and self._is_news():
+        """Saves the last changes before the process ends, and closes the sync."""
+        if self._state.acquire_leadership() and self._has_changes():
             with suppress(OSError):
                 self.save()
-        if self._mirror is not None:
+        if self._sync is not None:
             with suppress(asyncio.CancelledError):
-                await self._mirror.close()
+                await self._sync.close()

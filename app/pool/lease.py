@@ -1,22 +1,19 @@
-"""One attempt with one key, and how keys stand."""
+"""The values of the key pool: an entry and a group of keys, a lease, the status of a key."""
 
 import random
 
 from msgspec import Struct
 
 from app.state.rate_windows import Limits
-from app.state.shared_table import (
-    FIELDS,
-    ROWS,
-)
+from app.state.shared_table import FIELDS, ROWS
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
 
-NO_ROW = ROWS * FIELDS  # a row behind the last, which nobody writes: it never rests
+NO_ROW = ROWS * FIELDS  # base of the row behind the last: never written, so it never cools down
 
 
 class Entry:
-    """One key and where its row begins."""
+    """One key of this worker's pool, and where its row is in shared memory."""
 
     __slots__ = ("base", "key", "limits", "name", "row")
 
@@ -27,7 +24,7 @@ class Entry:
 
 
 class Group:
-    """One pool: the keys of one upstream, and the upstream's own row."""
+    """The keys of one upstream, and the row of the upstream itself (its breaker)."""
 
     __slots__ = ("base", "by_id", "deck", "entries", "name")
 
@@ -39,8 +36,8 @@ class Group:
         self.deck: list[Entry] = []
 
     def draw(self) -> Entry:
-        """One key at random; none twice before each was drawn, so that few calls are shared evenly
-        as well."""
+        """Returns a random key. None is drawn twice before each was drawn once, so that a small
+        number of calls is shared evenly too."""
         if not self.deck:
             self.deck = self.entries.copy()
             random.shuffle(self.deck)
@@ -48,9 +45,20 @@ class Group:
 
 
 class Lease:
-    """One attempt with one key: `report` how it went, then `release` it, always."""
+    """One attempt with one key. The holder reports how it went and then always releases it."""
 
-    __slots__ = ("asked", "at", "call", "claims", "entry", "group", "guess", "key", "model", "open")
+    __slots__ = (
+        "asked",
+        "at",
+        "call",
+        "claims",
+        "entry",
+        "group",
+        "guess",
+        "is_counted",
+        "key",
+        "model",
+    )
 
     def __init__(
         self,
@@ -63,37 +71,43 @@ class Lease:
         guess: int = 0,
     ) -> None:
         self.key, self.group, self.entry = key, group, entry
-        self.model, self.call, self.at = model, call, at
-        self.claims: tuple[int, ...] = ()  # bases of the rows whose probe this is
-        self.guess = guess  # tokens, as counted before the call
-        self.asked = False  # the upstream has heard of it
-        self.open = False  # it is counted as an open call of the key
+        self.model = model
+        self.call = call  # id of the call: attempts of one call are no independent witnesses
+        self.at = at  # Unix time at which the attempt began
+        self.claims: tuple[int, ...] = ()  # bases of the rows whose probe this attempt is
+        self.guess = guess  # tokens, as estimated before the call
+        self.asked = False  # the request has been sent
+        self.is_counted = False  # it counts as an open call of the key
 
     @property
     def probes_upstream(self) -> bool:
+        """Whether this attempt is the probe of an open breaker."""
         return self.group is not None and self.group.base in self.claims
 
 
 class KeysBusy(GatewayError):
-    """Every key that could answer has as many calls open as it may: worth a short wait."""
+    """Every key that fits has as many open calls as it may have: a short wait may help."""
 
 
 class KeysTried(GatewayError):
-    """Every key that could answer has been tried in this call."""
+    """Every key that fits has been tried in this call."""
 
 
-NOBODY = Key("", "", "")
+NO_KEY = Key("", "", "")
 
 
 class KeyStatus(Struct):
-    """One key as its operator sees it. `state`: awake, resting, due, probing or disabled."""
+    """One key as its operator sees it.
+
+    `state` is awake (available), resting (cooling down), due (half-open), probing or disabled.
+    """
 
     pool: str
     id: str
     state: str
     why: str
     until: float
-    models: int  # 1 when some model of this key may be resting
+    models: int  # 1 when some model of this key may be cooling down
     last_status: int
     uses: int
-    refused: bool  # it was, and nothing has been answered with it since
+    refused: bool  # the last word of the upstream about the key is a refusal

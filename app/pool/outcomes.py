@@ -1,6 +1,6 @@
-"""What an upstream's answer says about the key it was asked with.
+"""What an upstream's answer says about the key that was used.
 
-Pure. The consequences stand in key_pool.py.
+Pure. key_pool.py draws the consequences.
 """
 
 import re
@@ -12,7 +12,7 @@ from app.wire.errors import OUT_OF_RESOURCES, GatewayError
 
 
 class Outcome(IntEnum):
-    """How one attempt ended. Numbers, because they stand in shared memory."""
+    """How one attempt ended. The numbers are stored in shared memory and in files."""
 
     OK = 0
     AUTH = 1  # 401: the key is not accepted
@@ -23,10 +23,11 @@ class Outcome(IntEnum):
     REQUEST = 6  # 400, 404, 413, 422 ...: any other key would say the same
     CUT = 7  # broken off after the first event
     GONE = 8  # the caller left
-    OURS = 9  # the gateway itself had no means to ask
+    OURS = 9  # the gateway itself lacked the resources to send the request
 
     @property
     def word(self) -> str:
+        """What log, metrics and messages call it."""
         return _WORDS[self]
 
 
@@ -42,13 +43,13 @@ _WORDS = {
     Outcome.GONE: "caller left",
     Outcome.OURS: GATEWAY_FAILED,
 }
-# After these another key may do better.
+# After these another key may succeed.
 OTHER_KEY_MAY_DO = frozenset(
     (Outcome.AUTH, Outcome.FORBIDDEN, Outcome.SPENT, Outcome.LIMITED, Outcome.UPSTREAM)
 )
-# What the log calls an upstream that let its time go by.
+# The log's words for an upstream that did not answer in time.
 SILENCE = frozenset(("upstream_idle", "upstream_timeout"))
-# Of several keys' refusals the caller is told the one that promises most for a later try.
+# Of several keys' refusals the caller gets the one with the best chance for a later try.
 TELLING = (
     Outcome.REQUEST,
     Outcome.LIMITED,
@@ -67,7 +68,7 @@ _TOO_LONG_CODES = frozenset(
         "tokens_limit_reached",
     )
 )
-# The words of OpenAI and vLLM, Anthropic, Gemini, Mistral, xAI, Moonshot, Qwen, Cohere, Together.
+# As said by OpenAI and vLLM, Anthropic, Gemini, Mistral, xAI, Moonshot, Qwen, Cohere, Together.
 _TOO_LONG = re.compile(
     r"context (?:length|window|limit|size)|prompt is too long|input is too long"
     r"|token count.{0,40}exceeds the maximum|maximum (?:prompt|input) length"
@@ -75,7 +76,7 @@ _TOO_LONG = re.compile(
     r"|reduce the length of the (?:messages|prompt|input)|max_new_tokens.{0,20}must be <=",
     re.IGNORECASE,
 )
-# What upstreams call an empty account, as a code or a type; each says it with another status.
+# Codes and types that mean an empty account. Upstreams send them with various statuses.
 _SPENT_CODES = frozenset(
     (
         "insufficient_quota",  # OpenAI
@@ -95,7 +96,7 @@ _SPENT_CODES = frozenset(
     )
 )
 _SPENT_WORDS = re.compile(
-    # Google says so of a minute's quota too, and then names the metric or when to come back.
+    # Google says the same of a per-minute quota, but then names the metric or a time to retry.
     r"exceeded your current quota(?!.*(?:retry in|quota exceeded for metric))"
     r"|\bused all available credits|\bmonthly spending limit"
     r"|credit balance is (?:too low|insufficient)|credit limit exceeded"
@@ -104,17 +105,18 @@ _SPENT_WORDS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SPENT_STATUSES = frozenset((400, 401, 402, 403, 429))
-# A 429 about the size of this one request: the key has room for others, and waiting does not help.
+# A 429 about the size of this one request: other requests pass, and waiting does not help.
 _TOO_LARGE = re.compile(
     r"request too large|must be reduced in order to run|for long context requests",
     re.IGNORECASE,
 )
-# The account behind the key is closed: no second look is needed, whatever the status.
+# The account of the key is closed, whatever the status says.
 _DEAD_CODES = frozenset(("organization_disabled", "account_deactivated", "access_terminated"))
 _CHALLENGE_CODES = frozenset(("cloudflare_challenge", "upstream_challenge"))
 
 
 def of_status(status: int) -> Outcome:
+    """Classifies an HTTP status."""
     match status:
         case 401:
             return Outcome.AUTH
@@ -135,7 +137,7 @@ def of_status(status: int) -> Outcome:
 
 
 def of_error(error: GatewayError) -> Outcome:
-    """Of an error before the first event."""
+    """Classifies an error that came before the first event."""
     if error.code == OUT_OF_RESOURCES:
         return Outcome.OURS
     if error.code in _CHALLENGE_CODES or error.outcome == "upstream_challenge":
@@ -148,34 +150,38 @@ def of_error(error: GatewayError) -> Outcome:
 
 
 def _of_account(error: GatewayError) -> Outcome | None:
-    """What a refusal says of the account behind the key, which its status often does not."""
+    """Classifies a refusal by what it says about the key's account; None if it says nothing.
+
+    The status alone often does not tell.
+    """
     code = (error.code or "").lower()
     if code in _SPENT_CODES or error.type.lower() in _SPENT_CODES:
         return Outcome.SPENT
     if code in _DEAD_CODES:
         return Outcome.AUTH
-    # A 400 may quote the caller, who may write of money; what its code calls a limit is one.
+    # A 400 may quote the caller's own text, so its words do not count. A code with "limit" in it
+    # is a rate limit, whatever the words.
     if error.status in (403, 429) and "limit" not in code:
         return Outcome.SPENT if _SPENT_WORDS.search(error.message) else None
     return None
 
 
 def is_too_long(error: GatewayError) -> bool:
-    """Whether the request is too long for this model: one with a larger window may take it."""
+    """Whether the request is too long for this model. A model with a larger window may take it."""
     if error.status not in (400, 413, 422):
         return False
     return error.code in _TOO_LONG_CODES or _TOO_LONG.search(error.message) is not None
 
 
 def of_told(error: GatewayError) -> Outcome:
-    """Of an error inside an answer that has begun: what is about the key, else only a cut."""
+    """Classifies an error inside an answer that has begun: what concerns the key, else CUT."""
     outcome = of_error(error)
     about_key = outcome in (Outcome.AUTH, Outcome.SPENT, Outcome.LIMITED)
     return outcome if about_key else Outcome.CUT
 
 
 def of_refusal(error: GatewayError, headers: Mapping[str, str]) -> Outcome:
-    """Of a refusal that is passed on as it came; `error` is what its provider reads in it."""
+    """Classifies a refusal that is passed on unchanged; `error` is what its provider read in it."""
     outcome = of_error(error)
     if outcome is Outcome.FORBIDDEN and is_challenge(headers):
         return Outcome.UPSTREAM
@@ -183,6 +189,7 @@ def of_refusal(error: GatewayError, headers: Mapping[str, str]) -> Outcome:
 
 
 def is_challenge(headers: Mapping[str, str]) -> bool:
-    """A page of the upstream's edge: about our address, not about the key."""
+    """Whether the answer is a challenge page of the upstream's edge (Cloudflare's
+    `cf-mitigated: challenge`, or any HTML): about the gateway's address, not about the key."""
     mitigated = headers.get("cf-mitigated", "").lower() == "challenge"
     return mitigated or headers.get("content-type", "").lower().startswith("text/html")

@@ -1,11 +1,11 @@
-"""Several hosts share what rests, and what limited keys use, through Redis.
+"""Shares cooldowns, and the use of limited keys, between hosts through Redis.
 
-A mirror and no second home: keys are picked by shared memory alone, and this copies between it and
-Redis in the background. Without Redis a host goes on with what it knows by itself. Of two words
-about one row the newer counts, so the hosts' clocks should agree.
+Redis is only a copy: keys are picked by shared memory alone, and this copies between the two in the
+background. Without Redis each host goes on with what it knows. The later change of a row counts, so
+the hosts' clocks should agree.
 
-    any-proxy:rests        hash: fingerprint -> Rest
-    any-proxy:use          hash: host -> when, and per limited key its requests, tokens, open calls
+    any-proxy:rests        hash: fingerprint -> Cooldown (JSON)
+    any-proxy:use          hash: host -> time, and requests, tokens, open calls per limited key
 """
 
 import asyncio
@@ -21,16 +21,17 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.pool.cooldown_store import MODEL_MEMORY, Rest, take_over, told
+from app.pool.cooldown_store import Cooldown, export, merge
+from app.pool.cooldowns import MODEL_MEMORY
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 
-logger = logging.getLogger("any_proxy.mirror")
+logger = logging.getLogger("any_proxy.redis_sync")
 
-_RESTS, _USE = "any-proxy:rests", "any-proxy:use"
-_SECONDS = 2.0  # for one exchange with Redis
-_USE_SECONDS = 5.0  # a host that was silent so long uses nothing
-_KEPT_SECONDS = 3600.0  # a rest that ended so long ago is nobody's business any more
+_COOLDOWNS, _USE = "any-proxy:rests", "any-proxy:use"
+_SECONDS = 2.0  # for one sync
+_USE_SECONDS = 5.0  # a host that was silent that long counts as using nothing
+_KEPT_SECONDS = 3600.0  # cooldowns that ended that long ago are deleted
 
 
 class _Use(Struct):
@@ -38,11 +39,13 @@ class _Use(Struct):
     keys: dict[str, tuple[float, float, int]]
 
 
-_rest = msgspec.json.Decoder(Rest).decode
-_use = msgspec.json.Decoder(_Use).decode
+_decode_cooldown = msgspec.json.Decoder(Cooldown).decode
+_decode_use = msgspec.json.Decoder(_Use).decode
 
 
 class RedisSync:
+    """Copies between shared memory and Redis. Only the leader's runs."""
+
     def __init__(self, url: str, state: SharedState, pool: KeyPool) -> None:
         self._state, self._pool = state, pool
         self._host = uuid.uuid4().hex
@@ -56,7 +59,7 @@ class RedisSync:
         )
 
     async def sync(self) -> bool:
-        """One look each way; False when Redis could not be reached."""
+        """Pulls, then pushes once; False if Redis is unreachable."""
         try:
             async with asyncio.timeout(_SECONDS):
                 await self._sync()
@@ -70,70 +73,70 @@ class RedisSync:
             return False
         if not self._is_well:
             self._is_well = True
-            logger.warning("Redis is back: hosts share their rests again")
+            logger.warning("Redis is back: hosts share their cooldowns again")
         return True
 
     async def _sync(self) -> None:
         now = time.time()
-        async with self._redis.pipeline(transaction=False) as asking:
-            asking.hgetall(_RESTS)
-            asking.hgetall(_USE)
-            rests, uses = await asking.execute()
-        changed, gone = self._exchange_rests(rests, now)
+        async with self._redis.pipeline(transaction=False) as pull:
+            pull.hgetall(_COOLDOWNS)
+            pull.hgetall(_USE)
+            cooldowns, uses = await pull.execute()
+        changed, gone = self._exchange_cooldowns(cooldowns, now)
         idle = self._read_uses(uses, now)
         limited = self._pool.limited()
-        async with self._redis.pipeline(transaction=False) as telling:
+        async with self._redis.pipeline(transaction=False) as push:
             if changed:
-                telling.hset(_RESTS, mapping=changed)
+                push.hset(_COOLDOWNS, mapping=changed)
             if gone:
-                telling.hdel(_RESTS, *gone)
+                push.hdel(_COOLDOWNS, *gone)
             if limited:
-                telling.hset(_USE, self._host, self._own_use(limited, now))
+                push.hset(_USE, self._host, self._own_use(limited, now))
             if idle:
-                telling.hdel(_USE, *idle)
-            if len(telling):
-                await telling.execute()
+                push.hdel(_USE, *idle)
+            if len(push):
+                await push.execute()
 
-    def _exchange_rests(
+    def _exchange_cooldowns(
         self, theirs: dict[bytes, bytes], now: float
     ) -> tuple[dict[Any, Any], list[bytes]]:
-        """Takes over what is newer there; returns what is newer here, and what is out of date."""
+        """Merges what is newer there. Returns what is newer here, and the names of old rows."""
         known: dict[int, float] = {}
         gone = []
         for name, text in theirs.items():
             try:
-                rest = _rest(text)
+                cooldown = _decode_cooldown(text)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 gone.append(name)
                 continue
-            known[rest.mark] = rest.changed
-            if max(rest.until + MODEL_MEMORY, rest.changed) < now - _KEPT_SECONDS:
+            known[cooldown.mark] = cooldown.changed
+            if max(cooldown.until + MODEL_MEMORY, cooldown.changed) < now - _KEPT_SECONDS:
                 gone.append(name)
             else:
-                take_over(self._state, rest, now)
+                merge(self._state, cooldown, now)
         changed: dict[Any, Any] = {}
-        for rest in told(self._state, now - _KEPT_SECONDS):
-            if rest.changed > known.get(rest.mark, 0.0):
-                changed[f"{rest.mark:x}"] = msgspec.json.encode(rest)
+        for cooldown in export(self._state, now - _KEPT_SECONDS):
+            if cooldown.changed > known.get(cooldown.mark, 0.0):
+                changed[f"{cooldown.mark:x}"] = msgspec.json.encode(cooldown)
         return changed, gone
 
     def _own_use(self, limited: dict[str, int], now: float) -> bytes:
-        quotas = self._pool.quotas
+        windows = self._pool.rate_windows
         keys = {}
         for mark, row in limited.items():
-            requests, tokens = quotas.used(row, now)
+            requests, tokens = windows.used(row, now)
             keys[mark] = (requests, tokens, self._state.open_calls(row))
         return msgspec.json.encode(_Use(now, keys))
 
     def _read_uses(self, uses: dict[bytes, bytes], now: float) -> list[bytes]:
-        """Adds up what the others use; returns the hosts that are silent."""
+        """Adds up what other hosts use, and returns the hosts that were silent for long."""
         sums: dict[str, tuple[float, float, int]] = {}
         idle = []
         for host, text in uses.items():
             if host == self._host.encode():
                 continue
             try:
-                use = _use(text)
+                use = _decode_use(text)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 idle.append(host)
                 continue
@@ -144,11 +147,13 @@ class RedisSync:
             for mark, (requests, tokens, calls) in use.keys.items():
                 before = sums.get(mark, (0.0, 0.0, 0))
                 sums[mark] = (before[0] + requests, before[1] + tokens, before[2] + calls)
+        windows = self._pool.rate_windows
         for mark, row in self._pool.limited().items():
-            self._pool.quotas.others_use(row, sums.get(mark, (0.0, 0.0, 0)), now + _USE_SECONDS)
+            windows.set_remote_use(row, sums.get(mark, (0.0, 0.0, 0)), now + _USE_SECONDS)
         return idle
 
     async def close(self) -> None:
+        """Closes the connections to Redis."""
         try:
             async with asyncio.timeout(_SECONDS):
                 await self._redis.aclose()

@@ -1,8 +1,8 @@
 """Web sessions that change while the gateway runs: renewed tokens, rotated cookies, learned ids.
 
-A changed key is used at once by its worker, written to a file of its own, and picked up by the
-other workers and by the next start. What the operator writes into the config wins: a file speaks
-only as long as the configured value is the one it descends from.
+A changed session is used at once by its worker and written to a file of its own, from which the
+other workers and the next start read it. The config wins: a file counts only as long as the
+configured value is the one that it descends from (its origin).
 
     config or HAR --origin--> renewed --> renewed --> ...      (data/sessions/<fingerprint>.json)
 """
@@ -26,11 +26,11 @@ from app.wire.upstream import Headers
 logger = logging.getLogger("any_proxy.sessions")
 
 DAY = 86_400
-_THE_OPERATORS = ("max_concurrent", "organization_id")  # fields that the config may set
+_CONFIGURABLE = ("max_concurrent", "organization_id")  # fields that the config may set
 
 
-class _Kept(Struct):
-    """One file. `origin` is the fingerprint of the configured value it descends from."""
+class _Saved(Struct):
+    """One file. `origin` is the fingerprint of the configured value that it descends from."""
 
     pool: str
     id: str
@@ -40,40 +40,40 @@ class _Kept(Struct):
 
 
 class Sessions:
-    """One per worker. `folder` is shared by all of them."""
+    """The web sessions of one worker. All workers share `folder`."""
 
     def __init__(self, pool: KeyPool, folder: Path) -> None:
         self._pool, self._folder = pool, folder
         self._origins: dict[tuple[str, str], str] = {}
-        self._given: dict[tuple[str, str], dict[str, str]] = {}
-        self._seen: dict[str, tuple[int, int]] = {}  # file name -> its time and size when read
+        self._configured_fields: dict[tuple[str, str], dict[str, str]] = {}
+        self._seen: dict[str, tuple[int, int]] = {}  # file name -> mtime and size when read
         self._locks: dict[str, asyncio.Lock] = {}
         self.adopt(pool.web_sessions())
 
     def adopt(self, keys: Iterable[Key]) -> None:
-        """Sessions as their operator gave them, each replaced by what became of it since."""
+        """Adds sessions from the config or a HAR file, each in its latest renewed form."""
         for key in keys:
             self._origins[key.pool, key.id] = _mark(key.val)
-            self._given[key.pool, key.id] = {
-                name: key.fields[name] for name in _THE_OPERATORS if key.fields.get(name)
+            self._configured_fields[key.pool, key.id] = {
+                name: key.fields[name] for name in _CONFIGURABLE if key.fields.get(name)
             }
             self._seen.pop(self._path(key.pool, key.id).name, None)
             self._put(key)
             self.current(key)
 
     def given(self, pool: str) -> list[Key]:
-        """The pool's sessions that an operator gave."""
+        """Returns the pool's sessions that came from the config or a HAR file."""
         found = (self._pool.find(pool, id) for held, id in self._origins if held == pool)
         return [key for key in found if key is not None]
 
     def forget(self, pool: str, id: str) -> None:
-        """The operator took a session away."""
+        """Removes a session that its operator has removed. Its file stays."""
         self._origins.pop((pool, id), None)
-        self._given.pop((pool, id), None)
+        self._configured_fields.pop((pool, id), None)
         self._pool.drop(pool, id)
 
     def current(self, key: Key) -> Key:
-        """The key as it is now, whichever worker renewed it; costs a look at one file's time."""
+        """Returns the latest form of a key, whichever worker renewed it. Costs one `stat`."""
         origin = self._origins.get((key.pool, key.id))
         if origin is None:
             return key
@@ -85,25 +85,25 @@ class Sessions:
         seen = (stat.st_mtime_ns, stat.st_size)
         if self._seen.get(path.name) != seen:
             self._seen[path.name] = seen
-            kept = _read(path)
-            if kept is not None and (kept.pool, kept.id, kept.origin) == (key.pool, key.id, origin):
-                # What the operator says of the session holds, what it learned is added.
-                fields = {**kept.fields, **self._given.get((key.pool, key.id), {})}
-                self._put(Key(key.pool, key.id, kept.val, fields))
+            saved, expected = _read(path), (key.pool, key.id, origin)
+            if saved is not None and (saved.pool, saved.id, saved.origin) == expected:
+                # Fields that the config sets win over those learned from the upstream.
+                fields = {**saved.fields, **self._configured_fields.get((key.pool, key.id), {})}
+                self._put(Key(key.pool, key.id, saved.val, fields))
         return self._pool.find(key.pool, key.id) or key
 
     async def renew(self, key: Key) -> None:
-        """From now on the key is this one, in every worker and after a restart."""
+        """Replaces a key by its renewed form, in every worker and after a restart."""
         origin = self._origins.get((key.pool, key.id))
         if origin is None:
-            return  # it was taken away meanwhile
+            return  # its operator has removed it meanwhile
         self._put(key, is_renewed=True)
         path = self._path(key.pool, key.id)
-        kept = _Kept(key.pool, key.id, origin, key.val, dict(key.fields))
+        saved = _Saved(key.pool, key.id, origin, key.val, dict(key.fields))
         lock = self._locks.setdefault(path.name, asyncio.Lock())
-        async with lock:  # two renewals of one key are written in their order
+        async with lock:  # so that two renewals of one key are written in their order
             try:
-                await asyncio.to_thread(_write, path, msgspec.json.encode(kept))
+                await asyncio.to_thread(_write, path, msgspec.json.encode(saved))
             except OSError as error:
                 logger.error(
                     "session %s of %s was renewed but cannot be kept in %s: %s",
@@ -129,19 +129,19 @@ class Sessions:
         if changed is not None:
             await self.renew(changed)
 
-    def endings(self, now: int) -> list[tuple[Key, int]]:
-        """Sessions whose token says when it ends, and the seconds that are left (or negative)."""
+    def expiries(self, now: int) -> list[tuple[Key, int]]:
+        """Returns (session, seconds until it expires), where the token or cookie says so."""
         found = []
         for pool, id in self._origins:
             key = self._pool.find(pool, id)
             if key is None:
                 continue
-            ends = jwt_expiry(key.val)
-            told = key.fields.get("expires", "")  # by the cookie that renewed it
-            if ends is None and told.isdecimal():
-                ends = int(told)
-            if ends is not None:
-                found.append((key, ends - now))
+            expires = jwt_expiry(key.val)
+            of_cookie = key.fields.get("expires", "")  # from the cookie that renewed it
+            if expires is None and of_cookie.isdecimal():
+                expires = int(of_cookie)
+            if expires is not None:
+                found.append((key, expires - now))
         return found
 
     def _put(self, key: Key, *, is_renewed: bool = False) -> None:
@@ -153,25 +153,26 @@ class Sessions:
         return self._folder / (_mark(f"{pool}/{id}") + ".json")
 
 
-class Warner:
-    """Says once per stage that a session ends: seven days before, one day before, after."""
+class ExpiryWarner:
+    """Warns of a session that expires: seven days before, one day before, after; once each."""
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, str], int] = {}
+        self._stages: dict[tuple[str, str], int] = {}
 
-    def tell(self, endings: Iterable[tuple[Key, int]]) -> list[str]:
+    def new_warnings(self, expiries: Iterable[tuple[Key, int]]) -> list[str]:
+        """Returns a line for each session that has reached another stage since the last call."""
         lines = []
-        for key, left in endings:
+        for key, left in expiries:
             stage = 3 if left <= 0 else 2 if left <= DAY else 1 if left <= 7 * DAY else 0
-            told = self._told.get((key.pool, key.id), 0)
-            self._told[key.pool, key.id] = stage
-            if stage > told:
-                lines.append(f"the session {key.id} of {key.pool} {ending(left)}")
+            before = self._stages.get((key.pool, key.id), 0)
+            self._stages[key.pool, key.id] = stage
+            if stage > before:
+                lines.append(f"the session {key.id} of {key.pool} {describe_expiry(left)}")
         return lines
 
 
-def ending(left: int) -> str:
-    """How much life a session has, in words."""
+def describe_expiry(left: int) -> str:
+    """Returns the end of a sentence about a session with `left` seconds to live."""
     if left <= 0:
         return "has ended: sign in again in a browser and replace it"
     if left <= DAY:
@@ -180,20 +181,20 @@ def ending(left: int) -> str:
 
 
 def _mark(text: str) -> str:
-    """A name that tells nothing of what it stands for."""
+    """A fingerprint that does not reveal the text."""
     return blake2b(text.encode(), digest_size=16, person=b"any-proxy").hexdigest()
 
 
-def _read(path: Path) -> _Kept | None:
+def _read(path: Path) -> _Saved | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+        return msgspec.json.decode(path.read_bytes(), type=_Saved)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        logger.warning("the kept session %s cannot be read; the configured one is used", path)
+        logger.warning("the saved session %s cannot be read; the configured one is used", path)
         return None
 
 
 def _write(path: Path, body: bytes) -> None:
-    """Whole or not at all, readable by its owner only."""
+    """Writes atomically a file that only its owner may read."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

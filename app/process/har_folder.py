@@ -23,7 +23,7 @@ import msgspec
 from app.config.schema import Config
 from app.offload.background import repeat
 from app.offload.child_process import ChildProcess
-from app.pool.web_sessions import Sessions, Warner, ending
+from app.pool.web_sessions import ExpiryWarner, Sessions, describe_expiry
 from app.wire.cookies import jwt_expiry
 from app.wire.provider import Key
 from providers.openai.har import TO_BE_RENEWED, Found, read_har
@@ -51,7 +51,7 @@ class HarFolder:
         self._looks = 0
         self._folder = Path(folder) if folder else None
         self._seen: Seen = {}
-        self._warner = Warner()
+        self._warner = ExpiryWarner()
         self._taken = {key.id for key in sessions.given(POOL)}
 
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class HarFolder:
     async def look(self) -> None:
         try:
             if self._looks % WARN_EVERY_LOOKS == 0:
-                for line in self._warner.tell(self._sessions.endings(int(time.time()))):
+                for line in self._warner.new_warnings(self._sessions.expiries(int(time.time()))):
                     self._unsaid.append((time.monotonic(), logging.WARNING, line))
             self._looks += 1
             if self._folder is not None:
@@ -182,14 +182,14 @@ def check_lines(config: Config) -> list[str]:
     for entry in config.openai.web_sessions:
         ends = jwt_expiry(entry.val)
         if ends is not None:
-            lines.append(f"session {entry.id} of {POOL} {ending(ends - now)}")
+            lines.append(f"session {entry.id} of {POOL} {describe_expiry(ends - now)}")
     for path, problem, ends in checked(config.hars_path):
         if problem:
             lines.append(f"warning: {path}: {problem}")
         elif ends is None:
             lines.append(f"{path}: a web session; when it ends is not said")
         else:
-            lines.append(f"{path}: a web session that {ending(ends - now)}")
+            lines.append(f"{path}: a web session that {describe_expiry(ends - now)}")
     return lines
 
 

@@ -1,8 +1,9 @@
-"""What one key may serve: calls at a time, requests and tokens per minute, in all workers together.
+"""Rate limits of one key or token, in all workers together: open calls, requests and tokens per
+minute.
 
-The last minute is kept as 5-second buckets in shared memory, the oldest counted whole, so that no
-minute ever holds more than it may. What a call will cost in tokens is guessed before it (four bytes
-of its body are one) and put right when the upstream has told its usage.
+The last minute is a sliding window of 5-second buckets in shared memory. The oldest bucket counts
+whole, so no minute ever holds more than the limit. The tokens of a call are guessed before it (four
+bytes of the body are one token) and corrected when the upstream has reported its usage.
 """
 
 from msgspec import Struct
@@ -10,27 +11,30 @@ from msgspec import Struct
 from app.state.shared_table import BUCKETS, OTHERS, SharedState
 
 _BUCKET_SECONDS = 5
-_COUNTED = 13  # twelve whole ones and the one that is being filled
+_COUNTED = 13  # buckets that count: twelve full ones and the current one
 _BYTES_PER_TOKEN = 4
-_STREAMED_BYTES_PER_TOKEN = 200  # an event each
+_STREAMED_BYTES_PER_TOKEN = 200  # about one event per token
 
 
 class Limits(Struct, frozen=True):
-    """Of one key; 0 is none."""
+    """The limits of one key or token; 0 means no limit."""
 
     max_concurrent: int = 0
     rpm: int = 0
     tpm: int = 0
 
 
-class Quotas:
+class RateWindows:
+    """Reads and writes the rate windows of the shared table."""
+
     def __init__(self, state: SharedState) -> None:
         self._state = state
 
     def wait(self, row: int, limits: Limits, now: float) -> float:
-        """Seconds until the key may serve one more call: 0 for now, -1 when a call must end first.
+        """Returns the seconds until the key may serve one more call: 0 for now, -1 when an open
+        call must end first.
 
-        A look at it only; `take` decides.
+        Changes nothing; `take` counts the call.
         """
         state, at = self._state, self._state.window(row)
         cells = state.cells
@@ -68,32 +72,32 @@ class Quotas:
         ]
 
     def used(self, row: int, now: float) -> tuple[float, float]:
-        """Requests and tokens of the last minute, on this host."""
+        """Returns the requests and tokens of the last minute on this host."""
         at = self._state.window(row)
         requests, tokens = (
             sum(count for _, count in self._last(at, which, now)) for which in (1, 2)
         )
         return requests, tokens
 
-    def others_use(self, row: int, use: tuple[float, float, int], until: float) -> None:
-        """What other hosts were heard to use: requests, tokens, open calls."""
+    def set_remote_use(self, row: int, use: tuple[float, float, int], until: float) -> None:
+        """Stores what other hosts use (requests, tokens, open calls), valid until `until`."""
         cells, at = self._state.cells, self._state.window(row) + OTHERS
         cells[at], cells[at + 1], cells[at + 2], cells[at + 3] = *use, until
 
     def take(self, row: int, limits: Limits, tokens: int, now: float) -> None:
-        """One call begins; under the guard, after `wait` said 0."""
+        """Counts one call that begins. The caller holds the guard, and `wait` returned 0."""
         if limits.max_concurrent:
             self._state.count(row, 1)
         if limits.rpm or limits.tpm:
             self._add(row, 1, tokens, now)
 
     def give_back(self, row: int, limits: Limits) -> None:
-        """It ended."""
+        """Releases one concurrency slot."""
         if limits.max_concurrent:
             self._state.count(row, -1)
 
     def correct(self, row: int, tokens: int, now: float) -> None:
-        """It cost so many tokens more, or less, than was guessed."""
+        """Adds the difference between a call's real and its guessed tokens."""
         with self._state.guard:
             self._add(row, 0, tokens, now)
 
@@ -107,9 +111,10 @@ class Quotas:
 
 
 def guess_tokens(body_bytes: int) -> int:
+    """Estimates the tokens of a request from the size of its body."""
     return body_bytes // _BYTES_PER_TOKEN
 
 
 def guess_answered(answer_bytes: int, *, is_stream: bool) -> int:
-    """Tokens of an answer whose upstream does not count them."""
+    """Estimates the tokens of an answer whose upstream does not report them."""
     return answer_bytes // (_STREAMED_BYTES_PER_TOKEN if is_stream else _BYTES_PER_TOKEN)

@@ -1,4 +1,8 @@
-"""Reload counters and the last outcome, in shared memory."""
+"""Reload counters and the outcome of the last reload, in shared memory.
+
+The main process writes, the workers read. `_VERSION` is odd while the outcome's text is being
+written: a reader that sees it odd or changed reads again (a seqlock).
+"""
 
 import asyncio
 import os
@@ -13,16 +17,12 @@ _ORPHANED = (
     "Nothing was changed: the main process is gone, and its workers leave. Start the gateway."
 )
 _TEXT_BYTES = 64 * 1024
-
-
+_ASK_SECONDS = 60.0
 _BEGUN, _ENDED, _VERSION, _SIZE, _REVIVED, _STOPPING = range(6)
 
 
-_ASK_SECONDS = 60.0
-
-
 class Outcome(Struct, kw_only=True):
-    """How a reload ended. `kept` names what stays as it was until a real restart."""
+    """How a reload ended. `kept` lists config keys that stay as they were until a restart."""
 
     ok: bool
     message: str
@@ -35,7 +35,10 @@ _decoder = msgspec.json.Decoder(Outcome)
 
 
 class ReloadStatus:
-    """Numbers and one text. Make it in the main process; `handles` is what a worker attaches by."""
+    """Reload counters and the last outcome as JSON.
+
+    The main process makes it; a worker attaches with `handles`.
+    """
 
     def __init__(self, handles: tuple[Any, Any] | None = None) -> None:
         self.handles = handles or (RawArray("q", 8), RawArray("c", _TEXT_BYTES))
@@ -44,10 +47,12 @@ class ReloadStatus:
     # -- the main process
 
     def begin(self) -> int:
+        """Counts a reload that begins and returns its number."""
         self._cells[_BEGUN] += 1
         return int(self._cells[_BEGUN])
 
     def end(self, number: int, outcome: Outcome) -> None:
+        """Publishes how reload `number` ended; a text that is too long is cut to 50 problems."""
         text = msgspec.json.encode(outcome)
         if len(text) > _TEXT_BYTES:
             first = [line[:500] for line in outcome.problems[:50]]
@@ -62,34 +67,37 @@ class ReloadStatus:
         self._cells[_ENDED] = number
 
     def count_revived(self) -> None:
+        """Counts a worker that died and was started again."""
         self._cells[_REVIVED] += 1
 
     def stop(self) -> None:
+        """Announces that the whole gateway stops."""
         self._cells[_STOPPING] = 1
 
     # -- the workers
 
     @property
     def revived(self) -> int:
-        """How many dead processes were started again."""
+        """The number of workers that died and were started again."""
         return int(self._cells[_REVIVED])
 
     @property
     def reloads(self) -> int:
+        """The number of the last reload that ended."""
         return int(self._cells[_ENDED])
 
     @property
     def stopping(self) -> bool:
-        """The whole gateway stops, not just this worker."""
+        """Whether the whole gateway stops, not only this worker."""
         return bool(self._cells[_STOPPING])
 
     async def ask(self, main_pid: int) -> Outcome | None:
-        """Has the main process, this one's parent, reload; None when it has not ended within a
-        minute."""
+        """Makes the main process, this one's parent, reload. Returns the outcome, None when the
+        reload has not ended within a minute."""
         begun = self._cells[_BEGUN]
-        if os.getppid() == main_pid:  # else its number may be a stranger's by now
+        if os.getppid() == main_pid:  # else the pid may belong to another process by now
             os.kill(main_pid, signal.SIGHUP)
-        # One that runs already may have read the file too early: wait for one begun after it.
+        # A reload under way may have read the file too early: wait for one begun after this.
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 while self._cells[_ENDED] <= begun:
@@ -101,7 +109,7 @@ class ReloadStatus:
         return self.outcome()
 
     def outcome(self) -> Outcome | None:
-        """The last one's; None before the first."""
+        """Returns the outcome of the last reload, None before the first."""
         while True:
             version, size = self._cells[_VERSION], self._cells[_SIZE]
             text: Any = self._text[:size]

@@ -39,7 +39,7 @@ from app.wire.events import (
 from app.wire.framing import SSEParser
 from app.wire.provider import Call
 from app.wire.refusals import as_error
-from app.wire.stream_end import decoded, stray_errors, event_error, usage_of
+from app.wire.stream_end import decoded, event_error, stray_errors, usage_of
 from app.wire.surrogates import mend
 
 FINISH_REASONS = {

@@ -209,7 +209,7 @@ def test_a_loser_is_no_failure_of_its_key_and_gives_its_place_back():
         bench.sink = FakeSink()
         bench.run()
     assert bench.used == ["a", "c"] * 3
-    (one,) = (row for row in bench.pool.standings() if row.id == "a")
+    (one,) = (row for row in bench.pool.key_statuses() if row.id == "a")
     assert (one.state, one.last_status) == ("awake", 0)
 
 

@@ -145,7 +145,7 @@ class Bench:
         return sink
 
     def why(self, pool):
-        (bad,) = (one for one in self.pool.standings() if (one.pool, one.id) == (pool, "bad"))
+        (bad,) = (one for one in self.pool.key_statuses() if (one.pool, one.id) == (pool, "bad"))
         return bad.why
 
 

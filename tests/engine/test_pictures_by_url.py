@@ -82,7 +82,7 @@ def test_a_picture_that_cannot_be_had_is_the_callers_and_no_keys_fault(monkeypat
     bench.answers["a"] = answer
     assert bench.fail(**ASKED).code == "image_not_fetched"
     assert len(urls) == 1 and not bench.used
-    assert all(row.state == "awake" for row in bench.pool.standings())
+    assert all(row.state == "awake" for row in bench.pool.key_statuses())
 
 
 @pytest.mark.parametrize("may_use_keys", [True, False])

@@ -81,7 +81,7 @@ class Site:
         ]
 
     def standing(self, id):
-        return next(each for each in self.pool.standings() if each.id == id)
+        return next(each for each in self.pool.key_statuses() if each.id == id)
 
 
 def bad(status, detail="no", headers=()):

@@ -9,9 +9,7 @@ import pytest
 
 from app.config.schema import Config
 from app.offload.background import repeat
-from app.pool import cooldown_store
 from app.pool.key_pool import KeyPool
-from app.pool.leader import LeaderTasks
 from app.pool.web_sessions import Sessions
 from app.process import har_folder
 from app.process.har_folder import POOL, HarFolder
@@ -56,78 +54,6 @@ def test_a_failure_is_told_once_and_tried_again_with_growing_pauses(caplog):
 
 def test_a_rare_work_is_not_done_more_often_because_it_fails():
     assert repeated([True, True, False], every=300.0) == [300, 300, 300]
-
-
-class State(SharedState):
-    held = False
-
-    def lead(self):
-        self.held = True
-        return True
-
-    def step_down(self):
-        self.held = False
-
-
-class BrokenMirror:
-    async def sync(self):
-        raise ValueError("not what was expected")
-
-    async def close(self):
-        pass
-
-
-def keeper_at(path):
-    config = Config(state_path=str(path))
-    state = State()
-    return LeaderTasks(config, state, KeyPool(config, state)), state
-
-
-def turns(keeper, seconds=0.02):
-    async def main():
-        running = asyncio.create_task(keeper.run())
-        await asyncio.sleep(seconds)
-        leads, alive = keeper.leads, not running.done()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        return leads, alive
-
-    return asyncio.run(main())
-
-
-def test_a_leader_that_cannot_do_its_work_lets_another_lead_and_tries_again(tmp_path, caplog):
-    keeper, state = keeper_at(tmp_path / "rests.json")
-    keeper._mirror = BrokenMirror()
-    assert turns(keeper) == (False, True)
-    assert not state.held
-    assert "tried again" in caplog.text and "not what was expected" in caplog.text
-
-
-def test_a_leader_that_leaves_lets_another_lead_at_once(tmp_path):
-    keeper, state = keeper_at(tmp_path / "rests.json")
-    assert turns(keeper) == (True, True)
-    assert not state.held and not keeper.leads
-
-
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC])
-def test_only_what_is_this_workers_own_trouble_costs_it_the_lead(tmp_path, monkeypatch, number):
-    def save(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(cooldown_store, "save", save)
-    keeper, state = keeper_at(tmp_path / "rests.json")
-    keeper._saved_at = 0.0
-    monkeypatch.setattr(keeper, "_is_news", lambda: True)
-
-    async def main():
-        if number == errno.EMFILE:
-            with pytest.raises(OSError):
-                await keeper._turn()
-        else:
-            await keeper._turn()
-
-    asyncio.run(main())
-    assert state.held is keeper.leads is (number == errno.ENOSPC)
 
 
 class Folder:

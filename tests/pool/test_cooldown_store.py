@@ -1,4 +1,4 @@
-"""Rests outlive a restart, and what comes back may be anything."""
+"""Cooldowns outlive a restart, and what is read back may be anything."""
 
 import json
 import stat
@@ -12,7 +12,7 @@ from app.config.schema import Config, KeyEntry, OpenAI
 from app.pool import cooldown_store
 from app.pool.key_pool import KeyPool, row_name
 from app.pool.outcomes import Outcome
-from app.state.shared_table import SharedState
+from app.state.shared_table import FIELDS, SharedState
 from app.wire.errors import GatewayError
 
 POOL = "openai.api_keys"
@@ -25,7 +25,7 @@ def pool_of(state, now=NOW, **values):
     return KeyPool(Config(openai=OpenAI(api_keys=keys)), state, lambda: now)
 
 
-def rest_of(pool, id, model="m"):
+def wait_of(pool, id, model="m"):
     try:
         pool.release(pool.pick(POOL, id, model=model))
     except GatewayError as error:
@@ -34,12 +34,12 @@ def rest_of(pool, id, model="m"):
 
 
 def fail(pool, id, outcome, model="m"):
-    turn = pool.pick(POOL, id, model=model)
-    pool.report(turn, outcome)
-    pool.release(turn)
+    lease = pool.pick(POOL, id, model=model)
+    pool.report(lease, outcome)
+    pool.release(lease)
 
 
-def test_rests_survive_a_restart_with_their_strikes(tmp_path):
+def test_cooldowns_survive_a_restart_with_their_back_off_step(tmp_path):
     state = SharedState()
     pool = pool_of(state)
     fail(pool, "a", Outcome.AUTH)
@@ -48,11 +48,11 @@ def test_rests_survive_a_restart_with_their_strikes(tmp_path):
     again = SharedState()
     assert cooldown_store.load(again, tmp_path / "deep" / "rests.json", NOW + 4) == 2
     later = pool_of(again, NOW + 4)
-    assert rest_of(later, "a") == 6
-    assert rest_of(later, "b", "gpt-4o") == 6 and rest_of(later, "b", "other") == 0
+    assert wait_of(later, "a") == 6
+    assert wait_of(later, "b", "gpt-4o") == 6 and wait_of(later, "b", "other") == 0
     due = pool_of(again, NOW + 10.5)
     fail(due, "a", Outcome.AUTH)
-    assert rest_of(due, "a") == 20
+    assert wait_of(due, "a") == 20
 
 
 def test_the_file_holds_no_name_and_no_secret(tmp_path):
@@ -69,13 +69,13 @@ def test_the_file_holds_no_name_and_no_secret(tmp_path):
     assert stat.S_ISREG(path.stat().st_mode)
 
 
-def test_a_secret_replaced_before_the_start_is_awake(tmp_path):
+def test_a_secret_replaced_before_the_start_is_available(tmp_path):
     state = SharedState()
     fail(pool_of(state), "a", Outcome.AUTH)
     cooldown_store.save(state, tmp_path / "f", NOW)
     again = SharedState()
     cooldown_store.load(again, tmp_path / "f", NOW)
-    assert rest_of(pool_of(again, a="sk-new", b="sk-b"), "a") == 0
+    assert wait_of(pool_of(again, a="sk-new", b="sk-b"), "a") == 0
 
 
 @pytest.mark.parametrize(
@@ -90,26 +90,24 @@ def test_a_file_that_makes_no_sense_is_no_file(tmp_path, content):
     assert cooldown_store.load(SharedState(), path, NOW) == 0
 
 
-def test_no_file_is_no_rest(tmp_path):
+def test_no_file_is_no_cooldown(tmp_path):
     assert cooldown_store.load(SharedState(), tmp_path / "none", NOW) == 0
 
 
-def test_the_newer_word_counts(tmp_path):
+def test_the_later_change_counts(tmp_path):
     one, other = SharedState(), SharedState()
     here, there = pool_of(one), pool_of(other, NOW + 3)
     fail(here, "a", Outcome.AUTH)
     fail(there, "a", Outcome.SPENT)
-    (old,) = cooldown_store.told(one)
-    (new,) = cooldown_store.told(other)
-    assert not cooldown_store.take_over(other, old, NOW + 3) and cooldown_store.take_over(
-        one, new, NOW + 3
-    )
-    assert rest_of(pool_of(one, NOW + 3), "a") == 1800
+    (old,) = cooldown_store.export(one)
+    (new,) = cooldown_store.export(other)
+    assert not cooldown_store.merge(other, old, NOW + 3) and cooldown_store.merge(one, new, NOW + 3)
+    assert wait_of(pool_of(one, NOW + 3), "a") == 1800
     there.reset(POOL, "a")
-    (lifted,) = cooldown_store.told(other)
-    assert not cooldown_store.take_over(one, lifted, NOW + 3)  # of the same moment
-    assert cooldown_store.take_over(one, msgspec.structs.replace(lifted, changed=NOW + 4), NOW + 4)
-    assert rest_of(pool_of(one, NOW + 4), "a") == 0
+    (lifted,) = cooldown_store.export(other)
+    assert not cooldown_store.merge(one, lifted, NOW + 3)  # of the same moment
+    assert cooldown_store.merge(one, msgspec.structs.replace(lifted, changed=NOW + 4), NOW + 4)
+    assert wait_of(pool_of(one, NOW + 4), "a") == 0
 
 
 def test_other_hosts_keys_and_other_secrets_are_not_ours():
@@ -117,8 +115,8 @@ def test_other_hosts_keys_and_other_secrets_are_not_ours():
     pool_of(one, a="sk-a")
     fail(pool_of(other, x="sk-x"), "x", Outcome.AUTH)
     fail(pool_of(other, a="sk-another"), "a", Outcome.AUTH)
-    for rest in cooldown_store.told(other):
-        assert not cooldown_store.take_over(one, rest, NOW)
+    for cooldown in cooldown_store.export(other):
+        assert not cooldown_store.merge(one, cooldown, NOW)
 
 
 numbers = st.floats() | st.sampled_from([0.0, 1.0, 50.0, 100.0, NOW, NOW + 60, 1e11, -1.0])
@@ -126,22 +124,23 @@ numbers = st.floats() | st.sampled_from([0.0, 1.0, 50.0, 100.0, NOW, NOW + 60, 1
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(-2, 2**49), st.integers(-2, 2**49), numbers, numbers, numbers, numbers, numbers)
-def test_whatever_is_taken_over_the_pool_still_works(mark, owner, until, began, changed, why, n):
+def test_whatever_is_merged_the_pool_still_works(mark, owner, until, began, changed, why, n):
     state = SharedState()
     pool = pool_of(state)
     marks = [
-        int(state.get(state.row(row_name(POOL, id, "https://api.openai.com")), 0)) for id in "ab"
+        int(state.cells[state.row(row_name(POOL, id, "https://api.openai.com")) * FIELDS])
+        for id in "ab"
     ]
     for m, o in ((mark, owner), (marks[0], 0), (mark, marks[1])):
-        cooldown_store.take_over(
-            state, cooldown_store.Rest(m, o, 0, until, began, changed, why, n), NOW
+        cooldown_store.merge(
+            state, cooldown_store.Cooldown(m, o, 0, until, began, changed, why, n), NOW
         )
-    pool.standings()
+    pool.key_statuses()
     for model in ("m", ""):
         try:
-            turn = pool.pick(POOL, model=model)
+            lease = pool.pick(POOL, model=model)
         except GatewayError as error:
             assert error.retry_after is None or 0 <= error.retry_after <= 86_400
         else:
-            pool.report(turn, Outcome.AUTH)
-            pool.release(turn)
+            pool.report(lease, Outcome.AUTH)
+            pool.release(lease)

@@ -1,16 +1,9 @@
-"""What an upstream's answer says about a key, and how long it asks us to stay away."""
-
-from email.utils import formatdate
+"""What an upstream's answer says about a key."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from app.pool.outcomes import Outcome, of_error, of_refusal, of_status
 from app.wire.errors import GatewayError
-from app.wire.retry_after import retry_after
-
-NOW = 1_800_000_000.0
 
 
 @pytest.mark.parametrize(
@@ -130,62 +123,3 @@ def test_words_that_are_near_to_it(status, code, message, outcome):
 )
 def test_what_a_forwarded_refusal_says(error, headers, outcome):
     assert of_refusal(error, headers) is outcome
-
-
-@pytest.mark.parametrize(
-    ("headers", "body", "seconds"),
-    [
-        ({"retry-after": "7"}, b"", 7.0),
-        ({"retry-after": " 0.5 "}, b"", 0.5),
-        ({"retry-after-ms": "250", "retry-after": "9"}, b"", 0.25),
-        ({"retry-after": formatdate(NOW + 30, usegmt=True)}, b"", 30.0),
-        (
-            # The upstream's clock is an hour ahead of ours: what counts is the distance.
-            {
-                "retry-after": formatdate(NOW + 3630, usegmt=True),
-                "date": formatdate(NOW + 3600, usegmt=True),
-            },
-            b"",
-            30.0,
-        ),
-        ({"retry-after": formatdate(NOW - 99, usegmt=True)}, b"", 0.0),
-        ({"retry-after": "2027-01-15T08:00:20Z"}, b"", 20.0),
-        ({}, b'{"error":{"details":[{"retryDelay": "34.07s"}]}}', 34.07),
-        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, b"", 360.0),
-        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}, b"", 0.02),
-        ({"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "20ms"}, b"", None),
-        (
-            {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h2m3s"},
-            b"",
-            3723,
-        ),
-        ({}, b"", None),
-        ({"retry-after": "soon"}, b"", None),
-        ({"retry-after": "-5"}, b"", None),
-        ({"retry-after": "nan"}, b"", None),
-        ({"retry-after": "inf"}, b"", None),
-        ({"retry-after": "1_0"}, b"", None),
-        ({"retry-after": "1e9"}, b"", None),
-        ({"retry-after": "9" * 400}, b"", None),
-        ({"retry-after": "Fri, 99 Foo 99999 99:99:99 GMT"}, b"", None),
-        ({"retry-after": "\u0663"}, b"", None),  # a digit, but not one of ours
-    ],
-)
-def test_how_long_an_upstream_asks_us_to_wait(headers, body, seconds):
-    assert retry_after(headers, body, NOW) == (None if seconds is None else pytest.approx(seconds))
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            ["retry-after", "retry-after-ms", "date", "x-ratelimit-remaining-requests",
-             "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"]
-        ),
-        st.text(max_size=40) | st.sampled_from(["0", "1s", "99999999999999999999"]),
-    ),
-    st.binary(max_size=60),
-)  # fmt: skip
-def test_nonsense_is_survived(headers, body):
-    seconds = retry_after(headers, body, NOW)
-    assert seconds is None or 0 <= seconds < float("inf")

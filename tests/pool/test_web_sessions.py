@@ -7,7 +7,7 @@ import pytest
 
 from app.config.schema import Claude, ClaudeSessionEntry, Config, OpenAI, SessionEntry
 from app.pool.key_pool import KeyPool
-from app.pool.web_sessions import DAY, Sessions, Warner, ending
+from app.pool.web_sessions import DAY, ExpiryWarner, Sessions, describe_expiry
 from app.state.shared_table import SharedState
 from app.wire.provider import Key
 from tests.wire.test_cookies import jwt
@@ -111,17 +111,17 @@ def test_the_end_is_read_from_the_token_or_from_the_cookie_that_renewed_it(tmp_p
         claude=Claude(web_sessions=[ClaudeSessionEntry(id="c", val="opaque")]),
     )
     sessions = Sessions(KeyPool(config, SharedState()), tmp_path)
-    assert {key.id: left for key, left in sessions.endings(now)} == {"t": 500}
+    assert {key.id: left for key, left in sessions.expiries(now)} == {"t": 500}
     asyncio.run(sessions.renew(Key(POOL, "c", "renewed", {"expires": str(now + 900)})))
-    assert {key.id: left for key, left in sessions.endings(now)} == {"t": 500, "c": 900}
+    assert {key.id: left for key, left in sessions.expiries(now)} == {"t": 500, "c": 900}
 
 
 def test_each_stage_of_an_end_is_told_once() -> None:
-    warner = Warner()
+    warner = ExpiryWarner()
     key = Key(POOL, "s", "secret-value")
 
     def told(left: int) -> list[str]:
-        return warner.tell([(key, left)])
+        return warner.new_warnings([(key, left)])
 
     assert told(8 * DAY) == []
     assert told(7 * DAY) == ["the session s of claude.web_sessions ends in 7 days"]
@@ -140,4 +140,4 @@ def test_each_stage_of_an_end_is_told_once() -> None:
     [(-1, "has ended"), (1, "in 1 h"), (DAY, "in 24 h"), (DAY + 1, "in 1 days"), (9 * DAY, "in 9")],
 )
 def test_how_long_is_said_in_words(left, words) -> None:
-    assert words in ending(left)
+    assert words in describe_expiry(left)

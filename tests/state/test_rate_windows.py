@@ -11,7 +11,7 @@ from app.config.schema import Config, KeyEntry, OpenAI
 from app.pool.key_pool import KeyPool, row_name
 from app.pool.lease import KeysBusy
 from app.pool.outcomes import Outcome
-from app.state.rate_windows import Quotas
+from app.state.rate_windows import RateWindows
 from app.state.shared_table import SharedState
 from app.wire.errors import GatewayError
 
@@ -37,26 +37,26 @@ def workers(count=1, clock=None, **limits):
 
 
 def serve(pool, body_bytes=0, tokens=None):
-    turn = pool.pick(POOL, model="m", body_bytes=body_bytes)
-    pool.report(turn, Outcome.OK, 200)
-    pool.release(turn, tokens)
-    return turn
+    lease = pool.pick(POOL, model="m", body_bytes=body_bytes)
+    pool.report(lease, Outcome.OK, 200)
+    pool.release(lease, tokens)
+    return lease
 
 
 def test_so_many_calls_at_a_time_and_no_more():
     (pool,), _ = workers(max_concurrent=2)
-    turns = [pool.pick(POOL) for _ in range(2)]
+    leases = [pool.pick(POOL) for _ in range(2)]
     with pytest.raises(KeysBusy) as caught:
         pool.pick(POOL)
     assert (caught.value.status, caught.value.code) == (429, "all_keys_busy")
-    pool.release(turns[0])
-    pool.release(turns[0])  # twice is once
+    pool.release(leases[0])
+    pool.release(leases[0])  # twice is once
     pool.pick(POOL)
     with pytest.raises(KeysBusy):
         pool.pick(POOL)
 
 
-class Overtaken(Quotas):
+class Overtaken(RateWindows):
     """Between the look and the taking, another worker takes what was left."""
 
     def wait(self, row, limits, now):
@@ -68,14 +68,14 @@ class Overtaken(Quotas):
 
 def test_whoever_is_overtaken_waits_for_a_place_as_the_others_do():
     (pool,), state = workers(max_concurrent=1)
-    pool.quotas = Overtaken(state)
+    pool.rate_windows = Overtaken(state)
     with pytest.raises(KeysBusy):
         pool.pick(POOL)
 
 
 def test_whoever_is_overtaken_is_told_the_true_wait():
     (pool,), state = workers(rpm=1)
-    pool.quotas = Overtaken(state)
+    pool.rate_windows = Overtaken(state)
     with pytest.raises(GatewayError) as caught:
         pool.pick(POOL)
     assert caught.value.code == "all_keys_cooling" and 55 < caught.value.retry_after <= 66
@@ -99,7 +99,7 @@ from app.config.schema import Config, KeyEntry, OpenAI
 state = SharedState(Arena(int(sys.argv[1]), int(sys.argv[2])))
 keys = [KeyEntry(id="1", val="sk-1", max_concurrent=3)]
 pool = KeyPool(Config(openai=OpenAI(api_keys=keys)), state)
-turns = [pool.pick("openai.api_keys") for _ in range(2)]
+leases = [pool.pick("openai.api_keys") for _ in range(2)]
 print("taken", flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -116,14 +116,14 @@ os.kill(os.getpid(), 9)
     assert state.open_calls(state.row(row_name(POOL, "1", "https://api.openai.com"))) == 2
     while Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         pass
-    turns = []
+    leases = []
     for _ in range(3):  # the first that finds the key busy looks for the dead
         try:
-            turns.append(pool.pick(POOL))
+            leases.append(pool.pick(POOL))
         except KeysBusy:
-            turns.append(pool.pick(POOL))
+            leases.append(pool.pick(POOL))
     assert (
-        len(turns) == 3
+        len(leases) == 3
         and state.open_calls(state.row(row_name(POOL, "1", "https://api.openai.com"))) == 3
     )
     other.wait()

@@ -1,6 +1,10 @@
 """How long callers are told to wait."""
 
+from email.utils import formatdate
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.wire.retry_after import retry_after, retry_after_header, whole_seconds
 from app.wire.upstream import UpstreamReply
@@ -72,3 +76,62 @@ def test_every_upstreams_word_is_read_alike(reader, body):
     assert read("1", **{"retry-after-ms": "0"}) == 1.0
     now = {"date": "Fri, 15 Jan 2027 08:00:00 GMT"}
     assert read("Fri, 15 Jan 2027 08:00:09 GMT", **now) == 9.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "seconds"),
+    [
+        ({"retry-after": "7"}, b"", 7.0),
+        ({"retry-after": " 0.5 "}, b"", 0.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, b"", 0.25),
+        ({"retry-after": formatdate(NOW + 30, usegmt=True)}, b"", 30.0),
+        (
+            # The upstream's clock is an hour ahead of ours: what counts is the distance.
+            {
+                "retry-after": formatdate(NOW + 3630, usegmt=True),
+                "date": formatdate(NOW + 3600, usegmt=True),
+            },
+            b"",
+            30.0,
+        ),
+        ({"retry-after": formatdate(NOW - 99, usegmt=True)}, b"", 0.0),
+        ({"retry-after": "2027-01-15T08:00:20Z"}, b"", 20.0),
+        ({}, b'{"error":{"details":[{"retryDelay": "34.07s"}]}}', 34.07),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, b"", 360.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}, b"", 0.02),
+        ({"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "20ms"}, b"", None),
+        (
+            {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h2m3s"},
+            b"",
+            3723,
+        ),
+        ({}, b"", None),
+        ({"retry-after": "soon"}, b"", None),
+        ({"retry-after": "-5"}, b"", None),
+        ({"retry-after": "nan"}, b"", None),
+        ({"retry-after": "inf"}, b"", None),
+        ({"retry-after": "1_0"}, b"", None),
+        ({"retry-after": "1e9"}, b"", None),
+        ({"retry-after": "9" * 400}, b"", None),
+        ({"retry-after": "Fri, 99 Foo 99999 99:99:99 GMT"}, b"", None),
+        ({"retry-after": "\u0663"}, b"", None),  # a digit, but not one of ours
+    ],
+)
+def test_how_long_an_upstream_asks_us_to_wait(headers, body, seconds):
+    assert retry_after(headers, body, NOW) == (None if seconds is None else pytest.approx(seconds))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["retry-after", "retry-after-ms", "date", "x-ratelimit-remaining-requests",
+             "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"]
+        ),
+        st.text(max_size=40) | st.sampled_from(["0", "1s", "99999999999999999999"]),
+    ),
+    st.binary(max_size=60),
+)  # fmt: skip
+def test_nonsense_is_survived(headers, body):
+    seconds = retry_after(headers, body, NOW)
+    assert seconds is None or 0 <= seconds < float("inf")

@@ -62,7 +62,7 @@ async def metrics(request: Request) -> HTTPResponse:
     gateway = gateway_of(request)
     rows = gateway.rows.used()
     found = add_up(rows)
-    for key in gateway.pool.standings():
+    for key in gateway.pool.key_statuses():
         name = f'{{provider="{label(key.pool)}",key_id="{label(key.id)}"}}'
         used = key.state not in ("resting", "disabled")
         found[f"gateway_key_state{name}"] = [float(used)]
@@ -135,7 +135,7 @@ async def state(request: Request) -> HTTPResponse:
             "open_calls": calls,
             "open_streams": streams,
             "outcomes": outcomes,
-            "keys": gateway.pool.standings(),
+            "keys": gateway.pool.key_statuses(),
             "last_errors": errors,
         },
     )
@@ -199,7 +199,7 @@ _key_order = msgspec.json.Decoder(_KeyOrder)
 
 async def keys(request: Request) -> HTTPResponse:
     check_operator(request)
-    return _told(request, {"keys": gateway_of(request).pool.standings()})
+    return _told(request, {"keys": gateway_of(request).pool.key_statuses()})
 
 
 async def change_key(request: Request) -> HTTPResponse:
@@ -212,10 +212,10 @@ async def change_key(request: Request) -> HTTPResponse:
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise bad_request("The body is no JSON.") from None
     pool = gateway_of(request).pool
-    key = _the_one(pool.standings(), order)
+    key = _the_one(pool.key_statuses(), order)
     change = pool.disable if order.action == "disable" else pool.reset
     change(key.pool, key.id)
-    now = [one for one in pool.standings() if (one.pool, one.id) == (key.pool, key.id)]
+    now = [one for one in pool.key_statuses() if (one.pool, one.id) == (key.pool, key.id)]
     return _told(request, {"keys": now})
 
 

@@ -1,4 +1,4 @@
-"""What rests is bound to the upstream's address: another one inherits nothing."""
+"""Pools are bound to their upstream's address: another one inherits no cooldown."""
 
 import pytest
 
@@ -60,13 +60,13 @@ def at(pool, url, state):
 
 
 def fail(keys, pool, outcome, model="m"):
-    """The first key fails so."""
-    turn = keys.pick(pool, keys.keys(pool)[0].id, model=model, call=1.0)
-    keys.report(turn, outcome, retry_after=60)
-    keys.release(turn)
+    """The first key fails with this outcome."""
+    lease = keys.pick(pool, keys.keys(pool)[0].id, model=model, call=1.0)
+    keys.report(lease, outcome, retry_after=60)
+    keys.release(lease)
 
 
-def rests_now(keys, pool, model="m"):
+def cools(keys, pool, model="m"):
     try:
         keys.release(keys.pick(pool, keys.keys(pool)[0].id, model=model))
     except GatewayError:
@@ -76,26 +76,26 @@ def rests_now(keys, pool, model="m"):
 
 @pytest.mark.parametrize("outcome", [Outcome.SPENT, Outcome.LIMITED])
 @pytest.mark.parametrize("pool", POOLS)
-def test_another_address_does_not_inherit_a_rest(pool, outcome, tmp_path):
+def test_another_address_does_not_inherit_a_cooldown(pool, outcome, tmp_path):
     state = SharedState()
     house = at(pool, HOUSE, state)
     fail(house, pool, outcome)
-    assert rests_now(house, pool)
+    assert cools(house, pool)
     # Now, in the same memory, as after a reload.
-    assert rests_now(at(pool, HOUSE, state), pool) and not rests_now(at(pool, MIRROR, state), pool)
-    assert rests_now(at(pool, HOUSE + "/", state), pool)  # it says the same address
+    assert cools(at(pool, HOUSE, state), pool) and not cools(at(pool, MIRROR, state), pool)
+    assert cools(at(pool, HOUSE + "/", state), pool)  # it says the same address
     # After a restart, from the file.
     cooldown_store.save(state, tmp_path / "f", NOW)
     again = SharedState()
     cooldown_store.load(again, tmp_path / "f", NOW)
-    assert rests_now(at(pool, HOUSE, again), pool) and not rests_now(at(pool, MIRROR, again), pool)
+    assert cools(at(pool, HOUSE, again), pool) and not cools(at(pool, MIRROR, again), pool)
     # From other hosts: those with the same address alone.
     there, elsewhere = SharedState(), SharedState()
     near, far = at(pool, HOUSE, there), at(pool, MIRROR, elsewhere)
-    for rest in cooldown_store.told(state):
-        cooldown_store.take_over(there, rest, NOW)
-        cooldown_store.take_over(elsewhere, rest, NOW)
-    assert rests_now(near, pool) and not rests_now(far, pool)
+    for cooldown in cooldown_store.export(state):
+        cooldown_store.merge(there, cooldown, NOW)
+        cooldown_store.merge(elsewhere, cooldown, NOW)
+    assert cools(near, pool) and not cools(far, pool)
 
 
 @pytest.mark.parametrize("pool", ["openai.api_keys", "claude.api_keys", "google_gemini.api_keys"])
@@ -103,9 +103,9 @@ def test_another_address_does_not_inherit_an_open_breaker(pool, tmp_path):
     state = SharedState()
     house = at(pool, HOUSE, state)
     for call, id in enumerate("ab"):
-        turn = house.pick(pool, id, model="m", call=float(call))
-        house.report(turn, Outcome.UPSTREAM)
-        house.release(turn)
+        lease = house.pick(pool, id, model="m", call=float(call))
+        house.report(lease, Outcome.UPSTREAM)
+        house.release(lease)
     assert house.is_down(pool)
     assert not at(pool, MIRROR, state).is_down(pool)
     cooldown_store.save(state, tmp_path / "f", NOW)
@@ -114,11 +114,11 @@ def test_another_address_does_not_inherit_an_open_breaker(pool, tmp_path):
     assert at(pool, HOUSE, again).is_down(pool) and not at(pool, MIRROR, again).is_down(pool)
 
 
-def test_an_old_worker_that_still_fails_does_not_rest_the_key_of_the_new_address():
+def test_an_old_worker_that_still_fails_does_not_cool_the_key_of_the_new_address():
     state, pool = SharedState(), "openai.api_keys"
     old, new = at(pool, HOUSE, state), at(pool, MIRROR, state)
     fail(old, pool, Outcome.SPENT)
-    assert not rests_now(new, pool)
+    assert not cools(new, pool)
 
 
 def test_every_pool_has_an_address_to_be_bound_to():

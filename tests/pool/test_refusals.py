@@ -18,7 +18,7 @@ from app.wire.errors import GatewayError
 from tests.engine.fakes import FakeResponse
 from tests.engine.test_failover import JSON, Bench, good
 from tests.engine.test_reverse_proxy import ForwardBench, ForwardSink
-from tests.pool.test_key_pool import POOL, Room
+from tests.pool.pool_bench import POOL, PoolBench
 
 WORDS = "Your account is not active, please check your billing details"
 
@@ -29,7 +29,8 @@ def refusal(status, words=WORDS, code="x"):
 
 
 def in_another_worker(bench):
-    """The same call where nobody has heard of anything yet, but by shared memory."""
+    """The same call in a worker that knows what is in shared memory only."""
+    # A private name: the bench makes its state itself and keeps no hold of it.
     pool = KeyPool(bench.config, SharedState(bench.pool._state.handles))
     bench.pool = pool
     bench.exchange = Exchange(bench.config, bench.clients, pool, bench.log)
@@ -105,21 +106,21 @@ def test_what_the_servers_fail_at_stays_a_503_with_their_words():
     assert "HTTP 500: The engine is on fire" in error.message
 
 
-def test_keys_that_rest_for_different_reasons_are_a_429():
-    room = Room(2)
-    room.call(Outcome.AUTH, "0")
-    room.call(Outcome.SPENT, "1")
+def test_keys_that_cool_for_different_reasons_are_a_429():
+    bench = PoolBench(2)
+    bench.call(Outcome.AUTH, "0")
+    bench.call(Outcome.SPENT, "1")
     with pytest.raises(GatewayError) as caught:
-        room.begin()
+        bench.begin()
     assert (caught.value.status, caught.value.code) == (429, "all_keys_cooling")
 
 
 def test_a_disabled_key_beside_refused_ones_hides_no_reason():
-    room = Room(2)
-    room.call(Outcome.AUTH, "0")
-    room.pool.disable(POOL, "1")
+    bench = PoolBench(2)
+    bench.call(Outcome.AUTH, "0")
+    bench.pool.disable(POOL, "1")
     with pytest.raises(GatewayError) as caught:
-        room.begin()
+        bench.begin()
     assert caught.value.status == 401
 
 
@@ -128,9 +129,11 @@ def test_another_host_and_a_restart_know_the_status_but_no_words():
     bench.fail()
     state = SharedState()
     pool = KeyPool(bench.config, state)
-    for rest in cooldown_store.told(bench.pool._state):
-        assert cooldown_store.take_over(
-            state, msgspec.json.decode(msgspec.json.encode(rest), type=cooldown_store.Rest), time()
+    for cooldown in cooldown_store.export(bench.pool._state):
+        assert cooldown_store.merge(
+            state,
+            msgspec.json.decode(msgspec.json.encode(cooldown), type=cooldown_store.Cooldown),
+            time(),
         )
     with pytest.raises(GatewayError) as caught:
         pool.pick(POOL)
@@ -154,47 +157,47 @@ def test_no_piece_of_a_key_is_told():
 def test_words_are_short_and_one_line():
     assert redact.words("a\n b\t" + "x" * 5000) == "a b " + "x" * 235
     state = SharedState()
-    state.say(3, "\u00e9" * 400)
-    assert state.words(3) == "\u00e9" * 128
-    state.say(3, "no\ud83d half")
-    assert state.words(3) == "no half"
-    state.say(3, "")
-    assert state.words(3) == "" == state.words(4)
+    state.set_refusal(3, "\u00e9" * 400)
+    assert state.refusal(3) == "\u00e9" * 128
+    state.set_refusal(3, "no\ud83d half")
+    assert state.refusal(3) == "no half"
+    state.set_refusal(3, "")
+    assert state.refusal(3) == "" == state.refusal(4)
 
 
-def refused(room, id="0"):
-    return next(one.refused for one in room.pool.standings() if one.id == id)
+def refused(bench, id="0"):
+    return next(one.refused for one in bench.pool.key_statuses() if one.id == id)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.AUTH, Outcome.FORBIDDEN])
 @pytest.mark.parametrize("keys", [1, 3])
 def test_a_refused_key_says_so_until_it_is_answered(outcome, keys):
-    room = Room(keys)
-    assert not refused(room)
-    room.call(outcome, "0")
-    room.sleep(3600)  # long due
-    assert refused(room) and not any(refused(room, str(n)) for n in range(1, keys))
-    room.call(Outcome.UPSTREAM, "0")  # a probe that told nothing
-    assert refused(room) or outcome is Outcome.FORBIDDEN
-    room.sleep(3600)
-    room.call(Outcome.OK, "0")
-    assert not refused(room)
+    bench = PoolBench(keys)
+    assert not refused(bench)
+    bench.call(outcome, "0")
+    bench.sleep(3600)  # long due
+    assert refused(bench) and not any(refused(bench, str(n)) for n in range(1, keys))
+    bench.call(Outcome.UPSTREAM, "0")  # a probe that told nothing
+    assert refused(bench) or outcome is Outcome.FORBIDDEN
+    bench.sleep(3600)
+    bench.call(Outcome.OK, "0")
+    assert not refused(bench)
 
 
 def test_all_keys_behind_an_open_breaker_are_refused_until_one_is_answered():
-    room = Room(2)
+    bench = PoolBench(2)
     for id in "01":
-        room.call(Outcome.AUTH, id)
-    assert room.pool.is_down(POOL)
-    room.sleep(3600)
-    assert refused(room, "0") and refused(room, "1")
+        bench.call(Outcome.AUTH, id)
+    assert bench.pool.is_down(POOL)
+    bench.sleep(3600)
+    assert refused(bench, "0") and refused(bench, "1")
     for id in "01":
-        room.call(Outcome.OK, id)
-    assert not refused(room, "0") and not refused(room, "1")
+        bench.call(Outcome.OK, id)
+    assert not refused(bench, "0") and not refused(bench, "1")
 
 
 def test_a_key_that_is_slow_or_spent_is_not_refused():
     for outcome in (Outcome.LIMITED, Outcome.SPENT, Outcome.UPSTREAM, Outcome.REQUEST):
-        room = Room(1)
-        room.call(outcome, "0")
-        assert not refused(room)
+        bench = PoolBench(1)
+        bench.call(outcome, "0")
+        assert not refused(bench)

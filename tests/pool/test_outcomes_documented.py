@@ -39,7 +39,7 @@ def assigned(node):
 
 def written():
     """Every word that stands where an outcome of a call is made."""
-    # key_pool.py: outcome=code
+    # refusals.py: outcome=code
     words = {"all_keys_cooling", "key_cooling", "keys_refused", "keys_spent"}
     for tree in sources():
         for node in ast.walk(tree):
