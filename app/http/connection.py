@@ -10,7 +10,6 @@ was found out about the last one is kept, and trusted for the very same bytes.
 
 import asyncio
 import fcntl
-import re
 import resource
 import socket
 import struct
@@ -22,7 +21,6 @@ from weakref import WeakSet
 
 from httptools import parse_url
 from sanic import Request
-from sanic.compat import Header
 from sanic.exceptions import (
     RequestCancelled,
     RequestTimeout,
@@ -32,11 +30,11 @@ from sanic.http import Stage
 from sanic.models.server_types import ConnInfo
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from app.auth.caller import Caller
 from app.auth.peers import Peer
 from app.engine.gateway import Gateway
-from app.http.head_check import flaw
-from app.http.http1 import Known, StrictHttp
+from app.http.head_cache import KnownHead, remember
+from app.http.head_check import reason_to_refuse
+from app.http.http1 import StrictHttp
 from app.wire.errors import GatewayError
 
 # Slower than this over more than timeouts.request is nobody's line: it is somebody who holds one.
@@ -48,11 +46,6 @@ _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n"
     b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 )
-_MAX_KNOWN_HEAD = 4096
-# Where the length stands in a head that is worth keeping, with all that may come before it.
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})(?=\r\n|\Z)", re.I).search
-# What makes a head one of a kind, or its request one that needs more than a look.
-_RARE = frozenset(("connection", "expect", "transfer-encoding", "upgrade"))
 
 
 class Protocol(HttpProtocol):
@@ -82,7 +75,7 @@ class Protocol(HttpProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._peer: Peer | None = None
         self._peer_of: Gateway | None = None
-        self.known: Known | None = None
+        self.known: KnownHead | None = None
 
     def connection_made(self, transport: Any) -> None:
         sock = transport.get_extra_info("socket")
@@ -238,50 +231,22 @@ class Protocol(HttpProtocol):
         if kept != query:
             request.raw_url = (f"{path}{mark}{kept}" if kept else path).encode("latin-1")
             request._parsed_url = parse_url(request.raw_url)
+            self.known = None
         else:
-            self._remember(request, names, caller)
-
-    def _remember(self, request: Request, names: set[str], caller: Caller) -> None:
-        head: bytes = request.head
-        self.known = None
-        if (
-            len(head) > _MAX_KNOWN_HEAD
-            or request.version != "1.1"
-            or request.method not in ("POST", "GET")
-            or not _RARE.isdisjoint(names)
-        ):
-            return
-        start, end, length = head + b"\r\n\r\n", b"", -1
-        if "content-length" in names:
-            found = _LENGTH(head)
-            if found is None:
-                return
-            start, end = head[: found.start(1)], head[found.end(1) :] + b"\r\n\r\n"
-            length = int(found[1])
-        headers = Header(request.headers)
-        self.known = Known(
-            start=start,
-            end=end,
-            length=length,
-            url=request.raw_url,
-            method=request.method,
-            headers=headers,
-            lookup=dict(reversed(list(headers.items()))),
-            caller=caller,
-        )
+            self.known = remember(request, names, caller)
 
 
 async def handle(request: Request) -> None:
     """What Sanic calls with every request whose head has come."""
     stream: Any = request.stream
     protocol: Protocol = stream.protocol
-    known: Known | None = stream.known
+    known: KnownHead | None = stream.known
     try:
         if known is not None:
             request.ctx.caller = known.caller
         else:
             names = set(request.headers)
-            wrong = flaw(request.head, names, request.headers)
+            wrong = reason_to_refuse(request.head, names, request.headers)
             if wrong:
                 stream.keep_alive, stream.request_body = False, None  # where it ends is not known
                 raise GatewayError(400, wrong, code="bad_request")

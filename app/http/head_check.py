@@ -36,7 +36,7 @@ class Headers(Protocol):
     def getall(self, name: str, default: Sequence[str], /) -> Sequence[str]: ...
 
 
-def flaw(head: bytes, names: set[str], headers: Headers) -> str:
+def reason_to_refuse(head: bytes, names: set[str], headers: Headers) -> str:
     """What is wrong with a head (without its last empty line), "" when nothing is."""
     line = _LINE(head)
     if line is None:

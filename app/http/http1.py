@@ -4,9 +4,6 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-from sanic import Request
-from sanic.compat import Header
 from sanic.exceptions import (
     BadRequest,
     RequestCancelled,
@@ -15,31 +12,16 @@ from sanic.headers import _HTTP1_STATUSLINES
 from sanic.helpers import has_message_body
 from sanic.http import Http, Stage
 
-from app.auth.caller import Caller
+from app.http.head_cache import KnownHead, recognise
 from app.http.head_check import MAX_CHUNK_LINE, is_good_chunk_line
 
 if TYPE_CHECKING:
     from app.http.connection import Protocol
 
 
-_MAX_DIGITS = 18
 _NO_BREAKS = str.maketrans("", "", "\r\n\0")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CONNECTION = {True: b"connection: keep-alive", False: b"connection: close"}
-
-
-class Known(Struct, frozen=True):
-    """A head that was found in order, and whom it came from. `start` and `end` are its bytes around
-    the digits of the length; where there is no length, `end` is empty."""
-
-    start: bytes
-    end: bytes
-    length: int  # -1: no body
-    url: bytes
-    method: str
-    headers: Header  # without the gateway's tokens
-    lookup: dict[str, str]  # the same, the first value of each
-    caller: Caller
 
 
 class StrictHttp(Http):
@@ -50,50 +32,19 @@ class StrictHttp(Http):
 
     def __init__(self, protocol: "Protocol") -> None:
         super().__init__(protocol)  # type: ignore[no-untyped-call]
-        self.known: Known | None = None  # what the request in hand was recognised by
+        self.known: KnownHead | None = None  # what the request in hand was recognised by
         self.is_chunked = True  # an answer of unknown length; else the connection's end ends it
         # Sanic does it later, but the clock looks at once.
         self.init_for_request()  # type: ignore[no-untyped-call]
 
     async def http1_request_header(self) -> None:
         protocol: Any = self.protocol
-        known: Known | None = protocol.known
-        if known is None or not self._recognise(known):
+        known: KnownHead | None = protocol.known
+        if known is None or not recognise(self, known):
             self.known = None
             await super().http1_request_header()  # type: ignore[no-untyped-call]
             if self.request.version == "1.0":
                 self.expecting_continue = False  # it knows no interim answers
-
-    def _recognise(self, known: Known) -> bool:
-        """Takes the request's head if it is the one that is known, byte for byte."""
-        buffer, start = self.recv_buffer, known.start
-        if not buffer.startswith(start):
-            return False
-        length, behind = known.length, len(start)
-        if length >= 0:
-            end = buffer.find(b"\r", behind, behind + _MAX_DIGITS + 1)
-            digits = buffer[behind:end]
-            if end < 0 or not digits.isdigit() or not buffer.startswith(known.end, end):
-                return False
-            length, behind = int(digits), end + len(known.end)
-        http: Any = self
-        request = Request(
-            known.url,
-            known.headers,  # copied in there
-            "1.1",
-            known.method,
-            http.protocol.transport,
-            http.protocol.app,
-        )
-        if length != known.length:
-            request.headers["content-length"] = digits.decode()
-        self.known = known
-        self.keep_alive, self.head_only = True, False
-        http.request_body = True if length >= 0 else None
-        http.request_bytes_left = http.request_bytes = length if length > 0 else 0
-        del buffer[:behind]
-        http.request, request.stream = request, http
-        return True
 
     async def whole_body(self) -> bytes:
         """The request's body, as one piece of memory where it has come already."""

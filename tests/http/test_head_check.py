@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sanic.compat import Header
 
-from app.http.head_check import MAX_HEADERS, flaw, is_good_chunk_line
+from app.http.head_check import MAX_HEADERS, is_good_chunk_line, reason_to_refuse
 
 
 def as_sanic_reads(head: bytes) -> Header:
@@ -16,7 +16,7 @@ def as_sanic_reads(head: bytes) -> Header:
 
 def judge(head: bytes) -> str:
     headers = as_sanic_reads(head)
-    return flaw(head, set(headers), headers)
+    return reason_to_refuse(head, set(headers), headers)
 
 
 @pytest.mark.parametrize(
