@@ -27,7 +27,16 @@ from app.http import dispatch
 from app.http.connection import Protocol
 from app.http.error_answers import as_gateway_error, error_answer
 from app.http.responses import App, gateway_of, headers_for, record_for, request_id
-from app.http.routes import admin, bing, chat, landing, models, openai_platform, reverse_proxy
+from app.http.routes import (
+    admin,
+    bing,
+    chat,
+    chatgpt_pictures,
+    landing,
+    models,
+    openai_platform,
+    reverse_proxy,
+)
 from app.offload import group_signals
 from app.pool import cooldown_store
 from app.process import discord_bridge
@@ -42,6 +51,16 @@ NAME = "any-proxy"
 _SWEEP_SECONDS = 0.1
 _LAST_SECONDS = 2.0
 _ALONE_SECONDS = 2.0  # by then the main process has spoken, if the signal was for the group
+_ROUTES = (
+    landing,
+    chat,
+    models,
+    bing,
+    openai_platform,
+    chatgpt_pictures,
+    reverse_proxy,
+    admin,
+)
 logger = logging.getLogger("any_proxy.server")
 
 
@@ -65,8 +84,8 @@ def create_app(config: Config) -> App:
         GRACEFUL_SHUTDOWN_TIMEOUT=_LAST_SECONDS,
     )
     app.ctx.settings = config
-    for room in (landing, chat, models, bing, openai_platform, reverse_proxy, admin):
-        room.register(app)
+    for routes in _ROUTES:
+        routes.register(app)
     app.error_handler.add(Exception, _on_error)
     app.register_listener(_share, "main_process_start")
     app.register_listener(_start_bridge, "main_process_ready")
