@@ -38,9 +38,9 @@ def test_good_heads_pass(head):
 @pytest.mark.parametrize(
     ("head", "word"),
     [
-        (b"GET http://evil.example/ HTTP/1.1\r\nHost: x", "no proxy"),
-        (b"GET http://127.0.0.1/v1/x HTTP/1.1\r\nHost: x", "no proxy"),
-        (b"CONNECT evil.example:443 HTTP/1.1\r\nHost: x", "no proxy"),
+        (b"GET http://evil.example/ HTTP/1.1\r\nHost: x", "forward proxy"),
+        (b"GET http://127.0.0.1/v1/x HTTP/1.1\r\nHost: x", "forward proxy"),
+        (b"CONNECT evil.example:443 HTTP/1.1\r\nHost: x", "forward proxy"),
         (b"GET  / HTTP/1.1\r\nHost: x", "request line"),
         (b"get / HTTP/1.1\r\nHost: x", "request line"),
         (b"GET / HTTP/2.0\r\nHost: x", "request line"),
