@@ -151,7 +151,7 @@ class Folder:
         (self.path / name).chmod(0o600)
 
     def look(self):
-        asyncio.run(self.watch.look())
+        asyncio.run(self.watch.scan())
 
     @property
     def sessions(self):
@@ -177,7 +177,7 @@ def test_the_watch_itself_goes_on_after_a_failure(tmp_path, monkeypatch, caplog)
     folder = Folder(tmp_path, monkeypatch)
     folder.add("a.har")
     folder.broken = {"a.har"}
-    monkeypatch.setattr(har_folder, "LOOK_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr(har_folder, "SCAN_SECONDS", 0.001)
 
     async def main():
         running = asyncio.create_task(folder.watch.run())
@@ -209,7 +209,7 @@ def test_who_comes_to_lead_says_what_was_found_before(tmp_path, monkeypatch, cap
 
 
 def test_what_the_leader_has_said_meanwhile_is_not_said_again(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(har_folder, "UNSAID_SECONDS", 0.0)
+    monkeypatch.setattr(har_folder, "KEEP_LINES_SECONDS", 0.0)
     folder = Folder(tmp_path, monkeypatch, leads=False)
     folder.add("a.har")
     folder.watch._sessions.adopt([Key(POOL, "a.har", "x" * 20, {})])
