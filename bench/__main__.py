@@ -12,7 +12,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from bench.load import HEADS
+from bench.heads import HEADS
 from bench.processes import Server, free_port
 from bench.scenarios import SCENARIOS
 

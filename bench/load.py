@@ -13,40 +13,9 @@ import time
 
 import uvloop
 
+from bench.heads import HEADS
 from bench.scenarios import PIECE, TEXT
 
-# What stands in a request's head besides the credential and the length, which comes last:
-# the least there can be, what the openai package for Python sends, what Node's fetch sends.
-HEADS = {
-    "plain": {"Host": "127.0.0.1", "Content-Type": "application/json"},
-    "sdk": {
-        "Host": "127.0.0.1:8787",
-        "Accept-Encoding": "gzip, deflate",
-        "Connection": "keep-alive",
-        "accept": "application/json",
-        "content-type": "application/json",
-        "user-agent": "OpenAI/Python 3.54.0",
-        "x-stainless-lang": "python",
-        "x-stainless-package-version": "3.54.0",
-        "x-stainless-os": "Linux",
-        "x-stainless-arch": "x64",
-        "x-stainless-runtime": "CPython",
-        "x-stainless-runtime-version": "3.11.7",
-        "x-stainless-async": "false",
-        "x-stainless-retry-count": "0",
-        "x-stainless-read-timeout": "600",
-    },
-    "node": {
-        "host": "127.0.0.1:8787",
-        "connection": "keep-alive",
-        "content-type": "application/json",
-        "accept": "*/*",
-        "accept-language": "*",
-        "sec-fetch-mode": "cors",
-        "user-agent": "node",
-        "accept-encoding": "gzip, deflate",
-    },
-}
 STAMP = re.compile(rb"@(\d+)@")
 
 

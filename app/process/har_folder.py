@@ -12,7 +12,7 @@ import stat
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -45,8 +45,15 @@ Seen = dict[Path, tuple[int, int]]
 class HarFolder:
     """Scans the folder, one per worker. Each adds the sessions; the one that `leads` logs it."""
 
-    def __init__(self, sessions: Sessions, folder: str, leads: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        folder: str,
+        leads: Callable[[], bool],
+        read: Callable[[Path], Awaitable[Found]] | None = None,
+    ) -> None:
         self._sessions, self._leads = sessions, leads
+        self._read = read or read_in_child
         self._lines: deque[tuple[float, int, str]] = deque(maxlen=1000)
         self._scans = 0
         self._folder = Path(folder) if folder else None
@@ -108,20 +115,6 @@ class HarFolder:
         self._sessions.adopt([Key(POOL, path.name, found.val, found.fields)])
         self._queue_line(logging.INFO, path, "is a web session now")
 
-    async def _read(self, path: Path) -> Found:
-        reader = await ChildProcess.start(
-            "app.process.har_folder",
-            os.path.abspath(path),  # noqa: ASYNC240, looks at no disk
-        )
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                output = await reader.reader.read()
-            return msgspec.json.decode(output, type=Found)
-        except (TimeoutError, OSError, msgspec.DecodeError):
-            return Found(problem="it cannot be read")
-        finally:
-            await reader.end()
-
     def _queue_line(self, level: int, path: Path, what: str) -> None:
         self._lines.append((time.monotonic(), level, f"the HAR file {path} {what}"))
 
@@ -134,6 +127,22 @@ class HarFolder:
             elif time.monotonic() - at < KEEP_LINES_SECONDS:
                 return
             self._lines.popleft()
+
+
+async def read_in_child(path: Path) -> Found:
+    """The session in one file, read by a child process within five minutes."""
+    reader = await ChildProcess.start(
+        "app.process.har_folder",
+        os.path.abspath(path),  # noqa: ASYNC240, looks at no disk
+    )
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            output = await reader.reader.read()
+        return msgspec.json.decode(output, type=Found)
+    except (TimeoutError, OSError, msgspec.DecodeError):
+        return Found(problem="it cannot be read")
+    finally:
+        await reader.end()
 
 
 def list_files(folder: Path) -> Seen:

@@ -7,7 +7,7 @@ from sanic import Request
 from sanic.compat import Header
 
 from app.http.head_cache import recognise, remember
-from bench.load import HEADS
+from bench.heads import HEADS
 
 CALLER = SimpleNamespace(name="alice")
 MOST_DIGITS = b"9" * 18
