@@ -141,7 +141,7 @@ class Bridge:
                     logger.exception("the Discord session failed")
                 self._trouble = f"the login failed ({type(error).__name__})"
             finally:
-                self.lost()
+                self.on_disconnect()
                 with suppress(Exception):
                     await client.close()
             failures = 0 if self._had_session else failures + 1
@@ -155,7 +155,7 @@ class Bridge:
         self._trouble = why
         return _FATAL_SECONDS
 
-    def heard(self, text: str) -> None:
+    def on_payload(self, text: str) -> None:
         """Handles one raw gateway payload; called in order, before discord.py handles it."""
         if '"MESSAGE_' not in text and '"RE' not in text:  # READY, RESUMED
             return
@@ -179,7 +179,7 @@ class Bridge:
         self._in_session_since = asyncio.get_running_loop().time()
         self._in_session.set()
 
-    def lost(self) -> None:
+    def on_disconnect(self) -> None:
         """The connection to Discord is lost; discord.py may resume it."""
         if self._in_session.is_set():
             self._in_session.clear()
@@ -367,7 +367,7 @@ class Bridge:
             whole_by, idle = began + (config.request_out_time or _DEFAULT_OUT_SECONDS), never
         wake = asyncio.Event()
         question.wake = wake.set
-        said, heard_at, wrote_at = False, loop.time(), loop.time()
+        has_text, heard_at, wrote_at = False, loop.time(), loop.time()
         while True:
             fresh, question.fresh = question.fresh, []
             for state in {state.id: state for state in fresh}.values():  # the last of each
@@ -379,9 +379,9 @@ class Bridge:
                 await response.write(_event("reply", state))
                 if state.is_done:
                     return
-                said = said or bool(state.text or state.extra)
+                has_text = has_text or bool(state.text or state.extra)
                 heard_at = wrote_at = loop.time()
-            quiet_at = self._quiet_at(heard_at) if said else never
+            quiet_at = self._quiet_at(heard_at) if has_text else never
             late_at = min(heard_at + idle, whole_by)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(quiet_at, late_at, wrote_at + _COMMENT_SECONDS)):
@@ -390,11 +390,11 @@ class Bridge:
             if question.fresh:
                 continue
             now = loop.time()
-            if said and now >= self._quiet_at(heard_at):
+            if has_text and now >= self._quiet_at(heard_at):
                 await response.write(_event("quiet", {}))
                 return
             if now >= late_at:
-                what = "is not whole" if said else "did not come"
+                what = "is not whole" if has_text else "did not come"
                 failure = schema.Failure(
                     504, f"The Coze bot's answer {what} in time.", "upstream_timeout"
                 )
@@ -450,10 +450,10 @@ def _new_client(bridge: Bridge) -> "discord.Client":
 
     class Client(discord.Client):
         async def on_socket_raw_receive(self, text: str) -> None:
-            bridge.heard(text)
+            bridge.on_payload(text)
 
         async def on_disconnect(self) -> None:
-            bridge.lost()
+            bridge.on_disconnect()
 
     client = Client(
         # MESSAGE_CONTENT is privileged: without it answers arrive empty, their end included.
