@@ -4,8 +4,8 @@ An SDK sends the same head with every request of a connection, but for the digit
 What parsing, `head_check` and authentication made of the last one is kept with the connection and
 used for a head of exactly the same bytes, which hold the access token too.
 
-Measured with `python -m bench --scenarios S1`, CPU per request with and without it: 133 and 192 µs
-for the 16 header lines of the openai package, 128 and 177 for those of Node's fetch, 112 and 165
+Measured with `python -m bench --scenarios S1`, CPU per request with and without it: 125 and 187 µs
+for the 16 header lines of the openai package, 125 and 184 for those of Node's fetch, 118 and 169
 for the fewest lines there can be.
 """
 

@@ -93,7 +93,7 @@ def create_app(config: Config) -> App:
     app.error_handler.add(Exception, _on_error)
     app.register_listener(_create_shared_memory, "main_process_start")
     app.register_listener(_start_discord_bridge, "main_process_ready")
-    app.register_listener(_create_gateway, "before_server_start")
+    app.register_listener(create_gateway, "before_server_start")
     app.register_listener(_freeze_gc, "after_server_start")
     app.register_listener(_start_background_tasks, "after_server_start")
     app.register_listener(_install_signal_handlers, "after_server_start")
@@ -110,7 +110,7 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
     # Inherited by the resource tracker: a terminal's hangup must not end it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     host, port = listen_address(config)
-    loader = _loader_for(config)
+    loader = loader_for(config)
     app = loader.load()
     app.prepare(
         host=host,
@@ -123,7 +123,7 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
         backlog=4096,
     )
     Supervisor.reload_status, Supervisor.config = ReloadStatus(), config
-    Supervisor.reread, Supervisor.loader_for = staticmethod(reread), staticmethod(_loader_for)
+    Supervisor.reread, Supervisor.loader_for = staticmethod(reread), staticmethod(loader_for)
     startup.WorkerManager = Supervisor  # type: ignore[attr-defined]
     # First: starting it later would unblock the signals that are blocked next.
     resource_tracker.ensure_running()
@@ -137,7 +137,8 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
     return 0
 
 
-def _loader_for(config: Config) -> AppLoader:
+def loader_for(config: Config) -> AppLoader:
+    """Sanic's way to build the application again in each worker."""
     return AppLoader(factory=partial(create_app, config))
 
 
@@ -203,7 +204,7 @@ async def _start_discord_bridge(app: App, *_: Any) -> None:
         app.manager.manage(discord_bridge.NAME, discord_bridge.run, arguments, restartable=True)
 
 
-async def _create_gateway(app: App, *_: Any) -> None:
+async def create_gateway(app: App, *_: Any) -> None:
     """In a worker: attaches to the shared memory and builds the gateway on it."""
     # In a single process (tests) there is no main process that could have made the rows.
     handles = getattr(app.shared_ctx, "state", None)

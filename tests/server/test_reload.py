@@ -151,7 +151,7 @@ def loader(config):
     return AppLoader(factory=partial(create, config))
 
 if __name__ == "__main__":
-    server._loader_for = loader
+    server.loader_for = loader
     reread = partial(load, sys.argv[1], {})
     server.serve(reread().config, reread)
 """
