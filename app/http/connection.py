@@ -63,7 +63,7 @@ class Protocol(HttpProtocol):
         "_waits_since",
         "known",
     )
-    living: ClassVar[WeakSet["Protocol"]] = WeakSet()  # the open connections of this process
+    open_connections: ClassVar[WeakSet["Protocol"]] = WeakSet()  # of this process
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -91,7 +91,7 @@ class Protocol(HttpProtocol):
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         self._opened = self.loop.time()
         self._began = monotonic()
-        self.living.add(self)
+        self.open_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Buffers what came and wakes `receive_more`; stops reading at 64 KiB."""
@@ -161,23 +161,23 @@ class Protocol(HttpProtocol):
         if self._task is None or self._http is None:
             return
         now = monotonic()
-        ending = self._ending(now)
-        if ending == "abort":
+        expired = self._expired_timeout(now)
+        if expired == "abort":
             self.transport.abort()  # type: ignore[union-attr]
             return
-        if ending is None or ending == "request":
+        if expired is None or expired == "request":
             limits = (self.keep_alive_timeout, self.request_timeout, self.response_timeout)
             pause = max(0.1, min(limits) / 2)
             self._callback_check_timeouts = self.loop.call_later(pause, self.check_timeouts)
-        if ending == "request":
+        if expired == "request":
             self._http.request_body = None  # nobody waits for the rest of it
             self._http.exception = RequestTimeout("The request did not come in time")
-        elif ending == "response":
+        elif expired == "response":
             self._http.exception = ServiceUnavailable("Response Timeout")
-        if ending is not None:
+        if expired is not None:
             self._task.cancel()
 
-    def _ending(self, now: float) -> str | None:
+    def _expired_timeout(self, now: float) -> str | None:
         """The timeout that expired (abort, request, idle, response), or None."""
         http, silent = self._http, now - self._time
         if self._paused_at and now - self._paused_at > self.app.ctx.settings.timeouts.write + 5:
@@ -225,7 +225,7 @@ class Protocol(HttpProtocol):
         counted = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
         return bool(struct.unpack("i", counted)[0])
 
-    def introduce(self, request: Request, names: set[str]) -> None:
+    def authenticate(self, request: Request, names: set[str]) -> None:
         """Authenticates the request, sets ctx.caller, strips access tokens."""
         gateway: Gateway = self.app.ctx.gateway
         if self._peer_of is not gateway or self._peer is None:
@@ -269,7 +269,7 @@ async def handle(request: Request) -> None:
                 stream.keep_alive, stream.request_body = False, None  # its end is not known
                 raise GatewayError(400, reason, code="bad_request")
             if request.method != "OPTIONS":
-                protocol.introduce(request, names)
+                protocol.authenticate(request, names)
         await request.app.handle_request(request)
         if protocol._paused_at:  # a whole answer is held in memory until its reader takes it
             await protocol._can_write.wait()

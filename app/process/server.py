@@ -312,7 +312,7 @@ async def _stop_after_reload(app: App, reload_status: ReloadStatus) -> None:
     end, hurried = loop.time() + seconds, False
     while loop.time() < end:  # Sanic ends with the last connection
         await asyncio.sleep(_SWEEP_SECONDS)
-        for connection in list(Protocol.living):
+        for connection in list(Protocol.open_connections):
             connection.close_if_idle()
         if reload_status.stopping and not hurried:  # no longer a reload
             hurried = True
