@@ -13,19 +13,22 @@ from app import __version__
 from app.config.load import ConfigError, Loaded, load, load_valid_parts, report
 
 _EPILOG = """\
-%(prog)s check --live      asks the upstreams whether each key and session is still good
-%(prog)s ping              asks the running gateway whether it is alive (exit status 0 or 1)
-%(prog)s keys list         the keys of the running gateway, and how they stand
-%(prog)s keys reset ID     wakes a key that rests; disable takes it out of use, enable back into it
+%(prog)s check --live      checks each key and session at its upstream
+%(prog)s ping              checks whether the running gateway is alive (exit status 0 or 1)
+%(prog)s keys list         lists the keys of the running gateway with their status
+%(prog)s keys reset ID     ends a key's cooldown; disable takes it out of use, enable back into it
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 stopped or checked well, 1 a key is not good or the gateway said no, 2 the
-    config or the command line is wrong."""
+    """Runs the command and returns the exit status.
+
+    0: stopped, or all checks passed. 1: a key is not valid, or the gateway refused. 2: a mistake in
+    the config or the command line.
+    """
     parser = _parser()
     args = parser.parse_args(arguments)
-    _check_words(parser, args)
+    _check_arguments(parser, args)
     flags = {
         name: getattr(args, name) for name in ("host", "port", "workers", "log_level", "log_format")
     }
@@ -88,7 +91,7 @@ def _keys(args: argparse.Namespace, loaded: Loaded) -> int:
     if args.action != "list":
         order = {"action": args.action, "id": args.id, "pool": args.pool or ""}
     try:
-        keys = key_commands.ask(loaded.config, order)
+        keys = key_commands.request_keys(loaded.config, order)
     except (key_commands.NotRunning, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -98,7 +101,7 @@ def _keys(args: argparse.Namespace, loaded: Loaded) -> int:
     return 0
 
 
-def _check_words(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def _check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.command == "keys":
         args.action = args.action or "list"
         if args.action not in ("list", "reset", "disable", "enable"):

@@ -12,6 +12,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+from bench.heads import HEADS
 from bench.processes import Server, free_port
 from bench.scenarios import SCENARIOS
 
@@ -50,6 +51,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--heads",
+        choices=tuple(HEADS),
+        default="plain",
+        help="whose request headers are sent: the fewest, the openai package's, Node's fetch's",
+    )
     asked = parser.parse_args()
     wanted = [s for s in SCENARIOS if s.name in asked.scenarios.split(",")]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -129,10 +136,10 @@ def measure(servers, wanted, asked):
                     continue
                 server = servers["gateway-tls" if peer == "gateway" and scenario.tls else peer]
                 if round_number == 0:
-                    drive(server, peer, scenario, seconds=0.5, streams=min(scenario.streams, 20))
+                    drive(server, peer, scenario, 0.5, min(scenario.streams, 20), asked.heads)
                 server.settle()
                 before = server.cpu_us()
-                result = drive(server, peer, scenario, asked.seconds, scenario.streams)
+                result = drive(server, peer, scenario, asked.seconds, scenario.streams, asked.heads)
                 server.settle()
                 spent = server.cpu_us() - before
                 done = max(result["ok"], 1)
@@ -147,7 +154,7 @@ def measure(servers, wanted, asked):
     return found
 
 
-def drive(server, peer, scenario, seconds, streams):
+def drive(server, peer, scenario, seconds, streams, heads):
     path = "/c/v1/chat/completions" if peer == "gateway" else "/v1/chat/completions"
     if peer == "nginx" and scenario.tls:
         path = "/tls" + path
@@ -157,6 +164,7 @@ def drive(server, peer, scenario, seconds, streams):
         "model": MODELS[scenario.family] if peer == "gateway" else "bench",
         "members": {"claude": {"type": "web"}} if scenario.family == "claude-web" else {},
         "headers": {"Authorization": f"Bearer {TOKEN}"} if peer == "gateway" else {},
+        "heads": heads,
         "connections": min(scenario.connections, streams or scenario.connections),
         "chunks": scenario.chunks,
         "delay_ms": scenario.delay_ms,
@@ -182,7 +190,10 @@ def report(found, servers, asked) -> None:
 
     print(f"\n{date.today()}, {cpu_model()}, {os.cpu_count()} cores, Linux {platform.release()},")
     print(f"CPython {platform.python_version()}, {packages()}, {nginx_version()},")
-    print(f"{asked.workers} worker, {asked.rounds} rounds of {asked.seconds:.0f} s, medians.\n")
+    print(
+        f"{asked.workers} worker, {asked.rounds} rounds of {asked.seconds:.0f} s, medians, "
+        f"{asked.heads} request heads.\n"
+    )
     print("| | load | CPU µs | nginx µs | x nginx | first ms | age p50 / p99 ms | MB | errors |")
     print("|---|---|---|---|---|---|---|---|---|")
     for scenario in SCENARIOS:

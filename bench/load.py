@@ -13,6 +13,7 @@ import time
 
 import uvloop
 
+from bench.heads import HEADS
 from bench.scenarios import PIECE, TEXT
 
 STAMP = re.compile(rb"@(\d+)@")
@@ -82,9 +83,9 @@ class Plan:
         if self.chunks:
             body["stream"] = True
         packed = json.dumps(body, separators=(",", ":")).encode()
-        head = f"POST {asked['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        head += "Content-Type: application/json\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in asked["headers"].items())
+        head = f"POST {asked['path']} HTTP/1.1\r\n"
+        sent = HEADS[asked["heads"]] | asked["headers"]
+        head += "".join(f"{name}: {value}\r\n" for name, value in sent.items())
         self.request = head.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(packed), packed)
         self.text = "".join(PIECE.format(n) for n in range(self.chunks)) if self.chunks else TEXT
 

@@ -1,7 +1,7 @@
-"""`run.py check --live`: is every configured key and session still good? Asks the upstreams.
+"""`run.py check --live`: checks each configured key and session at its upstream.
 
-One request per key, the cheapest its upstream knows: a list of models, the name of an account.
-Needs no running gateway. Tells ids and findings, never a key.
+One request per key, the cheapest of its upstream: a list of models, the name of an account. Needs
+no running gateway. Prints ids and findings, never a key.
 """
 
 import asyncio
@@ -26,15 +26,18 @@ from app.wire.errors import GatewayError
 from app.wire.provider import Key, Provider
 from app.wire.upstream import UpstreamReply
 
-_AT_ONCE = 8
+_CONCURRENCY = 8
 _SECONDS = 30.0
 _MAX_BYTES = 8 * 1024 * 1024
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 
 
 class Finding(Struct):
-    """`state`: valid; limited (good, but asked too often now); spent, expired, refused; or
-    unknown, when the upstream could not be asked."""
+    """The state of one key.
+
+    `state`: valid; limited (valid, but at its rate limit now); spent; expired; refused; unknown,
+    when the upstream could not be reached. `told` explains it.
+    """
 
     pool: str
     id: str
@@ -44,11 +47,11 @@ class Finding(Struct):
 
 
 async def examine(config: Config) -> list[Finding]:
-    """A finding for each key, in the order of the config."""
+    """Checks every key, eight at a time: a finding for each, in the order of the config."""
     clients = Clients(config.timeouts.connect)
     pool = KeyPool(config, SharedState())
     sessions = Sessions(pool, Path(config.openai.sessions_path))
-    places = asyncio.Semaphore(_AT_ONCE)
+    places = asyncio.Semaphore(_CONCURRENCY)
     redact = Redactor(secrets(config))
 
     async def one(key: Key, provider: Provider) -> Finding:
@@ -72,7 +75,7 @@ def _keys(config: Config) -> Iterable[tuple[Key, Provider]]:
         discord = by_pool["coze.discord"]
         for place, token in enumerate(config.coze.discord.auth):
             yield Key("coze.discord", f"auth[{place}]", token), discord
-    for path in har_folder.listed(Path(config.hars_path)) if config.hars_path else ():
+    for path in har_folder.list_files(Path(config.hars_path)) if config.hars_path else ():
         found = har_folder.read(path)
         key = Key(har_folder.POOL, path.name, found.val, found.fields)
         if not found.problem and not found.is_to_be_renewed:
@@ -99,10 +102,10 @@ async def _examine(
         async with asyncio.timeout(_SECONDS):
             response = await clients.open(ask(config, key))
             reply = await read_whole(response, _MAX_BYTES)
-        if provider.renewed is not None:  # asking may have rotated it: the old one is void then
-            now_it_is = provider.renewed(key, reply.set_cookies, int(time.time()))
-            if now_it_is is not None:
-                await sessions.renew(now_it_is)
+        if provider.renewed is not None:  # the request may have rotated it, which voids the old one
+            renewed = provider.renewed(key, reply.set_cookies, int(time.time()))
+            if renewed is not None:
+                await sessions.renew(renewed)
         _judge(finding, provider, reply)
     except TimeoutError:
         finding.told = f"no answer within {_SECONDS:.0f} s"
@@ -120,7 +123,7 @@ def _judge(finding: Finding, provider: Provider, reply: UpstreamReply) -> None:
         elif provider.check_request is None and provider.read_models is not None:
             provider.read_models(reply)
     except GatewayError as error:
-        # Some say 400, or 200, to a key they do not know: the error knows better then.
+        # Some upstreams answer 400 or 200 to an unknown key: then the error's status counts.
         states = [_state_of(status, error) for status in (error.status, reply.status)]
         finding.state = next((state for state in states if state != "unknown"), "unknown")
         finding.told = error.message
@@ -135,13 +138,14 @@ def _state_of(status: int, error: GatewayError) -> str:
         return "spent"
     if status == 429:
         return "limited"
-    # A session that is refused has ended; nobody says so in other words.
+    # Upstreams do not tell a session that has ended from one that is refused.
     if status in (401, 403):
         return "refused"
     return "unknown"
 
 
 def as_table(findings: list[Finding]) -> str:
+    """The findings as aligned columns."""
     rows = [("pool", "id", "state", "ends in", "")]
     rows += [(one.pool, one.id, one.state, _span(one.expires_in), one.told) for one in findings]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

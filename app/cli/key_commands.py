@@ -1,7 +1,7 @@
-"""`run.py keys ...`: asks the gateway that runs with this config about its keys, and changes them.
+"""`run.py keys` and `run.py ping`: commands to the gateway that runs with this config.
 
-Speaks to /admin/keys on this machine, with `admin.token` where the config has one. `run.py ping`
-only asks whether it is alive: what containers and supervisors call.
+`keys` lists and changes keys by /admin/keys on this machine, with `admin.token` where it is set.
+`ping` checks /healthz, for containers and supervisors.
 """
 
 import http.client
@@ -17,12 +17,14 @@ _PING_SECONDS = 2.0
 
 
 class NotRunning(Exception):
-    """Nobody answers there, or not as a gateway."""
+    """No gateway of this version answers at the address."""
 
 
-def ask(config: Config, order: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    """The keys as they stand, or after `order` the one it is about. Raises NotRunning, ValueError
-    with the gateway's own words."""
+def request_keys(config: Config, order: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """The status of all keys, or of the one key that `order` changes.
+
+    Raises NotRunning, and ValueError with the gateway's error message.
+    """
     host, port = _address(config)
     try:
         connection = _connection(config, host, port, 10)
@@ -37,18 +39,18 @@ def ask(config: Config, order: dict[str, str] | None = None) -> list[dict[str, A
             "or name the config it runs with by -c"
         ) from None
     try:
-        told = json.loads(text)
+        answer = json.loads(text)
         if reply.status == 200:
-            keys: list[dict[str, Any]] = told["keys"]
+            keys: list[dict[str, Any]] = answer["keys"]
             return keys
-        message = told["error"]["message"]
+        message = answer["error"]["message"]
     except (ValueError, KeyError, TypeError):
         raise NotRunning(f"what answers at {host}:{port} is no gateway of this version") from None
     raise ValueError(message)
 
 
 def ping(config: Config) -> None:
-    """Raises NotRunning unless a worker answers."""
+    """Raises NotRunning unless a worker answers /healthz with 200."""
     host, port = _address(config)
     try:
         connection = _connection(config, host, port, _PING_SECONDS)
@@ -68,7 +70,7 @@ def _address(config: Config) -> tuple[str, int]:
 def _connection(config: Config, host: str, port: int, timeout: float) -> http.client.HTTPConnection:
     if not config.https_info.enable:
         return http.client.HTTPConnection(host, port, timeout=timeout)
-    # The certificate names the public host, we come by the address; but it is our own file.
+    # The certificate names the public host, not this address: the file itself is trusted instead.
     context = ssl.create_default_context(cafile=config.https_info.pem_file)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -76,6 +78,7 @@ def _connection(config: Config, host: str, port: int, timeout: float) -> http.cl
 
 
 def as_table(keys: list[dict[str, Any]], now: float) -> str:
+    """The keys as aligned columns; `now` is Unix seconds."""
     rows = [("pool", "id", "state", "uses", "last", "reason")]
     for key in keys:
         reason = key["why"]

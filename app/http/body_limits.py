@@ -1,6 +1,6 @@
-"""How much a JSON body may hold: a megabyte of `[[],[],[],...]` becomes a hundred once decoded.
+"""Limits how many values a JSON body holds: 1 MB of `[[],[],[],...]` takes 100 MB once decoded.
 
-Depth and the size of numbers are the decoder's to refuse; it does.
+The decoder itself refuses excessive depth and numbers.
 """
 
 import re
@@ -13,10 +13,10 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 def check_values(body: bytes) -> None:
-    """Raises GatewayError 413 for more objects, lists and members than any real request has."""
+    """Raises GatewayError 413 if the body holds more than MAX_VALUES values."""
     if len(body) <= _HARMLESS_BYTES or _marks(body) <= MAX_VALUES:
         return
-    # Text may be full of commas and braces; only what stands outside of strings becomes objects.
+    # Text may be full of commas and braces: only those outside of strings count.
     if _marks(_STRING.sub(b"", body)) > MAX_VALUES:
         raise GatewayError(
             413,

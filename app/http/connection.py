@@ -1,16 +1,12 @@
-"""A caller's connection: Sanic's HTTP/1.1, stricter about bytes and about time.
+"""One connection of a caller: its timeouts, its back-pressure, and the checks before routing.
 
-Sanic looks at how long a connection has been silent; here a request also has to come to its end,
-and a caller has to take what it is sent. Before a request is routed, its head is looked at for
-what two readers could understand differently, and the lock for whom it comes from.
-
-An SDK says the same head again and again on its connection, but for the length of the body. What
-was found out about the last one is kept, and trusted for the very same bytes.
+Sanic's only clock is how long a connection has been silent. Here a request also has to arrive
+within its time, and the caller has to read what it is sent. Before a request is routed, its head is
+checked for what two readers could understand differently, and the request is authenticated.
 """
 
 import asyncio
 import fcntl
-import re
 import resource
 import socket
 import struct
@@ -22,7 +18,6 @@ from weakref import WeakSet
 
 from httptools import parse_url
 from sanic import Request
-from sanic.compat import Header
 from sanic.exceptions import (
     RequestCancelled,
     RequestTimeout,
@@ -32,60 +27,57 @@ from sanic.http import Stage
 from sanic.models.server_types import ConnInfo
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from app.auth.caller import Caller
 from app.auth.peers import Peer
 from app.engine.gateway import Gateway
 from app.fronts.openai_chat.errors import error_body
-from app.http.head_check import flaw
-from app.http.http1 import Known, StrictHttp
+from app.http.head_cache import KnownHead, remember
+from app.http.head_check import reason_to_refuse
+from app.http.http1 import StrictHttp
 from app.wire.errors import GatewayError
 
-# Slower than this over more than timeouts.request is nobody's line: it is somebody who holds one.
+# A body slower than this for longer than timeouts.request comes from no slow line: somebody holds
+# the connection on purpose.
 _MIN_BODY_BYTES_PER_SECOND = 512
-_FIRST_REQUEST_SECONDS = 1.0  # what a caller who has just connected gets to begin
-_MAX_AHEAD = 65536  # bytes of a request that are taken in before anybody reads them
-_SPARE_FILES = 256  # for everything that is neither a caller nor an upstream
+_FIRST_REQUEST_SECONDS = 1.0  # what a new connection gets to send its first request
+_MAX_BUFFERED = 65536  # bytes that are received before anybody reads them; then reading stops
+_SPARE_FILES = 256  # file descriptors for all but callers and upstreams
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n"
     b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 )
-_MAX_KNOWN_HEAD = 4096
-# Where the length stands in a head that is worth keeping, with all that may come before it.
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})(?=\r\n|\Z)", re.I).search
-# What makes a head one of a kind, or its request one that needs more than a look.
-_RARE = frozenset(("connection", "expect", "transfer-encoding", "upgrade"))
 
 
 class Protocol(HttpProtocol):
-    """One connection."""
+    """Sanic's protocol of one connection with timeouts for each direction and back-pressure."""
 
     HTTP_CLASS = StrictHttp
     __slots__ = (
         "__weakref__",
-        "_asked_at",
         "_began",
-        "_is_full",
+        "_is_reading_paused",
         "_opened",
         "_paused_at",
         "_peer",
         "_peer_of",
         "_waited",
         "_waiter",
+        "_waits_since",
         "known",
     )
-    living: ClassVar[WeakSet["Protocol"]] = WeakSet()
+    open_connections: ClassVar[WeakSet["Protocol"]] = WeakSet()  # of this process
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.request_handler = handle
-        self._began = self._asked_at = self._waited = self._paused_at = 0.0
-        self._is_full = False  # more came than was asked for: reading is stopped
+        self._began = self._waits_since = self._waited = self._paused_at = 0.0
+        self._is_reading_paused = False  # more came than was read
         self._waiter: asyncio.Future[None] | None = None
         self._peer: Peer | None = None
         self._peer_of: Gateway | None = None
-        self.known: Known | None = None
+        self.known: KnownHead | None = None
 
     def connection_made(self, transport: Any) -> None:
+        """Refuses the connection with 503 above `max_connections`."""
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             # Small writes are sent at once, on every event loop.
@@ -100,22 +92,24 @@ class Protocol(HttpProtocol):
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         self._opened = self.loop.time()
         self._began = monotonic()
-        self.living.add(self)
+        self.open_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        """Buffers what came and wakes `receive_more`; stops reading at 64 KiB."""
         if self._task is None:
             return
         self._time = monotonic()
         buffer = self.recv_buffer
         buffer += data
-        if len(buffer) >= _MAX_AHEAD and self.transport is not None:
-            self._is_full = True
+        if len(buffer) >= _MAX_BUFFERED and self.transport is not None:
+            self._is_reading_paused = True
             self.transport.pause_reading()
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     async def send(self, data: bytes) -> None:
+        """Writes, once the transport takes more. Raises RequestCancelled when it is closed."""
         if not self._can_write.is_set():
             await self._can_write.wait()
         transport = self.transport
@@ -125,22 +119,29 @@ class Protocol(HttpProtocol):
         self._time = monotonic()
 
     def pause_writing(self) -> None:
+        """The caller reads too slowly: starts the clock of timeouts.write."""
         self._paused_at = monotonic()
         super().pause_writing()  # type: ignore[no-untyped-call]
 
     def resume_writing(self) -> None:
+        """The caller has read."""
         self._paused_at = 0.0
         super().resume_writing()  # type: ignore[no-untyped-call]
 
     def listen(self) -> None:
-        """Reads on where too much had come at once: else a caller who leaves is not noticed."""
-        if self._is_full and self.transport is not None and not self.transport.is_closing():
-            self._is_full = False
+        """Resumes reading, so that a caller who disconnects is noticed."""
+        if (
+            self._is_reading_paused
+            and self.transport is not None
+            and not self.transport.is_closing()
+        ):
+            self._is_reading_paused = False
             self.transport.resume_reading()
 
     async def receive_more(self) -> None:
+        """Waits for more bytes of the request, and counts the wait."""
         self.listen()
-        self._asked_at = monotonic()
+        self._waits_since = monotonic()
         self._waiter = self.loop.create_future()
         try:
             await self._waiter
@@ -148,41 +149,44 @@ class Protocol(HttpProtocol):
             self._waiter = None
         now = monotonic()
         if self._http.request_body:
-            self._waited += now - self._asked_at
+            self._waited += now - self._waits_since
         elif self._http.stage is Stage.IDLE:
             self._began = now
-        self._asked_at = 0.0
+        self._waits_since = 0.0
 
     def check_timeouts(self) -> None:
-        """Runs again and again as long as the connection lives, in place of Sanic's."""
+        """Ends the connection or its request when a timeout has expired; calls itself again.
+
+        Replaces Sanic's method of this name.
+        """
         if self._task is None or self._http is None:
             return
         now = monotonic()
-        ending = self._ending(now)
-        if ending == "abort":
+        expired = self._expired_timeout(now)
+        if expired == "abort":
             self.transport.abort()  # type: ignore[union-attr]
             return
-        if ending is None or ending == "request":
+        if expired is None or expired == "request":
             limits = (self.keep_alive_timeout, self.request_timeout, self.response_timeout)
             pause = max(0.1, min(limits) / 2)
             self._callback_check_timeouts = self.loop.call_later(pause, self.check_timeouts)
-        if ending == "request":
+        if expired == "request":
             self._http.request_body = None  # nobody waits for the rest of it
             self._http.exception = RequestTimeout("The request did not come in time")
-        elif ending == "response":
+        elif expired == "response":
             self._http.exception = ServiceUnavailable("Response Timeout")
-        if ending is not None:
+        if expired is not None:
             self._task.cancel()
 
-    def _ending(self, now: float) -> str | None:
-        """Why the connection must end now; None: it need not."""
+    def _expired_timeout(self, now: float) -> str | None:
+        """The timeout that expired (abort, request, idle, response), or None."""
         http, silent = self._http, now - self._time
         if self._paused_at and now - self._paused_at > self.app.ctx.settings.timeouts.write + 5:
-            return "abort"  # the answer's own clock (watch.py) was not there to end it
+            return "abort"  # the call's own deadline did not end it
         if http.stage is Stage.REQUEST and now - self._began > self.request_timeout:
             return "request"
-        if http.stage is not Stage.REQUEST and http.request_body and self._asked_at:
-            pause = now - self._asked_at
+        if http.stage is not Stage.REQUEST and http.request_body and self._waits_since:
+            pause = now - self._waits_since
             waited = self._waited + pause
             came = http.request_bytes - http.request_bytes_left
             if pause > self.request_timeout or (
@@ -196,7 +200,10 @@ class Protocol(HttpProtocol):
         return None
 
     def close_if_idle(self) -> bool:
-        """Sanic would also close a connection whose request is already on its way in."""
+        """Closes a connection without a request, True if so; ends keep-alive on one that has one.
+
+        Sanic would also close a connection whose request is already on its way in.
+        """
         http = self.http
         if http is not None and http.stage is not Stage.IDLE:
             if http.stage in (Stage.HANDLER, Stage.RESPONSE):
@@ -219,8 +226,8 @@ class Protocol(HttpProtocol):
         counted = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
         return bool(struct.unpack("i", counted)[0])
 
-    def introduce(self, request: Request, names: set[str]) -> None:
-        """Whom the request comes from, as `request.ctx.caller`; Gateway tokens leave it here."""
+    def authenticate(self, request: Request, names: set[str]) -> None:
+        """Authenticates the request, sets ctx.caller, strips access tokens."""
         gateway: Gateway = self.app.ctx.gateway
         if self._peer_of is not gateway or self._peer is None:
             self._peer_of = gateway
@@ -239,72 +246,51 @@ class Protocol(HttpProtocol):
         if kept != query:
             request.raw_url = (f"{path}{mark}{kept}" if kept else path).encode("latin-1")
             request._parsed_url = parse_url(request.raw_url)
+            self.known = None
         else:
-            self._remember(request, names, caller)
-
-    def _remember(self, request: Request, names: set[str], caller: Caller) -> None:
-        head: bytes = request.head
-        self.known = None
-        if (
-            len(head) > _MAX_KNOWN_HEAD
-            or request.version != "1.1"
-            or request.method not in ("POST", "GET")
-            or not _RARE.isdisjoint(names)
-        ):
-            return
-        start, end, length = head + b"\r\n\r\n", b"", -1
-        if "content-length" in names:
-            found = _LENGTH(head)
-            if found is None:
-                return
-            start, end = head[: found.start(1)], head[found.end(1) :] + b"\r\n\r\n"
-            length = int(found[1])
-        headers = Header(request.headers)
-        self.known = Known(
-            start=start,
-            end=end,
-            length=length,
-            url=request.raw_url,
-            method=request.method,
-            headers=headers,
-            lookup=dict(reversed(list(headers.items()))),
-            caller=caller,
-        )
+            self.known = remember(request, names, caller)
 
 
 async def handle(request: Request) -> None:
-    """What Sanic calls with every request whose head has come."""
+    """Checks, authenticates and answers one request whose head has been parsed.
+
+    Sanic calls it for every request. Raises GatewayError 400 for an ambiguous head, 401 and 429
+    from authentication; Sanic hands both to the error handler.
+    """
     stream: Any = request.stream
     protocol: Protocol = stream.protocol
-    known: Known | None = stream.known
+    known: KnownHead | None = stream.known
     try:
         if known is not None:
             request.ctx.caller = known.caller
         else:
             names = set(request.headers)
-            wrong = flaw(request.head, names, request.headers)
-            if wrong:
-                stream.keep_alive, stream.request_body = False, None  # where it ends is not known
-                raise GatewayError(400, wrong, code="bad_request")
+            reason = reason_to_refuse(request.head, names, request.headers)
+            if reason:
+                stream.keep_alive, stream.request_body = False, None  # its end is not known
+                raise GatewayError(400, reason, code="bad_request")
             if request.method != "OPTIONS":
-                protocol.introduce(request, names)
+                protocol.authenticate(request, names)
         await request.app.handle_request(request)
         if protocol._paused_at:  # a whole answer is held in memory until its reader takes it
             await protocol._can_write.wait()
     finally:
-        place = getattr(request.ctx, "place", None)
-        if place is not None:
-            place()
+        release = getattr(request.ctx, "release", None)
+        if release is not None:
+            release()
         protocol._began, protocol._waited = monotonic(), 0.0
 
 
-_most = 0
+_max_connections = 0
 
 
 def max_connections() -> int:
-    """Half of the files that this process may open: each call needs one for its upstream too."""
-    global _most
-    if not _most:
+    """Three quarters of the file limit, less 256; raises the soft limit first.
+
+    Not every connection has a call, and a call needs a second file for its upstream.
+    """
+    global _max_connections
+    if not _max_connections:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = min(hard, 1 << 16) if hard > 0 else 1 << 16
         if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -312,5 +298,5 @@ def max_connections() -> int:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
                 soft = wanted
         files = soft if soft > 0 else 1 << 20
-        _most = max((files - _SPARE_FILES) * 3 // 4, 64)
-    return _most
+        _max_connections = max((files - _SPARE_FILES) * 3 // 4, 64)
+    return _max_connections

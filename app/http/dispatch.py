@@ -1,4 +1,4 @@
-"""From a request to its route and back, past the token's limits and into a free place."""
+"""Routes a request to its handler, past the token's limits and admission control."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +12,18 @@ from app.auth.caller import Caller
 from app.http.responses import gateway_of
 from app.wire.errors import GatewayError
 
-# Answered however busy the worker is, and to everybody whom the lock let through.
-_FREE = ("/ping", "/healthz", "/readyz", "/metrics", "/admin")
+# Answered however busy the worker is, to everybody who is authenticated.
+_ALWAYS_ADMITTED = ("/ping", "/healthz", "/readyz", "/metrics", "/admin")
 
 
 class Application(Sanic[Any, Any]):
-    """Sanic with a short way to the handler: no middleware and no signals, for there are none."""
+    """Sanic without the steps for middleware and signals, for there are none."""
 
     async def handle_request(self, request: Request) -> None:
+        """Finds the route, takes a place in admission control, runs the handler, sends its answer.
+
+        What is raised goes to the error handler; a response that has begun is cut off instead.
+        """
         http: Any = request.stream
         try:
             route, handler, values = self.router.get(
@@ -28,11 +32,11 @@ class Application(Sanic[Any, Any]):
             request.route, request._match_info = route, dict(values)
             if http.request_body:
                 if hasattr(handler, "is_stream"):
-                    http.request_max_size = float("inf")  # it counts for itself
+                    http.request_max_size = float("inf")  # it counts the bytes itself
                 else:
                     request.body = await http.whole_body()
             caller: Caller | None = getattr(request.ctx, "caller", None)
-            if caller is not None and not request.path.startswith(_FREE):
+            if caller is not None and not request.path.startswith(_ALWAYS_ADMITTED):
                 if not getattr(route.ctx, "own_credential", False):
                     caller.need_keys()
                 gate = self.ctx.gateway.admission
@@ -42,7 +46,7 @@ class Application(Sanic[Any, Any]):
                 ):
                     await _enter(request, caller)
                 else:
-                    request.ctx.place = partial(gate.leave, caller.name)
+                    request.ctx.release = partial(gate.leave, caller.name)
             response: HTTPResponse | None = await handler(request, **values)
             if response is not None and not request.responded:
                 http.respond(response)
@@ -56,11 +60,11 @@ class Application(Sanic[Any, Any]):
             if http.stage is Stage.RESPONSE:
                 http.stage, http.keep_alive = Stage.FAILED, False
                 if http.protocol.transport is not None:
-                    http.protocol.transport.abort()  # what broke must not look whole
+                    http.protocol.transport.abort()  # a broken response must not look complete
 
 
 async def _enter(request: Request, caller: Caller) -> None:
-    """Waits for a place; `request.ctx.place` gives it back. Raises GatewayError 401, 429, 503."""
+    """Waits for a place; `request.ctx.release` gives it back. Raises GatewayError 429, 503."""
     gateway = gateway_of(request)
     gate, token_limits, token = gateway.admission, gateway.token_limits, caller.token
     if token is not None and (token.rpm or token.max_concurrent):
@@ -73,16 +77,16 @@ async def _enter(request: Request, caller: Caller) -> None:
                 code="token_limit",
                 retry_after=wait,
             )
-        request.ctx.place = partial(token_limits.leave, token)
+        request.ctx.release = partial(token_limits.leave, token)
     await gate.enter(caller.name, caller.is_sole)
-    before: Callable[[], None] | None = getattr(request.ctx, "place", None)
+    before: Callable[[], None] | None = getattr(request.ctx, "release", None)
 
     def leave() -> None:
         gate.leave(caller.name)
         if before is not None:
             before()
 
-    request.ctx.place = leave
+    request.ctx.release = leave
 
 
 def _limits(caller: Caller) -> str:

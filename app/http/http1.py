@@ -4,9 +4,6 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-from sanic import Request
-from sanic.compat import Header
 from sanic.exceptions import (
     BadRequest,
     RequestCancelled,
@@ -15,88 +12,46 @@ from sanic.headers import _HTTP1_STATUSLINES
 from sanic.helpers import has_message_body
 from sanic.http import Http, Stage
 
-from app.auth.caller import Caller
+from app.http.head_cache import KnownHead, recognise
 from app.http.head_check import MAX_CHUNK_LINE, is_good_chunk_line
 
 if TYPE_CHECKING:
     from app.http.connection import Protocol
 
 
-_MAX_DIGITS = 18
 _NO_BREAKS = str.maketrans("", "", "\r\n\0")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CONNECTION = {True: b"connection: keep-alive", False: b"connection: close"}
 
 
-class Known(Struct, frozen=True):
-    """A head that was found in order, and whom it came from. `start` and `end` are its bytes around
-    the digits of the length; where there is no length, `end` is empty."""
-
-    start: bytes
-    end: bytes
-    length: int  # -1: no body
-    url: bytes
-    method: str
-    headers: Header  # without the gateway's tokens
-    lookup: dict[str, str]  # the same, the first value of each
-    caller: Caller
-
-
 class StrictHttp(Http):
-    """Sanic's HTTP, which takes any two bytes for the end of a chunk, and 0x5 for a length, and
-    sends chunks to callers of HTTP/1.0."""
+    """Sanic's HTTP/1.1 with strict chunk framing and one write per response.
+
+    Sanic's own takes any two bytes for the end of a chunk and 0x5 for a length, and sends chunks to
+    callers of HTTP/1.0.
+    """
 
     __slots__ = ("is_chunked", "known")
 
     def __init__(self, protocol: "Protocol") -> None:
         super().__init__(protocol)  # type: ignore[no-untyped-call]
-        self.known: Known | None = None  # what the request in hand was recognised by
-        self.is_chunked = True  # an answer of unknown length; else the connection's end ends it
-        # Sanic does it later, but the clock looks at once.
+        self.known: KnownHead | None = None  # by which the current request was recognised
+        self.is_chunked = True  # how an answer of unknown length is framed; else closing ends it
+        # Sanic does it later, but `check_timeouts` reads these fields at once.
         self.init_for_request()  # type: ignore[no-untyped-call]
 
     async def http1_request_header(self) -> None:
+        """Parses the next head, unless it is the one before again."""
         protocol: Any = self.protocol
-        known: Known | None = protocol.known
-        if known is None or not self._recognise(known):
+        known: KnownHead | None = protocol.known
+        if known is None or not recognise(self, known):
             self.known = None
             await super().http1_request_header()  # type: ignore[no-untyped-call]
             if self.request.version == "1.0":
-                self.expecting_continue = False  # it knows no interim answers
-
-    def _recognise(self, known: Known) -> bool:
-        """Takes the request's head if it is the one that is known, byte for byte."""
-        buffer, start = self.recv_buffer, known.start
-        if not buffer.startswith(start):
-            return False
-        length, behind = known.length, len(start)
-        if length >= 0:
-            end = buffer.find(b"\r", behind, behind + _MAX_DIGITS + 1)
-            digits = buffer[behind:end]
-            if end < 0 or not digits.isdigit() or not buffer.startswith(known.end, end):
-                return False
-            length, behind = int(digits), end + len(known.end)
-        http: Any = self
-        request = Request(
-            known.url,
-            known.headers,  # copied in there
-            "1.1",
-            known.method,
-            http.protocol.transport,
-            http.protocol.app,
-        )
-        if length != known.length:
-            request.headers["content-length"] = digits.decode()
-        self.known = known
-        self.keep_alive, self.head_only = True, False
-        http.request_body = True if length >= 0 else None
-        http.request_bytes_left = http.request_bytes = length if length > 0 else 0
-        del buffer[:behind]
-        http.request, request.stream = request, http
-        return True
+                self.expecting_continue = False  # it has no interim responses
 
     async def whole_body(self) -> bytes:
-        """The request's body, as one piece of memory where it has come already."""
+        """The request's body, without joining pieces where all of it has already come."""
         http: Any = self
         left, buffer = http.request_bytes_left, self.recv_buffer
         if (
@@ -113,7 +68,10 @@ class StrictHttp(Http):
         return b"".join([data async for data in self])
 
     async def answer(self, head: bytes, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        """A whole answer to what is no HEAD; `head` is its status line and what never changes."""
+        """Sends a complete non-HEAD response in one write.
+
+        `head` is its status line and the headers that are always the same.
+        """
         http: Any = self
         http.response_func, http.request.responded = None, True
         keep = _CONNECTION[self.keep_alive]
@@ -124,7 +82,7 @@ class StrictHttp(Http):
         self.stage = Stage.IDLE
 
     async def begin(self, head: bytes, headers: Iterable[tuple[str, str]], data: bytes) -> None:
-        """The same for an answer whose length nobody knows, with its first piece."""
+        """Sends the head of a response of unknown length with its first piece, in one write."""
         http: Any = self
         http.request.responded = True
         framing = self._unknown_length()
@@ -135,7 +93,7 @@ class StrictHttp(Http):
         await self._send(b"%b%b%b%b\r\n\r\n%b" % (head, _lines(headers), framing, keep, data))
 
     def _unknown_length(self) -> bytes:
-        """How an answer ends whose length nobody knows: the header that says it."""
+        """Chooses chunks or closing as the end of the response; returns the framing header."""
         http: Any = self
         self.is_chunked = http.request.version != "1.0"
         if self.is_chunked:
@@ -152,7 +110,7 @@ class StrictHttp(Http):
             http.response_func, self.stage = None, Stage.IDLE
 
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
-        """The head of the answer, and `data` behind it, in one write."""
+        """Sends the response's head and `data` in one write."""
         http: Any = self  # Sanic's types do not say that its fields may be None
         answer: Any = self.response
         if not data and getattr(answer, "body", None):
@@ -199,8 +157,7 @@ class StrictHttp(Http):
         self.stage = Stage.IDLE if end_stream else Stage.RESPONSE
 
     def write_chunk(self, data: bytes) -> bool:
-        """The next piece of an answer without a length, at once. False: let the caller read first,
-        see `_can_write`."""
+        """Writes one chunk; False above the high-water mark: await drain."""
         protocol: Any = self.protocol
         transport = protocol.transport
         if transport is None or transport.is_closing():
@@ -210,21 +167,22 @@ class StrictHttp(Http):
         return not protocol._paused_at
 
     async def read(self) -> bytes | None:
+        """The next piece of the request body, None at its end. Checks each chunk line."""
         http: Any = self
         if http.request_body == "chunked" and http.request_bytes_left == 0:
-            await self._look_at_chunk_line()
+            await self._check_chunk_line()
         data = await super().read()
         if http.request_body is None or (http.request_body is True and not http.request_bytes_left):
             http.protocol.listen()
         return data
 
     def create_empty_request(self) -> None:
-        # For the answer to a request that could not be read: Sanic would read its address again,
-        # and fail again.
+        """Stands in for a request that could not be parsed, so that it can be answered."""
+        # Sanic would parse the same address again, and fail again.
         self.url = None
         super().create_empty_request()
 
-    async def _look_at_chunk_line(self) -> None:
+    async def _check_chunk_line(self) -> None:
         if self.expecting_continue:
             self.expecting_continue = False
             await self._send(_CONTINUE)

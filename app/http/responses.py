@@ -1,4 +1,4 @@
-"""How an answer leaves through Sanic: whole, streamed, forwarded, or as an error."""
+"""What the routes share: the gateway of a request, its id, its log record, headers and body."""
 
 import re
 from collections.abc import Iterable
@@ -28,12 +28,13 @@ CORS: Headers = [
 
 
 def gateway_of(request: Request) -> Gateway:
+    """The gateway of this worker."""
     gateway: Gateway = request.app.ctx.gateway
     return gateway
 
 
 def request_id(request: Request) -> str:
-    """The caller's x-request-id if it is well formed, else a new one; the same at every call."""
+    """The caller's x-request-id if it is well formed, else a new one; the same for each call."""
     ctx = request.ctx
     found: str | None = getattr(ctx, "request_id", None)
     if found is None:
@@ -44,13 +45,14 @@ def request_id(request: Request) -> str:
 
 
 def record_for(request: Request, route: str) -> CallRecord:
-    """The log record of this call; whoever carries the call writes it."""
+    """Starts the log record of this request; the code that answers it writes it."""
     record = CallRecord(request_id=request_id(request), route=route)
     request.ctx.record = record
     return record
 
 
 def headers_for(request: Request, more: Iterable[tuple[str, str]] = ()) -> Header:
+    """Response headers: x-request-id, those of CORS, and `more`."""
     return Header([("x-request-id", request_id(request)), *CORS, *more])
 
 
@@ -58,22 +60,26 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
 def public_address(request: Request) -> str:
-    """Our address as this caller sees it: behind a TLS proxy that is the proxy's.
+    """The base URL of the gateway as this caller sees it, from X-Forwarded-Proto and -Host if sent.
 
-    Only ever told back to the very caller who said it.
+    Shown only to the caller who sent them.
     """
     scheme, host = request.scheme, request.host
-    said = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
-    if said in ("http", "https"):
-        scheme = said
-    said = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
-    if _HOST.fullmatch(said):
-        host = said
+    proto = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    if proto in ("http", "https"):
+        scheme = proto
+    forwarded = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    if _HOST.fullmatch(forwarded):
+        host = forwarded
     return f"{scheme}://{host}"
 
 
 def body_of(request: Request, max_bytes: int) -> bytes:
-    """The request's body with its content encoding undone, capped after decompression."""
+    """The request's body, decompressed.
+
+    Raises GatewayError 413 above `max_bytes` or with too many values, 415 for an unknown encoding,
+    400 for a broken one.
+    """
     body: bytes = request.body
     encoding = request.headers.get("content-encoding")
     if encoding is None or encoding.strip().lower() in ("", "identity"):
@@ -98,6 +104,7 @@ def body_of(request: Request, max_bytes: int) -> bytes:
 
 
 def too_large(max_bytes: int) -> GatewayError:
+    """The error for a body above limits.request_bytes."""
     return GatewayError(
         413,
         f"The request body is larger than limits.request_bytes ({max_bytes}).",
@@ -106,4 +113,5 @@ def too_large(max_bytes: int) -> GatewayError:
 
 
 def json_answer(request: Request, body: Any, status: int = 200) -> HTTPResponse:
+    """`body` encoded as JSON, with the usual headers."""
     return HTTPResponse(msgspec.json.encode(body), status, headers_for(request), JSON)

@@ -1,8 +1,8 @@
-"""The Discord bridge: a process of its own that holds this host's one Discord session.
+"""The Discord bridge: a process with the one Discord session of this host.
 
-Every session of a bot is sent all events of its guild and costs one of its thousand logins a day,
-so the workers share this one: they POST /ask on loopback and read server-sent events. The session
-itself is discord.py's, which beats, reconnects and resumes; it is imported in this process alone.
+Each session of a bot gets all events of its guild and costs one of its 1000 logins a day, so the
+workers share this one: they POST /ask on loopback and read server-sent events. discord.py holds the
+session: it sends heartbeats, reconnects and resumes. It is imported in this process alone.
 
     worker → POST /ask → files uploaded → question posted → `asked`
                          gateway events → `reply` … → done, `quiet` or `failed`
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 NAME = "DiscordBridge"
-_SESSION_SECONDS = 5.0  # a question waits so long for a session that is being resumed
-_POST_SECONDS = 30.0  # from asking to posted, waits for rate limits included
+_SESSION_SECONDS = 5.0  # how long a question waits for a session that is being resumed
+_POST_SECONDS = 30.0  # from the request to the post, waits for rate limits included
 _POST_TRIES = 4
 _COMMENT_SECONDS = 10.0
 _DEFAULT_OUT_SECONDS = 300.0  # what 0 means, as in the Go project
@@ -55,21 +55,21 @@ _ask_decoder = msgspec.json.Decoder(schema.ChatCall)
 
 
 def run(settings: Config, main_pid: int) -> None:
-    """The process. Leaves when the main process says so, or is gone."""
+    """Runs the process until the main process tells it to leave, or is gone."""
     log_setup.configure(settings.log_level, settings.log_format, secrets(settings))
     try:
         import aiohttp  # noqa: F401
         import discord  # noqa: F401
     except ImportError as error:
         logger.error("coze.discord.enable needs the package discord.py: %s", error)
-        while os.getppid() == main_pid:  # without it there is nothing to restart for
+        while os.getppid() == main_pid:  # a restart would change nothing
             time.sleep(1)
         return
     asyncio.run(Bridge(settings).serve(main_pid))
 
 
 class Bridge:
-    """The session, the accounts that post, and those who wait for answers."""
+    """The Discord session, the accounts that post, and the questions that wait for answers."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -78,9 +78,9 @@ class Bridge:
         self._clients = Clients(config.timeouts.connect)
         self._channel = channel.Channel(self._discord.channel_id, self._discord.coze_bot)
         self._senders = channel.Senders(self._discord.auth)
-        # One post at a time per account: its limits are known before the next one.
-        self._turns = {id(sender): asyncio.Lock() for sender in self._senders.all}
-        self._bots_rest: dict[str, float] = {}
+        # One post at a time per account, so that its rate limit is known before the next one.
+        self._post_locks = {id(sender): asyncio.Lock() for sender in self._senders.all}
+        self._bots_cooling_until: dict[str, float] = {}
         self._secret = bridge_secret(self._discord.chat_bot_token)
         self._client: discord.Client | None = None
         self._in_session = asyncio.Event()
@@ -90,6 +90,10 @@ class Bridge:
         self._rereading: asyncio.Task[None] | None = None
 
     async def serve(self, main_pid: int) -> None:
+        """Holds the session and serves the workers, until told to leave.
+
+        Raises SystemExit when coze.discord.bridge_port cannot be used.
+        """
         from aiohttp import web
 
         limit = self._config.limits.request_bytes * 2
@@ -107,7 +111,7 @@ class Bridge:
             raise SystemExit(1) from None
         session = asyncio.create_task(self._hold_session(), name="discord-session")
         try:
-            await _until_told(main_pid)
+            await _until_signalled(main_pid)
         finally:
             session.cancel()
             with suppress(asyncio.CancelledError):
@@ -118,7 +122,7 @@ class Bridge:
     # -- the session
 
     async def _hold_session(self) -> None:
-        """Logs in and stays; discord.py reconnects and resumes by itself until it gives up."""
+        """Logs in again, after a pause, whenever discord.py gives up reconnecting and resuming."""
         import discord
 
         failures = 0
@@ -138,7 +142,7 @@ class Bridge:
                     logger.exception("the Discord session failed")
                 self._trouble = f"the login failed ({type(error).__name__})"
             finally:
-                self.lost()
+                self.on_disconnect()
                 with suppress(Exception):
                     await client.close()
             failures = 0 if self._had_session else failures + 1
@@ -148,12 +152,12 @@ class Bridge:
             await asyncio.sleep(pause)
 
     def _refused(self, why: str) -> float:
-        """Each login counts, and too many reset the token: what is refused is not repeated."""
+        """The pause after a refused login: too many logins make Discord reset the token."""
         self._trouble = why
         return _FATAL_SECONDS
 
-    def heard(self, text: str) -> None:
-        """One raw gateway payload, in order and before discord.py acts on it."""
+    def on_payload(self, text: str) -> None:
+        """Handles one raw gateway payload; called in order, before discord.py handles it."""
         if '"MESSAGE_' not in text and '"RE' not in text:  # READY, RESUMED
             return
         try:
@@ -168,7 +172,7 @@ class Bridge:
             case "READY":
                 self._begin()
                 self._had_session = True
-                # A new session is told nothing of the time before it.
+                # A new session gets no events of the time before it.
                 if self._channel.open:
                     self._rereading = asyncio.create_task(self._reread(), name="reread")
 
@@ -176,8 +180,8 @@ class Bridge:
         self._in_session_since = asyncio.get_running_loop().time()
         self._in_session.set()
 
-    def lost(self) -> None:
-        """The connection is gone; it may come back."""
+    def on_disconnect(self) -> None:
+        """The connection to Discord is lost; discord.py may resume it."""
         if self._in_session.is_set():
             self._in_session.clear()
             self._trouble = "the connection to Discord was lost"
@@ -199,10 +203,10 @@ class Bridge:
                     after = max(after, int(message["id"]))
                 if len(page) < _PAGE:
                     return
-        except Exception as error:  # what is missed now ends by its time limit
+        except Exception as error:  # a question whose answer is missed ends by its timeout
             logger.warning("the answers so far cannot be read again: %s", type(error).__name__)
 
-    async def _session(self) -> None:
+    async def _wait_for_session(self) -> None:
         try:
             async with asyncio.timeout(_SESSION_SECONDS):
                 await self._in_session.wait()
@@ -249,7 +253,7 @@ class Bridge:
         from aiohttp import web
 
         began = asyncio.get_running_loop().time()
-        await self._session()
+        await self._wait_for_session()
         bot_id = self._bot(ask.bot_id)
         text = await self._with_files(ask)
         question, sender = await self._post(text, bot_id)
@@ -257,7 +261,7 @@ class Bridge:
             response = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await response.prepare(request)
             await response.write(_event("asked", schema.Asked(bot_id)))
-            await self._tell(response, ask, question, sender, bot_id, began)
+            await self._stream_replies(response, ask, question, sender, bot_id, began)
             await response.write_eof()
         finally:
             self._channel.forget(question)
@@ -266,7 +270,7 @@ class Bridge:
     def _bot(self, wanted: str) -> str:
         now = asyncio.get_running_loop().time()
         bots = [wanted] if wanted else self._discord.coze_bot
-        awake = [bot for bot in bots if self._bots_rest.get(bot, 0.0) <= now]
+        awake = [bot for bot in bots if self._bots_cooling_until.get(bot, 0.0) <= now]
         if awake:
             return random.choice(awake)
         if not bots:
@@ -277,7 +281,7 @@ class Bridge:
             429,
             "The Coze bots of the channel have used up their credits.",
             code="coze_quota",
-            retry_after=min(self._bots_rest[bot] for bot in bots) - now,
+            retry_after=min(self._bots_cooling_until[bot] for bot in bots) - now,
             headers=channel.NO_RETRY,
         )
 
@@ -311,10 +315,10 @@ class Bridge:
             request = channel.post_request(
                 self._discord, self._proxy, sender.token, text, bot_id, nonce
             )
-            async with self._turns[id(sender)]:
+            async with self._post_locks[id(sender)]:
                 await _wait_for(sender, deadline)
                 if sender.rests_until > loop.time():
-                    again = None  # refused while this question waited for its turn
+                    again = None  # refused while this question waited for the lock
                     continue
                 tries += 1
                 try:
@@ -346,7 +350,7 @@ class Bridge:
                 504, "Discord did not answer in time.", code="upstream_timeout"
             ) from None
 
-    async def _tell(
+    async def _stream_replies(
         self,
         response: "web.StreamResponse",
         ask: schema.ChatCall,
@@ -355,7 +359,7 @@ class Bridge:
         bot_id: str,
         began: float,
     ) -> None:
-        """Hands on what is heard until the answer is whole, rests too long, or takes too long."""
+        """Streams replies until the answer is done, quiet for quiet_seconds, or times out."""
         loop = asyncio.get_running_loop()
         config, never = self._discord, float("inf")
         whole_by = never
@@ -364,21 +368,21 @@ class Bridge:
             whole_by, idle = began + (config.request_out_time or _DEFAULT_OUT_SECONDS), never
         wake = asyncio.Event()
         question.wake = wake.set
-        said, heard_at, wrote_at = False, loop.time(), loop.time()
+        has_text, heard_at, wrote_at = False, loop.time(), loop.time()
         while True:
             fresh, question.fresh = question.fresh, []
             for state in {state.id: state for state in fresh}.values():  # the last of each
                 if found := channel.spent(state.text):
-                    self._spare(found, sender, bot_id)
+                    self._cool_down(found, sender, bot_id)
                     failure = channel.spent_failure(found, state.text)
                     await response.write(_event("failed", failure))
                     return
                 await response.write(_event("reply", state))
                 if state.is_done:
                     return
-                said = said or bool(state.text or state.extra)
+                has_text = has_text or bool(state.text or state.extra)
                 heard_at = wrote_at = loop.time()
-            quiet_at = self._quiet_at(heard_at) if said else never
+            quiet_at = self._quiet_at(heard_at) if has_text else never
             late_at = min(heard_at + idle, whole_by)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(quiet_at, late_at, wrote_at + _COMMENT_SECONDS)):
@@ -387,11 +391,11 @@ class Bridge:
             if question.fresh:
                 continue
             now = loop.time()
-            if said and now >= self._quiet_at(heard_at):
+            if has_text and now >= self._quiet_at(heard_at):
                 await response.write(_event("quiet", {}))
                 return
             if now >= late_at:
-                what = "is not whole" if said else "did not come"
+                what = "is not whole" if has_text else "did not come"
                 failure = schema.Failure(
                     504, f"The Coze bot's answer {what} in time.", "upstream_timeout"
                 )
@@ -402,21 +406,21 @@ class Bridge:
                 wrote_at = now
 
     def _quiet_at(self, heard_at: float) -> float:
-        """When an answer has rested long enough. Silence says nothing without a session."""
+        """When an answer counts as quiet: never while there is no session to receive by."""
         if not self._in_session.is_set():
             return float("inf")
         return max(heard_at, self._in_session_since) + self._discord.quiet_seconds
 
-    def _spare(self, found: channel.Spent, sender: channel.Sender, bot_id: str) -> None:
+    def _cool_down(self, found: channel.Spent, sender: channel.Sender, bot_id: str) -> None:
         until = asyncio.get_running_loop().time() + channel.QUOTA_SECONDS
         if found.rests == "sender":
             sender.rests_until = until
         elif found.rests == "bot":
-            self._bots_rest[bot_id] = until
+            self._bots_cooling_until[bot_id] = until
 
 
 async def _wait_for(sender: channel.Sender, deadline: float) -> None:
-    """Until the account may post. Raises GatewayError 429 when that is too late for the caller."""
+    """Waits until the account may post. Raises GatewayError 429 if that is after the deadline."""
     loop = asyncio.get_running_loop()
     wait = sender.free_at - loop.time()
     if loop.time() + max(wait, 0.0) > deadline:
@@ -441,16 +445,16 @@ def _new_client(bridge: Bridge) -> "discord.Client":
     config = bridge._discord
     # Two warnings about packages for voice, which nobody needs here.
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
-    # Both are read when a request or a connection is made; there is no other way to say them.
+    # Read when a request or a connection is made; discord.py has no parameter for them.
     discord.http.Route.BASE = join_url(config.api_url, "/api/v10")
     discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(join_url(config.gateway_url, "/"))
 
     class Client(discord.Client):
         async def on_socket_raw_receive(self, text: str) -> None:
-            bridge.heard(text)
+            bridge.on_payload(text)
 
         async def on_disconnect(self) -> None:
-            bridge.lost()
+            bridge.on_disconnect()
 
     client = Client(
         # MESSAGE_CONTENT is privileged: without it answers arrive empty, their end included.
@@ -467,11 +471,11 @@ def _new_client(bridge: Bridge) -> "discord.Client":
     return client
 
 
-async def _until_told(main_pid: int) -> None:
-    told = asyncio.Event()
+async def _until_signalled(main_pid: int) -> None:
+    leave = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(group_signals.LEAVE, told.set)
-    while not told.is_set() and os.getppid() == main_pid:
+    loop.add_signal_handler(group_signals.LEAVE, leave.set)
+    while not leave.is_set() and os.getppid() == main_pid:
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
-                await told.wait()
+                await leave.wait()

@@ -1,4 +1,8 @@
-"""Sanic's life: the one file that knows how the server starts, serves and stops."""
+"""Starts, serves and stops: the Sanic application, its listeners, and what a worker does at each.
+
+The main process runs `serve` and then Sanic's process manager, see supervisor.py. Each worker runs
+`create_app` again and the listeners below, but for the two of the main process.
+"""
 
 import asyncio
 import gc
@@ -27,12 +31,21 @@ from app.http import dispatch
 from app.http.connection import Protocol
 from app.http.error_answers import as_gateway_error, error_answer
 from app.http.responses import App, gateway_of, headers_for, record_for, request_id
-from app.http.routes import admin, bing, chat, landing, models, openai_platform, reverse_proxy
+from app.http.routes import (
+    admin,
+    bing,
+    chat,
+    chatgpt_pictures,
+    landing,
+    models,
+    openai_platform,
+    reverse_proxy,
+)
 from app.offload import group_signals
 from app.pool import cooldown_store
 from app.process import discord_bridge
 from app.process.har_folder import HarFolder
-from app.process.supervisor import Manager, end_children, reload_seconds
+from app.process.supervisor import Supervisor, end_children, reload_seconds
 from app.state.reload_status import ReloadStatus
 from app.state.shared_table import SharedState
 from app.state.worker_slots import WorkerRows
@@ -41,12 +54,22 @@ from app.telemetry import log_setup
 NAME = "any-proxy"
 _SWEEP_SECONDS = 0.1
 _LAST_SECONDS = 2.0
-_ALONE_SECONDS = 2.0  # by then the main process has spoken, if the signal was for the group
+_ALONE_SECONDS = 2.0  # by then the main process has signalled, if the signal was for the group
+_ROUTES = (
+    landing,
+    chat,
+    models,
+    bing,
+    openai_platform,
+    chatgpt_pictures,
+    reverse_proxy,
+    admin,
+)
 logger = logging.getLogger("any_proxy.server")
 
 
 def create_app(config: Config) -> App:
-    """The application, in the main process and again in every worker."""
+    """Builds the application: its routes and listeners, in the main process and each worker."""
     log_setup.configure(config.log_level, config.log_format, secrets(config))
     app: App = dispatch.Application(NAME, configure_logging=False)
     limits, timeouts = config.limits, config.timeouts
@@ -58,34 +81,36 @@ def create_app(config: Config) -> App:
         REQUEST_MAX_SIZE=limits.request_bytes,
         REQUEST_MAX_HEADER_SIZE=16384,
         REQUEST_TIMEOUT=timeouts.request,
-        # Sanic's is the time between two writes; the exchange keeps the finer clocks.
+        # Sanic's is the time between two writes; each call has its own deadline.
         RESPONSE_TIMEOUT=max(timeouts.total, timeouts.idle, timeouts.forward_idle) + 30,
         KEEP_ALIVE_TIMEOUT=75,
-        # Only for what is left when the drain is over, see _leave.
+        # Only for what is left when the drain is over, see _begin_leaving.
         GRACEFUL_SHUTDOWN_TIMEOUT=_LAST_SECONDS,
     )
     app.ctx.settings = config
-    for room in (landing, chat, models, bing, openai_platform, reverse_proxy, admin):
-        room.register(app)
+    for routes in _ROUTES:
+        routes.register(app)
     app.error_handler.add(Exception, _on_error)
-    app.register_listener(_share, "main_process_start")
-    app.register_listener(_start_bridge, "main_process_ready")
-    app.register_listener(_open, "before_server_start")
-    app.register_listener(_look_around, "after_server_start")
-    app.register_listener(_before_stop, "before_server_stop")
-    app.register_listener(_close, "after_server_stop")
+    app.register_listener(_create_shared_memory, "main_process_start")
+    app.register_listener(_start_discord_bridge, "main_process_ready")
+    app.register_listener(create_gateway, "before_server_start")
+    app.register_listener(_freeze_gc, "after_server_start")
+    app.register_listener(_start_background_tasks, "after_server_start")
+    app.register_listener(_install_signal_handlers, "after_server_start")
+    app.register_listener(_stop_admitting, "before_server_stop")
+    app.register_listener(_close_gateway, "after_server_stop")
     return app
 
 
 def serve(config: Config, reread: Callable[[], Loaded]) -> int:
-    """Runs until SIGTERM or SIGINT; the exit status. `reread` gives the config of a reload."""
+    """Runs until SIGTERM or SIGINT and returns the exit status. `reread` loads the config again."""
     # Until Sanic's manager takes over, a signal must still end what was started so far.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    # Inherited by what tracks shared memory: a terminal's hangup must not end it.
+    # Inherited by the resource tracker: a terminal's hangup must not end it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     host, port = listen_address(config)
-    loader = _loader_for(config)
+    loader = loader_for(config)
     app = loader.load()
     app.prepare(
         host=host,
@@ -97,22 +122,23 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
         protocol=Protocol,
         backlog=4096,
     )
-    Manager.board, Manager.config = ReloadStatus(), config
-    Manager.reread, Manager.loader_for = staticmethod(reread), staticmethod(_loader_for)
-    startup.WorkerManager = Manager  # type: ignore[attr-defined]
-    # Before: its start would unblock what is blocked here until the manager can take it.
+    Supervisor.reload_status, Supervisor.config = ReloadStatus(), config
+    Supervisor.reread, Supervisor.loader_for = staticmethod(reread), staticmethod(loader_for)
+    startup.WorkerManager = Supervisor  # type: ignore[attr-defined]
+    # First: starting it later would unblock the signals that are blocked next.
     resource_tracker.ensure_running()
     group_signals.block()
     try:
         Sanic.serve(primary=app, app_loader=loader)
     except BaseException:
-        # Python would wait for them, and they for a word of the manager.
+        # Python would wait for the children, and they for a word of the manager.
         end_children()
         raise
     return 0
 
 
-def _loader_for(config: Config) -> AppLoader:
+def loader_for(config: Config) -> AppLoader:
+    """Sanic's way to build the application again in each worker."""
     return AppLoader(factory=partial(create_app, config))
 
 
@@ -155,7 +181,8 @@ def _preflight(request: Request) -> HTTPResponse:
     )
 
 
-async def _share(app: App, *_: Any) -> None:
+async def _create_shared_memory(app: App, *_: Any) -> None:
+    """In the main process: what all workers share, handed to them when they start."""
     config: Config = app.ctx.settings
     workers = config.workers or os.cpu_count() or 1
     state = SharedState(workers=workers)
@@ -165,11 +192,11 @@ async def _share(app: App, *_: Any) -> None:
     # Sanic's own helper processes would outlive a killed main process; workers end them then.
     family = [os.getpid(), *(child.pid or 0 for child in active_children())]
     app.shared_ctx.family = RawArray("q", family)
-    app.shared_ctx.board = Manager.board.handles
+    app.shared_ctx.reload_status = Supervisor.reload_status.handles
 
 
-async def _start_bridge(app: App, *_: Any) -> None:
-    """One Discord session for all workers, in a process that is started again when it dies."""
+async def _start_discord_bridge(app: App, *_: Any) -> None:
+    """Starts the process with the Discord session of all workers; restarted when it dies."""
     config: Config = app.ctx.settings
     if config.coze.discord.enable:
         # Not named "config": Sanic writes its own into an argument of that name at a restart.
@@ -177,11 +204,12 @@ async def _start_bridge(app: App, *_: Any) -> None:
         app.manager.manage(discord_bridge.NAME, discord_bridge.run, arguments, restartable=True)
 
 
-async def _open(app: App, *_: Any) -> None:
+async def create_gateway(app: App, *_: Any) -> None:
+    """In a worker: attaches to the shared memory and builds the gateway on it."""
     # In a single process (tests) there is no main process that could have made the rows.
     handles = getattr(app.shared_ctx, "state", None)
-    board = getattr(app.shared_ctx, "board", None)
-    app.ctx.board = ReloadStatus(board) if board else None
+    reloads = getattr(app.shared_ctx, "reload_status", None)
+    app.ctx.reload_status = ReloadStatus(reloads) if reloads else None
     rows = WorkerRows(getattr(app.shared_ctx, "rows", None))
     state = SharedState(handles)
     if handles is None:
@@ -189,38 +217,54 @@ async def _open(app: App, *_: Any) -> None:
     app.ctx.gateway = Gateway(app.ctx.settings, state, rows)
 
 
-async def _look_around(app: App, *_: Any) -> None:
-    # What is there now stays: the collector need not look at it again and again.
+async def _freeze_gc(*_: Any) -> None:
+    """What exists by now stays for good: the collector skips it, and runs less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+async def _start_background_tasks(app: App, *_: Any) -> None:
+    """Starts the leader tasks and the watch over the folder of HAR files."""
     loop = asyncio.get_running_loop()
     gateway: Gateway = app.ctx.gateway
     keeper = gateway.leader_tasks
-    watch = HarFolder(gateway.sessions, app.ctx.settings.hars_path, lambda: keeper.leads)
+    har_folder = HarFolder(gateway.sessions, app.ctx.settings.hars_path, lambda: keeper.leads)
     # No tasks of Sanic's, which logs a warning for each that is cancelled.
     app.ctx.background = [
         loop.create_task(keeper.run(), name="keep"),
-        loop.create_task(watch.run(), name="watch sessions"),
+        loop.create_task(har_folder.run(), name="har folder"),
     ]
-    if hasattr(app, "multiplexer"):  # not in a single process
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the main process
-        loop.add_signal_handler(group_signals.LEAVE, _leave, app)
-        for number in (signal.SIGTERM, signal.SIGINT):  # in place of Sanic's
-            loop.add_signal_handler(number, loop.call_later, _ALONE_SECONDS, _leave, app)
-        group_signals.unblock()
-        app.ctx.looking = loop.create_task(_look(app, *app.shared_ctx.family), name="look around")
 
 
-async def _look(app: App, main_pid: int, *helpers: int) -> None:
-    """Once a second: is this worker still wanted, and is there still a main process?"""
+async def _install_signal_handlers(app: App, *_: Any) -> None:
+    """In place of Sanic's: the main process alone decides when a worker leaves.
+
+    A SIGTERM from elsewhere counts too, if the main process says nothing within two seconds. Also
+    starts the watch over the main process.
+    """
+    if not hasattr(app, "multiplexer"):
+        return  # a single process (tests): Sanic's handlers do
+    loop = asyncio.get_running_loop()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the main process
+    loop.add_signal_handler(group_signals.LEAVE, _begin_leaving, app)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, loop.call_later, _ALONE_SECONDS, _begin_leaving, app)
+    group_signals.unblock()
+    app.ctx.parent_watch = loop.create_task(
+        _watch_main_process(app, *app.shared_ctx.family), name="watch main process"
+    )
+
+
+async def _watch_main_process(app: App, main_pid: int, *helpers: int) -> None:
+    """Once a second: leaves when the gateway stops, and ends everything without a main process."""
     gateway: Gateway = app.ctx.gateway
-    board: ReloadStatus = app.ctx.board
+    reload_status: ReloadStatus = app.ctx.reload_status
     while os.getppid() == main_pid:
         await asyncio.sleep(1)
-        if board.stopping:  # it may have come before the loop could take it
-            _leave(app)
-    # Nobody would ever stop an orphan, nor the helpers of the main process.
+        if reload_status.stopping:  # the signal may have come before its handler was there
+            _begin_leaving(app)
+    # Nobody else would stop an orphan, nor Sanic's helper processes.
     logger.error("the main process is gone: this worker leaves too")
     gateway.end_calls()
     gateway.log.flush()
@@ -230,34 +274,37 @@ async def _look(app: App, main_pid: int, *helpers: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _leave(app: App) -> None:
-    """The word to go: with the whole gateway, or because a reload brought a successor."""
+def _begin_leaving(app: App) -> None:
+    """Begins this worker's shutdown: with the whole gateway, or because a reload replaced it."""
     gateway: Gateway = app.ctx.gateway
     if not gateway.ready:
         return
     gateway.drain()
-    # Sanic takes its handlers away in the end: another signal would end the calls with the process.
+    # Sanic removes its handlers at the end: another signal would then kill the open calls.
     group_signals.block()
-    board: ReloadStatus = app.ctx.board
-    leave = _stop_with_all(app) if board.stopping else _make_room(app, board)
-    app.ctx.leaving = asyncio.get_running_loop().create_task(
-        leave
-    )  # a task nobody holds may vanish
+    reload_status: ReloadStatus = app.ctx.reload_status
+    leave = (
+        _stop_with_gateway(app)
+        if reload_status.stopping
+        else _stop_after_reload(app, reload_status)
+    )
+    # Held, for the loop keeps weak references to tasks only.
+    app.ctx.leaving = asyncio.get_running_loop().create_task(leave)
 
 
-async def _stop_with_all(app: App) -> None:
-    """Goes on listening, so that /readyz can say no and new calls are told to come again."""
+async def _stop_with_gateway(app: App) -> None:
+    """Drains while still listening: /readyz answers 503, and new calls are told to come again."""
     gateway: Gateway = app.ctx.gateway
     gateway.refuse()
     await gateway.finish(gateway.config.drain_seconds)
     app.stop(terminate=False)
 
 
-async def _make_room(app: App, board: ReloadStatus) -> None:
-    """Stops listening at once, for the successor does; then the open calls end by themselves."""
+async def _stop_after_reload(app: App, reload_status: ReloadStatus) -> None:
+    """Stops listening at once, for the successor listens; lets the open calls end by themselves."""
     gateway: Gateway = app.ctx.gateway
     loop = asyncio.get_running_loop()
-    for task in app.ctx.background:  # its successors do this now
+    for task in app.ctx.background:  # the successor's do this now
         task.cancel()
     seconds = reload_seconds(gateway.config)
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = seconds + _LAST_SECONDS
@@ -265,22 +312,22 @@ async def _make_room(app: App, board: ReloadStatus) -> None:
     end, hurried = loop.time() + seconds, False
     while loop.time() < end:  # Sanic ends with the last connection
         await asyncio.sleep(_SWEEP_SECONDS)
-        for connection in list(Protocol.living):
+        for connection in list(Protocol.open_connections):
             connection.close_if_idle()
-        if board.stopping and not hurried:  # no longer a reload
+        if reload_status.stopping and not hurried:  # no longer a reload
             hurried = True
             end = min(end, loop.time() + gateway.config.drain_seconds)
     gateway.end_calls()
 
 
-async def _before_stop(app: App, *_: Any) -> None:
+async def _stop_admitting(app: App, *_: Any) -> None:
     app.ctx.gateway.drain()
 
 
-async def _close(app: App, *_: Any) -> None:
+async def _close_gateway(app: App, *_: Any) -> None:
     tasks = [
         *getattr(app.ctx, "background", ()),
-        *(getattr(app.ctx, name, None) for name in ("looking", "leaving")),
+        *(getattr(app.ctx, name, None) for name in ("parent_watch", "leaving")),
     ]
     running = [task for task in tasks if task is not None]
     for task in running:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sanic.compat import Header
 
-from app.http.head_check import MAX_HEADERS, flaw, is_good_chunk_line
+from app.http.head_check import MAX_HEADERS, is_good_chunk_line, reason_to_refuse
 
 
 def as_sanic_reads(head: bytes) -> Header:
@@ -16,7 +16,7 @@ def as_sanic_reads(head: bytes) -> Header:
 
 def judge(head: bytes) -> str:
     headers = as_sanic_reads(head)
-    return flaw(head, set(headers), headers)
+    return reason_to_refuse(head, set(headers), headers)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_good_heads_pass(head):
 @pytest.mark.parametrize(
     ("head", "word"),
     [
-        (b"GET http://evil.example/ HTTP/1.1\r\nHost: x", "no proxy"),
-        (b"GET http://127.0.0.1/v1/x HTTP/1.1\r\nHost: x", "no proxy"),
-        (b"CONNECT evil.example:443 HTTP/1.1\r\nHost: x", "no proxy"),
+        (b"GET http://evil.example/ HTTP/1.1\r\nHost: x", "forward proxy"),
+        (b"GET http://127.0.0.1/v1/x HTTP/1.1\r\nHost: x", "forward proxy"),
+        (b"CONNECT evil.example:443 HTTP/1.1\r\nHost: x", "forward proxy"),
         (b"GET  / HTTP/1.1\r\nHost: x", "request line"),
         (b"get / HTTP/1.1\r\nHost: x", "request line"),
         (b"GET / HTTP/2.0\r\nHost: x", "request line"),

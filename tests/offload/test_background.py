@@ -1,22 +1,12 @@
 """What goes on beside the calls survives whatever goes wrong in it."""
 
 import asyncio
-import errno
-import logging
 import os
 
 import pytest
 
-from app.config.schema import Config
 from app.offload.background import repeat
-from app.pool.key_pool import KeyPool
-from app.pool.web_sessions import Sessions
-from app.process import har_folder
-from app.process.har_folder import POOL, HarFolder
 from app.state.reload_status import ReloadStatus
-from app.state.shared_table import SharedState
-from app.wire.provider import Key
-from providers.openai.har import Found
 
 
 class Enough(BaseException):
@@ -54,95 +44,6 @@ def test_a_failure_is_told_once_and_tried_again_with_growing_pauses(caplog):
 
 def test_a_rare_work_is_not_done_more_often_because_it_fails():
     assert repeated([True, True, False], every=300.0) == [300, 300, 300]
-
-
-class Folder:
-    """HAR files whose reading is played."""
-
-    def __init__(self, tmp_path, monkeypatch, leads=True):
-        self.leads, self.path = leads, tmp_path
-        self.broken = set()
-        self.pool = KeyPool(Config(), SharedState())
-        sessions = Sessions(self.pool, tmp_path / "kept")
-        self.watch = HarFolder(sessions, str(tmp_path), lambda: self.leads)
-        monkeypatch.setattr(self.watch, "_read", self.read)
-
-    async def read(self, path):
-        if path.name in self.broken:
-            raise BlockingIOError(errno.EAGAIN, "no process can be started")
-        return Found(val=f"secret-of-{path.name}")
-
-    def add(self, name):
-        (self.path / name).write_text("{}")
-        (self.path / name).chmod(0o600)
-
-    def look(self):
-        asyncio.run(self.watch.look())
-
-    @property
-    def sessions(self):
-        return {key.id for key in self.pool.web_sessions() if key.pool == POOL}
-
-
-def test_a_file_that_cannot_be_read_now_keeps_no_other_out_and_is_tried_again(
-    tmp_path, monkeypatch
-):
-    folder = Folder(tmp_path, monkeypatch)
-    for name in ("a.har", "b.har", "c.har"):
-        folder.add(name)
-    folder.broken = {"a.har", "b.har"}
-    with pytest.raises(BlockingIOError):  # told by the one who repeats it
-        folder.look()
-    assert folder.sessions == {"c.har"}
-    folder.broken.clear()
-    folder.look()
-    assert folder.sessions == {"a.har", "b.har", "c.har"}
-
-
-def test_the_watch_itself_goes_on_after_a_failure(tmp_path, monkeypatch, caplog):
-    folder = Folder(tmp_path, monkeypatch)
-    folder.add("a.har")
-    folder.broken = {"a.har"}
-    monkeypatch.setattr(har_folder, "LOOK_EVERY_SECONDS", 0.001)
-
-    async def main():
-        running = asyncio.create_task(folder.watch.run())
-        while not caplog.text:
-            await asyncio.sleep(0.001)
-        folder.broken.clear()
-        while not folder.sessions:
-            assert not running.done()
-            await asyncio.sleep(0.001)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-    asyncio.run(main())
-
-
-def test_who_comes_to_lead_says_what_was_found_before(tmp_path, monkeypatch, caplog):
-    caplog.set_level(logging.INFO)
-    folder = Folder(tmp_path, monkeypatch, leads=False)
-    folder.add("a.har")
-    folder.look()
-    assert not caplog.records  # the leader says it
-    folder.leads = True
-    folder.look()
-    assert [record.message for record in caplog.records] == [
-        f"the HAR file {tmp_path / 'a.har'} is a web session now"
-    ]
-    folder.look()
-    assert len(caplog.records) == 1
-
-
-def test_what_the_leader_has_said_meanwhile_is_not_said_again(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(har_folder, "UNSAID_SECONDS", 0.0)
-    folder = Folder(tmp_path, monkeypatch, leads=False)
-    folder.add("a.har")
-    folder.watch._sessions.adopt([Key(POOL, "a.har", "x" * 20, {})])
-    folder.look()
-    folder.leads = True
-    folder.look()
-    assert not caplog.records
 
 
 def test_the_wait_for_a_reload_ends_when_the_main_process_is_gone():

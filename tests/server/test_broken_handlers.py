@@ -13,6 +13,7 @@ from app.config.schema import Config
 from app.http.connection import Protocol
 from app.http.responses import record_for
 from app.process import server
+from app.telemetry import log_writer
 from tests.server.running import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -40,7 +41,7 @@ async def ask(handler=begins_and_breaks, path="/breaks", head=""):
         host="127.0.0.1", port=port, return_asyncio_server=True, access_log=False, protocol=Protocol
     )
     await listening.startup()
-    await server._open(app)
+    await server.create_gateway(app)
     await listening.start_serving()
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -86,6 +87,7 @@ def test_a_fault_of_ours_is_told_and_logged_as_ours_under_one_id(path, capfd, mo
     assert b"500 Internal" in head and b"x-gateway-error: gateway_error" in head
     assert b"x-request-id" in body  # the message says where to look
     found = re.search(rb"x-request-id: ([0-9a-f]{32})\r\n", head)[1].decode()
+    log_writer.flush()  # a thread writes the lines
     told = capfd.readouterr()
     assert "RuntimeError: ours" in told.err and found in told.err
     lines = [json.loads(line) for line in told.out.splitlines() if line.startswith("{")]

@@ -112,6 +112,7 @@ def test_a_worker_that_dies_comes_back_with_the_last_good_config(gateway):
 
 
 def test_a_worker_that_is_told_to_leave_is_replaced(gateway):
+    until(lambda: len(gateway.workers()) == 2)
     first, second = gateway.workers()
     os.kill(first, signal.SIGTERM)
     until(lambda: len(pids := gateway.workers()) == 2 and first not in pids and second in pids)
@@ -151,7 +152,7 @@ def loader(config):
     return AppLoader(factory=partial(create, config))
 
 if __name__ == "__main__":
-    server._loader_for = loader
+    server.loader_for = loader
     reread = partial(load, sys.argv[1], {})
     server.serve(reread().config, reread)
 """

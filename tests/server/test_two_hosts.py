@@ -7,6 +7,7 @@ import subprocess
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import httpx
@@ -120,9 +121,22 @@ class Hosts:
 
     def is_told(self, host: Running) -> bool:
         """Whether this host knows that the key rests for some model. Asks no upstream."""
-        keys = self.http.get(f"{host.url}/admin/keys").json()["keys"]
-        (key,) = [key for key in keys if key["pool"] == "claude.api_keys"]
+        (key,) = self.keys(host, "claude.api_keys")
         return bool(key["models"])
+
+    def keys(self, host: Running, pool: str) -> list[dict]:
+        keys = self.http.get(f"{host.url}/admin/keys").json()["keys"]
+        return [key for key in keys if key["pool"] == pool]
+
+    def wait_for(self, what: Callable[[], bool], seconds: float = 15) -> None:
+        end = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < end, self.errors()
+            time.sleep(0.02)
+
+    def all_say(self, what: str, times: int) -> bool:
+        """Whether every host has logged it so often."""
+        return all(text.count(what) >= times for text in self.errors())
 
     def wait_told(self, host: Running, since: float) -> float:
         """Seconds until the other host knew."""
@@ -185,11 +199,14 @@ def test_an_open_breaker_on_one_host_is_obeyed_by_the_other(hosts):
     def ask(host):
         return hosts.http.post(host.url + CHAT, json=body)
 
+    def knows(host):
+        """The row without an id is the upstream; it is there while the breaker is open."""
+        return any(not key["id"] for key in hosts.keys(host, "openai.api_keys"))
+
     hosts.simulator.fault("503", times=-1, family="openai")
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
+    while not knows(one):
         assert ask(one).status_code == 503
-        time.sleep(0.05)
+    hosts.wait_for(lambda: knows(other), 3)
     # Of itself it would try all three keys; what it was told leaves one probe at most.
     answers = [ask(other) for _ in range(20)]
     assert {answer.status_code for answer in answers} == {503}
@@ -205,12 +222,11 @@ def test_an_open_breaker_on_one_host_is_obeyed_by_the_other(hosts):
 def test_without_redis_for_a_while_no_request_fails_and_sharing_comes_back(hosts):
     one, other = hosts.hosts
     with Load(hosts.port, streams=20, model="sim-long-20+drip-50", per_second=50) as load:
-        time.sleep(3)
+        hosts.wait_for(lambda: load.asked["whole"] > 50 and load.open == 20)
         hosts.redis.kill()
-        time.sleep(3)
+        hosts.wait_for(lambda: hosts.all_say("Redis cannot be used", 1))
         alone = hosts.model()
         hosts.rest_on(one, alone)
-        assert all("Redis cannot be used" in text for text in hosts.errors())
         calls = hosts.upstream_calls()
         answers = [hosts.ask(alone, one.port) for _ in range(20)]
         assert {answer.headers["x-gateway-error"] for answer in answers} == {"all_keys_cooling"}
@@ -222,20 +238,20 @@ def test_without_redis_for_a_while_no_request_fails_and_sharing_comes_back(hosts
         print(f"what was learnt alone was told {late:.2f} s after the return")
         assert late < 3 and all("Redis is back" in text for text in hosts.errors())
         hosts.forget()
-        time.sleep(2)
+        hosts.wait_for(lambda: not any(hosts.is_told(host) for host in hosts.hosts))
         took = hosts.wait_told(one, hosts.rest_on(other, hosts.model()))
         print(f"and what came next after {took:.2f} s")
         assert took < 2
 
         os.kill(hosts.redis.process.pid, signal.SIGSTOP)  # it hangs, which is worse than to be gone
-        time.sleep(5)
+        hosts.wait_for(lambda: hosts.all_say("Redis cannot be used", 2))
         os.kill(hosts.redis.process.pid, signal.SIGCONT)
-        time.sleep(3)
+        hosts.wait_for(lambda: hosts.all_say("Redis is back", 2))
     print(dict(load.asked), dict(load.streamed))
-    assert set(load.asked) == {"whole"} and load.asked["whole"] > 500, load.asked
-    assert set(load.streamed) == {"whole"} and load.streamed["whole"] > 100, load.streamed
+    assert set(load.asked) == {"whole"} and load.asked["whole"] > 150, load.asked
+    assert set(load.streamed) == {"whole"} and load.streamed["whole"] > 40, load.streamed
     for host in hosts.hosts:
         # Whose keys failed was asked for above; nothing else did.
         assert {line["outcome"] for line in host.log(provider="openai-api")} == {"complete"}
-        assert len(host.log(provider="openai-api")) > 250
+        assert len(host.log(provider="openai-api")) > 60
         assert "Traceback" not in host.err.read_text()

@@ -1,4 +1,4 @@
-"""For load balancers: is it alive, is it ready. For operators: what does it do, why, and reload."""
+"""Health checks for load balancers; state, metrics, keys and reload for operators."""
 
 import asyncio
 import base64
@@ -28,6 +28,7 @@ _PAGE = (Path(__file__).parents[1] / "dashboard" / "page.html").read_bytes()
 
 
 def register(app: App) -> None:
+    """Adds the routes of this module."""
     app.add_route(ping, "/ping", methods=["GET", "HEAD"])
     app.add_route(healthz, "/healthz", methods=["GET", "HEAD"])
     app.add_route(readyz, "/readyz", methods=["GET", "HEAD"])
@@ -41,23 +42,24 @@ def register(app: App) -> None:
 
 
 async def ping(request: Request) -> HTTPResponse:
+    """Answers `{"ping": "ok"}`."""
     return json_answer(request, {"ping": "ok"})
 
 
 async def healthz(request: Request) -> HTTPResponse:
-    """Alive: this worker's event loop answers."""
+    """Liveness: this worker's event loop answers."""
     return json_answer(request, {"status": "ok"})
 
 
 async def readyz(request: Request) -> HTTPResponse:
-    """Ready for new calls: 503 from the moment a shutdown begins."""
+    """Readiness: 503 from the moment a shutdown begins."""
     if gateway_of(request).ready:
         return json_answer(request, {"status": "ready"})
     return json_answer(request, {"status": "draining"}, 503)
 
 
 async def metrics(request: Request) -> HTTPResponse:
-    """Whichever worker is asked adds up what all have counted."""
+    """Prometheus metrics of all workers, whichever of them answers."""
     check_operator(request)
     gateway = gateway_of(request)
     rows = gateway.rows.used()
@@ -66,22 +68,22 @@ async def metrics(request: Request) -> HTTPResponse:
         name = f'{{provider="{label(key.pool)}",key_id="{label(key.id)}"}}'
         used = key.state not in ("resting", "disabled")
         found[f"gateway_key_state{name}"] = [float(used)]
-        if key.id:  # the upstream itself is named only while it rests
+        if key.id:  # the row without an id is the upstream: shown only while it cools down
             found[f"gateway_key_refused{name}"] = [float(key.refused)]
         found[f"gateway_key_uses_total{name}"] = [float(key.uses)]
-    board = _board(request)
+    reload_status = _reload_status(request)
     found["gateway_workers"] = [float(sum(row.is_alive for row in rows))]
-    found["gateway_worker_restarts_total"] = [float(board.revived if board else 0)]
-    found["gateway_reloads_total"] = [float(board.reloads if board else 0)]
+    found["gateway_worker_restarts_total"] = [float(reload_status.revived if reload_status else 0)]
+    found["gateway_reloads_total"] = [float(reload_status.reloads if reload_status else 0)]
     kind = "text/plain; version=0.0.4; charset=utf-8"
     return HTTPResponse(as_text(found), 200, _private(request), kind)
 
 
 async def page(request: Request) -> HTTPResponse:
-    """A page without any figure in it: its script asks /admin/state, with the token it is given."""
+    """The dashboard: a page without data, whose script reads /admin/state with the token."""
     if not gateway_of(request).config.admin.token:
         check_operator(request)
-    if not request.path.endswith("/"):  # the page asks for what stands beside it
+    if not request.path.endswith("/"):  # the page uses relative addresses
         return HTTPResponse(None, 308, _private(request) | {"location": "/admin/"})
     headers = _private(request) | {
         "content-security-policy": _POLICY,
@@ -93,10 +95,11 @@ async def page(request: Request) -> HTTPResponse:
 
 
 async def state(request: Request) -> HTTPResponse:
+    """Workers, open calls, outcomes, keys, last errors and reloads, as JSON."""
     check_operator(request)
     gateway = gateway_of(request)
     rows = gateway.rows.used()
-    board = _board(request)
+    reload_status = _reload_status(request)
     by_pid = await _workers(request)
     workers, calls, streams = [], 0, 0
     for row in rows:
@@ -120,17 +123,17 @@ async def state(request: Request) -> HTTPResponse:
         if name.startswith("gateway_requests_total{") and f'route="{ROUTE}"' not in name:
             outcome = re.sub(r'.*outcome="(.*)"}', r"\1", name)
             outcomes[outcome] = outcomes.get(outcome, 0) + int(values[0])
-    last = board.outcome() if board else None
+    last = reload_status.outcome() if reload_status else None
     errors = await asyncio.to_thread(last_errors, rows, _LAST_ERRORS, ROUTE)
-    return _told(
+    return _private_json(
         request,
         {
             "version": __version__,
             "time": int(time.time()),
             "ready": gateway.ready,
             "workers": sorted(workers, key=lambda worker: str(worker["name"])),
-            "worker_restarts": board.revived if board else 0,
-            "reloads": board.reloads if board else 0,
+            "worker_restarts": reload_status.revived if reload_status else 0,
+            "reloads": reload_status.reloads if reload_status else 0,
             "last_reload": last.message if last else None,
             "open_calls": calls,
             "open_streams": streams,
@@ -142,7 +145,7 @@ async def state(request: Request) -> HTTPResponse:
 
 
 async def explain(request: Request, wanted: str) -> HTTPResponse:
-    """What became of a call: each attempt, why the next one was made, how it ended."""
+    """The attempts of one call: the outcome of each, why the next was made, how the call ended."""
     check_operator(request)
     found = await asyncio.to_thread(calls_of, gateway_of(request).rows.used(), wanted)
     if not found:
@@ -152,7 +155,9 @@ async def explain(request: Request, wanted: str) -> HTTPResponse:
             "ones, which only the log has.",
             code="request_not_found",
         )
-    return _told(request, {"request_id": wanted, "calls": [_explained(call) for call in found]})
+    return _private_json(
+        request, {"request_id": wanted, "calls": [_explained(call) for call in found]}
+    )
 
 
 def _explained(call: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +176,7 @@ def _explained(call: dict[str, Any]) -> dict[str, Any]:
         for one in tried
     ]
     count = call.get("attempts", 0)
-    if len(attempts) < count:  # the last one is told by the call itself
+    if len(attempts) < count:  # the record of the call itself is the last one
         attempts.append(
             {
                 "key_id": call.get("key_id", ""),
@@ -198,12 +203,13 @@ _key_order = msgspec.json.Decoder(_KeyOrder)
 
 
 async def keys(request: Request) -> HTTPResponse:
+    """The status of every key."""
     check_operator(request)
-    return _told(request, {"keys": gateway_of(request).pool.key_statuses()})
+    return _private_json(request, {"keys": gateway_of(request).pool.key_statuses()})
 
 
 async def change_key(request: Request) -> HTTPResponse:
-    """Takes a key out of use in all workers, or back into it."""
+    """Disables, enables or resets a key, in all workers."""
     check_operator(request)
     try:
         order = _key_order.decode(request.body)
@@ -212,14 +218,14 @@ async def change_key(request: Request) -> HTTPResponse:
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise bad_request("The body is no JSON.") from None
     pool = gateway_of(request).pool
-    key = _the_one(pool.key_statuses(), order)
+    key = _find_key(pool.key_statuses(), order)
     change = pool.disable if order.action == "disable" else pool.reset
     change(key.pool, key.id)
     now = [one for one in pool.key_statuses() if (one.pool, one.id) == (key.pool, key.id)]
-    return _told(request, {"keys": now})
+    return _private_json(request, {"keys": now})
 
 
-def _the_one(standings: list[KeyStatus], order: _KeyOrder) -> KeyStatus:
+def _find_key(standings: list[KeyStatus], order: _KeyOrder) -> KeyStatus:
     found = [key for key in standings if key.id == order.id and order.pool in ("", key.pool)]
     if len(found) == 1:
         return found[0]
@@ -235,14 +241,14 @@ def _the_one(standings: list[KeyStatus], order: _KeyOrder) -> KeyStatus:
 
 
 async def reload(request: Request) -> HTTPResponse:
-    """Reads the config anew, in all workers or, when it has mistakes, in none."""
+    """Reloads the config, in all workers or, when it has mistakes, in none."""
     check_operator(request)
-    board = _board(request)
-    if board is None:
+    reload_status = _reload_status(request)
+    if reload_status is None:
         raise GatewayError(
             501, "A gateway in a single process does not reload.", code="not_reloadable"
         )
-    outcome = await board.ask(request.app.shared_ctx.family[0])
+    outcome = await reload_status.ask(request.app.shared_ctx.family[0])
     if outcome is None:
         raise GatewayError(
             504,
@@ -256,21 +262,21 @@ async def reload(request: Request) -> HTTPResponse:
         lines = "\n".join([outcome.message, *outcome.problems])
         kind = "invalid_request_error" if status == 400 else "server_error"
         body["error"] = {"message": lines, "type": kind, "param": None, "code": code}
-    return _told(request, body, status)
+    return _private_json(request, body, status)
 
 
-def _told(request: Request, body: Any, status: int = 200) -> HTTPResponse:
+def _private_json(request: Request, body: Any, status: int = 200) -> HTTPResponse:
     return HTTPResponse(msgspec.json.encode(body), status, _private(request), JSON)
 
 
 def _private(request: Request) -> dict[str, str]:
-    """No other website's script may read it, and no cache keep it."""
+    """Headers without CORS: no script of another website may read it. No cache may keep it."""
     return {"x-request-id": request_id(request), "cache-control": "no-store"}
 
 
-def _board(request: Request) -> ReloadStatus | None:
-    board: ReloadStatus | None = request.app.ctx.board
-    return board
+def _reload_status(request: Request) -> ReloadStatus | None:
+    status: ReloadStatus | None = request.app.ctx.reload_status
+    return status
 
 
 def _open(counted: Mapping[str, list[float]], what: str) -> int:
@@ -278,7 +284,7 @@ def _open(counted: Mapping[str, list[float]], what: str) -> int:
 
 
 async def _workers(request: Request) -> dict[int, dict[str, Any]]:
-    """What the process manager knows, by pid; it lives in a process of its own."""
+    """The process manager's table of workers, by pid. The table is in another process."""
     if not hasattr(request.app, "multiplexer"):
         return {}
     try:

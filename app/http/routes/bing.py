@@ -1,6 +1,5 @@
-"""Bing's own doors: its conversations, and a chat that needs no `provider`."""
+"""Bing's own routes: /bing/conversation, and /bing/message, a chat that needs no `provider`."""
 
-import asyncio
 import time
 import uuid
 from typing import Any
@@ -9,73 +8,56 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from app.auth.caller import Caller
-from app.clients import read_whole
 from app.config.schema import Config
+from app.http.ask_once import ask_once, logged
 from app.http.responses import App, body_of, gateway_of, headers_for, record_for
-from app.wire.errors import GatewayError
 from app.wire.renderer import JSON
-from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.bing import web
 
 CONVERSATION = "/bing/conversation"
+_NAME = "Bing"  # in error messages
 
 
 def register(app: App) -> None:
+    """Adds the routes of this module."""
     app.add_route(create, CONVERSATION, methods=["POST"], name="create_bing")
     app.add_route(list_all, CONVERSATION, methods=["GET"], name="list_bing")
     app.add_route(delete, CONVERSATION, methods=["DELETE"], name="delete_bing")
 
 
 async def create(request: Request) -> HTTPResponse:
-    """A new conversation; its first turn gives it the traceId."""
+    """Creates a conversation; its first turn gives it the traceId."""
     _admit(request)
-    reply = await _ask(request, web.create_request(_config(request), _now(), _new_id))
+    reply = await ask_once(request, web.create_request(_config(request), _now(), _new_id), _NAME)
     answer: dict[str, Any] = {"traceId": "", **msgspec.to_builtins(web.read_created(reply))}
     return _answer(request, msgspec.json.encode(answer))
 
 
 async def list_all(request: Request) -> HTTPResponse:
+    """Lists the conversations of the cookie, as Bing answers."""
     _admit(request)
-    reply = await _ask(request, web.list_request(_config(request), _now(), _new_id))
+    reply = await ask_once(request, web.list_request(_config(request), _now(), _new_id), _NAME)
     return _answer(request, web.read_passed(reply))
 
 
 async def delete(request: Request) -> HTTPResponse:
+    """Deletes the conversation that the body names."""
     _admit(request)
     config = _config(request)
     body = body_of(request, config.limits.request_bytes)
-    reply = await _ask(request, web.delete_request(config, body, _now(), _new_id))
+    reply = await ask_once(request, web.delete_request(config, body, _now(), _new_id), _NAME)
     return _answer(request, web.read_passed(reply))
 
 
 def _admit(request: Request) -> None:
-    """The record of a call that names no model, once the caller's token is for Bing."""
+    """Starts the log record and checks that the caller's token is for Bing; no model is named."""
     record_for(request, CONVERSATION).provider = web.PROVIDER.name
     caller: Caller = request.ctx.caller
     caller.allow(web.PROVIDER.name, None)
 
 
-async def _ask(request: Request, upstream: UpstreamRequest) -> UpstreamReply:
-    request.ctx.record.attempts = 1
-    gateway = gateway_of(request)
-    try:
-        async with asyncio.timeout(gateway.config.timeouts.first_event):
-            response = await gateway.clients.open(upstream)
-            return await read_whole(response, gateway.config.limits.response_bytes)
-    except TimeoutError:
-        raise GatewayError(
-            504,
-            "Bing did not answer in time.",
-            code="upstream_timeout",
-            outcome="upstream_timeout",
-        ) from None
-
-
 def _answer(request: Request, body: bytes) -> HTTPResponse:
-    record = request.ctx.record
-    record.status, record.outcome, record.bytes_out = 200, "complete", len(body)
-    gateway_of(request).log.write(record)
-    return HTTPResponse(body, 200, headers_for(request), JSON)
+    return logged(request, HTTPResponse(body, 200, headers_for(request), JSON))
 
 
 def _config(request: Request) -> Config:

@@ -1,4 +1,4 @@
-"""Pictures that ChatGPT's website drew, for callers without its session."""
+"""Pictures that ChatGPT's website drew, at /gptimage/*, for callers without its session."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from sanic import HTTPResponse, Request
 from app.auth.credentials import callers_own
 from app.engine.picture_cache import not_found
 from app.http.ask_once import logged
-from app.http.responses import gateway_of, headers_for, record_for
+from app.http.responses import App, gateway_of, headers_for, record_for
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Key
 from app.wire.upstream import UpstreamReply
@@ -18,12 +18,18 @@ from providers.openai import web, web_errors, web_images
 IMAGE = "/gptimage/"
 
 
+def register(app: App) -> None:
+    """Adds the routes of this module."""
+    # A link is its own credential: it is signed, or its file's name is a secret.
+    app.add_route(image, IMAGE + "<path:path>", methods=["GET"], ctx_own_credential=True)
+
+
 class _Download(Struct):
     download_url: str | None = None
 
 
 async def image(request: Request, path: str) -> HTTPResponse:
-    """One picture of an answer: from disk, else from where the link says."""
+    """Returns one picture of an answer: from the cache, else from where the link says."""
     record_for(request, IMAGE + "*").provider = "openai-chat-web"
     target = request.raw_url.decode("latin-1")
     file, _, query = target.removeprefix(IMAGE).partition("?")
@@ -37,7 +43,7 @@ async def image(request: Request, path: str) -> HTTPResponse:
         if web_images.is_storage_query(query):
             address = f"{web_images.STORAGE}/{file}?{query}"  # signed to the byte: as it came
             return await images.get(web.picture_request(gateway.config, address))
-        key = _who(request, file, args)
+        key = _owner(request, file, args)
         return await _of_session(request, key, file, args["conversation_id"] or "")
 
     # Whoever has the link may see what is kept, as with any picture on a page; its name is a secret
@@ -60,8 +66,11 @@ async def image(request: Request, path: str) -> HTTPResponse:
     return logged(request, HTTPResponse(body, 200, headers, kind))
 
 
-def _who(request: Request, file: str, args: dict[str, str | None]) -> Key:
-    """Whose file it is: the caller's own, or a session's whose link bears its mark."""
+def _owner(request: Request, file: str, args: dict[str, str | None]) -> Key:
+    """The credential that may read the file: the caller's own, or that of the session in the link.
+
+    Raises GatewayError 404 without either.
+    """
     if args["index"] and args["sig"]:
         key = gateway_of(request).pool.find(web.POOL, args["index"])
         if key is None or not web_images.is_genuine(
@@ -76,16 +85,16 @@ def _who(request: Request, file: str, args: dict[str, str | None]) -> Key:
 
 
 async def _of_session(request: Request, key: Key, file: str, conversation_id: str) -> UpstreamReply:
-    """Asks the session's backend for the picture's address, then fetches it."""
+    """Asks ChatGPT's backend for the picture's address with the session `key`, then fetches it."""
     gateway = gateway_of(request)
     path = web_images.download_path(file, conversation_id)
     if path is None:
         raise not_found()
-    told = await gateway.picture_cache.get(web.session_request(gateway.config, key, path))
-    if told.status != 200 or web_errors.is_challenge(told):
-        raise web_errors.read_error(told)
+    reply = await gateway.picture_cache.get(web.session_request(gateway.config, key, path))
+    if reply.status != 200 or web_errors.is_challenge(reply):
+        raise web_errors.read_error(reply)
     try:
-        address = msgspec.json.decode(told.body, type=_Download).download_url
+        address = msgspec.json.decode(reply.body, type=_Download).download_url
     except (msgspec.DecodeError, UnicodeDecodeError):
         address = None
     if not address:

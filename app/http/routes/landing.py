@@ -1,4 +1,4 @@
-"""What somebody hears who asks at the wrong address: what this is, and where the right one is."""
+"""Tells callers of a wrong address the right base URL: /, and other vendors' usual paths."""
 
 import re
 
@@ -14,7 +14,8 @@ _FINAL = (("x-should-retry", "false"),)
 
 
 def register(app: App) -> None:
-    # Nobody is asked: no credential is needed but for the lock's.
+    """Adds the routes of this module."""
+    # No upstream is called, so no key is needed; access tokens are, where configured.
     app.add_route(landing, "/", methods=["GET", "HEAD"], ctx_own_credential=True)
     for prefix in _ANTHROPICS:
         for path in (prefix, prefix + "/<path:path>"):
@@ -27,6 +28,7 @@ def register(app: App) -> None:
 
 
 async def landing(request: Request) -> HTTPResponse:
+    """Names the gateway and the base URL for each SDK."""
     here = public_address(request)
     return json_answer(
         request,
@@ -47,15 +49,17 @@ async def landing(request: Request) -> HTTPResponse:
 
 
 async def anthropics(request: Request, path: str = "") -> HTTPResponse:
-    raise _elsewhere(request, "Anthropic's Messages API", "/claude/api")
+    """Raises GatewayError 501 with the base URL for Anthropic's SDKs."""
+    raise _wrong_address(request, "Anthropic's Messages API", "/claude/api")
 
 
 async def googles(request: Request, path: str) -> HTTPResponse:
-    raise _elsewhere(request, "The Gemini API", "/gemini")
+    """Raises GatewayError 501 with the base URL for Google's SDKs."""
+    raise _wrong_address(request, "The Gemini API", "/gemini")
 
 
-def _elsewhere(request: Request, what: str, prefix: str) -> GatewayError:
-    # 501, for Claude Code prints the text of no 404.
+def _wrong_address(request: Request, what: str, prefix: str) -> GatewayError:
+    # 501, because Claude Code does not show the message of a 404.
     return GatewayError(
         501,
         f"{what} is not at this address: set the client's base URL to "
@@ -66,7 +70,7 @@ def _elsewhere(request: Request, what: str, prefix: str) -> GatewayError:
 
 
 def advice(request: Request) -> str:
-    """What to say beside a 404, "" where no idea helps."""
+    """A hint to add to the message of a 404; "" where there is none."""
     if not _OPENAIS(request.path):
         return ""
     return f" OpenAI's clients take {public_address(request)}/c/v1 as their base URL."

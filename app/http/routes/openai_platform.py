@@ -1,12 +1,13 @@
-"""The doors around web sessions: pictures, and the account calls of OpenAI's platform."""
+"""Account calls of OpenAI's platform: /auth/*, and /arkose/*, which this gateway declines."""
 
 from sanic import HTTPResponse, Request
 
 from app.auth.caller import Caller
-from app.http.ask_once import passed
-from app.http.responses import App, body_of, gateway_of, record_for
-from app.http.routes.chatgpt_pictures import IMAGE, image
+from app.http.ask_once import ask_once, logged
+from app.http.responses import App, body_of, gateway_of, headers_for, record_for
 from app.wire.errors import GatewayError
+from app.wire.renderer import JSON
+from app.wire.upstream import UpstreamRequest
 from providers.openai import platform
 
 _PLATFORM = "openai-platform"
@@ -14,8 +15,8 @@ _FINAL = (("x-should-retry", "false"),)
 
 
 def register(app: App) -> None:
-    # A link is its own key, and the platform is asked with the caller's own token.
-    app.add_route(image, IMAGE + "<path:path>", methods=["GET"], ctx_own_credential=True)
+    """Adds the routes of this module."""
+    # The platform is asked with the caller's own token.
     for path in ("/auth/token/platform/refresh", "/auth/token/platform/revoke"):
         name = path.strip("/").replace("/", "_")
         app.add_route(token, path, methods=["POST"], name=name, ctx_own_credential=True)
@@ -27,12 +28,12 @@ def register(app: App) -> None:
 
 
 async def token(request: Request) -> HTTPResponse:
-    """Renews or revokes a token of OpenAI's platform: plain OAuth with the caller's own."""
+    """Refreshes or revokes an OAuth token of OpenAI's platform; the body holds the caller's own."""
     _admit(request)
     config = gateway_of(request).config
     body = body_of(request, config.limits.request_bytes)
     build = platform.refresh if request.path.endswith("/refresh") else platform.revoke
-    return await passed(request, build(body, config))
+    return await _pass_on(request, build(body, config))
 
 
 async def session(request: Request) -> HTTPResponse:
@@ -46,18 +47,25 @@ async def session(request: Request) -> HTTPResponse:
             code="no_api_key",
             headers=_FINAL,
         )
-    return await passed(request, platform.session(held, gateway_of(request).config))
+    return await _pass_on(request, platform.session(held, gateway_of(request).config))
 
 
 def _admit(request: Request) -> None:
-    """The record of a call that names no model, once the caller's token is for OpenAI."""
+    """Starts the log record and checks that the caller's token is for OpenAI; no model is named."""
     record_for(request, request.path).provider = _PLATFORM
     caller: Caller = request.ctx.caller
     caller.allow(_PLATFORM, None)
 
 
+async def _pass_on(request: Request, upstream: UpstreamRequest) -> HTTPResponse:
+    """The platform's reply as it is, errors included."""
+    reply = await ask_once(request, upstream, "OpenAI's platform")
+    kind = reply.headers.get("content-type", JSON)
+    return logged(request, HTTPResponse(reply.body, reply.status, headers_for(request), kind))
+
+
 async def login(request: Request) -> HTTPResponse:
-    """Signing in with e-mail and password is not done here; the body is not even read."""
+    """Raises 501: signing in with e-mail and password is not supported. The body is not read."""
     record_for(request, request.path)
     raise GatewayError(
         501,
@@ -71,6 +79,7 @@ async def login(request: Request) -> HTTPResponse:
 
 
 async def arkose(request: Request, pk: str) -> HTTPResponse:
+    """Raises 501: Arkose tokens are not made here."""
     record_for(request, "/arkose/*")
     raise GatewayError(
         501,

@@ -1,4 +1,4 @@
-"""Who may ask as an operator: the holder of `admin.token`; without one, this machine itself."""
+"""Authenticates operators by `admin.token`; without one, only callers on this machine are."""
 
 from sanic import Request
 
@@ -7,13 +7,13 @@ from app.auth.credentials import bare_token
 from app.http.responses import gateway_of, record_for
 from app.wire.errors import GatewayError
 
-ROUTE = "/admin/*"  # what is refused here, in log and metrics: no call that anybody pays for
+ROUTE = "/admin/*"  # the route of refusals in log and metrics: they are no calls
 
 
 def check_operator(request: Request) -> None:
-    """Raises GatewayError 401 or 403 for everyone else."""
+    """Raises GatewayError 401 or 403 unless the request is an operator's."""
     gateway = gateway_of(request)
-    record_for(request, ROUTE)  # written only if it is refused
+    record_for(request, ROUTE)  # written only if the request is refused
     token, caller = gateway.config.admin.token, _caller(request)
     if token:
         given = bare_token(request.headers.get("authorization", ""))
@@ -41,5 +41,5 @@ def _caller(request: Request) -> Caller:
 
 
 def _is_local(request: Request, caller: Caller) -> bool:
-    site = request.headers.get("sec-fetch-site", "none")  # what a browser says of the asking page
+    site = request.headers.get("sec-fetch-site", "none")  # a browser's word on the page
     return caller.is_local and site in ("none", "same-origin")

@@ -1,4 +1,4 @@
-"""Raw paths that belong to an upstream: /v1/*, /dashboard/* and every other forward rule."""
+"""The reverse proxy's paths: /v1/*, /dashboard/* and every other forward rule."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -16,6 +16,7 @@ from app.wire.provider import ForwardRule
 
 
 def register(app: App) -> None:
+    """Adds the routes of this module."""
     for rule in providers.FORWARDS:
         name = "forward" + rule.prefix.replace("/", "_").replace("-", "_")
         app.add_route(
@@ -36,7 +37,10 @@ def _handler(rule: ForwardRule) -> Callable[..., Coroutine[Any, Any, HTTPRespons
 
 
 async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
-    """One raw request through `rule`; the path is taken as it came, before any decoding."""
+    """Forwards one request by `rule`; the path is sent on as it came, before any decoding.
+
+    Raises GatewayError 400 for an encoded prefix, 403 for what the caller's token does not allow.
+    """
     record = record_for(request, rule.prefix + "*")
     record.provider = rule.provider
     target = request.raw_url.decode("latin-1")
@@ -78,7 +82,10 @@ async def _allowed(
     path: str,
     body: AsyncIterator[bytes] | None,
 ) -> AsyncIterator[bytes] | None:
-    """The body, once it is clear that the caller's token is for this request."""
+    """The body, once the caller's token is known to allow this request.
+
+    The model stands in the body where the token is for some models only: then all of it is read.
+    """
     caller.allow_provider(rule.provider)
     token = caller.token
     if token is None or not token.models or model_scope.is_model_list(request.method, path):
@@ -87,12 +94,12 @@ async def _allowed(
     if body is None or model:
         caller.allow(rule.provider, model)
         return body
-    most = gateway_of(request).config.limits.request_bytes
+    limit = gateway_of(request).config.limits.request_bytes
     pieces, size = [], 0
     async for piece in body:
         size += len(piece)
-        if size > most:
-            raise too_large(most)
+        if size > limit:
+            raise too_large(limit)
         pieces.append(piece)
     whole = b"".join(pieces)
     caller.allow(rule.provider, model_scope.model_in_body(whole))

@@ -168,6 +168,8 @@ def test_expectations_and_closing_are_kept_behind_a_known_head(locked):
         line.send(body)
         assert line.answer()[0] == 100
         assert line.answer()[0] == 200
+        for _ in range(3):  # as SDKs say it
+            assert line.ask(chat(more="Connection: keep-alive\r\n"))[0] == 200
         status, headers, _ = line.ask(chat(more="Connection: close\r\n"))
         assert status == 200 and headers["connection"] == "close"
         assert line.answer()[0] == 0
