@@ -17,8 +17,9 @@ from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
-from app.simulator import faults
-from app.simulator.faults import Dialect, Fault, Refusal, with_headers
+from app.simulator import delivery
+from app.simulator.delivery import Dialect, with_headers
+from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 
 JSON = dict[str, Any]
@@ -51,10 +52,10 @@ DIALECT = Dialect(refuse=_refuse, error_event=b"", error_body=b"", bad_event=b""
 
 async def enter(request: Request) -> tuple[Fault, HTTPResponse | None]:
     fault = request.app.ctx.faults.pick(request)
-    return fault, await faults.before_answer(request, fault, DIALECT)
+    return fault, await delivery.before_answer(request, fault, DIALECT)
 
 
-def _json(body: Any, headers: faults.Headers = (), status: int = 200) -> HTTPResponse:
+def _json(body: Any, headers: delivery.Headers = (), status: int = 200) -> HTTPResponse:
     response = HTTPResponse(encode(body), status, content_type="application/json; charset=utf-8")
     return with_headers(response, headers)
 
@@ -180,12 +181,12 @@ async def _turn(request: Request, ws: WebsocketImplProtocol, asked: JSON, signat
     frames = _frames(argument, asked["invocationId"], made, fault, word)
     for number, frame in enumerate(frames):
         if number == fault.hang_after:
-            await faults.forever()
+            await delivery.forever()
         if number == fault.close_after:
             await ws.close(1000)
             return
         if number == fault.cut_after:
-            await faults.cut(request)
+            await delivery.cut(request)
         await _put(ws, frame, fault.split)
         record.events += 1
         await asyncio.sleep(max(fault.drip_ms, 0) / 1000)

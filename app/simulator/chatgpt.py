@@ -25,8 +25,9 @@ from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
-from app.simulator import faults
-from app.simulator.faults import Dialect, Fault, Refusal, with_headers
+from app.simulator import delivery
+from app.simulator.delivery import Dialect, with_headers
+from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 
 JSON = dict[str, Any]
@@ -72,12 +73,12 @@ sockets: dict[str, tuple[list[bytes], int]] = {}  # websocket token -> SSE event
 arkose_used: set[str] = set()
 
 
-def detail(status: int, said: Any, headers: faults.Headers = ()) -> HTTPResponse:
+def detail(status: int, said: Any, headers: delivery.Headers = ()) -> HTTPResponse:
     body = HTTPResponse(encode({"detail": said}), status, content_type="application/json")
     return with_headers(body, headers)
 
 
-def answer(body: Any, headers: faults.Headers = (), status: int = 200) -> HTTPResponse:
+def answer(body: Any, headers: delivery.Headers = (), status: int = 200) -> HTTPResponse:
     return with_headers(
         HTTPResponse(encode(body), status, content_type="application/json"), headers
     )
@@ -101,7 +102,7 @@ DIALECT = Dialect(
 async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
     """The fault of this request, and an answer if there shall be none of the usual kind."""
     fault = request.app.ctx.faults.pick(request, model)
-    refused = await faults.before_answer(request, fault, DIALECT)
+    refused = await delivery.before_answer(request, fault, DIALECT)
     if refused is not None:
         return fault, refused
     token = _token(request)
@@ -262,7 +263,7 @@ async def ask(request: Request) -> HTTPResponse | None:
     turn = Lease(made, identity, text, said, model, words, fault)
     events = turn.deltas() if not words & {"snapshots", "wss", "wssbare"} else turn.snapshots()
     if not words & {"wss", "wssbare"}:
-        return await faults.send_events(request, fault, events, DIALECT)
+        return await delivery.send_events(request, fault, events, DIALECT)
     token = secrets.token_urlsafe(16) + ("-bare" if "wssbare" in words else "")
     sockets[token] = list(events), fault.hang_after
     base = f"ws://{request.headers.get('host')}/chatgpt/client/hubs/conversations"

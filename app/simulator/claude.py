@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.simulator import faults
+from app.simulator import delivery
 from app.simulator.claude_messages import Message, count_tokens, token
 from app.simulator.claude_rules import VERSIONS, Problem, refusal_of
-from app.simulator.faults import Dialect, Fault, Refusal, send_body, send_events, with_headers
+from app.simulator.delivery import Dialect, send_body, send_events, with_headers
+from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 from app.simulator.openai_files import Malformed, Shelf, StoredFile, Upload
 
@@ -170,7 +171,7 @@ async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse 
     fault = request.app.ctx.faults.pick(request, model)
     if not fault.name and (stopped := _at_the_door(request)):
         return fault, stopped
-    if refused := await faults.before_answer(request, fault, dialect(model)):
+    if refused := await delivery.before_answer(request, fault, dialect(model)):
         return fault, refused
     if model.startswith("missing-"):
         return fault, not_found(f"model: {model}")

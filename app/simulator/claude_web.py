@@ -19,8 +19,9 @@ import msgspec
 from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.simulator import faults
-from app.simulator.faults import Dialect, Fault, Refusal, with_headers
+from app.simulator import delivery
+from app.simulator.delivery import Dialect, with_headers
+from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 
 JSON = dict[str, Any]
@@ -103,7 +104,7 @@ DIALECT = Dialect(
 
 async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
     fault = request.app.ctx.faults.pick(request, model)
-    refused = await faults.before_answer(request, fault, DIALECT)
+    refused = await delivery.before_answer(request, fault, DIALECT)
     if refused is not None:
         return fault, refused
     session = _session(request)
@@ -240,7 +241,7 @@ async def completion(request: Request, org: str, id: str) -> HTTPResponse | None
     else:
         events = _messages(said, model, words, fault, held.leaf)
     record_of(request).model = model
-    return await faults.send_events(request, fault, events, DIALECT, headers=rotation(request))
+    return await delivery.send_events(request, fault, events, DIALECT, headers=rotation(request))
 
 
 def _raw(said: str, model: str, words: set[str], fault: Fault) -> Iterator[bytes]:

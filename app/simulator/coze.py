@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.simulator import faults
-from app.simulator.faults import Dialect, Fault, Refusal, send_events, with_headers
+from app.simulator import delivery
+from app.simulator.delivery import Dialect, send_events, with_headers
+from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 
 JSON = dict[str, Any]
@@ -153,7 +154,7 @@ async def enter(
     key = record_of(request).key
     if not fault.name and (not key.startswith(("pat_", "demo-")) or "bad" in key):
         return fault, refusal(4100, "authentication is invalid")
-    if refused := await faults.before_answer(request, fault, dialect):
+    if refused := await delivery.before_answer(request, fault, dialect):
         return fault, refused
     if asked := _REFUSED.match(bot_id):
         return fault, refusal(int(asked[1]), "as the bot's name asks")

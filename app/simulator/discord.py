@@ -23,8 +23,9 @@ from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
-from app.simulator import faults
-from app.simulator.faults import Dialect, Refusal, with_headers
+from app.simulator import delivery
+from app.simulator.delivery import Dialect, with_headers
+from app.simulator.faults import Refusal
 from app.simulator.ledger import record_of
 
 JSON = dict[str, Any]
@@ -97,7 +98,7 @@ async def send_event(session: Session, name: str, data: JSON) -> None:
 # REST -------------------------------------------------------------------------------------------
 
 
-def answer(body: Any, status: int = 200, headers: faults.Headers = ()) -> HTTPResponse:
+def answer(body: Any, status: int = 200, headers: delivery.Headers = ()) -> HTTPResponse:
     # discord.py reads JSON only when the type is exactly this, without a charset.
     response = HTTPResponse(encode(body), status, content_type="application/json")
     return with_headers(response, [("via", "1.1 google"), *headers])
@@ -134,7 +135,7 @@ DIALECT = Dialect(refuse=_refuse, error_event=b"", error_body=b"", bad_event=b""
 
 async def enter(request: Request) -> HTTPResponse | None:
     fault = request.app.ctx.faults.pick(request)
-    if refused := await faults.before_answer(request, fault, DIALECT):
+    if refused := await delivery.before_answer(request, fault, DIALECT):
         return refused
     key = record_of(request).key
     if not key or "dead" in key:

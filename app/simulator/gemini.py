@@ -20,8 +20,9 @@ from typing import Any
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.simulator import faults, openai_chat
-from app.simulator.faults import Dialect, Fault, Refusal, send_body, send_events, with_headers
+from app.simulator import delivery, openai_chat
+from app.simulator.delivery import Dialect, send_body, send_events, with_headers
+from app.simulator.faults import Fault, Refusal
 from app.simulator.gemini_answer import (
     JSON,
     Answer,
@@ -223,7 +224,7 @@ async def enter(
     fault = request.app.ctx.faults.pick(request, model)
     if not fault.name and (wrong := key_trouble(request)):
         return fault, refused(request, wrong)
-    if answered := await faults.before_answer(request, fault, dialect(request, model, version)):
+    if answered := await delivery.before_answer(request, fault, dialect(request, model, version)):
         return fault, answered
     if version not in ("v1", "v1beta", "v1alpha"):
         return fault, no_such_path(request)
@@ -539,7 +540,7 @@ async def upload_file(request: Request, version: str) -> HTTPResponse | None:
     # The address itself is the permission: no key comes with the bytes.
     fault = request.app.ctx.faults.pick(request)
     body = [piece async for piece in pieces(request)]
-    if answered := await faults.before_answer(request, fault, dialect(request)):
+    if answered := await delivery.before_answer(request, fault, dialect(request)):
         return answered
     upload = begun.get(identity)
     if upload is None:

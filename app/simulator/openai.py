@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.simulator import faults
-from app.simulator.faults import Dialect, Fault, Refusal, send_body, send_events, with_headers
+from app.simulator import delivery
+from app.simulator.delivery import Dialect, send_body, send_events, with_headers
+from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 from app.simulator.openai_chat import Answer, Problem, find_problem
 from app.simulator.openai_files import Malformed, Shelf, StoredFile, Upload, byte_range
@@ -211,7 +212,7 @@ async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse 
         key = record_of(request).key
         if not key.startswith(KEY_PREFIXES) or "bad" in key or "expired" in key:
             return fault, refuse(request, 401, "auth")
-    if refused := await faults.before_answer(request, fault, dialect(request, model)):
+    if refused := await delivery.before_answer(request, fault, dialect(request, model)):
         return fault, refused
     if model.startswith("missing-"):
         return fault, refuse(request, 404, "not_found", model=model)
@@ -556,7 +557,7 @@ async def echo(request: Request, path: str = "") -> HTTPResponse | None:
         digest.update(piece)
         record.body_bytes += len(piece)
     record.body_sha256 = digest.hexdigest()
-    if refused := await faults.before_answer(request, fault, dialect(request)):
+    if refused := await delivery.before_answer(request, fault, dialect(request)):
         return refused
     seen = record.view()
     _, _, query = seen["target"].partition("?")
@@ -587,8 +588,8 @@ async def echo(request: Request, path: str = "") -> HTTPResponse | None:
             ("content-length", str(len(body))),
         ]
         record.status = status
-        await faults.send_raw(request, faults.raw_head(status, headers) + body)
-        await faults.shut(request, meaning="complete")
+        await delivery.send_raw(request, delivery.raw_head(status, headers) + body)
+        await delivery.shut(request, meaning="complete")
     if status in (204, 304):
         return with_headers(HTTPResponse(None, status), headers)
     if fault.breaks_body:
