@@ -5,11 +5,16 @@ headers that `responses.json` kept.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+from sanic import HTTPResponse, Request
+
+from app.simulator.delivery import Dialect, send_body, send_events
+from app.simulator.faults import Fault
 
 DEFAULT = Path(__file__).parents[2] / "tests" / "recorded"
 INDEXES = {"README", "requests", "responses"}
@@ -86,3 +91,28 @@ class Recordings:
                         "headers": note.get("headers") or note.get("response_headers") or {},
                     }
         return {}
+
+
+async def send_recording(
+    request: Request,
+    fault: Fault,
+    family: str,
+    dialect: Dialect,
+    missing: Callable[[str], HTTPResponse],
+    *,
+    prefer_stream: bool,
+) -> HTTPResponse | None:
+    """Sends the recording that `fault.replay` names, or `missing(message)` when there is none."""
+    recordings: Recordings = request.app.ctx.recordings
+    found = recordings.find(family, fault.replay, prefer_stream)
+    if found is None:
+        names = ", ".join(recordings.names(family)) or "none"
+        return missing(f"There is no recording {fault.replay!r}. There are: {names}.")
+    common: dict[str, Any] = {
+        "headers": found.headers,
+        "status": found.status,
+        "content_type": found.content_type,
+    }
+    if found.is_stream:
+        return await send_events(request, fault, found.events(), dialect, **common)
+    return await send_body(request, fault, found.body, dialect, **common)

@@ -24,14 +24,46 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import SanicException
 from sanic.response import json as json_response
 
-from app.simulator import bing, chatgpt, claude, claude_web, coze, discord, gemini, openai
+from app.simulator import (
+    bing,
+    chatgpt,
+    chatgpt_files,
+    chatgpt_sentinel,
+    claude,
+    claude_batches,
+    claude_files,
+    claude_web,
+    coze,
+    discord,
+    discord_gateway,
+    gemini,
+    gemini_files,
+    openai,
+    openai_files,
+)
 from app.simulator.faults import Faults, Rule, parse
 from app.simulator.ledger import CountingProtocol, Ledger
 from app.simulator.recordings import DEFAULT, Recordings
 
 App = Sanic[Any, Any]
 
-FAMILIES = (openai, chatgpt, claude, claude_web, gemini, bing, coze, discord)
+FAMILIES = (
+    openai,
+    openai_files,
+    chatgpt,
+    chatgpt_files,
+    chatgpt_sentinel,
+    claude,
+    claude_batches,
+    claude_files,
+    claude_web,
+    gemini,
+    gemini_files,
+    bing,
+    coze,
+    discord,
+    discord_gateway,
+)
 PARENT_CHECK_SECONDS = 0.5
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.simulator.openai_files import Upload, byte_range
+from app.simulator.uploads import Upload, byte_range
 from app.simulator.recordings import DEFAULT, Recordings
 from tests.simulator.wire import ask, chat, connect, read, request_bytes
 
