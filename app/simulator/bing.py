@@ -8,36 +8,23 @@ The text answers "You said: <question>", with " (turn 2)" in a conversation that
 
 import asyncio
 import secrets
-from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
 from app.simulator import delivery
+from app.simulator.bing_answer import JSON, Answer, Conversation, encode
 from app.simulator.delivery import Dialect, with_headers
 from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 
-JSON = dict[str, Any]
-encode = msgspec.json.encode
-
 MAX_KEPT = 5000
-MAX_TURNS = 30
-END = b"\x1e"
 _ids = count(1)
 
 blueprint = Blueprint("bing", url_prefix="/bing")
-
-
-class Conversation(Struct):
-    id: str
-    client_id: str
-    signature: str
-    turns: int = 0
 
 
 conversations: dict[str, Conversation] = {}
@@ -178,8 +165,8 @@ async def _turn(request: Request, ws: WebsocketImplProtocol, asked: JSON, signat
         or made.client_id != argument["participant"]["id"]
     ):
         word = "unauthorized"
-    frames = _frames(argument, asked["invocationId"], made, fault, word)
-    for number, frame in enumerate(frames):
+    answer = Answer(argument, asked["invocationId"], made, fault, word)
+    for number, frame in enumerate(answer.frames()):
         if number == fault.hang_after:
             await delivery.forever()
         if number == fault.close_after:
@@ -198,115 +185,3 @@ async def _put(ws: WebsocketImplProtocol, frame: bytes, split: int) -> None:
     step = split if split > 0 else len(text)
     for start in range(0, len(text), step):
         await ws.send(text[start : start + step])
-
-
-def _update(request_id: str, *messages: JSON, **more: Any) -> bytes:
-    argument: JSON = {"messages": list(messages)} if messages else {}
-    argument |= {"requestId": request_id, **more}
-    return encode({"type": 1, "target": "update", "arguments": [argument]}) + END
-
-
-def _frames(
-    argument: JSON, invocation: str, made: Conversation | None, fault: Fault, word: str
-) -> Iterator[bytes]:
-    request_id = argument["requestId"]
-    turns = 1
-    if made is not None:
-        turns = made.turns = made.turns + 1
-    if word == "limit":
-        turns = MAX_TURNS
-    throttling = {
-        "maxNumUserMessagesInConversation": MAX_TURNS,
-        "numUserMessagesInConversation": turns,
-    }
-
-    def bot(text: str | None, id: str, **more: Any) -> JSON:
-        said: JSON = {} if text is None else {"text": text}
-        card = {"type": "TextBlock", "text": text, "wrap": True}
-        return {
-            **said,
-            "author": "bot",
-            "createdAt": "2024-02-05T07:59:50.1+00:00",
-            "messageId": id,
-            "requestId": request_id,
-            "offense": "None",
-            "adaptiveCards": [{"type": "AdaptiveCard", "version": "1.0", "body": [card]}],
-            "contentOrigin": "DeepLeo",
-            **more,
-        }
-
-    def final(value: str, messages: list[JSON] | None, message: str) -> bytes:
-        item: JSON = {
-            "firstNewMessageIndex": None if messages is None else 1,
-            "conversationId": argument["conversationId"],
-            "requestId": request_id,
-            "result": {"value": value, "message": message, "serviceVersion": "20240203.103"},
-        }
-        if messages is None:
-            item["result"]["error"] = message
-        else:
-            user = {**argument["message"], "messageId": request_id}
-            item |= {"messages": [user, *messages], "throttling": throttling}
-        end = {"type": 3, "invocationId": invocation}
-        return (
-            encode({"type": 2, "invocationId": invocation, "item": item}) + END + encode(end) + END
-        )
-
-    refusals = {
-        "captcha": ("CaptchaChallenge", "User needs to solve CAPTCHA to continue."),
-        "throttled": ("Throttled", "Request is throttled."),
-        "expired": ("InvalidSession", "Conversation doesn't exist or has expired."),
-        "unauthorized": ("UnauthorizedRequest", "Cannot retrieve user status."),
-    }
-    if word in refusals:
-        value, message = refusals[word]
-        yield final(value, None, message)
-        return
-    if word == "closed":
-        yield b'{"type":7,"error":"Connection closed with an error.","allowReconnect":true}\x1e'
-        return
-    yield b'{"type":6}\x1e'
-    yield _update(request_id, throttling=throttling)
-    if word == "limit":
-        yield final("Success", [], "")
-        return
-    text = argument["message"]["text"]
-    said = f"You said: {text}" + (f" (turn {turns})" if turns > 1 else "")
-    if argument["message"].get("imageUrl"):
-        said += " (with a picture)"
-    if argument.get("previousMessages"):
-        said += " (with context)"
-    side: list[JSON] = []
-    sources: list[JSON] = []
-    if word == "search":
-        results = '{"web_search_results":[{"title":"A page","snippets":["..."]}]}'
-        side = [
-            bot("Searching the web for: `x`", "q1", messageType="InternalSearchQuery"),
-            bot(results, "q2", messageType="InternalSearchResult"),
-            bot("Buy this", "q3", messageType="AdsQuery"),
-        ]
-        sources = [{"providerDisplayName": "A page", "seeMoreUrl": "https://page.example/"}]
-    if word == "draw":
-        side = [bot(text, "d1", contentType="IMAGE", messageType="GenerateContentQuery")]
-    for note in side:
-        yield _update(request_id, note)
-    so_far = ""
-    for piece in fault.pieces(said):
-        so_far += piece
-        yield _update(request_id, bot(so_far, "m1", sourceAttributions=sources))
-        if word in ("disengaged", "apology"):
-            how: JSON = {"messageType": "Disengaged", "hiddenText": "> Conversation disengaged"}
-            if word == "apology":
-                how = {"contentOrigin": "Apology", "hiddenText": "Sorry!"}
-            gone = bot(None, "m2", **how)
-            yield _update(request_id, gone)
-            yield final("Success", [bot(so_far, "m1"), gone], text)
-            return
-    if word == "edit":
-        yield _update(request_id, bot(so_far.replace("You", "you"), "m1"))
-    answers = [bot(so_far, "m1", sourceAttributions=sources)]
-    if word == "two":
-        yield _update(request_id, bot("And more.", "m2"))
-        answers.append(bot("And more.", "m2"))
-    card = bot(text, "r1", messageType="RenderCardRequest")
-    yield final("Success", [*side, *answers, card], text)
