@@ -37,7 +37,8 @@ def _refuse(asked: Refusal) -> HTTPResponse:
 DIALECT = Dialect(refuse=_refuse, error_event=b"", error_body=b"", bad_event=b"")
 
 
-async def enter(request: Request) -> tuple[Fault, HTTPResponse | None]:
+async def check_request(request: Request) -> tuple[Fault, HTTPResponse | None]:
+    """Picks the fault and checks the request; the second value is the answer when it stops here."""
     fault = request.app.ctx.faults.pick(request)
     return fault, await delivery.before_answer(request, fault, DIALECT)
 
@@ -61,7 +62,8 @@ def _new_conversation() -> Conversation:
 
 @blueprint.get("/turing/conversation/create")
 async def create(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """Makes a conversation; its signature goes out in a header."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     made = _new_conversation()
@@ -75,14 +77,16 @@ async def create(request: Request) -> HTTPResponse | None:
 
 @blueprint.get("/turing/conversation/chats")
 async def chats(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """The last ten conversations."""
+    _, refused = await check_request(request)
     found = [{"conversationId": id, "chatName": "A chat"} for id in conversations]
     return refused or _json({"chats": found[-10:], "result": {"value": "Success"}})
 
 
 @blueprint.post("/sydney/DeleteSingleConversation")
 async def delete(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """Deletes a conversation, when the signature is the right one."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     asked = request.json or {}
@@ -95,7 +99,8 @@ async def delete(request: Request) -> HTTPResponse | None:
 
 @blueprint.post("/images/kblob")
 async def upload(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """The picture upload: a blob id for a JPEG or a URL, an empty object otherwise."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     form: Any = request.form or {}
@@ -111,6 +116,7 @@ async def upload(request: Request) -> HTTPResponse | None:
 
 @blueprint.websocket("/sydney/ChatHub")  # type: ignore[untyped-decorator]
 async def hub(request: Request, ws: WebsocketImplProtocol) -> None:
+    """The SignalR hub: handshake, one question, its answer; then the connection stays open."""
     signature = request.args.get("sec_access_token", "")
     records = _Records(ws)
     shake = await records.next()
@@ -124,7 +130,7 @@ async def hub(request: Request, ws: WebsocketImplProtocol) -> None:
         if record.get("type") == 6:
             continue
         if record.get("type") == 4:
-            await _turn(request, ws, record, signature)
+            await _answer_question(request, ws, record, signature)
             # The hub keeps the connection: its client is to leave.
             while await records.next() is not None:
                 pass
@@ -132,7 +138,7 @@ async def hub(request: Request, ws: WebsocketImplProtocol) -> None:
 
 
 class _Records:
-    """What the client says, record by record."""
+    """Splits the client's messages into records."""
 
     def __init__(self, ws: WebsocketImplProtocol) -> None:
         self._ws, self._rest = ws, ""
@@ -150,7 +156,9 @@ class _Records:
         return found
 
 
-async def _turn(request: Request, ws: WebsocketImplProtocol, asked: JSON, signature: str) -> None:
+async def _answer_question(
+    request: Request, ws: WebsocketImplProtocol, asked: JSON, signature: str
+) -> None:
     argument = asked["arguments"][0]
     text = argument["message"]["text"]
     fault = request.app.ctx.faults.pick(request, text)
@@ -168,18 +176,18 @@ async def _turn(request: Request, ws: WebsocketImplProtocol, asked: JSON, signat
     answer = Answer(argument, asked["invocationId"], made, fault, word)
     for number, frame in enumerate(answer.frames()):
         if number == fault.hang_after:
-            await delivery.forever()
+            await delivery.hang()
         if number == fault.close_after:
             await ws.close(1000)
             return
         if number == fault.cut_after:
-            await delivery.cut(request)
-        await _put(ws, frame, fault.split)
+            await delivery.reset_connection(request)
+        await _send_record(ws, frame, fault.split)
         record.events += 1
         await asyncio.sleep(max(fault.drip_ms, 0) / 1000)
 
 
-async def _put(ws: WebsocketImplProtocol, frame: bytes, split: int) -> None:
+async def _send_record(ws: WebsocketImplProtocol, frame: bytes, split: int) -> None:
     """One record, cut over several messages when that is asked for."""
     text = frame.decode()
     step = split if split > 0 else len(text)

@@ -1,4 +1,7 @@
-"""ChatGPT's website, under /chatgpt: the guard with real proof checking, all framings, files.
+"""ChatGPT's website, under /chatgpt: conversations in all framings, sessions, OAuth.
+
+The guard (sentinel) is in chatgpt_sentinel.py, with real proof checking; files are in
+chatgpt_files.py.
 
 The bearer token is the account: a conversation asked for with another token is 404. Words in a
 token: expired (401), challenge (a web page), unusual (403), arkose, turnstile, hard (more work),
@@ -24,13 +27,13 @@ from app.simulator.chatgpt_answer import Answer, Conversation, event_bytes
 from app.simulator.chatgpt_common import (
     DIALECT,
     answer,
+    check_request,
     cookies_of,
     detail,
     encode,
-    enter,
     token_of,
 )
-from app.simulator.chatgpt_sentinel import problem_of
+from app.simulator.chatgpt_sentinel import sentinel_problem
 from app.simulator.ledger import record_of
 
 MAX_KEPT = 5000
@@ -41,13 +44,14 @@ conversations: dict[str, Conversation] = {}
 sockets: dict[str, tuple[list[bytes], int]] = {}  # websocket token -> SSE events, silent after
 
 
-async def ask(request: Request) -> HTTPResponse | None:
+async def post_conversation(request: Request) -> HTTPResponse | None:
+    """Answers a question, as SSE or with the address of a websocket."""
     asked = request.json if isinstance(request.json, dict) else {}
     model = str(asked.get("model", ""))
-    fault, refused = await enter(request, model)
+    fault, refused = await check_request(request, model)
     if refused:
         return refused
-    problem = problem_of(request)
+    problem = sentinel_problem(request)
     if problem:
         record_of(request).fault = problem
         return detail(403, "Unusual activity has been detected from your device. Try again later.")
@@ -106,6 +110,7 @@ def _conversation(account: str, id: str | None, parent: str) -> Conversation | H
 
 @blueprint.websocket("/client/hubs/conversations", subprotocols=[SUBPROTOCOL])  # type: ignore[untyped-decorator]
 async def hub(request: Request, ws: WebsocketImplProtocol) -> None:
+    """The websocket of an answer: its SSE events as base64, in envelopes or bare."""
     token = request.args.get("access_token", "")
     held = sockets.pop(token, None)
     if held is None:
@@ -136,14 +141,16 @@ async def hub(request: Request, ws: WebsocketImplProtocol) -> None:
 
 @blueprint.get("/backend-api/models")
 async def models(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """The list of models."""
+    _, refused = await check_request(request)
     slugs = ("gpt-4o", "gpt-5-2", "o3-mini-high")
     return refused or answer({"models": [{"slug": slug, "title": slug} for slug in slugs]})
 
 
 @blueprint.get("/backend-api/conversation/<id>")
 async def conversation(request: Request, id: str) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """One conversation, for the account that owns it."""
+    _, refused = await check_request(request)
     found = conversations.get(id)
     if refused:
         return refused
@@ -168,6 +175,7 @@ async def session(request: Request) -> HTTPResponse:
 
 @blueprint.post("/oauth/<what>")
 async def oauth(request: Request, what: str) -> HTTPResponse:
+    """The refresh and revocation of tokens; a refresh token must begin with `good`."""
     asked = request.json or {}
     if what == "token" and asked.get("refresh_token", "").startswith("good"):
         return answer({"access_token": "fresh", "expires_in": 86400, "token_type": "Bearer"})
@@ -178,8 +186,8 @@ async def oauth(request: Request, what: str) -> HTTPResponse:
 
 
 async def anything(request: Request, path: str = "") -> HTTPResponse | None:
-    """What the site has besides is answered with what was asked."""
-    _, refused = await enter(request)
+    """Echoes the request, for all other paths of the site."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     headers = [[str(name), value] for name, value in request.headers.items()]
@@ -190,7 +198,10 @@ async def anything(request: Request, path: str = "") -> HTTPResponse | None:
 
 for _side in ("api", "anon"):
     blueprint.add_route(
-        ask, f"/backend-{_side}/conversation", methods=["POST"], name=f"ask_{_side}"
+        post_conversation,
+        f"/backend-{_side}/conversation",
+        methods=["POST"],
+        name=f"conversation_{_side}",
     )
 for _room in ("backend-api", "public-api"):
     blueprint.add_route(

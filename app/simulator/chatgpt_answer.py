@@ -14,6 +14,8 @@ from app.simulator.faults import Fault
 
 
 class Conversation(Struct):
+    """A conversation of one account, with the messages that can be a parent."""
+
     id: str
     account: str
     current: str = ""
@@ -22,7 +24,7 @@ class Conversation(Struct):
 
 
 class Answer:
-    """One answer in the making, in the words of either encoding."""
+    """One answer, in either encoding; creating it adds its message to the conversation."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Answer:
         made.messages[self.id] = self.message(parts=[said])
 
     def message(self, **more: Any) -> JSON:
+        """The answer's message object with the given members replaced."""
         metadata: JSON = {"model_slug": self.model, "parent_id": self.question_id, "pad": "AAAA"}
         metadata |= more.pop("metadata", {})
         content = {"content_type": "text", "parts": more.pop("parts", [""])}
@@ -60,13 +63,15 @@ class Answer:
         return base | more
 
     def root(self, message: JSON | None, **more: Any) -> JSON:
+        """The object around a message: conversation id and error."""
         return {"message": message, "conversation_id": self.made.id, "error": None, **more}
 
     def done(self, id: str, **more: Any) -> JSON:
+        """A finished message with its own id."""
         return self.message(id=id, status="finished_successfully", **more)
 
     def before(self) -> Iterator[JSON]:
-        """The messages that come before the answer."""
+        """The messages before the answer: system, user, and those that the model's words add."""
         hidden = {"is_visually_hidden_from_conversation": True}
         yield self.done("s1", role="system", metadata=hidden, end_turn=True)
         if "echo" in self.words and self.made.turns > 1:
@@ -97,18 +102,21 @@ class Answer:
             yield self.done("first", parts=["Let me see."], end_turn=False)
 
     def after(self) -> Iterator[bytes]:
+        """The events after the answer: title, metadata, [DONE]."""
         id = self.made.id
         yield event_bytes({"type": "title_generation", "title": "A title", "conversation_id": id})
         yield event_bytes({"type": "conversation_detail_metadata", "conversation_id": id})
         yield b"data: [DONE]\n\n"
 
     def pieces(self) -> list[str]:
+        """The pieces of the text, with a citation mark when asked."""
         said = self.said
         if "cite" in self.words:
             said += " \ue200cite\ue202turn0search0\ue201"
         return list(self.fault.pieces(said))
 
     def finished(self) -> JSON:
+        """The metadata of the finished message."""
         metadata: JSON = {"finish_details": {"type": "stop"}, "is_complete": True}
         if "cite" in self.words:
             page = {"title": "A page", "url": "https://page.example/"}
@@ -118,6 +126,7 @@ class Answer:
         return metadata
 
     def snapshots(self) -> Iterator[bytes]:
+        """The SSE events of the older encoding: each holds the whole message so far."""
         for message in self.before():
             yield self._break(self.root(message))
         text = ""
@@ -132,6 +141,7 @@ class Answer:
         yield from self.after()
 
     def deltas(self) -> Iterator[bytes]:
+        """The SSE events of delta encoding v1."""
         yield b'event: delta_encoding\ndata: "v1"\n\n'
         channel = 0
         for channel, message in enumerate(self.before()):
@@ -174,5 +184,6 @@ class Answer:
 
 
 def event_bytes(data: JSON, name: str = "") -> bytes:
+    """One SSE event, its JSON padded with blanks; `name` is the `event:` line."""
     body = encode(data)
     return name.encode() + b"data: " + body + b" " * (-len(body) % 8) + b"\n\n"

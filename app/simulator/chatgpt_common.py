@@ -19,11 +19,13 @@ PAGE = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>
 
 
 def detail(status: int, said: Any, headers: delivery.Headers = ()) -> HTTPResponse:
+    """An error answer: `{"detail": ...}`."""
     body = HTTPResponse(encode({"detail": said}), status, content_type="application/json")
     return with_headers(body, headers)
 
 
 def answer(body: Any, headers: delivery.Headers = (), status: int = 200) -> HTTPResponse:
+    """A JSON answer."""
     return with_headers(
         HTTPResponse(encode(body), status, content_type="application/json"), headers
     )
@@ -44,8 +46,8 @@ DIALECT = Dialect(
 )
 
 
-async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
-    """The fault of this request, and an answer if there shall be none of the usual kind."""
+async def check_request(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
+    """Picks the fault and checks the request; the second value is the answer when it stops here."""
     fault = request.app.ctx.faults.pick(request, model)
     refused = await delivery.before_answer(request, fault, DIALECT)
     if refused is not None:
@@ -65,11 +67,13 @@ async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse 
 
 
 def token_of(request: Request) -> str:
+    """The bearer token; "" for none and on the anonymous paths."""
     if request.path.startswith("/chatgpt/backend-anon/"):
         return ""
     return request.headers.get("authorization", "").removeprefix("Bearer ").strip()
 
 
 def cookies_of(request: Request) -> dict[str, str]:
+    """The request's cookies by name."""
     pairs = (c.strip().partition("=") for c in request.headers.get("cookie", "").split(";"))
     return {name: value for name, _, value in pairs if name}

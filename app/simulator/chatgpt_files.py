@@ -5,7 +5,7 @@ import secrets
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.simulator.chatgpt_common import answer, detail, enter, token_of
+from app.simulator.chatgpt_common import answer, check_request, detail, token_of
 
 blueprint = Blueprint("chatgpt-files", url_prefix="/chatgpt")
 
@@ -20,7 +20,8 @@ files: dict[str, tuple[str, bytes]] = {}  # id -> account, content
 
 @blueprint.post("/backend-api/files")
 async def new_file(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """Registers an upload and returns its storage address."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     id = "file-" + secrets.token_hex(12)
@@ -31,6 +32,7 @@ async def new_file(request: Request) -> HTTPResponse | None:
 
 @blueprint.put("/storage/<id>")
 async def store(request: Request, id: str) -> HTTPResponse:
+    """Takes the bytes at the storage address, where no token may be sent."""
     if id not in files or "authorization" in request.headers or not request.body:
         return HTTPResponse(b"", 403)
     if request.headers.get("x-ms-blob-type") != "BlockBlob":
@@ -41,12 +43,14 @@ async def store(request: Request, id: str) -> HTTPResponse:
 
 @blueprint.post("/backend-api/files/<id>/uploaded")
 async def uploaded(request: Request, id: str) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """Confirms an upload; `error` when no bytes have come."""
+    _, refused = await check_request(request)
     return refused or answer({"status": "success" if files.get(id, ("", b""))[1] else "error"})
 
 
 async def download(request: Request, id: str, conversation: str = "") -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """The download address of a file, for the account that owns it."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     held = files.get(id)
@@ -58,7 +62,8 @@ async def download(request: Request, id: str, conversation: str = "") -> HTTPRes
 
 @blueprint.get("/backend-api/estuary/content")
 async def content(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """The bytes of a file."""
+    _, refused = await check_request(request)
     held = files.get(request.args.get("id", ""))
     if refused or held is None or held[0] != token_of(request):
         return refused or detail(404, "File not found")

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.simulator.chatgpt_common import JSON, answer, cookies_of, detail, enter, token_of
+from app.simulator.chatgpt_common import JSON, answer, check_request, cookies_of, detail, token_of
 
 MAX_KEPT = 5000
 
@@ -27,8 +27,8 @@ HARDER = (("hardest", "000032"), ("hard", "000fff"))  # words of a token: second
 blueprint = Blueprint("chatgpt-sentinel", url_prefix="/chatgpt")
 
 
-class Pass(Struct):
-    """What the guard gave out: to be shown once, by the same browser."""
+class IssuedToken(Struct):
+    """A requirements token: valid once, for the same account and device."""
 
     account: str
     device: str
@@ -39,14 +39,15 @@ class Pass(Struct):
     made_at: float
 
 
-passes: dict[str, Pass] = {}
+issued: dict[str, IssuedToken] = {}
 
 
 arkose_used: set[str] = set()
 
 
 async def requirements(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """Issues a requirements token with a proof-of-work puzzle."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     device = request.headers.get("oai-device-id", "")
@@ -57,7 +58,7 @@ async def requirements(request: Request) -> HTTPResponse | None:
     if p is not None and not str(p).startswith("gAAAAAC"):
         return detail(422, [{"loc": ["body", "p"], "msg": "no requirements token", "type": "x"}])
     token = token_of(request)
-    made = Pass(
+    made = IssuedToken(
         account=token,
         device=device,
         seed=str(secrets.randbelow(10**16) / 10**16),
@@ -67,9 +68,9 @@ async def requirements(request: Request) -> HTTPResponse | None:
         made_at=time.time(),
     )
     name = "gAAAAAB" + secrets.token_urlsafe(40)
-    passes[name] = made
-    if len(passes) > MAX_KEPT:
-        del passes[next(iter(passes))]
+    issued[name] = made
+    if len(issued) > MAX_KEPT:
+        del issued[next(iter(issued))]
     said: JSON = {
         "persona": "chatgpt-paid" if token and "noauth" not in token else "chatgpt-noauth",
         "token": name,
@@ -88,11 +89,11 @@ async def requirements(request: Request) -> HTTPResponse | None:
     return answer(said, cookies)
 
 
-def problem_of(request: Request) -> str | None:
-    """What is wrong with what the guard wanted to see again; None when all is well."""
+def sentinel_problem(request: Request) -> str | None:
+    """Checks token, cookie, proof and arkose of a question; the reason to refuse it, or None."""
     headers = request.headers
     name = headers.get("openai-sentinel-chat-requirements-token", "")
-    held = passes.pop(name, None)
+    held = issued.pop(name, None)
     if held is None or time.time() - held.made_at > TOKEN_SECONDS:
         return "no requirements token"
     if held.account != token_of(request) or held.device != headers.get("oai-device-id"):
@@ -101,7 +102,7 @@ def problem_of(request: Request) -> str | None:
         return "the guard's cookie is missing"
     agent = headers.get("user-agent", "")
     proof = headers.get("openai-sentinel-proof-token", "")
-    if not proves(proof, held.seed, held.difficulty, agent):
+    if not is_valid_proof(proof, held.seed, held.difficulty, agent):
         return "wrong proof"
     if held.arkose:
         arkose = headers.get("openai-sentinel-arkose-token", "")
@@ -113,8 +114,8 @@ def problem_of(request: Request) -> str | None:
     return None
 
 
-def proves(token: str, seed: str, difficulty: str, agent: str) -> bool:
-    """Whether a proof of either generation is one, for this seed and this browser."""
+def is_valid_proof(token: str, seed: str, difficulty: str, agent: str) -> bool:
+    """Whether `token` is a proof of either generation for this seed and user agent."""
     if not token.startswith("gAAAAAB"):
         return False
     text = token[len("gAAAAAB") :]

@@ -1,4 +1,6 @@
-"""Anthropic's API on its own wire, under /claude: messages, count_tokens, models, batches, files.
+"""Anthropic's API, under /claude: messages, count_tokens, models.
+
+Batches are in claude_batches.py, files in claude_files.py.
 
 Keys: `sk-ant-api...` or `demo-...` in x-api-key or as bearer (so the SDKs since October 2026),
 `sk-ant-oat...` as bearer with its beta; one with "bad" or "expired" in it is refused.
@@ -14,9 +16,9 @@ from app.simulator.claude_common import (
     answer,
     answer_page,
     bad_request,
+    check_request,
     common_headers,
     dialect,
-    enter,
     not_found,
     read_json,
     version_of,
@@ -48,9 +50,10 @@ blueprint = Blueprint(FAMILY, url_prefix="/claude")
 
 @route(blueprint, "/v1/messages", "POST")
 async def messages(request: Request) -> HTTPResponse | None:
+    """POST /v1/messages: checks the request and answers it, streamed or whole."""
     body, unreadable = read_json(request)
     model = model_in(body)
-    fault, refused = await enter(request, model)
+    fault, refused = await check_request(request, model)
     if refused or unreadable:
         return refused or unreadable
     if problem := refusal_of(body, version=version_of(request)):
@@ -70,8 +73,9 @@ async def messages(request: Request) -> HTTPResponse | None:
 
 @route(blueprint, "/v1/messages/count_tokens", "POST")
 async def count(request: Request) -> HTTPResponse | None:
+    """POST /v1/messages/count_tokens."""
     body, unreadable = read_json(request)
-    fault, refused = await enter(request, model_in(body))
+    fault, refused = await check_request(request, model_in(body))
     if refused or unreadable:
         return refused or unreadable
     if isinstance(body, dict) and ("max_tokens" in body or "stream" in body):
@@ -87,6 +91,7 @@ async def count(request: Request) -> HTTPResponse | None:
 
 
 def model_object(row: tuple[str, str, str, int]) -> JSON:
+    """Anthropic's ModelInfo for one row of MODELS."""
     name, display_name, created_at, most = row
     return {
         "type": "model",
@@ -100,7 +105,8 @@ def model_object(row: tuple[str, str, str, int]) -> JSON:
 
 @route(blueprint, "/v1/models", "GET")
 async def models(request: Request) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """GET /v1/models, paged."""
+    fault, refused = await check_request(request)
     if refused:
         return refused
     return await answer_page(request, fault, [model_object(row) for row in MODELS])
@@ -108,7 +114,8 @@ async def models(request: Request) -> HTTPResponse | None:
 
 @route(blueprint, "/v1/models/<model:path>", "GET")
 async def one_model(request: Request, model: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """GET /v1/models/{id}; an alias finds its dated snapshot."""
+    fault, refused = await check_request(request)
     if refused:
         return refused
     found = next((row for row in MODELS if row[0].startswith(model)), None)

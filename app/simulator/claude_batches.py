@@ -12,9 +12,9 @@ from app.simulator.claude_common import (
     answer,
     answer_page,
     bad_request,
+    check_request,
     common_headers,
     dialect,
-    enter,
     error_object,
     not_found,
     read_json,
@@ -29,7 +29,7 @@ from app.simulator.routing import route
 blueprint = Blueprint(f"{FAMILY}-batches", url_prefix="/claude")
 
 
-KEPT_BATCHES = 32
+MAX_BATCHES = 32
 
 
 batches: OrderedDict[str, tuple[JSON, list[JSON]]] = OrderedDict()
@@ -37,8 +37,9 @@ batches: OrderedDict[str, tuple[JSON, list[JSON]]] = OrderedDict()
 
 @route(blueprint, "/v1/messages/batches", "POST")
 async def make_batch(request: Request) -> HTTPResponse | None:
+    """Answers every request of a batch at once and keeps the results."""
     body, unreadable = read_json(request)
-    fault, refused = await enter(request)
+    fault, refused = await check_request(request)
     if refused or unreadable:
         return refused or unreadable
     asked = body.get("requests") if isinstance(body, dict) else None
@@ -56,12 +57,13 @@ async def make_batch(request: Request) -> HTTPResponse | None:
         results.append({"custom_id": each["custom_id"], "result": result})
     batch = batch_object(request, results)
     batches[batch["id"]] = (batch, results)
-    while len(batches) > KEPT_BATCHES:
+    while len(batches) > MAX_BATCHES:
         batches.popitem(last=False)
     return await answer(request, fault, batch)
 
 
 def batch_object(request: Request, results: list[JSON]) -> JSON:
+    """Anthropic's MessageBatch."""
     identity = token("msgbatch_")
     now = datetime.now(UTC)
     good = sum(result["result"]["type"] == "succeeded" for result in results)
@@ -88,7 +90,8 @@ def batch_object(request: Request, results: list[JSON]) -> JSON:
 
 @route(blueprint, "/v1/messages/batches", "GET")
 async def list_batches(request: Request) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """The kept batches, newest first, paged."""
+    fault, refused = await check_request(request)
     if refused:
         return refused
     return await answer_page(request, fault, [batch for batch, _ in reversed(batches.values())])
@@ -96,7 +99,8 @@ async def list_batches(request: Request) -> HTTPResponse | None:
 
 @route(blueprint, "/v1/messages/batches/<identity>", "GET", "DELETE")
 async def one_batch(request: Request, identity: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """Returns or deletes a batch."""
+    fault, refused = await check_request(request)
     if refused or identity not in batches:
         return refused or not_found(f"message_batch: {identity}")
     if request.method == "GET":
@@ -107,7 +111,8 @@ async def one_batch(request: Request, identity: str) -> HTTPResponse | None:
 
 @route(blueprint, "/v1/messages/batches/<identity>/cancel", "POST")
 async def cancel_batch(request: Request, identity: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """Returns the batch: it has ended already."""
+    fault, refused = await check_request(request)
     if refused or identity not in batches:
         return refused or not_found(f"message_batch: {identity}")
     return await answer(request, fault, batches[identity][0])
@@ -115,7 +120,8 @@ async def cancel_batch(request: Request, identity: str) -> HTTPResponse | None:
 
 @route(blueprint, "/v1/messages/batches/<identity>/results", "GET")
 async def batch_results(request: Request, identity: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """The results as JSON lines."""
+    fault, refused = await check_request(request)
     if refused or identity not in batches:
         return refused or not_found(f"message_batch: {identity}")
     lines = b"".join(msgspec.json.encode(result) + b"\n" for result in batches[identity][1])

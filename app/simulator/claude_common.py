@@ -59,6 +59,7 @@ BY_STATUS = {409: "conflict", 504: "timeout"}
 
 
 def common_headers(*, limits: bool = True, spent: bool = False) -> list[tuple[str, str]]:
+    """The headers of every answer; `spent` says that no request is left in the window."""
     reset = (datetime.now(UTC) + timedelta(seconds=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
     headers = [
         ("request-id", token("req_")),
@@ -86,6 +87,7 @@ def common_headers(*, limits: bool = True, spent: bool = False) -> list[tuple[st
 
 
 def error_object(kind: str, message: str) -> JSON:
+    """Anthropic's error object with a fresh request id."""
     return {
         "type": "error",
         "error": {"details": None, "type": kind, "message": message},
@@ -93,9 +95,10 @@ def error_object(kind: str, message: str) -> JSON:
     }
 
 
-def say_no(
+def error_answer(
     status: int, kind: str, message: str, headers: list[tuple[str, str]] | None = None
 ) -> HTTPResponse:
+    """An error as a response, with x-should-retry where the real API sends it."""
     body = msgspec.json.encode(error_object(kind, message))
     headers = headers if headers is not None else common_headers(limits=False)
     if status in (400, 401, 403, 404, 413):
@@ -104,6 +107,7 @@ def say_no(
 
 
 def refuse(refusal: Refusal, model: str) -> HTTPResponse:
+    """A refusal in Anthropic's words and status."""
     word = BY_STATUS.get(refusal.status, refusal.kind)
     kind, message = WORDS[word]
     status = 400 if word == "quota" else refusal.status
@@ -115,19 +119,22 @@ def refuse(refusal: Refusal, model: str) -> HTTPResponse:
     if status == 413:  # sent by the edge, which writes pages
         page = b"<html><head><title>413 Request Entity Too Large</title></head></html>"
         return HTTPResponse(page, 413, content_type="text/html")
-    return say_no(status, kind, message.replace("%s", model), headers)
+    return error_answer(status, kind, message.replace("%s", model), headers)
 
 
 def bad_request(problem: Problem | str) -> HTTPResponse:
+    """A 400 invalid_request_error."""
     message = problem if isinstance(problem, str) else problem.message
-    return say_no(400, "invalid_request_error", message, common_headers())
+    return error_answer(400, "invalid_request_error", message, common_headers())
 
 
 def not_found(message: str) -> HTTPResponse:
-    return say_no(404, "not_found_error", message)
+    """A 404 not_found_error."""
+    return error_answer(404, "not_found_error", message)
 
 
 def dialect(model: str = "") -> Dialect:
+    """How this family words its failures."""
     body = msgspec.json.encode(error_object(*WORDS["overloaded"]))
     return Dialect(
         refuse=lambda refusal: refuse(refusal, model),
@@ -137,10 +144,10 @@ def dialect(model: str = "") -> Dialect:
     )
 
 
-async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
-    """The fault for this request, and the answer when it gets no further than the door."""
+async def check_request(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
+    """Picks the fault and checks the request; the second value is the answer when it stops here."""
     fault = request.app.ctx.faults.pick(request, model)
-    if not fault.name and (stopped := _at_the_door(request)):
+    if not fault.name and (stopped := _credential_error(request)):
         return fault, stopped
     if refused := await delivery.before_answer(request, fault, dialect(model)):
         return fault, refused
@@ -149,16 +156,16 @@ async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse 
     return fault, None
 
 
-def _at_the_door(request: Request) -> HTTPResponse | None:
+def _credential_error(request: Request) -> HTTPResponse | None:
     key, headers = record_of(request).key, request.headers
     is_known = key.startswith(KEY_PREFIXES)
     if key.startswith("sk-ant-oat"):
         betas = ",".join(headers.getall("anthropic-beta", []))
         is_known = OAUTH_BETA in betas and not headers.get("x-api-key")
     if not key:
-        return say_no(401, "authentication_error", "x-api-key header is required")
+        return error_answer(401, "authentication_error", "x-api-key header is required")
     if not is_known or "bad" in key or "expired" in key:
-        return say_no(401, *WORDS["auth"])
+        return error_answer(401, *WORDS["auth"])
     version = headers.get("anthropic-version")
     if version is None:
         return bad_request("anthropic-version: header is required")
@@ -168,15 +175,18 @@ def _at_the_door(request: Request) -> HTTPResponse | None:
 
 
 async def answer(request: Request, fault: Fault, value: Any) -> HTTPResponse | None:
+    """Sends a JSON body with the common headers."""
     body = msgspec.json.encode(value)
     return await send_body(request, fault, body, dialect(), headers=common_headers())
 
 
 def version_of(request: Request) -> str:
+    """The anthropic-version header, "" for none."""
     return request.headers.get("anthropic-version", "")
 
 
 def read_json(request: Request) -> tuple[Any, HTTPResponse | None]:
+    """The decoded body, or the 400 for one that is no JSON."""
     try:
         return msgspec.json.decode(request.body), None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -184,7 +194,7 @@ def read_json(request: Request) -> tuple[Any, HTTPResponse | None]:
 
 
 async def answer_page(request: Request, fault: Fault, rows: list[JSON]) -> HTTPResponse | None:
-    """Anthropic's paging: `limit`, and a cursor from either side."""
+    """Sends one page of rows: `limit`, and a cursor from either side."""
     limit = request.args.get("limit", "20")
     if not limit.isdigit() or not 1 <= int(limit) <= 1000:
         return bad_request("limit: Input should be between 1 and 1000")

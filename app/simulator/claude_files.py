@@ -10,9 +10,9 @@ from app.simulator.claude_common import (
     answer,
     answer_page,
     bad_request,
+    check_request,
     common_headers,
     dialect,
-    enter,
     not_found,
     version_of,
 )
@@ -20,16 +20,17 @@ from app.simulator.claude_messages import token
 from app.simulator.claude_rules import VERSIONS
 from app.simulator.delivery import send_body
 from app.simulator.routing import route
-from app.simulator.uploads import Malformed, Shelf, StoredFile, Upload, receive_upload
+from app.simulator.uploads import FileStore, Malformed, StoredFile, Upload, receive_upload
 
 blueprint = Blueprint(f"{FAMILY}-files", url_prefix="/claude")
-shelf = Shelf()
+store = FileStore()
 
 
 FILES_BETA = "files-api-2025-04-14"
 
 
 def without_beta(request: Request) -> HTTPResponse | None:
+    """The 404 for a request that lacks the files beta; None when it has it."""
     betas = ",".join(request.headers.getall("anthropic-beta", []))
     if FILES_BETA in betas or version_of(request) != VERSIONS[0]:
         return None
@@ -52,14 +53,15 @@ def file_object(file: StoredFile) -> JSON:
 
 @route(blueprint, "/v1/files", "POST", stream=True)
 async def upload_file(request: Request) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """Stores an uploaded file."""
+    fault, refused = await check_request(request)
     upload, malformed = await receive(request)
     if stopped := refused or without_beta(request) or malformed:
         return stopped
     if upload is None or upload.file is None:
         return bad_request("file: Field required")
     upload.file.id = token("file_")
-    shelf.put(upload.file)
+    store.put(upload.file)
     return await answer(request, fault, file_object(upload.file))
 
 
@@ -73,32 +75,35 @@ async def receive(request: Request) -> tuple[Upload | None, HTTPResponse | None]
 
 @route(blueprint, "/v1/files", "GET")
 async def list_files(request: Request) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """The stored files, newest first, paged."""
+    fault, refused = await check_request(request)
     if stopped := refused or without_beta(request):
         return stopped
-    return await answer_page(request, fault, [file_object(file) for file in shelf.all()])
+    return await answer_page(request, fault, [file_object(file) for file in store.all()])
 
 
 @route(blueprint, "/v1/files/<identity>", "GET", "DELETE")
 async def one_file(request: Request, identity: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """Returns or deletes a file's metadata."""
+    fault, refused = await check_request(request)
     if stopped := refused or without_beta(request):
         return stopped
-    file = shelf.get(identity)
+    file = store.get(identity)
     if file is None:
         return not_found(f"File not found: {identity}")
     if request.method == "GET":
         return await answer(request, fault, file_object(file))
-    shelf.remove(identity)
+    store.remove(identity)
     return await answer(request, fault, {"id": identity, "type": "file_deleted"})
 
 
 @route(blueprint, "/v1/files/<identity>/content", "GET")
 async def file_content(request: Request, identity: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """The bytes of a file."""
+    fault, refused = await check_request(request)
     if stopped := refused or without_beta(request):
         return stopped
-    file = shelf.get(identity)
+    file = store.get(identity)
     if file is None:
         return not_found(f"File not found: {identity}")
     content = file.read(0, file.bytes)

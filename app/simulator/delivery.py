@@ -1,4 +1,4 @@
-"""Sends an answer to the client, intact or broken the way its fault asks.
+"""Sends an answer to the client, intact or broken as its fault asks.
 
 Each family gives a `Dialect`: its own bytes for refusals, broken events, and errors in a stream.
 """
@@ -34,7 +34,7 @@ HTML = (
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """How one family words its failures."""
+    """The bytes with which one family says its failures."""
 
     refuse: Callable[[Refusal], HTTPResponse]
     error_event: bytes  # one whole event
@@ -43,16 +43,16 @@ class Dialect(Struct, frozen=True, kw_only=True):
 
 
 async def before_answer(request: Request, fault: Fault, dialect: Dialect) -> HTTPResponse | None:
-    """What happens in place of an answer, or None when there shall be one (perhaps broken)."""
+    """Acts out a fault that replaces the answer and returns its response, or returns None."""
     if fault.unknown:
         known = "see app/simulator/faults.py"
         return HTTPResponse(f"The simulator knows no fault {fault.unknown!r}; {known}.", 501)
     if fault.slow_first_ms >= 0:
         await asyncio.sleep(fault.slow_first_ms / 1000)
     if fault.hang:
-        await forever()
+        await hang()
     if fault.reset:
-        await cut(request)
+        await reset_connection(request)
     if fault.refuse:
         return dialect.refuse(fault.refuse)
     if fault.html_status >= 0:
@@ -73,41 +73,43 @@ async def send_events(
     status: int = 200,
     content_type: str = SSE,
 ) -> HTTPResponse | None:
-    """Streams whole events, each in a write of its own, broken the way the fault asks; then None.
+    """Streams whole events, each in a write of its own, broken as the fault asks; returns None.
 
     `events` may be a generator: nothing is kept. The last event is the wire's closing one.
     """
     record = record_of(request)
     record.is_stream = True
-    outlet = await _Outlet.begin(request, fault, status, [*headers, ("content-type", content_type)])
+    writer = await _BodyWriter.begin(
+        request, fault, status, [*headers, ("content-type", content_type)]
+    )
     if fault.slow_event_ms >= 0:
-        await outlet.write(b"")
+        await writer.write(b"")
         await asyncio.sleep(fault.slow_event_ms / 1000)
     for event in events:
         if record.events == fault.end_after:
             break
-        await _break_off(request, fault, outlet, record.events)
+        await _stop_if_due(request, fault, writer, record.events)
         if record.events == fault.error_event:
-            await outlet.put(dialect.error_event)
+            await writer.write_event(dialect.error_event)
             break
         if record.events == fault.bad_json:
-            await outlet.put(dialect.bad_event)
+            await writer.write_event(dialect.bad_event)
         if fault.comments:
-            await outlet.put(b": ping\n\n")
-        await outlet.put(event)
+            await writer.write_event(b": ping\n\n")
+        await writer.write_event(event)
         record.events += 1
         if fault.drip_ms >= 0:
             await asyncio.sleep(fault.drip_ms / 1000)
         elif record.events % 16 == 0:
-            await asyncio.sleep(0)  # others shall live, and a lost client be noticed
+            await asyncio.sleep(0)  # lets other tasks run, and notices a lost client
     else:
-        # A number beyond the last event: everything is there but the end of the body.
-        await _break_off(request, fault, outlet, max(fault.hang_after, record.events))
+        # A number beyond the last event: only the end of the body is missing.
+        await _stop_if_due(request, fault, writer, max(fault.hang_after, record.events))
         if fault.cut_after > record.events or fault.cut_at_byte > record.sent_bytes:
-            await cut(request)
+            await reset_connection(request)
         if fault.close_after > record.events:
-            await shut(request)
-    await outlet.end()
+            await close_connection(request)
+    await writer.end()
     return None
 
 
@@ -121,7 +123,7 @@ async def send_body(
     status: int = 200,
     content_type: str = "application/json",
 ) -> HTTPResponse | None:
-    """Answers with a whole body, or with a broken one when the fault asks; then returns None."""
+    """Sends a body, whole or broken as the fault asks; None when it was streamed."""
     record = record_of(request)
     if fault.error_event >= 0:
         body = dialect.error_body
@@ -136,41 +138,42 @@ async def send_body(
         return with_headers(HTTPResponse(body, status), headers)
     if not (fault.no_length or fault.chunked or fault.end_after >= 0):
         headers.append(("content-length", str(len(body))))
-    outlet = await _Outlet.begin(request, fault, status, headers)
+    writer = await _BodyWriter.begin(request, fault, status, headers)
     if fault.slow_event_ms >= 0:
-        await outlet.write(b"")
+        await writer.write(b"")
         await asyncio.sleep(fault.slow_event_ms / 1000)
-    await _break_off(request, fault, outlet, 0)
+    await _stop_if_due(request, fault, writer, 0)
     if max(fault.hang_after, fault.cut_after, fault.close_after, fault.end_after) > 0:
-        await outlet.put(body[: len(body) // 2])
-        await _break_off(
-            request, fault, outlet, max(fault.hang_after, fault.cut_after, fault.close_after)
+        await writer.write_event(body[: len(body) // 2])
+        await _stop_if_due(
+            request, fault, writer, max(fault.hang_after, fault.cut_after, fault.close_after)
         )
     elif fault.drip_ms >= 0:
         for start in range(0, len(body), 16):
-            await outlet.put(body[start : start + 16])
+            await writer.write_event(body[start : start + 16])
             await asyncio.sleep(fault.drip_ms / 1000)
     elif fault.end_after != 0:
-        await outlet.put(body)
-    await outlet.end()
+        await writer.write_event(body)
+    await writer.end()
     return None
 
 
-async def _break_off(request: Request, fault: Fault, outlet: "_Outlet", done: int) -> None:
+async def _stop_if_due(request: Request, fault: Fault, writer: "_BodyWriter", done: int) -> None:
+    """Hangs, closes or resets when the fault asks for it after `done` events."""
     stops = (fault.hang_after, fault.cut_after, fault.close_after)
     if fault.cut_at_byte != 0 and (done < 0 or done not in stops):
         return
     if not record_of(request).sent_bytes:
-        await outlet.write(b"")  # the headers at least
+        await writer.write(b"")  # the headers at least
     if done == fault.hang_after:
-        await forever()
+        await hang()
     if done == fault.close_after:
-        await shut(request)
-    await cut(request)
+        await close_connection(request)
+    await reset_connection(request)
 
 
-class _Outlet:
-    """Where the bytes of a body go: through Sanic, or bare when Sanic would add a framing."""
+class _BodyWriter:
+    """Writes a body: through Sanic, or raw when Sanic would add a framing."""
 
     def __init__(self, request: Request, fault: Fault) -> None:
         self._request = request
@@ -181,19 +184,19 @@ class _Outlet:
     @classmethod
     async def begin(
         cls, request: Request, fault: Fault, status: int, headers: Headers
-    ) -> "_Outlet":
-        outlet = cls(request, fault)
+    ) -> "_BodyWriter":
+        writer = cls(request, fault)
         if fault.no_length:
-            outlet._record.status = status
+            writer._record.status = status
             await send_raw(request, raw_head(status, [*headers, ("connection", "close")]))
         else:
-            outlet._response = await request.respond(
+            writer._response = await request.respond(
                 with_headers(HTTPResponse(None, status), headers)
             )
-        return outlet
+        return writer
 
-    async def put(self, data: bytes) -> None:
-        """One event, or a piece of a body, under the faults that go by bytes."""
+    async def write_event(self, data: bytes) -> None:
+        """Writes one event or a piece of a body, under the faults that count bytes."""
         fault, record = self._fault, self._record
         if fault.crlf:
             data = data.replace(b"\n", b"\r\n")
@@ -206,7 +209,7 @@ class _Outlet:
             if fault.split > 0:
                 await asyncio.sleep(0)  # so that each piece is a write to the socket
         if is_last:
-            await cut(self._request)
+            await reset_connection(self._request)
 
     async def write(self, data: bytes) -> None:
         self._record.sent_bytes += len(data)
@@ -219,44 +222,45 @@ class _Outlet:
         if self._response is not None:
             await self._response.eof()  # type: ignore[no-untyped-call]
         else:
-            await shut(self._request, meaning="complete")
+            await close_connection(self._request, meaning="complete")
 
 
 async def send_raw(request: Request, data: bytes) -> None:
-    """Bytes on the wire as they are, for answers that Sanic would not write."""
+    """Writes bytes to the socket as they are, for answers that Sanic would not write."""
     assert request.stream is not None
     await request.stream.protocol.send(data)  # type: ignore[no-untyped-call]
 
 
 def raw_head(status: int, headers: Headers) -> bytes:
+    """The status line and headers of an answer that is written raw."""
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-async def forever() -> None:
-    """Silence. Ends when the client leaves, by cancellation."""
+async def hang() -> None:
+    """Never returns; the lost connection cancels it."""
     await asyncio.Event().wait()
 
 
-async def cut(request: Request) -> None:
-    """Ends the connection with a reset, after every byte written so far has reached the peer."""
+async def reset_connection(request: Request) -> None:
+    """Resets the connection (TCP RST) after all bytes so far have reached the peer."""
     await _delivered(request)
-    record_of(request).if_lost = "cut"
+    record_of(request).outcome_if_lost = "cut"
     transport = request.transport
     # Linger zero turns the close into a reset, which no client can take for a proper end.
     peer: socket.socket = transport.get_extra_info("socket")
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()  # type: ignore[attr-defined]
-    await forever()  # the lost connection cancels this handler
+    await hang()  # the lost connection cancels this handler
 
 
-async def shut(request: Request, meaning: str = "cut") -> None:
-    """Closes the connection in good order, wherever in the body this is."""
+async def close_connection(request: Request, meaning: str = "cut") -> None:
+    """Closes the connection (FIN), wherever in the body this is."""
     await _delivered(request)
-    record_of(request).if_lost = meaning
+    record_of(request).outcome_if_lost = meaning
     request.transport.close()
-    await forever()
+    await hang()
 
 
 async def _delivered(request: Request) -> None:
@@ -273,7 +277,7 @@ async def _delivered(request: Request) -> None:
 
 
 def with_headers(response: HTTPResponse, headers: Headers) -> HTTPResponse:
-    """The response with its headers, repeated names kept (Set-Cookie comes twice)."""
+    """Adds the headers to the response; repeated names stay repeated (Set-Cookie)."""
     for name, value in headers:
         if name == "content-type":
             response.content_type = value

@@ -1,7 +1,8 @@
-"""Discord, under /discord: the REST API and the gateway, true enough for discord.py to live on.
+"""Discord, under /discord: the REST API; the gateway is in discord_gateway.py.
 
-Bot tokens begin with `bot-` or `demo-`; `nointent` in one forbids the content intent (4014). Any
-other token is a user's: `dead` 401, `locked` 40002, `rate-3` three posts a second, `sim-429` ...
+Complete enough for discord.py. Bot tokens begin with `bot-` or `demo-`; with `nointent` in one the
+content intent is refused (4014). Any other token is a user's: `dead` 401, `locked` 40002, `rate-3`
+three posts a second, `sim-429` ...
 A user's message that mentions a bot is answered by it, as the word behind the last slash asks:
 early (before the POST returns), nobuttons, silent, spent, picture, partial, rewrite, second, hang,
 slow-N (N ms between edits).
@@ -20,15 +21,15 @@ from sanic import Blueprint, HTTPResponse, Request
 from app.simulator import delivery
 from app.simulator.delivery import Dialect, with_headers
 from app.simulator.discord_bot import MENTION, reply_to
-from app.simulator.discord_world import (
+from app.simulator.discord_state import (
     GUILD,
     JSON,
     OWN_BOT,
     encode,
     new_message,
     next_id,
+    state,
     user,
-    world,
 )
 from app.simulator.faults import Refusal
 from app.simulator.ledger import record_of
@@ -40,16 +41,19 @@ blueprint = Blueprint("discord", url_prefix="/discord")
 
 
 def answer(body: Any, status: int = 200, headers: delivery.Headers = ()) -> HTTPResponse:
+    """A JSON answer."""
     # discord.py reads JSON only when the type is exactly this, without a charset.
     response = HTTPResponse(encode(body), status, content_type="application/json")
     return with_headers(response, [("via", "1.1 google"), *headers])
 
 
 def wrong(status: int, code: int, message: str) -> HTTPResponse:
+    """An error answer with Discord's code."""
     return answer({"message": message, "code": code}, status)
 
 
 def limited(seconds: float, scope: str = "user") -> HTTPResponse:
+    """A 429 that says how many seconds to wait."""
     headers = [
         ("retry-after", str(max(1, round(seconds)))),
         ("x-ratelimit-limit", "5"),
@@ -74,7 +78,8 @@ def _refuse(asked: Refusal) -> HTTPResponse:
 DIALECT = Dialect(refuse=_refuse, error_event=b"", error_body=b"", bad_event=b"")
 
 
-async def enter(request: Request) -> HTTPResponse | None:
+async def check_request(request: Request) -> HTTPResponse | None:
+    """Checks faults and the token; the answer when the request stops here, or None."""
     fault = request.app.ctx.faults.pick(request)
     if refused := await delivery.before_answer(request, fault, DIALECT):
         return refused
@@ -90,7 +95,8 @@ async def enter(request: Request) -> HTTPResponse | None:
 # <who> is always @me, which Sanic's router does not find when it is written out.
 @blueprint.get("/api/v10/users/<who>")
 async def me(request: Request, who: str) -> HTTPResponse:
-    refused = await enter(request)
+    """The user of the token."""
+    refused = await check_request(request)
     key = record_of(request).key
     if not request.headers.get("authorization", "").startswith("Bot "):
         return refused or answer(user(user_id(key), "someone", False))
@@ -101,7 +107,8 @@ async def me(request: Request, who: str) -> HTTPResponse:
 
 @blueprint.get("/api/v10/oauth2/applications/<who>")
 async def application(request: Request, who: str) -> HTTPResponse:
-    return await enter(request) or answer(
+    """The application of the bot token."""
+    return await check_request(request) or answer(
         {
             "id": OWN_BOT["id"],
             "name": "listener",
@@ -120,24 +127,28 @@ async def application(request: Request, who: str) -> HTTPResponse:
 
 @blueprint.get("/api/v10/gateway/bot")
 async def gateway_bot(request: Request) -> HTTPResponse:
+    """The gateway's address and the session start limit."""
     limit = {
         "total": 1000,
-        "remaining": 1000 - world.identified,
+        "remaining": 1000 - state.identified,
         "reset_after": 14_400_000,
         "max_concurrency": 1,
     }
     url = gateway_url(request)
-    return await enter(request) or answer({"url": url, "shards": 1, "session_start_limit": limit})
+    return await check_request(request) or answer(
+        {"url": url, "shards": 1, "session_start_limit": limit}
+    )
 
 
 @blueprint.get("/api/v10/channels/<channel>/messages")
 async def read_messages(request: Request, channel: str) -> HTTPResponse:
-    if refused := await enter(request):
+    """Up to `limit` messages of a channel after the message `after`, newest first."""
+    if refused := await check_request(request):
         return refused
     after, limit = int(request.args.get("after", "0")), int(request.args.get("limit", "50"))
     found = [
         message
-        for message in world.messages.values()
+        for message in state.messages.values()
         if message["channel_id"] == channel and int(message["id"]) > after
     ]
     page = sorted(found, key=lambda m: int(m["id"]))
@@ -147,14 +158,16 @@ async def read_messages(request: Request, channel: str) -> HTTPResponse:
 
 @blueprint.get("/api/v10/channels/<channel>/messages/<id>")
 async def read_message(request: Request, channel: str, id: str) -> HTTPResponse:
-    refused = await enter(request)
-    found = world.messages.get(id)
+    """One message."""
+    refused = await check_request(request)
+    found = state.messages.get(id)
     return refused or (answer(found) if found else wrong(404, 10008, "Unknown Message"))
 
 
 @blueprint.post("/api/v10/channels/<channel>/messages")
 async def post_message(request: Request, channel: str) -> HTTPResponse:
-    if refused := await enter(request):
+    """Stores a message, dispatches it, and lets the mentioned bot reply."""
+    if refused := await check_request(request):
         return refused
     key = record_of(request).key
     attachments: list[JSON] = []
@@ -178,21 +191,21 @@ async def post_message(request: Request, channel: str) -> HTTPResponse:
     if headers is None:
         return limited(1.0)
     nonce = (key, str(body.get("nonce")))
-    if body.get("enforce_nonce") and nonce in world.nonces:
-        return answer(world.messages[world.nonces[nonce]], headers=headers)
+    if body.get("enforce_nonce") and nonce in state.nonces:
+        return answer(state.messages[state.nonces[nonce]], headers=headers)
     is_bot = request.headers.get("authorization", "").startswith("Bot ")
     author = OWN_BOT if is_bot else user(user_id(key), "someone", False)
     message = new_message(channel, author, content, attachments=attachments)
     message["nonce"] = body.get("nonce")
     mentions = MENTION.findall(content)
     message["mentions"] = [user(id, "coze", True) for id in mentions]
-    world.keep(message)
-    world.nonces[nonce] = message["id"]
-    await world.dispatch("MESSAGE_CREATE", {**message, "guild_id": GUILD})
+    state.put(message)
+    state.nonces[nonce] = message["id"]
+    await state.dispatch("MESSAGE_CREATE", {**message, "guild_id": GUILD})
     if mentions and not is_bot:  # a Coze bot does not listen to other bots
         task = asyncio.create_task(reply_to(message, mentions[-1]))
-        world.answering.add(task)
-        task.add_done_callback(world.answering.discard)
+        state.answering.add(task)
+        task.add_done_callback(state.answering.discard)
         if "/early" in content:
             await asyncio.sleep(0.15)
     return answer(message, headers=headers)
@@ -203,11 +216,11 @@ def _spend(key: str) -> list[tuple[str, str]] | None:
     asked = _RATE.search(key)
     limit = int(asked[1]) if asked else 1000
     now = time.monotonic()
-    recent = [at for at in world.posts.get(key, []) if at > now - 1.0]
+    recent = [at for at in state.posts.get(key, []) if at > now - 1.0]
     if len(recent) >= limit:
         return None
     recent.append(now)
-    world.posts[key] = recent
+    state.posts[key] = recent
     return [
         ("x-ratelimit-limit", str(limit)),
         ("x-ratelimit-remaining", str(limit - len(recent))),
@@ -217,8 +230,10 @@ def _spend(key: str) -> list[tuple[str, str]] | None:
 
 
 def user_id(key: str) -> str:
+    """The id of the account behind a user token."""
     return str(1_000_000_000_000_001_000 + sum(key.encode()) % 1000)
 
 
 def gateway_url(request: Request) -> str:
+    """The websocket address of the gateway."""
     return f"ws://{request.host}/discord/gw"

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 
-from app.simulator.discord_world import GUILD, JSON, new_message, user, world
+from app.simulator.discord_state import GUILD, JSON, new_message, state, user
 
 _WORD = re.compile(r"/([a-z]+)(?:-(\d+))?\s*<@")
 
@@ -27,7 +27,7 @@ SPENT = "You have exceeded the daily limit for sending messages to the bot. Try 
 
 
 async def reply_to(question: JSON, bot_id: str) -> None:
-    """What a Coze bot does: a reply, edits of it, buttons at its end, and one late edit."""
+    """Replies as a Coze bot does: a message, its edits, buttons at its end, and one late edit."""
     content = question["content"]
     found = _WORD.search(content)
     word, number = (found[1], int(found[2] or 0)) if found else ("", 0)
@@ -36,13 +36,13 @@ async def reply_to(question: JSON, bot_id: str) -> None:
     step = number / 1000 if word == "slow" else 0.01
     text = MENTION.sub("", content).strip()
     for id, snapshot, is_last in _snapshots(question, bot_id, word, f"You said: {text}"):
-        fresh = snapshot["id"] not in world.messages
-        world.keep(snapshot)
+        fresh = snapshot["id"] not in state.messages
+        state.put(snapshot)
         event = {**snapshot, "guild_id": GUILD}
         if word == "partial" and not fresh:
             kept = ("id", "channel_id", "guild_id", "components" if is_last else "content")
             event = {name: event[name] for name in kept}
-        await world.dispatch("MESSAGE_CREATE" if fresh else "MESSAGE_UPDATE", event)
+        await state.dispatch("MESSAGE_CREATE" if fresh else "MESSAGE_UPDATE", event)
         if word == "hang" and not fresh:
             return
         if word != "early" or id:
@@ -50,7 +50,7 @@ async def reply_to(question: JSON, bot_id: str) -> None:
     if word != "partial":
         # Discord looks at the links of a message after it was written.
         late = {**snapshot, "guild_id": GUILD, "embeds": [*snapshot["embeds"], {"type": "link"}]}
-        await world.dispatch("MESSAGE_UPDATE", late)
+        await state.dispatch("MESSAGE_UPDATE", late)
 
 
 def _snapshots(
@@ -73,12 +73,12 @@ def _snapshots(
     if word == "spent":
         yield 0, {**made, "content": SPENT}, True
         return
-    states = [text[: round(len(text) * part / 4)] for part in (1, 2, 3, 4)]
+    stages = [text[: round(len(text) * part / 4)] for part in (1, 2, 3, 4)]
     if word == "rewrite":
-        states.insert(2, "Let me think again")
-    for number, state in enumerate(states):
-        is_last = number == len(states) - 1
-        message = {**made, "content": state}
+        stages.insert(2, "Let me think again")
+    for number, stage in enumerate(stages):
+        is_last = number == len(stages) - 1
+        message = {**made, "content": stage}
         if number:
             message["edited_timestamp"] = "2024-01-01T00:00:01.000000+00:00"
         if is_last and word == "picture":
@@ -90,5 +90,5 @@ def _snapshots(
         yield number, message, is_last
     if word == "second":
         more = new_message(question["channel_id"], author, "And more.", **reply)
-        yield len(states), more, False
-        yield len(states) + 1, {**more, "components": BUTTONS}, True
+        yield len(stages), more, False
+        yield len(stages) + 1, {**more, "components": BUTTONS}, True

@@ -7,14 +7,14 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
 from app.simulator.discord import BOT_TOKENS, answer, gateway_url
-from app.simulator.discord_world import (
+from app.simulator.discord_state import (
     JSON,
     MESSAGE_CONTENT,
     OWN_BOT,
     Session,
     encode,
     send_event,
-    world,
+    state,
 )
 
 blueprint = Blueprint("discord-gateway", url_prefix="/discord")
@@ -28,6 +28,7 @@ KEPT_SESSIONS = 20
 
 @blueprint.websocket("/gw")  # type: ignore[untyped-decorator]
 async def gateway(request: Request, ws: WebsocketImplProtocol) -> None:
+    """One gateway connection: HELLO, then heartbeats, IDENTIFY and RESUME."""
     await ws.send(
         encode({"t": None, "s": None, "op": 10, "d": {"heartbeat_interval": HEARTBEAT_MS}}).decode()
     )
@@ -58,11 +59,11 @@ async def _identify(request: Request, ws: WebsocketImplProtocol, data: JSON) -> 
     if "nointent" in token and intents & MESSAGE_CONTENT:
         await ws.close(4014, "Disallowed intent(s).")
         return None
-    world.identified += 1
+    state.identified += 1
     session = Session(secrets.token_hex(16), intents, ws=ws)
-    world.sessions[session.id] = session
-    while len(world.sessions) > KEPT_SESSIONS:
-        del world.sessions[next(iter(world.sessions))]
+    state.sessions[session.id] = session
+    while len(state.sessions) > KEPT_SESSIONS:
+        del state.sessions[next(iter(state.sessions))]
     ready = {
         "v": 10,
         "user": OWN_BOT,
@@ -80,7 +81,7 @@ async def _identify(request: Request, ws: WebsocketImplProtocol, data: JSON) -> 
 
 
 async def _resume(ws: WebsocketImplProtocol, data: JSON) -> Session | None:
-    session = world.sessions.get(data["session_id"])
+    session = state.sessions.get(data["session_id"])
     if session is None:
         await ws.send('{"t":null,"s":null,"op":9,"d":false}')
         return None
@@ -94,13 +95,13 @@ async def _resume(ws: WebsocketImplProtocol, data: JSON) -> Session | None:
 
 @blueprint.post("/_gateway")
 async def control(request: Request) -> HTTPResponse:
-    """What a gateway does to its clients now and then, at once and to all of them."""
+    """Does to all open sessions what `do` asks (the words are in discord.py)."""
     what = (request.json or {}).get("do", "")
-    open_sessions = [session for session in world.sessions.values() if session.ws is not None]
+    open_sessions = [session for session in state.sessions.values() if session.ws is not None]
     if what == "count":
-        return answer({"sessions": len(open_sessions), "identified": world.identified})
+        return answer({"sessions": len(open_sessions), "identified": state.identified})
     if what == "forget":
-        world.sessions.clear()
+        state.sessions.clear()
     for session in open_sessions:
         ws, drop = session.ws, what in ("drop", "forget")
         if drop:
@@ -109,6 +110,6 @@ async def control(request: Request) -> HTTPResponse:
         else:
             op = {"reconnect": (7, None), "invalid": (9, False), "resumable": (9, True)}[what]
             if what == "invalid":
-                world.sessions.pop(session.id, None)
+                state.sessions.pop(session.id, None)
             await ws.send(encode({"t": None, "s": None, "op": op[0], "d": op[1]}).decode())
-    return answer({"sessions": len(open_sessions), "identified": world.identified})
+    return answer({"sessions": len(open_sessions), "identified": state.identified})

@@ -1,11 +1,13 @@
-"""Every way an upstream can fail, asked for by name; shared by all families.
+"""Every way an upstream can fail, by name; shared by all families.
 
-A fault is named in the model: `sim-429`, `sim-cut-after-3`; several are joined by `+`, as in
-`sim-long-50+drip-20`. A word in the key asks too (`sk-limited-1`), for that key alone, and
+delivery.py acts the faults out; this module reads their names and chooses one for each request.
+
+The model names a fault: `sim-429`, `sim-cut-after-3`; several are joined by `+`, as in
+`sim-long-50+drip-20`. A word in the key names one for that key alone (`sk-limited-1`).
 POST /_sim/faults sets one for a key, path, family or model for the next M requests (an outage).
 Order: rules set by POST, then the key, then the model.
 
-Refusals, before anything is read of the question
+Refusals, before the request is checked
     429, 401, 403, 402, 500, 503, 529 ...  any status from 400 to 599
     429-after-7        Retry-After: 7; after-date-7 says it as a date, after-soon as rubbish;
                        after-none leaves it out. Plain 429 says 1
@@ -27,8 +29,8 @@ Streams (N counts events; an answer that is not streamed breaks half way instead
 Content
     big-N              N KB of text                    long-N         N pieces of text
     refusal            the model declines              replay-NAME    a recorded answer
-Then well again
-    429-then-ok, hang-times-3-then-ok ...  fails once (three times), from then on answers. Counted
+Temporary faults
+    429-then-ok, hang-times-3-then-ok ...  fails once (three times), then answers. Counted
     per family, whole model name and x-sim-id header, whatever the key, until POST /_sim/reset; a
     tag keeps tests apart: 500-then-ok-mytest
 Words in a key
@@ -73,7 +75,7 @@ _REPLAY = re.compile(r"(?:^|[/:])(replay-.+)$")
 _THEN_OK = re.compile(r"(?P<base>.+?)(?:-times-(?P<times>\d+))?-then-ok(?:-(?P<tag>.+))?$")
 _REFUSAL = re.compile(r"(?P<status>[45]\d\d)(?:-after-(?P<after>.+))?$")
 _LIMITED = re.compile(r"limited-(\d+)")
-# What may be asked with a number behind it: name, field, the number when none is given.
+# Faults with a number: name, field, the number when none is given.
 _NUMBERED: tuple[tuple[str, str, int | None], ...] = (
     ("slow-first", "slow_first_ms", None),
     ("slow-event", "slow_event_ms", None),
@@ -103,7 +105,7 @@ _SWITCHES = {
 
 
 class Refusal(Struct, frozen=True):
-    """An answer that is an error status. `kind` is a word each family knows its own shape for."""
+    """An answer with an error status; each family has its own shape for each `kind`."""
 
     status: int
     kind: str
@@ -111,11 +113,11 @@ class Refusal(Struct, frozen=True):
 
 
 class Fault(Struct, kw_only=True):
-    """What shall go wrong with one answer. Numbers are -1 where nothing was asked."""
+    """What goes wrong with one answer. Numbers are -1 where nothing was asked."""
 
     name: str = ""
     refuse: Refusal | None = None
-    unknown: str = ""  # a part of the name that means nothing
+    unknown: str = ""  # a part of the name that is no fault
     hang: bool = False
     reset: bool = False
     redirect: bool = False
@@ -141,7 +143,7 @@ class Fault(Struct, kw_only=True):
     replay: str = ""
 
     def pieces(self, text: str) -> Iterable[str]:
-        """The answer's text as the model would stream it: `text` by words, or what was asked."""
+        """The pieces in which the text is streamed: its words, or the text that the fault sets."""
         if self.big_kb >= 0:
             return ("0123456789abcde " * 64 for _ in range(self.big_kb))
         if self.long >= 0:
@@ -165,7 +167,7 @@ class Fault(Struct, kw_only=True):
 
 
 class Rule(Struct, kw_only=True):
-    """A fault set from outside for all requests that match every selector given."""
+    """A fault for all requests that match every given selector, set by POST /_sim/faults."""
 
     fault: str
     times: int = 1  # -1: until reset
@@ -175,6 +177,7 @@ class Rule(Struct, kw_only=True):
     model: str | None = None
 
     def matches(self, record: Record) -> bool:
+        """Whether the rule applies to this request."""
         return (
             self.times != 0
             and self.key in (None, record.key)
@@ -185,18 +188,19 @@ class Rule(Struct, kw_only=True):
 
 
 class Faults:
-    """Chooses the fault of each request and remembers what has to be counted for that."""
+    """Chooses the fault of each request and counts the uses of those that end."""
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
         self._uses: Counter[tuple[str, str, str]] = Counter()
 
     def reset(self) -> None:
+        """Drops all rules and counts."""
         self.rules.clear()
         self._uses.clear()
 
     def pick(self, request: Request, model: str = "") -> Fault:
-        """The fault for this request; the families call it once they know the model."""
+        """The fault for this request; also records the model. Each request calls it once."""
         record = record_of(request)
         record.model = model
         fault = self._pick(record, request.headers.get("x-sim-id", ""))
@@ -226,7 +230,7 @@ class Faults:
 
 
 def split_then_ok(name: str) -> tuple[str, str, int]:
-    """The fault while it fails, what is left of it once well, how often it fails (0: always)."""
+    """The name while it fails, the name afterwards, and how often it fails (0: always)."""
     fails, well, times = [], [], 0
     for part in name.split("+"):
         if passing := _THEN_OK.match(part):
@@ -239,6 +243,7 @@ def split_then_ok(name: str) -> tuple[str, str, int]:
 
 
 def parse(name: str) -> Fault:
+    """The fault with this name, without its `sim-`; parts that mean nothing are in `unknown`."""
     fault = Fault(name=name)
     for part in filter(None, name.split("+")):
         _read_part(fault, part)

@@ -1,8 +1,10 @@
-"""The Gemini API's wire, under /gemini: generate, stream, count, embed, models, file uploads.
+"""The Gemini API, under /gemini: generate, stream, count, embed, models.
+
+Files are in gemini_files.py.
 
 Keys begin with `AIza` or `demo-`, in x-goog-api-key or ?key=; as a bearer only under openai/, where
 Google's own OpenAI layer is; `ya29.` tokens are bearers everywhere. A key with one of the words of
-KEY_TROUBLES in it is refused the way Google words that. Models: `missing-...` do not exist,
+KEY_ERRORS in it is refused the way Google words that. Models: `missing-...` do not exist,
 `blocked-...` find the prompt blocked, `malformed-...` make a call that cannot be used.
 
 As the real one it says 400 for a bad key, so `sim-401` comes as 400 API_KEY_INVALID; the seconds to
@@ -25,16 +27,16 @@ from app.simulator.gemini_common import (
     SSE,
     TYPE,
     answer,
-    bad,
+    bad_request,
+    check_request,
     common_headers,
     dialect,
-    enter,
+    error_for,
     error_object,
     in_array,
-    no_such_path,
+    page_not_found,
     read_json,
     refused,
-    word,
 )
 from app.simulator.gemini_request import JSON, Problem, camel, generation_of, read_request
 from app.simulator.recordings import send_recording
@@ -58,24 +60,26 @@ blueprint = Blueprint(FAMILY, url_prefix="/gemini")
 
 @route(blueprint, "/<version>/models/<name>", "POST")
 async def model_call(request: Request, version: str, name: str) -> HTTPResponse | None:
+    """POST models/{model}:{method}."""
     model, colon, method = name.rpartition(":")
-    fault, answered = await enter(request, model, version)
+    fault, answered = await check_request(request, model, version)
     if answered:
         return answered
     if not colon or method not in METHODS:
-        return no_such_path(request)
+        return page_not_found(request)
     body = read_json(request)
     if isinstance(body, Problem):
-        return bad(request, body)
+        return bad_request(request, body)
     return await METHODS[method](request, fault, model, version, body)
 
 
 async def generate(
     request: Request, fault: Fault, model: str, version: str, body: Any
 ) -> HTTPResponse | None:
+    """generateContent: one JSON object."""
     asked = read_request(body, model, version)
     if isinstance(asked, Problem):
-        return bad(request, asked)
+        return bad_request(request, asked)
     if fault.replay:
         return await replay(request, fault, prefer_stream=False)
     return await answer(request, fault, Answer(asked, fault).whole())
@@ -84,20 +88,21 @@ async def generate(
 async def stream(
     request: Request, fault: Fault, model: str, version: str, body: Any
 ) -> HTTPResponse | None:
+    """streamGenerateContent: SSE with alt=sse, a JSON array without."""
     asked = read_request(body, model, version)
     if isinstance(asked, Problem):
-        return bad(request, asked)
+        return bad_request(request, asked)
     if fault.replay:
         return await replay(request, fault, prefer_stream=True)
     made = Answer(asked, fault)
     if in_array(request):
         fault.comments = False  # there are none in JSON
-        return await tell(request, fault, made.array(), TYPE)
-    return await tell(request, fault, made.events(), SSE)
+        return await send_stream(request, fault, made.array(), TYPE)
+    return await send_stream(request, fault, made.events(), SSE)
 
 
 async def replay(request: Request, fault: Fault, prefer_stream: bool) -> HTTPResponse | None:
-    """The recorded answer that the fault names."""
+    """Sends the recorded answer that the fault names."""
 
     def missing(message: str) -> HTTPResponse:
         return refused(request, error_object(404, message))
@@ -107,9 +112,10 @@ async def replay(request: Request, fault: Fault, prefer_stream: bool) -> HTTPRes
     )
 
 
-async def tell(
+async def send_stream(
     request: Request, fault: Fault, events: Iterator[bytes], content_type: str
 ) -> HTTPResponse | None:
+    """Streams an answer with the headers of its content type."""
     headers, worded = common_headers(), dialect(request)
     if content_type == SSE:
         headers.append(("content-disposition", "attachment"))
@@ -124,12 +130,13 @@ async def tell(
 async def count(
     request: Request, fault: Fault, model: str, version: str, body: Any
 ) -> HTTPResponse | None:
+    """countTokens."""
     inner = camel(body) if isinstance(body, dict) else {}
     inner = inner.get("generateContentRequest") or inner
     bare = {name: value for name, value in inner.items() if name != "model"}
     asked = read_request(bare, model, version)
     if isinstance(asked, Problem):
-        return bad(request, asked)
+        return bad_request(request, asked)
     tokens = Answer(asked, fault).prompt_tokens
     details = [{"modality": "TEXT", "tokenCount": tokens}]
     return await answer(request, fault, {"totalTokens": tokens, "promptTokensDetails": details})
@@ -138,27 +145,31 @@ async def count(
 async def embed_one(
     request: Request, fault: Fault, model: str, version: str, body: Any
 ) -> HTTPResponse | None:
+    """embedContent."""
     vector = embedding(body)
     if isinstance(vector, Problem):
-        return bad(request, vector)
+        return bad_request(request, vector)
     return await answer(request, fault, {"embedding": vector})
 
 
 async def embed_many(
     request: Request, fault: Fault, model: str, version: str, body: Any
 ) -> HTTPResponse | None:
+    """batchEmbedContents."""
     asked = body.get("requests") if isinstance(body, dict) else None
     if not isinstance(asked, list) or not asked:
-        return bad(request, Problem("* BatchEmbedContentsRequest.requests: is not specified\n"))
+        return bad_request(
+            request, Problem("* BatchEmbedContentsRequest.requests: is not specified\n")
+        )
     vectors = []
     for at, one in enumerate(asked):
         named = one.get("model") if isinstance(one, dict) else None
         if named != f"models/{model}":
             said = f"* BatchEmbedContentsRequest.requests[{at}].model: model does not match\n"
-            return bad(request, Problem(said))
+            return bad_request(request, Problem(said))
         vector = embedding(one)
         if isinstance(vector, Problem):
-            return bad(request, vector)
+            return bad_request(request, vector)
         vectors.append(vector)
     tokens = 4 * len(vectors)
     usage = {"promptTokenCount": tokens, "promptTokenDetails": []}
@@ -166,6 +177,7 @@ async def embed_many(
 
 
 def embedding(body: Any) -> JSON | Problem:
+    """The vector for one EmbedContentRequest, or what is wrong with it."""
     given = camel(body) if isinstance(body, dict) else {}
     content = given.get("content")
     parts = content.get("parts") if isinstance(content, dict) else None
@@ -190,6 +202,7 @@ METHODS: dict[str, Handler] = {
 
 
 def model_object(name: str) -> JSON:
+    """Gemini's Model object."""
     embeds = "embedding" in name
     methods = ["embedContent", "countTokens"] if embeds else ["generateContent", "countTokens"]
     return {
@@ -210,12 +223,13 @@ def model_object(name: str) -> JSON:
 
 @route(blueprint, "/<version>/models", "GET")
 async def models(request: Request, version: str) -> HTTPResponse | None:
-    fault, answered = await enter(request, version=version)
+    """The list of models, paged."""
+    fault, answered = await check_request(request, version=version)
     if answered:
         return answered
     size, token = request.args.get("pageSize", "50"), request.args.get("pageToken", "0")
     if not size.isdecimal() or not token.isdecimal():
-        return bad(request, Problem("Invalid page size or page token."))
+        return bad_request(request, Problem("Invalid page size or page token."))
     start, end = int(token), int(token) + min(int(size) or 50, 1000)
     listed: JSON = {"models": [model_object(name) for name in MODELS[start:end]]}
     if end < len(MODELS):
@@ -225,9 +239,10 @@ async def models(request: Request, version: str) -> HTTPResponse | None:
 
 @route(blueprint, "/<version>/models/<name>", "GET")
 async def one_model(request: Request, version: str, name: str) -> HTTPResponse | None:
-    fault, answered = await enter(request, name, version)
+    """One model."""
+    fault, answered = await check_request(request, name, version)
     if not answered and not fault.name and name not in MODELS:
-        answered = refused(request, word(Refusal(404, "not_found"), name, version))
+        answered = refused(request, error_for(Refusal(404, "not_found"), name, version))
     return answered or await answer(request, fault, model_object(name))
 
 
@@ -236,29 +251,32 @@ async def one_model(request: Request, version: str, name: str) -> HTTPResponse |
 
 @route(blueprint, "/<version>/openai/chat/completions", "POST")
 async def openai_chat_completions(request: Request, version: str) -> HTTPResponse | None:
+    """Chat completions of Google's OpenAI-compatible layer."""
     body = read_json(request)
     model = str(body.get("model") or "") if isinstance(body, dict) else ""
-    fault, answered = await enter(request, model, version)
+    fault, answered = await check_request(request, model, version)
     if answered:
         return answered
     if isinstance(body, Problem):
-        return bad(request, body)
+        return bad_request(request, body)
     if problem := openai_chat.find_problem(body):
         return refused(request, error_object(400, problem.message))
     made = openai_chat.Answer(body, fault)
     if body.get("stream"):
-        return await tell(request, fault, made.events(), SSE)
+        return await send_stream(request, fault, made.events(), SSE)
     return await send_body(request, fault, made.whole(), dialect(request), headers=common_headers())
 
 
 @route(blueprint, "/<version>/openai/models", "GET")
 async def openai_models(request: Request, version: str) -> HTTPResponse | None:
-    fault, answered = await enter(request, version=version)
+    """The models of Google's OpenAI-compatible layer."""
+    fault, answered = await check_request(request, version=version)
     listed = [{"id": f"models/{m}", "object": "model", "owned_by": "google"} for m in MODELS]
     return answered or await answer(request, fault, {"object": "list", "data": listed})
 
 
 @route(blueprint, "/<path:path>", *ANY)
 async def anything_else(request: Request, path: str) -> HTTPResponse | None:
-    _, answered = await enter(request)
-    return answered or no_such_path(request)
+    """Answers every other path with Google's 404 page."""
+    _, answered = await check_request(request)
+    return answered or page_not_found(request)

@@ -22,7 +22,7 @@ THOUGHT_TOKENS = 17
 
 
 class Answer:
-    """One answer to one request, to be told in each of the three transports."""
+    """One answer to one request, in each of the three transports."""
 
     def __init__(self, request: GenerateRequest, fault: Fault) -> None:
         self.request = request
@@ -32,8 +32,8 @@ class Answer:
         self.count = int(request.config.get("candidateCount") or 1)
         self.question = self._last_text()
         thinking = request.config.get("thinkingConfig") or {}
-        self.tells_thoughts = bool(thinking.get("includeThoughts"))
-        self.thinks = self.tells_thoughts or (self.is_third or "-pro" in request.model)
+        self.includes_thoughts = bool(thinking.get("includeThoughts"))
+        self.thinks = self.includes_thoughts or (self.is_third or "-pro" in request.model)
         self.candidate_tokens = 0
         texts = [
             str(part.get("text") or "")
@@ -48,7 +48,7 @@ class Answer:
                 return "".join(str(part.get("text") or "") for part in parts_of(content))
         return ""
 
-    # what is said ------------------------------------------------------------------------------
+    # content ------------------------------------------------------------------------------------
 
     @property
     def calls(self) -> list[JSON]:
@@ -99,7 +99,7 @@ class Answer:
             return pieces[:most], "MAX_TOKENS"
         return pieces, "STOP"
 
-    def _told(self, index: int) -> Iterator[tuple[list[JSON] | None, str | None]]:
+    def _chunks(self, index: int) -> Iterator[tuple[list[JSON] | None, str | None]]:
         """The parts of each chunk of one candidate, and the finish reason with the last one."""
         model, most = self.request.model, self.request.config.get("maxOutputTokens")
         if model.startswith("malformed-"):
@@ -111,7 +111,7 @@ class Answer:
         if "-pro" in model and most is not None and most <= THOUGHT_TOKENS:
             yield None, "MAX_TOKENS"  # all spent on thinking
             return
-        if self.tells_thoughts:
+        if self.includes_thoughts:
             yield [{"text": THOUGHTS, "thought": True}], None
         if calls := self.calls:
             self.candidate_tokens += 10 * len(calls)
@@ -131,17 +131,17 @@ class Answer:
     # as objects --------------------------------------------------------------------------------
 
     def objects(self) -> Iterator[JSON]:
-        """The chunks of a stream."""
+        """The GenerateContentResponse objects of a stream."""
         if self.request.model.startswith("blocked-"):
             yield self._object(None, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}})
             return
-        voices = [self._voice(index) for index in range(self.count)]
-        for row in zip_longest(*voices):  # one candidate per chunk, taking turns
+        candidates = [self._candidate_chunks(index) for index in range(self.count)]
+        for row in zip_longest(*candidates):  # one candidate per chunk, taking turns
             for candidate in filter(None, row):
                 yield self._object([candidate])
 
     def whole(self) -> JSON:
-        """The same as one object: texts of a kind joined."""
+        """The answer as one object: neighbouring texts of one kind are joined."""
         objects = list(self.objects())
         if "candidates" not in objects[0]:
             return objects[0]
@@ -159,8 +159,8 @@ class Answer:
                 held["content"] = {**candidate["content"], **({"parts": parts} if parts else {})}
         return self._object(list(candidates.values()))
 
-    def _voice(self, index: int) -> Iterator[JSON]:
-        for parts, reason in self._told(index):
+    def _candidate_chunks(self, index: int) -> Iterator[JSON]:
+        for parts, reason in self._chunks(index):
             content: JSON = {} if reason == "SAFETY" else {"role": "model"}
             candidate: JSON = {
                 "content": content if parts is None else {"parts": parts, "role": "model"}
@@ -209,13 +209,13 @@ class Answer:
     # as bytes ----------------------------------------------------------------------------------
 
     def events(self) -> Iterator[bytes]:
-        """alt=sse: each object on one line, CRLF CRLF behind it, no [DONE]."""
+        """With alt=sse: each object on one line, ended by CRLF CRLF; no [DONE]."""
         end = b"\n\n" if self.fault.crlf else b"\r\n\r\n"  # the fault itself makes LF to CRLF
         for one in self.objects():
             yield b"data: " + on_one_line(one) + end
 
     def array(self) -> Iterator[bytes]:
-        """Without alt=sse: one pretty-printed array, element by element."""
+        """Without alt=sse: the pieces of one pretty-printed array."""
         before = b"["
         for one in self.objects():
             yield before + pretty(one)
@@ -228,8 +228,10 @@ def _joins(before: JSON, part: JSON) -> bool:
 
 
 def on_one_line(value: Any) -> bytes:
+    """JSON as Google writes it in SSE."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ": ")).encode()
 
 
 def pretty(value: Any) -> bytes:
+    """JSON as Google writes it in bodies."""
     return json.dumps(value, ensure_ascii=False, indent=2).encode()

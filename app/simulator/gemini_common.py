@@ -75,7 +75,7 @@ NO_TOKEN = (
 
 
 # A word in the key: HTTP status, Google's status, message.
-KEY_TROUBLES = {
+KEY_ERRORS = {
     "expired": (400, "INVALID_ARGUMENT", "API key expired. Please renew the API key."),
     "region": (
         400,
@@ -93,6 +93,7 @@ KEY_TROUBLES = {
 def error_object(
     code: int, message: str, status: str = "", details: list[JSON] | None = None
 ) -> JSON:
+    """Google's error object; `status` defaults to the one of the HTTP code."""
     error: JSON = {"code": code, "message": message}
     error["status"] = status or STATUSES.get(code, "UNKNOWN")
     if details:
@@ -101,11 +102,12 @@ def error_object(
 
 
 def detail(kind: str, **more: Any) -> JSON:
+    """One google.rpc detail of an error."""
     return {"@type": f"type.googleapis.com/google.rpc.{kind}", **more}
 
 
 def refused(request: Request, error: JSON) -> HTTPResponse:
-    """An error as a response; a stream of the array form has it inside an array."""
+    """An error as a response, inside an array where the answer is one."""
     body = pretty(error)
     if in_array(request):
         body = b"[" + body + b"\n]"
@@ -114,10 +116,12 @@ def refused(request: Request, error: JSON) -> HTTPResponse:
 
 
 def in_array(request: Request) -> bool:
+    """Whether the request streams without alt=sse, as a JSON array."""
     return ":streamGenerateContent" in request.path and request.args.get("alt") != "sse"
 
 
 def invalid_key(message: str = "API key not valid. Please pass a valid API key.") -> JSON:
+    """The 400 API_KEY_INVALID error."""
     info = detail(
         "ErrorInfo",
         reason="API_KEY_INVALID",
@@ -128,8 +132,8 @@ def invalid_key(message: str = "API key not valid. Please pass a valid API key."
     return error_object(400, message, details=[info, told])
 
 
-def word(refusal: Refusal, model: str, version: str) -> JSON:
-    """A refusal in Google's words."""
+def error_for(refusal: Refusal, model: str, version: str) -> JSON:
+    """A refusal as Google's error object."""
     match refusal.kind:
         case "auth":
             return invalid_key()
@@ -155,11 +159,12 @@ def word(refusal: Refusal, model: str, version: str) -> JSON:
 
 
 def dialect(request: Request, model: str = "", version: str = "v1beta") -> Dialect:
+    """How this family words its failures."""
     broken = pretty(error_object(503, MESSAGES["overloaded"]))
     array = in_array(request)
 
     def worded(refusal: Refusal) -> HTTPResponse:
-        return refused(request, word(refusal, model, version))
+        return refused(request, error_for(refusal, model, version))
 
     return Dialect(
         refuse=worded,
@@ -171,6 +176,7 @@ def dialect(request: Request, model: str = "", version: str = "v1beta") -> Diale
 
 
 def common_headers() -> list[tuple[str, str]]:
+    """The headers of every answer."""
     return [
         ("vary", "Origin"),
         ("vary", "X-Origin"),
@@ -184,25 +190,25 @@ def common_headers() -> list[tuple[str, str]]:
     ]
 
 
-async def enter(
+async def check_request(
     request: Request, model: str = "", version: str = "v1beta"
 ) -> tuple[Fault, HTTPResponse | None]:
-    """The fault for this request, and the answer when it gets no further than the door."""
+    """Picks the fault and checks the request; the second value is the answer when it stops here."""
     fault = request.app.ctx.faults.pick(request, model)
-    if not fault.name and (wrong := key_trouble(request)):
+    if not fault.name and (wrong := credential_error(request)):
         return fault, refused(request, wrong)
     if answered := await delivery.before_answer(request, fault, dialect(request, model, version)):
         return fault, answered
     if version not in ("v1", "v1beta", "v1alpha"):
-        return fault, no_such_path(request)
+        return fault, page_not_found(request)
     if model.startswith("missing-"):
         missing = Refusal(404, "not_found")
-        return fault, refused(request, word(missing, model, version))
+        return fault, refused(request, error_for(missing, model, version))
     return fault, None
 
 
-def key_trouble(request: Request) -> JSON | None:
-    """What is wrong with the credential, None when it opens the door."""
+def credential_error(request: Request) -> JSON | None:
+    """Why the credential is refused, or None."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     key = request.headers.get("x-goog-api-key") or request.args.get("key") or ""
     if scheme:
@@ -216,16 +222,16 @@ def key_trouble(request: Request) -> JSON | None:
         return error_object(403, NO_KEY)
     if not key.startswith(KEY_PREFIXES) or "bad" in key:
         return invalid_key()
-    for trouble, (code, status, message) in KEY_TROUBLES.items():
-        if trouble in key:
-            if trouble == "expired":
+    for word_in_key, (code, status, message) in KEY_ERRORS.items():
+        if word_in_key in key:
+            if word_in_key == "expired":
                 return invalid_key(message)
             return error_object(code, message, status)
     return None
 
 
-def no_such_path(request: Request) -> HTTPResponse:
-    """A path Google does not know is answered with a page."""
+def page_not_found(request: Request) -> HTTPResponse:
+    """The HTML page with which Google answers unknown paths."""
     page = (
         f"<!DOCTYPE html><title>Error 404 (Not Found)!!1</title><p>{len(request.path)} characters"
     )
@@ -233,7 +239,8 @@ def no_such_path(request: Request) -> HTTPResponse:
     return with_headers(response, common_headers())
 
 
-def bad(request: Request, problem: Problem) -> HTTPResponse:
+def bad_request(request: Request, problem: Problem) -> HTTPResponse:
+    """A 400 INVALID_ARGUMENT."""
     details = None
     if problem.field is not None:
         violation = {"field": problem.field, "description": problem.message}
@@ -242,6 +249,7 @@ def bad(request: Request, problem: Problem) -> HTTPResponse:
 
 
 async def answer(request: Request, fault: Fault, value: Any) -> HTTPResponse | None:
+    """Sends a JSON body with the common headers."""
     return await send_body(
         request,
         fault,
@@ -253,7 +261,7 @@ async def answer(request: Request, fault: Fault, value: Any) -> HTTPResponse | N
 
 
 def read_json(request: Request) -> Any:
-    """The body, or the Problem it is."""
+    """The decoded body, or the Problem of one that is no JSON."""
     try:
         return msgspec.json.decode(request.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -16,10 +16,10 @@ from app.simulator.gemini_common import (
     FAMILY,
     TYPE,
     answer,
-    bad,
+    bad_request,
+    check_request,
     common_headers,
     dialect,
-    enter,
     error_object,
     refused,
 )
@@ -30,14 +30,14 @@ from app.simulator.routing import route
 blueprint = Blueprint(f"{FAMILY}-files", url_prefix="/gemini")
 
 
-KEPT_FILES = 64
+MAX_FILES = 64
 
 
 CHUNK_BYTES = 8 * 1024 * 1024
 
 
 class Upload:
-    """A file on its way in, or all the way: only its size and hash are kept."""
+    """An uploaded file, complete or not: its metadata, size and hash."""
 
     def __init__(self, version: str, said: JSON, mime_type: str, size: int | None) -> None:
         name = str(said.get("name") or "files/" + secrets.token_hex(6))
@@ -51,6 +51,8 @@ class Upload:
         self.created = time.time()
 
     def view(self, origin: str) -> JSON:
+        """Gemini's File object."""
+
         def stamp(at: float) -> str:
             return time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(at))
 
@@ -71,25 +73,27 @@ class Upload:
         }
 
 
-begun: OrderedDict[str, Upload] = OrderedDict()  # by upload id
+pending: OrderedDict[str, Upload] = OrderedDict()  # by upload id
 
 
-stored: OrderedDict[str, Upload] = OrderedDict()  # by name
+files: OrderedDict[str, Upload] = OrderedDict()  # by name
 
 
-def keep(shelf: OrderedDict[str, Upload], name: str, upload: Upload) -> None:
-    shelf[name] = upload
-    while len(shelf) > KEPT_FILES:
-        shelf.popitem(last=False)
+def keep(uploads: OrderedDict[str, Upload], name: str, upload: Upload) -> None:
+    """Adds an upload; the oldest are dropped."""
+    uploads[name] = upload
+    while len(uploads) > MAX_FILES:
+        uploads.popitem(last=False)
 
 
 def origin(request: Request) -> str:
+    """The address of this simulated API."""
     return f"http://{request.headers.get('host', '127.0.0.1')}/gemini"
 
 
 @route(blueprint, "/upload/<version>/files", "POST", "PUT", stream=True)
 async def upload_file(request: Request, version: str) -> HTTPResponse | None:
-    """The resumable protocol: start gives an address, the bytes go there in one piece or more."""
+    """The resumable protocol: start returns an address, which takes the bytes in pieces."""
     identity = request.args.get("upload_id")
     if identity is None:
         return await begin_upload(request, version)
@@ -98,7 +102,7 @@ async def upload_file(request: Request, version: str) -> HTTPResponse | None:
     body = [piece async for piece in streamed_body(request)]
     if answered := await delivery.before_answer(request, fault, dialect(request)):
         return answered
-    upload = begun.get(identity)
+    upload = pending.get(identity)
     if upload is None:
         return refused(request, error_object(404, "Upload has already been terminated."))
     command = request.headers.get("x-goog-upload-command", "").replace(" ", "")
@@ -114,16 +118,17 @@ async def upload_file(request: Request, version: str) -> HTTPResponse | None:
     upload.size += size
     if "finalize" not in command:
         return upload_reply({}, "active", [("x-goog-upload-size-received", str(upload.size))])
-    del begun[identity]
+    del pending[identity]
     if upload.promised not in (None, upload.size):
         said = f"{upload.promised} bytes were promised, {upload.size} came."
         return refused(request, error_object(400, said))
-    keep(stored, upload.name, upload)
+    keep(files, upload.name, upload)
     return upload_reply({"file": upload.view(origin(request))}, "final", [])
 
 
 async def begin_upload(request: Request, version: str) -> HTTPResponse | None:
-    _, answered = await enter(request, version=version)
+    """The start command: registers the upload and returns its address."""
+    _, answered = await check_request(request, version=version)
     raw = b"".join([piece async for piece in streamed_body(request)])
     if answered:
         return answered
@@ -131,11 +136,11 @@ async def begin_upload(request: Request, version: str) -> HTTPResponse | None:
     if headers.get("x-goog-upload-command") != "start" or (
         headers.get("x-goog-upload-protocol") != "resumable"
     ):
-        return bad(request, Problem("Only the resumable upload protocol is simulated."))
+        return bad_request(request, Problem("Only the resumable upload protocol is simulated."))
     try:
         given = camel(msgspec.json.decode(raw)) if raw.strip() else {}
     except msgspec.DecodeError as error:
-        return bad(request, Problem(f"Invalid JSON payload received. {error}"))
+        return bad_request(request, Problem(f"Invalid JSON payload received. {error}"))
     size = headers.get("x-goog-upload-header-content-length", "")
     upload = Upload(
         version,
@@ -144,7 +149,7 @@ async def begin_upload(request: Request, version: str) -> HTTPResponse | None:
         int(size) if size.isdecimal() else None,
     )
     identity = secrets.token_urlsafe(24)
-    keep(begun, identity, upload)
+    keep(pending, identity, upload)
     query = f"upload_id={identity}&upload_protocol=resumable"
     where = f"{origin(request)}/upload/{version}/files?{query}"
     more = [
@@ -156,6 +161,7 @@ async def begin_upload(request: Request, version: str) -> HTTPResponse | None:
 
 
 def upload_reply(value: JSON | None, status: str, more: list[tuple[str, str]]) -> HTTPResponse:
+    """An answer of the upload protocol."""
     body = b"" if value is None else pretty(value)
     headers = [*common_headers(), ("x-goog-upload-status", status), *more]
     return with_headers(HTTPResponse(body, 200, content_type=TYPE), headers)
@@ -163,21 +169,23 @@ def upload_reply(value: JSON | None, status: str, more: list[tuple[str, str]]) -
 
 @route(blueprint, "/<version>/files", "GET")
 async def list_files(request: Request, version: str) -> HTTPResponse | None:
-    fault, answered = await enter(request, version=version)
-    files = [upload.view(origin(request)) for upload in reversed(stored.values())]
-    return answered or await answer(request, fault, {"files": files} if files else {})
+    """The files, newest first."""
+    fault, answered = await check_request(request, version=version)
+    listed = [upload.view(origin(request)) for upload in reversed(files.values())]
+    return answered or await answer(request, fault, {"files": listed} if listed else {})
 
 
 @route(blueprint, "/<version>/files/<name>", "GET", "DELETE")
 async def one_file(request: Request, version: str, name: str) -> HTTPResponse | None:
-    fault, answered = await enter(request, version=version)
+    """Returns or deletes a file."""
+    fault, answered = await check_request(request, version=version)
     if answered:
         return answered
-    upload = stored.get(f"files/{name}")
+    upload = files.get(f"files/{name}")
     if upload is None:
         said = f"You do not have permission to access the File {name} or it may not exist."
         return refused(request, error_object(403, said))
     if request.method == "DELETE":
-        del stored[upload.name]
+        del files[upload.name]
         return await answer(request, fault, {})
     return await answer(request, fault, upload.view(origin(request)))

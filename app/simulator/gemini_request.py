@@ -72,7 +72,7 @@ class Problem(Struct, frozen=True):
 
 
 class GenerateRequest(Struct, frozen=True):
-    """A request as it was understood: camelCase members, the model's generation."""
+    """A checked request: camelCase members, the model's generation."""
 
     model: str
     version: str
@@ -83,10 +83,12 @@ class GenerateRequest(Struct, frozen=True):
 
     @property
     def declarations(self) -> list[JSON]:
+        """The function declarations of all tools."""
         return [one for tool in self.body.get("tools") or [] for one in declared(tool)]
 
 
 def generation_of(model: str) -> tuple[int, int]:
+    """The model's generation (major, minor); (0, 0) for Gemma."""
     bare = model.rpartition("/")[2]
     if found := _GENERATION.match(bare):
         return int(found[1]), int(found[2] or 0)
@@ -97,7 +99,7 @@ def generation_of(model: str) -> tuple[int, int]:
 
 
 def camel(value: Any) -> Any:
-    """snake_case member names are taken too; free-form members keep theirs."""
+    """The value with snake_case member names in camelCase; free-form members stay as they are."""
     if isinstance(value, list):
         return [camel(each) for each in value]
     if not isinstance(value, dict):
@@ -111,12 +113,13 @@ def camel(value: Any) -> Any:
 
 
 def declared(tool: Any) -> list[JSON]:
+    """The function declarations of one tool."""
     found = tool.get("functionDeclarations") if isinstance(tool, dict) else None
     return [each for each in found or [] if isinstance(each, dict)]
 
 
 def read_request(given: Any, model: str, version: str) -> GenerateRequest | Problem:
-    """The request as it is meant, or the first thing Gemini would refuse in it."""
+    """The request, or the first thing that Gemini would refuse in it."""
     if not isinstance(given, dict):
         return Problem("Invalid JSON payload received. Expected an object.")
     body = camel(given)
@@ -125,7 +128,7 @@ def read_request(given: Any, model: str, version: str) -> GenerateRequest | Prob
         return unknown
     config = body.get("generationConfig") or {}
     if not isinstance(config, dict):
-        return _not_that("generation_config", config)
+        return _wrong_value("generation_config", config)
     allowed = CONFIG - CONFIG_NOT_V1 if version == "v1" else CONFIG
     if unknown := _unknown(config, allowed, "generation_config"):
         return unknown
@@ -135,7 +138,7 @@ def read_request(given: Any, model: str, version: str) -> GenerateRequest | Prob
     if not contents:
         return Problem("* GenerateContentRequest.contents: contents is not specified\n")
     if not isinstance(contents, list):
-        return _not_that("contents", contents)
+        return _wrong_value("contents", contents)
     request = GenerateRequest(model, version, generation_of(model), body, contents, config)
     return (
         _content_problem(request)
@@ -156,12 +159,13 @@ def _unknown(given: JSON, allowed: frozenset[str], at: str) -> Problem | None:
     return None
 
 
-def _not_that(at: str, value: Any) -> Problem:
+def _wrong_value(at: str, value: Any) -> Problem:
     said = f"Invalid value at '{at}', {json.dumps(value)[:80]}"
     return Problem(said, at)
 
 
 def parts_of(content: JSON) -> list[JSON]:
+    """The parts of a content; one part may stand without a list."""
     found = content.get("parts") or []
     return [found] if isinstance(found, dict) else list(found)
 
@@ -169,13 +173,13 @@ def parts_of(content: JSON) -> list[JSON]:
 def _content_problem(request: GenerateRequest) -> Problem | None:
     system = request.body.get("systemInstruction")
     if system is not None and not isinstance(system, dict):
-        return _not_that("system_instruction", system)
+        return _wrong_value("system_instruction", system)
     if system is not None and request.generation == (0, 0):
         return Problem("Developer instruction is not enabled for models/" + request.model)
     for at, content in enumerate(request.contents):
         where = f"contents[{at}]"
         if not isinstance(content, dict):
-            return _not_that(where, content)
+            return _wrong_value(where, content)
         if content.get("role") not in (None, "user", "model", "function"):
             return Problem("Please use a valid role: user, model.")
         parts = parts_of(content)
@@ -190,7 +194,7 @@ def _content_problem(request: GenerateRequest) -> Problem | None:
 
 def _part_problem(request: GenerateRequest, part: Any, at: str) -> Problem | None:
     if not isinstance(part, dict):
-        return _not_that(at, part)
+        return _wrong_value(at, part)
     if unknown := _unknown(part, PART, at):
         return unknown
     if not any(name in part for name in PART if name not in ("thought", "thoughtSignature")):
@@ -211,10 +215,10 @@ def _part_problem(request: GenerateRequest, part: Any, at: str) -> Problem | Non
     if (response := part.get("functionResponse")) is not None and not (
         isinstance(response, dict) and isinstance(response.get("response"), dict)
     ):
-        return _not_that(f"{at}.function_response.response", response)
+        return _wrong_value(f"{at}.function_response.response", response)
     call = part.get("functionCall")
     if call is not None and not isinstance(call.get("args", {}), dict):
-        return _not_that(f"{at}.function_call.args", call.get("args"))
+        return _wrong_value(f"{at}.function_call.args", call.get("args"))
     if "thoughtSignature" in part and not _is_signature(part["thoughtSignature"]):
         return Problem(f"Invalid value at '{at}.thought_signature' (TYPE_BYTES)", at)
     return None
@@ -241,6 +245,7 @@ def _calls(content: JSON) -> list[JSON]:
 
 
 def responses_of(content: JSON) -> list[JSON]:
+    """The function responses of a content."""
     return [part["functionResponse"] for part in parts_of(content) if "functionResponse" in part]
 
 
@@ -303,7 +308,7 @@ def _signature_problem(request: GenerateRequest) -> Problem | None:
 
 
 def sign(name: str) -> str:
-    """The state that goes with a call, long as the real ones are."""
+    """A thought signature for a call, as long as the real ones."""
     return base64.b64encode(SIGNATURE_MARK + name.encode() + b"\0" + bytes(range(150))).decode()
 
 
@@ -330,7 +335,7 @@ def _config_problem(request: GenerateRequest) -> Problem | None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return _not_that(f"generation_config.{name}", value)
+            return _wrong_value(f"generation_config.{name}", value)
         if not least <= value <= most:
             return Problem(
                 f"Unable to submit request because it has a {name} value of {value} but the"
@@ -338,7 +343,7 @@ def _config_problem(request: GenerateRequest) -> Problem | None:
             )
     seed = config.get("seed")
     if seed is not None and not (isinstance(seed, int) and -(2**31) <= seed < 2**31):
-        return _not_that("generation_config.seed", seed)
+        return _wrong_value("generation_config.seed", seed)
     if len(config.get("stopSequences") or []) > 5:
         return Problem("The number of stop_sequences must not exceed 5.")
     current = generation >= (2, 5)
@@ -368,7 +373,7 @@ def _thinking_problem(request: GenerateRequest) -> Problem | None:
     if thinking is None:
         return None
     if not isinstance(thinking, dict):
-        return _not_that("generation_config.thinking_config", thinking)
+        return _wrong_value("generation_config.thinking_config", thinking)
     names = frozenset(("includeThoughts", "thinkingBudget", "thinkingLevel"))
     if unknown := _unknown(thinking, names, "generation_config.thinking_config"):
         return unknown
@@ -390,7 +395,7 @@ def _thinking_problem(request: GenerateRequest) -> Problem | None:
 def _tool_problem(request: GenerateRequest) -> Problem | None:
     tools = request.body.get("tools") or []
     if not isinstance(tools, list):
-        return _not_that("tools", tools)
+        return _wrong_value("tools", tools)
     names: list[str] = []
     for at, declaration in enumerate(request.declarations):
         where = f"tools[0].function_declarations[{at}]"

@@ -1,8 +1,10 @@
-"""The OpenAI API's wire, under /openai: chat, responses, models, embeddings, files, audio.
+"""The OpenAI API, under /openai: chat, responses, models, embeddings, speech.
+
+Files and transcription are in openai_files.py.
 
 Keys begin with `sk-`, `sess-` or `demo-`; one with "bad" or "expired" in it is refused.
-Models named `missing-...` do not exist. ANY /openai/v1/_echo/... tells back exactly what arrived.
-Headers are those of the real API, the private ones (organisation, cookies) included.
+Models named `missing-...` do not exist. ANY /openai/v1/_echo/... returns exactly what arrived.
+Headers are those of the real API, with the private ones (organisation, cookies).
 """
 
 import gzip
@@ -22,9 +24,9 @@ from app.simulator.openai_common import (
     FAMILY,
     answer,
     bad_request,
+    check_request,
     common_headers,
     dialect,
-    enter,
     not_found,
     read_json,
     refuse,
@@ -56,9 +58,10 @@ blueprint = Blueprint(FAMILY, url_prefix="/openai")
 
 @blueprint.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> HTTPResponse | None:
+    """POST /v1/chat/completions: checks the request and answers it, streamed or whole."""
     body, unreadable = read_json(request)
     model = model_in(body)
-    fault, refused = await enter(request, model)
+    fault, refused = await check_request(request, model)
     if refused or unreadable:
         return refused or unreadable
     if problem := find_problem(body):
@@ -82,8 +85,9 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
 
 @blueprint.post("/v1/responses")
 async def responses(request: Request) -> HTTPResponse | None:
+    """POST /v1/responses, streamed or whole."""
     body, unreadable = read_json(request)
-    fault, refused = await enter(request, model_in(body))
+    fault, refused = await check_request(request, model_in(body))
     if refused or unreadable:
         return refused or unreadable
     if not isinstance(body, dict) or not body.get("model"):
@@ -99,19 +103,22 @@ async def responses(request: Request) -> HTTPResponse | None:
 
 
 def model_object(name: str) -> dict[str, Any]:
+    """OpenAI's Model object."""
     return {"id": name, "object": "model", "created": 1715367049, "owned_by": "system"}
 
 
 @route(blueprint, "/v1/models", *READS)
 async def models(request: Request) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """GET /v1/models."""
+    fault, refused = await check_request(request)
     listed = [model_object(name) for name in MODELS]
     return refused or await answer(request, fault, {"object": "list", "data": listed})
 
 
 @route(blueprint, "/v1/models/<model:path>", *READS)
 async def one_model(request: Request, model: str) -> HTTPResponse | None:
-    fault, refused = await enter(request, model)
+    """GET /v1/models/{id}; fine-tuned models (`ft:`) always exist."""
+    fault, refused = await check_request(request, model)
     if not refused and not fault.name and model not in MODELS and not model.startswith("ft:"):
         refused = refuse(request, 404, "not_found", model=model)
     return refused or await answer(request, fault, model_object(model))
@@ -119,16 +126,18 @@ async def one_model(request: Request, model: str) -> HTTPResponse | None:
 
 @blueprint.delete("/v1/models/<model:path>")
 async def delete_model(request: Request, model: str) -> HTTPResponse | None:
-    fault, refused = await enter(request, model)
+    """DELETE /v1/models/{id}: says that it is deleted."""
+    fault, refused = await check_request(request, model)
     deleted = {"id": model, "object": "model", "deleted": True}
     return refused or await answer(request, fault, deleted)
 
 
 @blueprint.post("/v1/embeddings")
 async def embeddings(request: Request) -> HTTPResponse | None:
+    """POST /v1/embeddings, as floats or base64."""
     body, unreadable = read_json(request)
     model = model_in(body)
-    fault, refused = await enter(request, model)
+    fault, refused = await check_request(request, model)
     if refused or unreadable:
         return refused or unreadable
     asked = body.get("input") if isinstance(body, dict) else None
@@ -155,9 +164,9 @@ async def embeddings(request: Request) -> HTTPResponse | None:
 
 @blueprint.post("/v1/audio/speech")
 async def speech(request: Request) -> HTTPResponse | None:
-    """Binary, chunked, no length: 16 KB per word, the same for the same text."""
+    """Binary, chunked, without a length: 16 KB per word, the same for the same text."""
     body, unreadable = read_json(request)
-    fault, refused = await enter(request, model_in(body))
+    fault, refused = await check_request(request, model_in(body))
     if refused or unreadable:
         return refused or unreadable
     text = str(body.get("input", "")) if isinstance(body, dict) else ""
@@ -174,14 +183,15 @@ async def speech(request: Request) -> HTTPResponse | None:
 
 @blueprint.delete("/v1/containers/<identity>")
 async def delete_container(request: Request, identity: str) -> HTTPResponse | None:
-    """The route that answers 204."""
-    _, refused = await enter(request)
+    """Answers 204."""
+    _, refused = await check_request(request)
     return refused or with_headers(HTTPResponse(None, 204), common_headers())
 
 
 @route(blueprint, "/dashboard/<path:path>", *ANY)
 async def dashboard(request: Request, path: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """Echoes path and method under /dashboard."""
+    fault, refused = await check_request(request)
     told = {"object": "dashboard", "path": f"/dashboard/{path}", "method": request.method}
     return refused or await answer(request, fault, told)
 
@@ -192,7 +202,7 @@ async def dashboard(request: Request, path: str) -> HTTPResponse | None:
 @route(blueprint, "/v1/_echo", *ANY, stream=True, name="echo_root")
 @route(blueprint, "/v1/_echo/<path:path>", *ANY, stream=True)
 async def echo(request: Request, path: str = "") -> HTTPResponse | None:
-    """Tells what arrived. No key is needed, so that a missing one can be seen too.
+    """Returns what arrived, as JSON. No key is needed, so that a missing one can be seen too.
 
     Query: status=N answers with N; hop=1 with hop-by-hop headers; gzip=1 compressed whatever the
     client accepts; location=... with that header.
@@ -233,7 +243,7 @@ async def echo(request: Request, path: str = "") -> HTTPResponse | None:
         ]
         record.status = status
         await delivery.send_raw(request, delivery.raw_head(status, headers) + body)
-        await delivery.shut(request, meaning="complete")
+        await delivery.close_connection(request, meaning="complete")
     if status in (204, 304):
         return with_headers(HTTPResponse(None, status), headers)
     if fault.breaks_body:

@@ -71,6 +71,7 @@ WORDS: dict[str, tuple[str, str | None, str]] = {
 
 
 def error_body(message: str, type: str, param: str | None, code: str | None) -> bytes:
+    """OpenAI's error object as a body."""
     error = {"message": message, "type": type, "param": param, "code": code}
     return msgspec.json.format(msgspec.json.encode({"error": error}), indent=2)
 
@@ -78,6 +79,7 @@ def error_body(message: str, type: str, param: str | None, code: str | None) -> 
 def refuse(
     request: Request, status: int, kind: str, retry_after: str | None = None, model: str = ""
 ) -> HTTPResponse:
+    """A refusal in OpenAI's words, with Retry-After where it is given."""
     type, code, message = WORDS[kind]
     message = message.replace("%s", model)
     key = record_of(request).key
@@ -106,18 +108,21 @@ def refuse(
 
 
 def bad_request(problem: Problem) -> HTTPResponse:
+    """A 400 invalid_request_error."""
     body = error_body(problem.message, "invalid_request_error", problem.param, problem.code)
     response = HTTPResponse(body, 400, content_type="application/json")
     return with_headers(response, common_headers())
 
 
 def not_found(message: str) -> HTTPResponse:
+    """A 404 for an id."""
     body = error_body(message, "invalid_request_error", "id", None)
     response = HTTPResponse(body, 404, content_type="application/json")
     return with_headers(response, common_headers(limits=False))
 
 
 def dialect(request: Request, model: str = "") -> Dialect:
+    """How this family words its failures."""
     kind, code, message = WORDS["server"]
     error = {"error": {"message": message, "type": kind, "param": None, "code": code}}
     body = msgspec.json.encode(error)
@@ -134,6 +139,7 @@ def dialect(request: Request, model: str = "") -> Dialect:
 
 
 def common_headers(limits: bool = True) -> list[tuple[str, str]]:
+    """The headers of every answer, with fresh ids and cookies; `limits` adds the rate limits."""
     headers = [
         ("x-request-id", f"req_{secrets.token_hex(16)}"),
         ("openai-organization", "org-simulator"),
@@ -161,8 +167,8 @@ def common_headers(limits: bool = True) -> list[tuple[str, str]]:
     return headers
 
 
-async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
-    """The fault for this request, and the answer when it gets no further than the door."""
+async def check_request(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
+    """Picks the fault and checks the request; the second value is the answer when it stops here."""
     fault = request.app.ctx.faults.pick(request, model)
     if not fault.name:
         key = record_of(request).key
@@ -178,6 +184,7 @@ async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse 
 async def answer(
     request: Request, fault: Fault, value: Any, *, pretty: bool = True
 ) -> HTTPResponse | None:
+    """Sends a JSON body with the common headers."""
     body = msgspec.json.encode(value)
     if pretty:
         body = msgspec.json.format(body, indent=2)
@@ -185,6 +192,7 @@ async def answer(
 
 
 def read_json(request: Request) -> tuple[Any, HTTPResponse | None]:
+    """The decoded body, or the 400 for one that is no JSON."""
     try:
         return msgspec.json.decode(request.body), None
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -10,34 +10,43 @@ from app.simulator.openai_common import (
     FAMILY,
     answer,
     bad_request,
+    check_request,
     common_headers,
     dialect,
-    enter,
     not_found,
 )
 from app.simulator.routing import READS, route
-from app.simulator.uploads import Malformed, Shelf, StoredFile, Upload, byte_range, receive_upload
+from app.simulator.uploads import (
+    FileStore,
+    Malformed,
+    StoredFile,
+    Upload,
+    byte_range,
+    receive_upload,
+)
 
 blueprint = Blueprint(f"{FAMILY}-files", url_prefix="/openai")
-shelf = Shelf()
+store = FileStore()
 
 
 @blueprint.post("/v1/files", stream=True)
 async def upload_file(request: Request) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """Stores an uploaded file."""
+    fault, refused = await check_request(request)
     upload, malformed = await receive(request)
     if refused or upload is None:
         return refused or malformed
     if upload.file is None or not upload.file.purpose:
         missing = "purpose" if upload.file else "file"
         return bad_request(Problem(f"Missing required parameter: '{missing}'.", missing, None))
-    shelf.put(upload.file)
+    store.put(upload.file)
     return await answer(request, fault, upload.file.view())
 
 
 @blueprint.post("/v1/audio/transcriptions", stream=True)
 async def transcribe(request: Request) -> HTTPResponse | None:
-    fault, refused = await enter(request)
+    """POST /v1/audio/transcriptions: the text says size and hash of the upload."""
+    fault, refused = await check_request(request)
     upload, malformed = await receive(request)
     if refused or upload is None:
         return refused or malformed
@@ -58,15 +67,17 @@ async def receive(request: Request) -> tuple[Upload | None, HTTPResponse | None]
 
 @route(blueprint, "/v1/files", *READS)
 async def list_files(request: Request) -> HTTPResponse | None:
-    fault, refused = await enter(request)
-    listed = {"object": "list", "data": [file.view() for file in shelf.all()], "has_more": False}
+    """The stored files, newest first."""
+    fault, refused = await check_request(request)
+    listed = {"object": "list", "data": [file.view() for file in store.all()], "has_more": False}
     return refused or await answer(request, fault, listed)
 
 
 @route(blueprint, "/v1/files/<identity>", *READS)
 async def one_file(request: Request, identity: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
-    file = shelf.get(identity)
+    """One file's metadata."""
+    fault, refused = await check_request(request)
+    file = store.get(identity)
     if refused or file is None:
         return refused or not_found(f"No such File object: {identity}")
     return await answer(request, fault, file.view())
@@ -74,16 +85,18 @@ async def one_file(request: Request, identity: str) -> HTTPResponse | None:
 
 @blueprint.delete("/v1/files/<identity>")
 async def delete_file(request: Request, identity: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
-    if refused or not shelf.remove(identity):
+    """Deletes a file."""
+    fault, refused = await check_request(request)
+    if refused or not store.remove(identity):
         return refused or not_found(f"No such File object: {identity}")
     return await answer(request, fault, {"id": identity, "object": "file", "deleted": True})
 
 
 @route(blueprint, "/v1/files/<identity>/content", *READS)
 async def file_content(request: Request, identity: str) -> HTTPResponse | None:
-    fault, refused = await enter(request)
-    file = shelf.get(identity)
+    """The bytes of a file: etag, 304, single ranges."""
+    fault, refused = await check_request(request)
+    file = store.get(identity)
     if refused or file is None:
         return refused or not_found(f"No such File object: {identity}")
     headers = [*common_headers(), ("etag", file.etag), ("accept-ranges", "bytes")]
@@ -96,7 +109,7 @@ async def file_content(request: Request, identity: str) -> HTTPResponse | None:
 async def send_part(
     request: Request, fault: Fault, file: StoredFile, headers: list[tuple[str, str]]
 ) -> HTTPResponse | None:
-    """The whole file, or the range that was asked for."""
+    """Sends the whole file, or the range that was asked for."""
     status, start, end = 200, 0, file.bytes
     try:
         wanted = byte_range(request.headers.get("range", ""), file.bytes)

@@ -23,6 +23,8 @@ _EVENT_END = re.compile(rb"(?:\r\n\r\n|\n\n|\r\r)")
 
 
 class Recording(Struct, frozen=True):
+    """A recorded answer."""
+
     body: bytes
     status: int
     headers: list[tuple[str, str]]
@@ -30,7 +32,7 @@ class Recording(Struct, frozen=True):
     is_stream: bool
 
     def events(self) -> list[bytes]:
-        """The body cut after every blank line, nothing lost."""
+        """The body cut after every blank line; nothing is lost."""
         ends = [match.end() for match in _EVENT_END.finditer(self.body)]
         if not ends or ends[-1] != len(self.body):
             ends.append(len(self.body))
@@ -38,14 +40,17 @@ class Recording(Struct, frozen=True):
 
 
 class Recordings:
-    """The files of one folder per family, read when first asked for."""
+    """The recordings of a folder with one subfolder per family; each file is read once."""
 
     def __init__(self, folder: Path = DEFAULT) -> None:
         self._folder = folder
         self._kept: dict[tuple[str, str, bool], Recording | None] = {}
 
     def find(self, family: str, stem: str, prefer_stream: bool = True) -> Recording | None:
-        """None when there is no such file. Of equal names the stream wins, or the JSON."""
+        """The recording, or None.
+
+        Of files with the same stem the stream is taken, or with `prefer_stream` False the JSON.
+        """
         asked = (family, stem, prefer_stream)
         if asked not in self._kept:
             found = self._read(*asked)
@@ -55,6 +60,7 @@ class Recordings:
         return self._kept[asked]
 
     def names(self, family: str) -> list[str]:
+        """The names of a family's recordings."""
         folder = self._folder / family
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         return [file.stem for file in files if file.stem not in INDEXES]

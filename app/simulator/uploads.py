@@ -17,8 +17,8 @@ from sanic import Request
 from app.simulator.ledger import record_of
 from app.simulator.openai_chat import token
 
-SHELF_FILES = 64
-SHELF_BYTES = 512 * 1024 * 1024
+MAX_FILES = 64
+MAX_BYTES = 512 * 1024 * 1024
 SPOOL_BYTES = 1024 * 1024
 MAX_FIELD_BYTES = 64 * 1024
 _NAME = re.compile(r'\bname="([^"]*)"')
@@ -33,7 +33,7 @@ class Malformed(Exception):
 
 
 class Multipart:
-    """multipart/form-data in any split; says a part's begin and its bytes."""
+    """Parses multipart/form-data in any split."""
 
     def __init__(self, content_type: str) -> None:
         boundary = re.search(r'boundary="?([^";]+)"?', content_type)
@@ -44,6 +44,7 @@ class Multipart:
         self._state = "preamble"
 
     def feed(self, data: bytes) -> Iterator[PartEvent]:
+        """Takes the next bytes and yields the events they complete; raises Malformed."""
         buffer = self._buffer
         buffer += data
         while True:
@@ -75,11 +76,14 @@ class Multipart:
                 return
 
     def finish(self) -> None:
+        """Raises Malformed when the closing boundary has not come."""
         if self._state != "epilogue":
             raise Malformed("the body ended before its closing boundary")
 
 
 class StoredFile:
+    """One file, spooled to disk beyond SPOOL_BYTES."""
+
     def __init__(self, filename: str) -> None:
         self.id = "file-" + token()
         self.filename = filename
@@ -91,22 +95,27 @@ class StoredFile:
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115
 
     def write(self, data: bytes) -> None:
+        """Appends bytes."""
         self._hash.update(data)
         self._spool.write(data)
         self.bytes += len(data)
 
     def read(self, start: int, end: int) -> bytes:
+        """The bytes from `start` up to `end`."""
         self._spool.seek(start)
         return self._spool.read(end - start)
 
     def close(self) -> None:
+        """Frees the spool."""
         self._spool.close()
 
     def seal(self) -> None:
+        """Computes the hash, once all bytes are written."""
         self.sha256 = self._hash.hexdigest()
 
     @property
     def etag(self) -> str:
+        """The entity tag, from the hash."""
         return f'"{self.sha256[:32]}"'
 
     def view(self) -> dict[str, Any]:
@@ -126,7 +135,7 @@ class StoredFile:
 
 
 class Upload:
-    """One multipart body on its way in: plain fields, and the file."""
+    """One multipart body as it arrives: its plain fields, and its file."""
 
     def __init__(self, content_type: str) -> None:
         self.fields: dict[str, str] = {}
@@ -137,6 +146,7 @@ class Upload:
         self._field: str | None = None
 
     def feed(self, data: bytes) -> None:
+        """Takes the next bytes of the body; raises Malformed."""
         self.bytes += len(data)
         self.hash.update(data)
         for event in self._reader.feed(data):
@@ -151,6 +161,7 @@ class Upload:
                     self._take(bytes(piece) if isinstance(piece, bytes) else b"")
 
     def finish(self) -> None:
+        """Seals the file at the end of the body; raises Malformed."""
         self._reader.finish()
         if self.file:
             self.file.purpose = self.fields.get("purpose", "")
@@ -164,29 +175,31 @@ class Upload:
             self.fields[self._field] += piece.decode("utf-8", "replace")
 
 
-class Shelf:
-    """The files that can be asked for again, oldest first to go."""
+class FileStore:
+    """A bounded store of files; the oldest are dropped first."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
 
     def put(self, file: StoredFile) -> None:
+        """Adds a file and drops the oldest beyond the limits."""
         self._files[file.id] = file
-        while len(self._files) > 1 and (
-            len(self._files) > SHELF_FILES or self._total() > SHELF_BYTES
-        ):
+        while len(self._files) > 1 and (len(self._files) > MAX_FILES or self._total() > MAX_BYTES):
             self._files.popitem(last=False)[1].close()
 
     def get(self, identity: str) -> StoredFile | None:
+        """The file, or None."""
         return self._files.get(identity)
 
     def remove(self, identity: str) -> bool:
+        """Removes a file; False when there is none."""
         file = self._files.pop(identity, None)
         if file:
             file.close()
         return file is not None
 
     def all(self) -> list[StoredFile]:
+        """All files, newest first."""
         return list(reversed(self._files.values()))
 
     def _total(self) -> int:

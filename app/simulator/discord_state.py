@@ -31,7 +31,7 @@ _ids = count(1_200_000_000_000_000_000)
 
 
 class Session(Struct, eq=False):
-    """One gateway session: its connection while it has one, and its events for a RESUME."""
+    """One gateway session: its connection while it has one, and its last events for a RESUME."""
 
     id: str
     intents: int
@@ -41,8 +41,8 @@ class Session(Struct, eq=False):
     url: str = ""
 
 
-class World:
-    """All there is: messages, sessions, and how often each account has posted lately."""
+class State:
+    """Messages, sessions, and the recent posts of each account."""
 
     def __init__(self) -> None:
         self.messages: dict[str, JSON] = {}
@@ -52,13 +52,14 @@ class World:
         self.identified = 0
         self.answering: set[asyncio.Task[None]] = set()
 
-    def keep(self, message: JSON) -> None:
+    def put(self, message: JSON) -> None:
+        """Adds or replaces a message; the oldest are dropped."""
         self.messages[message["id"]] = message
         while len(self.messages) > KEPT_MESSAGES:
             del self.messages[next(iter(self.messages))]
 
     async def dispatch(self, name: str, data: JSON) -> None:
-        """An event for every session, now or at its RESUME."""
+        """Sends an event to every session, now or at its RESUME; content only with the intent."""
         for session in list(self.sessions.values()):
             told = data
             if name.startswith("MESSAGE") and not session.intents & MESSAGE_CONTENT:
@@ -67,10 +68,11 @@ class World:
             await send_event(session, name, told)
 
 
-world = World()
+state = State()
 
 
 async def send_event(session: Session, name: str, data: JSON) -> None:
+    """Numbers an event, keeps it for a RESUME, and sends it when the session is connected."""
     session.seq += 1
     text = encode({"t": name, "s": session.seq, "op": 0, "d": data}).decode()
     session.sent.append((session.seq, text))
@@ -80,6 +82,7 @@ async def send_event(session: Session, name: str, data: JSON) -> None:
 
 
 def user(id: str, name: str, is_bot: bool) -> JSON:
+    """A Discord User object."""
     return {
         "id": id,
         "username": name,
@@ -94,10 +97,12 @@ OWN_BOT = user("1000000000000000001", "listener", True)
 
 
 def next_id() -> str:
+    """The next snowflake."""
     return str(next(_ids))
 
 
 def new_message(channel: str, author: JSON, content: str, **more: Any) -> JSON:
+    """A Discord Message object with the given members added."""
     return {
         "type": 0,
         "id": next_id(),
