@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.simulator.uploads import Upload, byte_range
 from app.simulator.recordings import DEFAULT, Recordings
+from app.simulator.uploads import Upload, byte_range
 from tests.simulator.wire import ask, chat, connect, read, request_bytes
 
 KEY = ("Authorization", "Bearer sk-wire")
