@@ -114,7 +114,7 @@ async def har(folder: Path, megabytes: int) -> None:
     sessions = Sessions(pool, folder / "sessions")
     reader_mb = 0.0
     with Probe(f"a HAR of {megabytes} MB read"):
-        reading = asyncio.create_task(HarFolder(sessions, str(folder), True).run())
+        reading = asyncio.create_task(HarFolder(sessions, str(folder), lambda: True).run())
         while pool.find("openai.web_sessions", "large.har") is None:
             for task in Path("/proc/self/task").glob("*/children"):
                 reader_mb = max([reader_mb, *map(resident_mb, task.read_text().split())])
