@@ -25,8 +25,6 @@ MAX_KEPT = 5000
 _ids = count(1)
 
 blueprint = Blueprint("bing", url_prefix="/bing")
-
-
 conversations: dict[str, Conversation] = {}
 
 

@@ -10,11 +10,7 @@ from app.simulator.delivery import Dialect, with_headers
 from app.simulator.faults import Fault, Refusal
 
 JSON = dict[str, Any]
-
-
 encode = msgspec.json.encode
-
-
 PAGE = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body></body></html>"
 
 

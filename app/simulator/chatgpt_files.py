@@ -8,13 +8,9 @@ from sanic import Blueprint, HTTPResponse, Request
 from app.simulator.chatgpt_common import answer, check_request, detail, token_of
 
 blueprint = Blueprint("chatgpt-files", url_prefix="/chatgpt")
-
-
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
-
-
 files: dict[str, tuple[str, bytes]] = {}  # id -> account, content
 
 

@@ -13,16 +13,9 @@ from sanic import Blueprint, HTTPResponse, Request
 from app.simulator.chatgpt_common import JSON, answer, check_request, cookies_of, detail, token_of
 
 MAX_KEPT = 5000
-
-
 TOKEN_SECONDS = 540  # seconds a guard's token lives
-
-
 DIFFICULTY = "0fffff"
-
-
 HARDER = (("hardest", "000032"), ("hard", "000fff"))  # words of a token: seconds of work, and less
-
 
 blueprint = Blueprint("chatgpt-sentinel", url_prefix="/chatgpt")
 
@@ -40,8 +33,6 @@ class IssuedToken(Struct):
 
 
 issued: dict[str, IssuedToken] = {}
-
-
 arkose_used: set[str] = set()
 
 

@@ -27,11 +27,7 @@ from app.simulator.faults import Fault
 from app.simulator.routing import route
 
 blueprint = Blueprint(f"{FAMILY}-batches", url_prefix="/claude")
-
-
 MAX_BATCHES = 32
-
-
 batches: OrderedDict[str, tuple[JSON, list[JSON]]] = OrderedDict()
 
 

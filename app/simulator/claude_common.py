@@ -15,20 +15,10 @@ from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 
 FAMILY = "claude"
-
-
 JSON = dict[str, Any]
-
-
 ORGANIZATION = "00000000-aaaa-4000-8000-000000000001"
-
-
 OAUTH_BETA = "oauth-2025-04-20"
-
-
 KEY_PREFIXES = ("sk-ant-api", "demo-")
-
-
 # (error.type, message) of each kind of refusal; %s is the model.
 WORDS = {
     "bad_request": ("invalid_request_error", "The simulator refuses this request."),
@@ -53,8 +43,6 @@ WORDS = {
     "overloaded": ("overloaded_error", "Overloaded"),
     "conflict": ("conflict_error", "The resource is in conflict with another request."),
 }
-
-
 BY_STATUS = {409: "conflict", 504: "timeout"}
 
 

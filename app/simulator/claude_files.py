@@ -24,8 +24,6 @@ from app.simulator.uploads import FileStore, Malformed, StoredFile, Upload, rece
 
 blueprint = Blueprint(f"{FAMILY}-files", url_prefix="/claude")
 store = FileStore()
-
-
 FILES_BETA = "files-api-2025-04-14"
 
 

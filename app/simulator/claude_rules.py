@@ -45,8 +45,6 @@ MOST_TOKENS = (
     (re.compile(r"claude-(3-7|sonnet-4-(0\b|2025|5)|haiku-4-5|opus-4-5)"), 64_000),
 )
 UNLIMITED = 128_000
-
-
 VERSIONS = ("2023-06-01", "2026-10-21")
 
 

@@ -20,14 +20,8 @@ from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 
 Headers = Sequence[tuple[str, str]]
-
-
 SSE = "text/event-stream; charset=utf-8"
-
-
 GZIP_FROM_BYTES = 1000
-
-
 HTML = (
     b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking</body></html>"
 )

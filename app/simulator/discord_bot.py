@@ -7,11 +7,7 @@ from collections.abc import Iterator
 from app.simulator.discord_state import GUILD, JSON, new_message, state, user
 
 _WORD = re.compile(r"/([a-z]+)(?:-(\d+))?\s*<@")
-
-
 MENTION = re.compile(r"<@!?(\d+)>")
-
-
 BUTTONS = [
     {
         "type": 1,
@@ -21,8 +17,6 @@ BUTTONS = [
         ],
     }
 ]
-
-
 SPENT = "You have exceeded the daily limit for sending messages to the bot. Try tomorrow."
 
 

@@ -18,11 +18,7 @@ from app.simulator.discord_state import (
 )
 
 blueprint = Blueprint("discord-gateway", url_prefix="/discord")
-
-
 HEARTBEAT_MS = 41_250
-
-
 KEPT_SESSIONS = 20
 
 

@@ -10,23 +10,11 @@ import msgspec
 from msgspec import Struct
 
 JSON = dict[str, Any]
-
-
 encode = msgspec.json.encode
-
-
 GUILD = "1100000000000000001"
-
-
 MESSAGE_CONTENT = 1 << 15
-
-
 KEPT_MESSAGES = 5000
-
-
 KEPT_EVENTS = 2000  # per session, for RESUME
-
-
 _ids = count(1_200_000_000_000_000_000)
 
 

@@ -12,23 +12,11 @@ from app.simulator.gemini_answer import pretty
 from app.simulator.gemini_request import JSON, Problem
 
 FAMILY = "gemini"
-
-
 KEY_PREFIXES = ("AIza", "demo-")
-
-
 OAUTH_PREFIX = "ya29."
-
-
 TYPE = "application/json; charset=UTF-8"
-
-
 SSE = "text/event-stream"
-
-
 SERVICE = "generativelanguage.googleapis.com"
-
-
 STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -43,8 +31,6 @@ STATUSES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-
-
 MESSAGES = {
     "bad_request": "Request contains an invalid argument.",
     "payment": "Gemini API free tier is not available in your country. Please enable billing on"
@@ -60,20 +46,14 @@ MESSAGES = {
     " https://developers.generativeai.google/guide/troubleshooting",
     "overloaded": "The model is overloaded. Please try again later.",
 }
-
-
 NO_KEY = (
     "Method doesn't allow unregistered callers (callers without established identity). Please use"
     " API Key or other form of API consumer identity to call this API."
 )
-
-
 NO_TOKEN = (
     "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or"
     " other valid authentication credential."
 )
-
-
 # A word in the key: HTTP status, Google's status, message.
 KEY_ERRORS = {
     "expired": (400, "INVALID_ARGUMENT", "API key expired. Please renew the API key."),

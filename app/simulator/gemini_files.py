@@ -28,11 +28,7 @@ from app.simulator.request_body import streamed_body
 from app.simulator.routing import route
 
 blueprint = Blueprint(f"{FAMILY}-files", url_prefix="/gemini")
-
-
 MAX_FILES = 64
-
-
 CHUNK_BYTES = 8 * 1024 * 1024
 
 
@@ -74,8 +70,6 @@ class Upload:
 
 
 pending: OrderedDict[str, Upload] = OrderedDict()  # by upload id
-
-
 files: OrderedDict[str, Upload] = OrderedDict()  # by name
 
 

@@ -12,11 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 JSON = dict[str, Any]
-
-
 PLACEHOLDERS = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
-
-
 SIGNATURE_MARK = b"simulated:"
 
 
@@ -28,39 +24,25 @@ BODY = _names(
     """contents systemInstruction tools toolConfig generationConfig safetySettings cachedContent
     serviceTier store"""
 )
-
-
 CONFIG = _names(
     """temperature topP topK candidateCount maxOutputTokens stopSequences responseMimeType
     responseSchema responseJsonSchema seed presencePenalty frequencyPenalty responseLogprobs
     logprobs responseModalities mediaResolution speechConfig imageConfig thinkingConfig
     enableEnhancedCivicAnswers audioTimestamp"""
 )
-
-
 PART = _names(
     """text thought thoughtSignature inlineData fileData functionCall functionResponse
     executableCode codeExecutionResult videoMetadata partMetadata mediaResolution"""
 )
-
-
 DECLARATION = _names(
     """name description parameters parametersJsonSchema response responseJsonSchema behavior"""
 )
-
-
 # What version v1 has never heard of.
 NOT_V1 = _names("systemInstruction tools toolConfig cachedContent")
-
-
 CONFIG_NOT_V1 = _names(
     "responseMimeType responseSchema responseJsonSchema thinkingConfig responseModalities"
 )
-
-
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
-
-
 _GENERATION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
 
 

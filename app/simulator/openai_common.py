@@ -13,11 +13,7 @@ from app.simulator.ledger import record_of
 from app.simulator.openai_chat import Problem
 
 FAMILY = "openai"
-
-
 KEY_PREFIXES = ("sk-", "sess-", "demo-")  # demo-: the keys of etc/demo.yaml
-
-
 # (type, code, message) of each kind of refusal; %s is the model.
 WORDS: dict[str, tuple[str, str | None, str]] = {
     "bad_request": (
