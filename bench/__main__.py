@@ -46,6 +46,7 @@ MODELS = {
 
 
 def main() -> int:
+    """Starts the servers, measures, prints the table, stops the servers; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--scenarios", default=",".join(s.name for s in SCENARIOS))
     parser.add_argument("--rounds", type=int, default=3)
@@ -70,6 +71,7 @@ def main() -> int:
 
 
 def start(folder: Path, workers: int) -> dict[str, Server]:
+    """Starts upstreams, nginx if installed, and two gateways; returns them once they listen."""
     plain, tls, nginx, gateway = (free_port() for _ in range(4))
     pem, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(
@@ -128,6 +130,7 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
 
 
 def measure(servers, wanted, asked):
+    """All results by (scenario, server), one per round; nginx only runs OpenAI to OpenAI."""
     found = {}
     for round_number in range(asked.rounds):
         for scenario in wanted:
@@ -155,6 +158,7 @@ def measure(servers, wanted, asked):
 
 
 def drive(server, peer, scenario, seconds, streams, heads):
+    """Runs the load generator once against a server and returns what it printed."""
     path = "/c/v1/chat/completions" if peer == "gateway" else "/v1/chat/completions"
     if peer == "nginx" and scenario.tls:
         path = "/tls" + path
@@ -181,6 +185,8 @@ def drive(server, peer, scenario, seconds, streams, heads):
 
 
 def report(found, servers, asked) -> None:
+    """Prints the table of medians."""
+
     def middle(name, peer, member):
         values = [r[member] for r in found.get((name, peer), []) if r[member] is not None]
         return statistics.median(values) if values else None
@@ -218,18 +224,21 @@ def report(found, servers, asked) -> None:
 
 
 def cpu_model() -> str:
+    """The CPU's name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return found[0] if found else platform.machine()
 
 
 def packages() -> str:
+    """The versions of the packages that matter for speed."""
     from importlib.metadata import version
 
     return ", ".join(f"{n} {version(n)}" for n in ("sanic", "uvloop", "msgspec", "httptools"))
 
 
 def nginx_version() -> str:
+    """The version of nginx, as it says it."""
     if not shutil.which("nginx"):
         return "no nginx"
     done = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)

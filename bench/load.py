@@ -1,8 +1,8 @@
 """The load generator: `python -m bench.load` with one JSON object as its argument.
 
-Holds the connections open, asks again as soon as an answer is whole, checks every answer, and
-prints one JSON object: ok, errors, times in ms. Ages are from the writing of a chunk upstream to
-its arrival here, on one clock.
+Holds the connections open, sends the next request as soon as an answer is complete, checks every
+answer, and prints one JSON object: ok, errors, times in ms. The age of a chunk is the time from its
+writing upstream to its arrival here, on one clock.
 """
 
 import asyncio
@@ -19,17 +19,21 @@ from bench.scenarios import PIECE, TEXT
 STAMP = re.compile(rb"@(\d+)@")
 
 
-class Caller(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
+    """One kept connection: sends a request as soon as the answer before is complete."""
+
     def __init__(self, plan, results):
         self.plan, self.results = plan, results
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport):
+        """Sends the first request."""
         self.transport = transport
-        self.ask()
+        self.send_request()
 
-    def ask(self):
-        if self.results.over():
+    def send_request(self):
+        """Sends the next request, or closes the connection when the run is over."""
+        if self.results.is_over():
             self.transport.close()
             if not self.done.done():
                 self.done.set_result(None)
@@ -39,6 +43,7 @@ class Caller(asyncio.Protocol):
         self.transport.write(self.plan.request)
 
     def data_received(self, data):
+        """Collects the answer and times it."""
         now = time.monotonic()
         if self.first is None and b"content" in data:
             self.first = now
@@ -49,17 +54,19 @@ class Caller(asyncio.Protocol):
         if self.plan.chunks:
             if not data.endswith(b"0\r\n\r\n"):
                 return
-        elif not self.whole():
+        elif not self.is_complete():
             return
-        self.results.take(b"".join(self.pieces), self.began, self.first or now, now, self.plan)
-        self.ask()
+        self.results.add(b"".join(self.pieces), self.began, self.first or now, now, self.plan)
+        self.send_request()
 
-    def whole(self):
+    def is_complete(self):
+        """Whether an answer with a length has all its bytes."""
         head, found, body = b"".join(self.pieces).partition(b"\r\n\r\n")
         length = re.search(rb"content-length: *(\d+)", head, re.I)
         return found and length and len(body) >= int(length[1])
 
     def connection_lost(self, error):
+        """Counts a connection that was lost before the end as an error."""
         if not self.done.done():
             self.results.errors += 1
             self.results.samples.append(f"connection lost: {error!r}")
@@ -67,6 +74,8 @@ class Caller(asyncio.Protocol):
 
 
 class Plan:
+    """The request to send, and the text that the answer must have."""
+
     def __init__(self, asked):
         self.chunks, self.timed = asked["chunks"], bool(asked["streams"])
         body = {
@@ -91,26 +100,31 @@ class Plan:
 
 
 class Results:
+    """Counts and times (ms) of all connections, and when the run is over."""
+
     def __init__(self, asked):
         self.end = time.monotonic() + asked["seconds"] if not asked["streams"] else None
         self.left = asked["streams"] or sys.maxsize
         self.ok = self.errors = 0
         self.totals, self.firsts, self.ages, self.samples = [], [], [], []
 
-    def over(self):
+    def is_over(self):
+        """Whether no further request shall be sent."""
         return self.left <= 0 or (self.end is not None and time.monotonic() >= self.end)
 
-    def take(self, answer, began, first, now, plan):
-        wrong = self.wrong(answer, plan)
-        if wrong:
+    def add(self, answer, began, first, now, plan):
+        """Checks an answer and adds its times."""
+        error = self.error_in(answer, plan)
+        if error:
             self.errors += 1
-            self.samples.append(wrong)
+            self.samples.append(error)
             return
         self.ok += 1
         self.totals.append((now - began) * 1e3)
         self.firsts.append((first - began) * 1e3)
 
-    def wrong(self, answer, plan):
+    def error_in(self, answer, plan):
+        """What is wrong with an answer, or None."""
         head, _, body = answer.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
             return answer[:300].decode("latin-1")
@@ -123,12 +137,13 @@ class Results:
         if plan.timed:
             count = len(STAMP.findall(text))
             return None if count == plan.chunks else f"{count} chunks"
-        # Every answer's text is compared whole; decoding each chunk would measure ourselves.
+        # Compares the whole text; decoding each chunk would measure the load generator itself.
         said = b"".join(re.findall(rb'"content":"([^"]*)"', text))
         return None if said.decode() == plan.text else f"another text: {said[:100]!r}"
 
 
 def unchunked(body):
+    """The body without its chunk framing."""
     out, at = [], 0
     while True:
         line = body.index(b"\r\n", at)
@@ -140,24 +155,26 @@ def unchunked(body):
 
 
 def percentile(values, part):
+    """The value at the given part (0 to 1), None for no values."""
     ordered = sorted(values)
     return round(ordered[min(int(len(ordered) * part), len(ordered) - 1)], 3) if ordered else None
 
 
 async def main():
+    """Runs the load that the argument describes and prints the results."""
     asked = json.loads(sys.argv[1])
     plan, results = Plan(asked), Results(asked)
     loop = asyncio.get_running_loop()
-    callers = []
+    connections = []
     began = time.monotonic()
     for _ in range(asked["connections"]):
-        _, caller = await loop.create_connection(
-            lambda: Caller(plan, results), "127.0.0.1", asked["port"]
+        _, connection = await loop.create_connection(
+            lambda: ClientConnection(plan, results), "127.0.0.1", asked["port"]
         )
-        callers.append(caller.done)
+        connections.append(connection.done)
         if asked["streams"]:
-            await asyncio.sleep(2 / asked["connections"])  # a crowd comes within two seconds
-    await asyncio.wait_for(asyncio.gather(*callers), asked["seconds"] + 60)
+            await asyncio.sleep(2 / asked["connections"])  # all connect within two seconds
+    await asyncio.wait_for(asyncio.gather(*connections), asked["seconds"] + 60)
     took = time.monotonic() - began
     print(
         json.dumps(

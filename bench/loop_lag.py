@@ -1,11 +1,11 @@
-"""How late an event loop is while slow things are done beside it: `python -m bench.loop_lag`.
+"""Measures how late an event loop is while slow work runs outside it: `python -m bench.loop_lag`.
 
-A probe on the loop asks to be called every two milliseconds and notes how late it was, first with
+A probe is scheduled on the loop every two milliseconds and notes how late it ran: first with
 nothing else to do, then while proofs of work are searched (several at once), while the process for
 them is started and stopped again and again, and while a HAR file of 200 MB is read. Only what runs
 in a worker runs in this process. The first line shows what the machine itself adds: on a busy one
-the other lines hold that too. `own` is the longest stretch of CPU time that this process itself
-took between two looks of the probe; a loop that is blocked by its own work shows it there.
+the other lines contain that too. `own` is the most CPU time that this process itself used between
+two runs of the probe; a loop that is blocked by its own work shows it there.
 """
 
 import argparse
@@ -32,7 +32,7 @@ EVERY_SECONDS = 0.002
 
 
 class Probe:
-    """Notes how late the loop is, from `with` to its end."""
+    """Measures how late the loop is, from `with` to its end, and prints one row."""
 
     def __init__(self, name: str) -> None:
         self._name, self._late = name, []
@@ -59,19 +59,21 @@ class Probe:
         late, took = sorted(self._late), time.monotonic() - self._began
         cpu = (time.process_time() - self._cpu) / took * 100
         grown = resident_mb("self") - self._before
+        p50, p99, p999 = (percentile(late, part) for part in (0.5, 0.99, 0.999))
         print(
-            f"| {self._name} | {took:.1f} | {at(late, 0.5):.2f} | {at(late, 0.99):.2f} | "
-            f"{at(late, 0.999):.2f} | {late[-1]:.2f} | {self._own:.2f} | "
-            f"{cpu:.1f} | {grown:+.1f} |",
+            f"| {self._name} | {took:.1f} | {p50:.2f} | {p99:.2f} | {p999:.2f} | {late[-1]:.2f} | "
+            f"{self._own:.2f} | {cpu:.1f} | {grown:+.1f} |",
             flush=True,
         )
 
 
-def at(ordered: list[float], part: float) -> float:
+def percentile(ordered: list[float], part: float) -> float:
+    """The value at the given part (0 to 1) of an ordered list."""
     return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
 
 
 def resident_mb(pid: int | str) -> float:
+    """Resident memory of a process, 0.0 when it is gone."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS"):
@@ -80,7 +82,7 @@ def resident_mb(pid: int | str) -> float:
 
 
 async def proofs(kind: sentinel.Kind, count: int) -> None:
-    """`count` of the hardest that are accepted, as calls that come at the same moment ask them."""
+    """Searches `count` of the hardest proofs that are accepted, all at once."""
     work = CpuWorker()
     array = sentinel.browser_array(kind, "Mozilla/5.0", 1, "session")
 
@@ -94,6 +96,7 @@ async def proofs(kind: sentinel.Kind, count: int) -> None:
 
 
 async def starts(count: int) -> None:
+    """Starts and stops the process for CPU work again and again."""
     work = CpuWorker()
     with Probe(f"the process for proofs started and stopped {count} times"):
         for _ in range(count):
@@ -102,6 +105,7 @@ async def starts(count: int) -> None:
 
 
 async def har(folder: Path, megabytes: int) -> None:
+    """Reads a large HAR file, as a worker does when one appears in its folder."""
     write_har(folder / "large.har", megabytes)
     config = folder / "c.yaml"
     config.write_text(json.dumps({"port": "127.0.0.1:1"}))
@@ -110,17 +114,17 @@ async def har(folder: Path, megabytes: int) -> None:
     sessions = Sessions(pool, folder / "sessions")
     reader_mb = 0.0
     with Probe(f"a HAR of {megabytes} MB read"):
-        watch = asyncio.create_task(HarFolder(sessions, str(folder), lambda: True).run())
+        reading = asyncio.create_task(HarFolder(sessions, str(folder), lambda: True).run())
         while pool.find("openai.web_sessions", "large.har") is None:
             for task in Path("/proc/self/task").glob("*/children"):
                 reader_mb = max([reader_mb, *map(resident_mb, task.read_text().split())])
             await asyncio.sleep(0.05)
-    watch.cancel()
+    reading.cancel()
     print(f"\nThe process that read it had {reader_mb:.0f} MB at most.")
 
 
 def write_har(path: Path, megabytes: int) -> None:
-    """Many entries of every size, one of a quarter of the file, and the session in the middle."""
+    """Writes a HAR: entries of every size, one a quarter of the file, the session in the middle."""
     session = {
         "url": "https://chatgpt.com/backend-api/me",
         "headers": [{"name": "authorization", "value": "Bearer bench-token"}],
@@ -146,6 +150,7 @@ def write_har(path: Path, megabytes: int) -> None:
 
 
 async def main() -> None:
+    """Runs all measurements and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.loop_lag", description=__doc__)
     parser.add_argument("--megabytes", type=int, default=200, help="of the HAR file")
     parser.add_argument("--ballast", type=int, default=0, help="MB this process is larger by")

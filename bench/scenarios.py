@@ -4,6 +4,8 @@ from msgspec import Struct
 
 
 class Scenario(Struct, frozen=True):
+    """One load. `family` is the API that the upstream speaks."""
+
     name: str
     note: str
     family: str = "openai"

@@ -1,9 +1,8 @@
-"""A small upstream that answers like OpenAI, Anthropic, Gemini, chatgpt.com and claude.ai, each
-chunk written on its own.
+"""A small upstream that answers like OpenAI, Anthropic, Gemini, chatgpt.com and claude.ai.
 
-`python -m bench.upstream PORT [CERT KEY]`. Chunks, delay and whether to write the time into each
-chunk come in the request body, as the member `bench`: {"chunks", "delay_ms", "timed"} inside the
-text of the last message, so that any proxy hands it on.
+`python -m bench.upstream PORT [CERT KEY]`. It writes each chunk on its own. The number of chunks,
+the delay, and whether each chunk holds the time are in the text of the last message (ASKED), so
+that any proxy passes them on.
 """
 
 import asyncio
@@ -22,6 +21,7 @@ MODEL = b"bench-model"
 
 
 def openai(text: bytes) -> bytes:
+    """One chunk of a chat completion."""
     return (
         b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1750000000,'
         b'"model":"bench-model","service_tier":"default","system_fingerprint":"fp_bench",'
@@ -31,6 +31,7 @@ def openai(text: bytes) -> bytes:
 
 
 def claude(text: bytes) -> bytes:
+    """One content_block_delta event."""
     return (
         b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":'
         b'{"type":"text_delta","text":"%b"}}\n\n' % text
@@ -38,6 +39,7 @@ def claude(text: bytes) -> bytes:
 
 
 def gemini(text: bytes, last: bool = False) -> bytes:
+    """One chunk of streamGenerateContent."""
     ending = b'"finishReason": "STOP",' if last else b""
     return (
         b'data: {"candidates": [{"content": {"parts": [{"text": "%b"}],"role": "model"},%b'
@@ -47,11 +49,12 @@ def gemini(text: bytes, last: bool = False) -> bytes:
     )
 
 
-# chatgpt.com's delta encoding: the message, then bare pieces of its text, then a patch at its end.
 def chatgpt(text: bytes) -> bytes:
+    """One delta of chatgpt.com's encoding: a bare piece of the message's text."""
     return b'event: delta\ndata: {"v": "%b"}\n\n' % text
 
 
+# chatgpt.com's delta encoding: the message, then bare pieces of its text, then a patch at its end.
 CHATGPT_MESSAGE = (
     b'{"message": {"id": "%b", "author": {"role": "%b", "name": null, "metadata": {}}, '
     b'"create_time": 1750000000.5, "update_time": null, "content": {"content_type": "text", '
@@ -72,7 +75,7 @@ CHATGPT_AFTER = (
     b'"v": "finished_successfully"}, {"p": "/message/end_turn", "o": "replace", "v": true}]}\n\n'
     b'data: {"type": "message_stream_complete", "conversation_id": "c1"}\n\ndata: [DONE]\n\n'
 )
-# What the sites are asked before the question, by the end of the path.
+# Answers to the requests before the question, by the end of the path.
 STEPS = {
     b"/chat-requirements": b'{"persona":"chatgpt-paid","token":"gAAAAABbench"}',
     b"/organizations": b'[{"uuid":"00000000-0000-4000-8000-00000000000a","capabilities":["chat"]}]',
@@ -132,10 +135,14 @@ STREAM_HEAD = (
 
 
 class Upstream(asyncio.Protocol):
+    """One connection: reads whole requests and answers each at once."""
+
     def connection_made(self, transport):
+        """Begins with an empty buffer."""
         self.transport, self.buffer, self.task = transport, b"", None
 
     def data_received(self, data):
+        """Collects a request and answers it when it is complete."""
         self.buffer += data
         head, found, rest = self.buffer.partition(b"\r\n\r\n")
         if not found:
@@ -148,6 +155,7 @@ class Upstream(asyncio.Protocol):
         self.answer(head.split(b" ", 2)[1], rest[:size])
 
     def answer(self, path, body):
+        """Answers a request, in the family that its path belongs to."""
         for end, step in STEPS.items():
             if path.endswith(end):
                 self.json(step)
@@ -174,12 +182,14 @@ class Upstream(asyncio.Protocol):
         )
 
     def json(self, body):
+        """Writes a JSON answer."""
         self.transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
             % (len(body), body)
         )
 
     async def stream(self, family, chunks, delay, timed):
+        """Writes a stream; `delay` is in seconds between chunks."""
         write, chunk = self.transport.write, CHUNK[family]
         write(STREAM_HEAD)
         if BEFORE[family]:
@@ -194,15 +204,18 @@ class Upstream(asyncio.Protocol):
         write(framed(AFTER[family]) + b"0\r\n\r\n")
 
     def connection_lost(self, error):
+        """Stops the stream."""
         if self.task is not None:
             self.task.cancel()
 
 
 def framed(data):
+    """The data as one HTTP chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 async def main():
+    """Listens until it is stopped, with TLS when a certificate is given."""
     context = None
     if len(sys.argv) > 2:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

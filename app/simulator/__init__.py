@@ -1,6 +1,6 @@
-"""A stand-in for every upstream, on loopback: the demo and the tests talk to it, not the world.
+"""Simulates every upstream on loopback, for the demo and the tests.
 
-Start it with `python -m app.simulator --port 8998`. It speaks the upstreams' own wires, replays
+Start it with `python -m app.simulator --port 8998`. It speaks the upstreams' own protocols, replays
 recorded answers, and fails in every way an upstream can fail when it is asked to (`faults.py`).
-Never part of a running gateway.
+It is never part of a running gateway.
 """

@@ -1,4 +1,4 @@
-"""`python -m app.simulator`: starts the stand-in upstream and says where it listens."""
+"""`python -m app.simulator`: starts the simulated upstreams and prints their address."""
 
 import argparse
 from pathlib import Path
@@ -8,6 +8,7 @@ from app.simulator.server import serve
 
 
 def main() -> None:
+    """Parses the arguments and serves; exits with 2 when the address cannot be bound."""
     parser = argparse.ArgumentParser(prog="python -m app.simulator", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8998, help="0: any free one (it is printed)")

@@ -36,10 +36,12 @@ REFUSAL = "This request appears to violate our Usage Policy."
 
 
 def token(prefix: str) -> str:
+    """A random id with the given prefix."""
     return prefix + "01" + "".join(secrets.choice(LETTERS) for _ in range(22))
 
 
 def text_of(content: Any) -> str:
+    """The text of a content: a string, or its text blocks joined."""
     if isinstance(content, str):
         return content
     blocks = content if isinstance(content, list) else []
@@ -47,7 +49,7 @@ def text_of(content: Any) -> str:
 
 
 def count_tokens(body: JSON) -> int:
-    """Words and four per message; images count for many."""
+    """An estimate: words and four per message; an image or document counts 1000."""
     count = len(text_of(body.get("system")).split())
     for message in body["messages"]:
         content = message["content"]
@@ -61,7 +63,7 @@ def count_tokens(body: JSON) -> int:
 
 
 class Message:
-    """One answer to one request, to be told as a stream or as one object."""
+    """One answer to one request, as a stream or as one object."""
 
     def __init__(self, body: JSON, fault: Fault) -> None:
         self.body = body
@@ -85,7 +87,7 @@ class Message:
         # Each block with the pieces it is streamed in.
         self.blocks = list(self._refused() if fault.refusal else self._blocks())
 
-    # what is said ------------------------------------------------------------------------------
+    # content ------------------------------------------------------------------------------------
 
     def _refused(self) -> Iterator[tuple[JSON, list[str]]]:
         self.stop_reason = "refusal"
@@ -229,6 +231,7 @@ class Message:
     # as one object -----------------------------------------------------------------------------
 
     def whole(self) -> JSON:
+        """The answer as one Message object."""
         usage = self._usage(self.output_tokens)
         if self.thinking_tokens:
             usage["output_tokens_details"] = {"thinking_tokens": self.thinking_tokens}
@@ -237,16 +240,17 @@ class Message:
     # as a stream -------------------------------------------------------------------------------
 
     def events(self) -> Iterator[bytes]:
+        """The answer as SSE events, padded, with a ping after the first block's start."""
         pads = cycle(PADS)
         pinged = False
-        for event in self._told():
+        for event in self._event_data():
             name = event["type"].encode()
             yield b"event: %b\ndata: %b%b\n\n" % (name, encode(event), b" " * next(pads))
             if not pinged and name == b"content_block_start":
                 pinged = True
                 yield PING
 
-    def _told(self) -> Iterator[JSON]:
+    def _event_data(self) -> Iterator[JSON]:
         nothing = {"stop_reason": None, "stop_sequence": None, "stop_details": None}
         yield {"type": "message_start", "message": self._message([], nothing, self._usage(1))}
         for index, (block, pieces) in enumerate(self.blocks):

@@ -1,6 +1,6 @@
-"""What Anthropic refuses in a Messages request: fields, order, and what some models do not take.
+"""What Anthropic refuses in a Messages request: fields, order, values that a model does not take.
 
-Pure: the parsed body in, the first refusal out. The texts are those of the real API, as far as they
+Pure: the parsed body in, the first problem out. The texts are those of the real API, as far as they
 are known from its documentation and from recorded refusals.
 """
 
@@ -24,7 +24,7 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 BLOCKS = {
     "user": ("text", "image", "document", "tool_result", "search_result"),
     "assistant": ("text", "tool_use", "thinking", "redacted_thinking", "server_tool_use"),
-    "system": ("text",),  # between the turns; models that think by a budget only know no such thing
+    "system": ("text",),  # between the turns; unknown to models whose thinking has only a budget
     "tool_result": ("text", "image", "document", "search_result", "tool_reference"),
 }
 _TOOL_FIELDS = """
@@ -45,8 +45,6 @@ MOST_TOKENS = (
     (re.compile(r"claude-(3-7|sonnet-4-(0\b|2025|5)|haiku-4-5|opus-4-5)"), 64_000),
 )
 UNLIMITED = 128_000
-
-
 VERSIONS = ("2023-06-01", "2026-10-21")
 
 

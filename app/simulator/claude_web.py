@@ -19,8 +19,9 @@ import msgspec
 from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.simulator import faults
-from app.simulator.faults import Dialect, Fault, Refusal, with_headers
+from app.simulator import delivery
+from app.simulator.delivery import Dialect, with_headers
+from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 
 JSON = dict[str, Any]
@@ -35,6 +36,8 @@ blueprint = Blueprint("claude-web", url_prefix="/claude-web")
 
 
 class Conversation(Struct):
+    """A conversation of one account and organization."""
+
     uuid: str
     account: str
     org: str
@@ -49,6 +52,7 @@ uploads: dict[str, str] = {}  # file -> account
 
 
 def error(status: int, kind: str, message: str, **details: Any) -> HTTPResponse:
+    """An error answer in the site's shape."""
     said: JSON = {"type": kind, "message": message}
     if details:
         said["details"] = details
@@ -57,6 +61,7 @@ def error(status: int, kind: str, message: str, **details: Any) -> HTTPResponse:
 
 
 def answer(request: Request, body: Any, status: int = 200) -> HTTPResponse:
+    """A JSON answer with the next session cookie."""
     response = HTTPResponse(encode(body), status, content_type="application/json")
     return with_headers(response, rotation(request))
 
@@ -101,9 +106,10 @@ DIALECT = Dialect(
 )
 
 
-async def enter(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
+async def check_request(request: Request, model: str = "") -> tuple[Fault, HTTPResponse | None]:
+    """Picks the fault and checks the request; the second value is the answer when it stops here."""
     fault = request.app.ctx.faults.pick(request, model)
-    refused = await faults.before_answer(request, fault, DIALECT)
+    refused = await delivery.before_answer(request, fault, DIALECT)
     if refused is not None:
         return fault, refused
     session = _session(request)
@@ -131,7 +137,8 @@ def _limit() -> HTTPResponse:
 
 @blueprint.get("/api/organizations")
 async def organizations(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """The organizations of the session, the one that can chat last."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     account = _account(_session(request))
@@ -152,8 +159,9 @@ def _nothing() -> HTTPResponse:
 
 @blueprint.post(CHATS)
 async def create(request: Request, org: str) -> HTTPResponse | None:
+    """Makes a conversation under the id that the client chose."""
     asked = request.json or {}
-    _, refused = await enter(request)
+    _, refused = await check_request(request)
     if refused:
         return refused
     account = _account(_session(request))
@@ -182,7 +190,8 @@ def _view(made: Conversation) -> JSON:
 
 
 async def one(request: Request, org: str, id: str) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """Returns or deletes a conversation."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     held = _found(request, org, id)
@@ -196,7 +205,8 @@ async def one(request: Request, org: str, id: str) -> HTTPResponse | None:
 
 @blueprint.post("/api/<org>/upload")
 async def upload(request: Request, org: str) -> HTTPResponse | None:
-    _, refused = await enter(request)
+    """Takes a file for the next question."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     sent = request.files.get("file") if request.files else None
@@ -209,10 +219,11 @@ async def upload(request: Request, org: str) -> HTTPResponse | None:
 
 @blueprint.post(CHATS + "/<id>/completion")
 async def completion(request: Request, org: str, id: str) -> HTTPResponse | None:
+    """Answers a question as a stream, in the format that its rendering mode asks for."""
     asked = request.json or {}
     held = _found(request, org, id)
     model = str(asked.get("model") or (held.model if held else None) or "claude-sonnet-5")
-    fault, refused = await enter(request, model)
+    fault, refused = await check_request(request, model)
     if refused:
         return refused
     account = _account(_session(request))
@@ -240,7 +251,7 @@ async def completion(request: Request, org: str, id: str) -> HTTPResponse | None
     else:
         events = _messages(said, model, words, fault, held.leaf)
     record_of(request).model = model
-    return await faults.send_events(request, fault, events, DIALECT, headers=rotation(request))
+    return await delivery.send_events(request, fault, events, DIALECT, headers=rotation(request))
 
 
 def _raw(said: str, model: str, words: set[str], fault: Fault) -> Iterator[bytes]:
@@ -303,8 +314,8 @@ def _messages(said: str, model: str, words: set[str], fault: Fault, leaf: str) -
 
 
 async def anything(request: Request, path: str) -> HTTPResponse | None:
-    """What the site has besides is answered with what was asked."""
-    _, refused = await enter(request)
+    """Echoes the request, for all other paths of the site."""
+    _, refused = await check_request(request)
     if refused:
         return refused
     headers = [[str(name), value] for name, value in request.headers.items()]

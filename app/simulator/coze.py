@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.simulator import faults
-from app.simulator.faults import Dialect, Fault, Refusal, send_events, with_headers
+from app.simulator import delivery
+from app.simulator.delivery import Dialect, send_events, with_headers
+from app.simulator.faults import Fault, Refusal
 from app.simulator.ledger import record_of
 
 JSON = dict[str, Any]
@@ -35,10 +36,13 @@ blueprint = Blueprint("coze", url_prefix="/coze")
 
 
 def new_id() -> str:
+    """The next id, a decimal number of Coze's size."""
     return str(next(_ids))
 
 
 class Chat(Struct):
+    """One v3 chat: a question and its answer."""
+
     id: str
     conversation_id: str
     bot_id: str
@@ -48,6 +52,7 @@ class Chat(Struct):
     status: str = "in_progress"
 
     def view(self) -> JSON:
+        """Coze's Chat object; usage only when it is completed."""
         usage = {"token_count": 0, "output_count": 0, "input_count": 0}
         if self.status == "completed":
             output, asked = len(self.answer.split()), len(self.question.split()) + 10
@@ -66,6 +71,7 @@ class Chat(Struct):
         return view
 
     def message(self, id: str, type: str, content: str) -> JSON:
+        """One message of the chat as Coze writes it."""
         return {
             "id": id,
             "conversation_id": self.conversation_id,
@@ -79,13 +85,15 @@ class Chat(Struct):
 
 
 class Conversation(Struct):
+    """A conversation: its number of questions and the chat that still runs."""
+
     id: str
     turns: int = 0
     running: str = ""  # the chat that is not over
 
 
 class Memory:
-    """What the server remembers, the oldest forgotten first."""
+    """What the server keeps; the oldest entries are dropped first."""
 
     def __init__(self) -> None:
         self.conversations: dict[str, Conversation] = {}
@@ -93,7 +101,8 @@ class Memory:
         self.files: dict[str, int] = {}
 
     @staticmethod
-    def keep(kept: dict[str, Any], id: str, value: Any) -> None:
+    def put(kept: dict[str, Any], id: str, value: Any) -> None:
+        """Adds an entry to one of the tables and drops the oldest beyond MAX_KEPT."""
         kept[id] = value
         if len(kept) > MAX_KEPT:
             del kept[next(iter(kept))]
@@ -105,10 +114,12 @@ memory = Memory()
 
 
 def logid() -> str:
+    """A fresh log id."""
     return time.strftime("%Y%m%d%H%M%S") + secrets.token_hex(9).upper()
 
 
 def refusal(code: int, msg: str, status: int = 200) -> HTTPResponse:
+    """An error: a code in a JSON body, HTTP 200 unless given otherwise."""
     id = logid()
     body = encode({"code": code, "msg": msg, "detail": {"logid": id}})
     return with_headers(
@@ -117,6 +128,7 @@ def refusal(code: int, msg: str, status: int = 200) -> HTTPResponse:
 
 
 def answer(data: Any, **more: Any) -> HTTPResponse:
+    """A JSON answer with code 0."""
     body = encode({"data": data, "code": 0, "msg": "", **more})
     return with_headers(
         HTTPResponse(body), [("content-type", "application/json"), ("x-tt-logid", logid())]
@@ -146,14 +158,15 @@ DIALECT_V2 = Dialect(
 )
 
 
-async def enter(
+async def check_request(
     request: Request, dialect: Dialect, bot_id: str = ""
 ) -> tuple[Fault, HTTPResponse | None]:
+    """Picks the fault and checks the request; the second value is the answer when it stops here."""
     fault = request.app.ctx.faults.pick(request, bot_id)
     key = record_of(request).key
     if not fault.name and (not key.startswith(("pat_", "demo-")) or "bad" in key):
         return fault, refusal(4100, "authentication is invalid")
-    if refused := await faults.before_answer(request, fault, dialect):
+    if refused := await delivery.before_answer(request, fault, dialect):
         return fault, refused
     if asked := _REFUSED.match(bot_id):
         return fault, refusal(int(asked[1]), "as the bot's name asks")
@@ -161,6 +174,7 @@ async def enter(
 
 
 def read(request: Request) -> JSON | None:
+    """The JSON object of the body, None when it is none."""
     try:
         body = msgspec.json.decode(request.body)
     except msgspec.DecodeError:
@@ -173,9 +187,10 @@ def read(request: Request) -> JSON | None:
 
 @blueprint.post("/v3/chat")
 async def chat_v3(request: Request) -> HTTPResponse | None:
+    """POST /v3/chat: starts a chat, streamed or to be polled."""
     body = read(request)
     bot_id = body.get("bot_id") if body else None
-    fault, refused = await enter(request, DIALECT_V3, str(bot_id or ""))
+    fault, refused = await check_request(request, DIALECT_V3, str(bot_id or ""))
     if refused:
         return refused
     # A number in place of an id is refused like what is no JSON at all.
@@ -198,7 +213,7 @@ async def chat_v3(request: Request) -> HTTPResponse | None:
     if files := _files(messages[-1]) if messages else 0:
         said += f" (with {files} files)"
     chat = Chat(new_id(), conversation.id, bot_id, question, said, int(time.time()))
-    memory.keep(memory.chats, chat.id, chat)
+    memory.put(memory.chats, chat.id, chat)
     if not body.get("stream"):
         chat.status = "completed"
         return answer({**chat.view(), "status": "in_progress"})
@@ -263,7 +278,7 @@ def _files(message: JSON) -> int:
 
 def _new_conversation() -> Conversation:
     conversation = Conversation(new_id())
-    memory.keep(memory.conversations, conversation.id, conversation)
+    memory.put(memory.conversations, conversation.id, conversation)
     return conversation
 
 
@@ -300,7 +315,8 @@ def _chat_asked(request: Request) -> Chat | None:
 
 
 async def retrieve(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request, DIALECT_V3)
+    """The state of a chat."""
+    _, refused = await check_request(request, DIALECT_V3)
     chat = _chat_asked(request)
     if refused or chat is None:
         return refused or refusal(4001, "The requested chat does not exist.")
@@ -308,7 +324,8 @@ async def retrieve(request: Request) -> HTTPResponse | None:
 
 
 async def message_list(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request, DIALECT_V3)
+    """The messages of a chat."""
+    _, refused = await check_request(request, DIALECT_V3)
     chat = _chat_asked(request)
     if refused or chat is None:
         return refused or refusal(4001, "The requested chat does not exist.")
@@ -327,7 +344,8 @@ blueprint.add_route(message_list, "/v3/chat/message/list", methods=["GET", "POST
 
 @blueprint.post("/v3/chat/cancel")
 async def cancel(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request, DIALECT_V3)
+    """Cancels a running chat."""
+    _, refused = await check_request(request, DIALECT_V3)
     body = read(request) or {}
     chat = memory.chats.get(body.get("chat_id", ""))
     if refused or chat is None:
@@ -342,7 +360,8 @@ async def cancel(request: Request) -> HTTPResponse | None:
 # <who> is always "me", which Sanic's router does not tell from other pages when written out.
 @blueprint.get("/v1/users/<who>")
 async def me(request: Request, who: str) -> HTTPResponse:
-    _, refused = await enter(request, DIALECT_V3)
+    """The user of the token."""
+    _, refused = await check_request(request, DIALECT_V3)
     if refused:
         return refused
     return answer({"user_id": "7280000000000000001", "user_name": "sim", "nick_name": "Sim"})
@@ -350,7 +369,8 @@ async def me(request: Request, who: str) -> HTTPResponse:
 
 @blueprint.post("/v1/conversation/create")
 async def create_conversation(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request, DIALECT_V3)
+    """Makes an empty conversation."""
+    _, refused = await check_request(request, DIALECT_V3)
     if refused:
         return refused
     made = _new_conversation()
@@ -360,12 +380,13 @@ async def create_conversation(request: Request) -> HTTPResponse | None:
 
 @blueprint.post("/v1/files/upload")
 async def upload(request: Request) -> HTTPResponse | None:
-    _, refused = await enter(request, DIALECT_V3)
+    """Stores a file; only its size is kept."""
+    _, refused = await check_request(request, DIALECT_V3)
     file = request.files.get("file") if request.files else None
     if refused or file is None:
         return refused or refusal(4301, "no file in the form")
     id = new_id()
-    memory.keep(memory.files, id, len(file.body))
+    memory.put(memory.files, id, len(file.body))
     return answer(
         {
             "id": id,
@@ -381,9 +402,10 @@ async def upload(request: Request) -> HTTPResponse | None:
 
 @blueprint.post("/open_api/v2/chat")
 async def chat_v2(request: Request) -> HTTPResponse | None:
+    """POST /open_api/v2/chat: takes whatever conversation id the client chose."""
     body = read(request) or {}
     bot_id, query = body.get("bot_id"), body.get("query")
-    fault, refused = await enter(request, DIALECT_V2, str(bot_id or ""))
+    fault, refused = await check_request(request, DIALECT_V2, str(bot_id or ""))
     if refused:
         return refused
     if not (isinstance(bot_id, str) and isinstance(query, str) and isinstance(body["user"], str)):
@@ -392,7 +414,7 @@ async def chat_v2(request: Request) -> HTTPResponse | None:
     conversation = memory.conversations.get(id)
     if conversation is None:  # v2 takes whatever id its caller chose
         conversation = Conversation(id)
-        memory.keep(memory.conversations, id, conversation)
+        memory.put(memory.conversations, id, conversation)
     conversation.turns += 1
     said = f"You said: {query}"
     if conversation.turns > 1:

@@ -1,6 +1,6 @@
-"""`make demo`: the simulator and a gateway that asks only it, until Ctrl-C.
+"""`make demo`: runs the simulator and a gateway that uses only it, until Ctrl-C.
 
-Says what to type once the gateway answers. Either process ending ends the other.
+Prints a command to try once the gateway answers. When either process ends, the other is stopped.
 """
 
 import argparse
@@ -27,10 +27,11 @@ Add "stream": true to see it stream. Ctrl-C stops it.
 
 
 class Stopped(Exception):
-    """A signal asked for the end."""
+    """SIGINT or SIGTERM was received."""
 
 
 def main() -> int:
+    """Runs both processes until a signal or until one ends; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m app.simulator.demo", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "etc" / "demo.yaml")
     parser.add_argument("--gateway", default="127.0.0.1:8999", help="as the config says")
@@ -43,7 +44,7 @@ def main() -> int:
     started: list[subprocess.Popen[bytes]] = []
     try:
         for command in (simulator, gateway):
-            # Out of the terminal's group: Ctrl-C is for us alone, who pass on one signal, not two.
+            # Out of the terminal's group, else Ctrl-C would signal the processes twice.
             started.append(subprocess.Popen([sys.executable, *command], cwd=ROOT, process_group=0))
         if _wait_until_it_answers(asked.gateway, started):
             print(CURL.format(address=asked.gateway), flush=True)

@@ -1,7 +1,7 @@
 """A value that fits a JSON schema: tool arguments and structured answers of simulated models.
 
-Deterministic. A structured answer has every property, and its free strings say `text`, so that a
-test can see which question it belongs to. Tool arguments are what an agent would run: only what is
+Deterministic. A structured answer has every property, and its free strings are `text`, so that a
+test can see which question it belongs to. Tool arguments are safe for an agent to run: only what is
 required, nothing of the prompt, and no switch turned on.
 """
 
@@ -23,12 +23,12 @@ FORMATS = {
 
 
 def example(schema: Any, text: str) -> Any:
-    """The value; `text` where any string will do. Local `$ref` are followed."""
+    """A value that fits the schema, `text` where any string will do. Local `$ref` are followed."""
     return _value(schema, text, schema if isinstance(schema, dict) else {}, 0)
 
 
 def arguments(schema: Any) -> dict[str, Any]:
-    """What a simulated model gives a tool when the prompt does not say it."""
+    """The arguments of a tool call when the prompt gives none: only what is required."""
     given = _value(schema, None, schema if isinstance(schema, dict) else {}, 0)
     return given if isinstance(given, dict) else {}
 

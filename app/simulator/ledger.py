@@ -1,8 +1,8 @@
-"""What the simulator saw: the last requests byte-exact, and exact counts of what is open now.
+"""Records the last requests byte for byte, and counts exactly what is open now.
 
-Every request runs inside `Ledger.handle`, which Sanic's protocol calls in place of its own handler;
-so "open" is true by construction and a client that leaves is written down the moment it leaves.
-Memory is bounded: the last records only, long bodies as their size and hash.
+Every request runs inside `Ledger.handle`, which Sanic's protocol calls in place of its own handler.
+So the count of open requests is always right, and a client that leaves is recorded at once.
+Memory is bounded: only the last records are kept, and of long bodies only size and hash.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ import msgspec
 from sanic import Request
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
-KEPT_RECORDS = 500
-KEPT_BODY_BYTES = 64 * 1024
-KEPT_NAMES = 20_000  # keys and models counted one by one; the rest are counted together
+MAX_RECORDS = 500
+MAX_BODY_BYTES = 64 * 1024
+MAX_NAMES = 20_000  # keys and models counted one by one; the rest are counted together
 SESSION_COOKIES = ("sessionKey", "__Secure-next-auth.session-token", "_U")
 
 
 class Record:
-    """One request, from its head to how it ended."""
+    """One request, from its head to its outcome."""
 
     def __init__(self, seq: int, request: Request) -> None:
         self.seq = seq
@@ -34,7 +34,7 @@ class Record:
         self.family = request.path.split("/", 2)[1]
         self.method = request.method
         self.path = request.path
-        self.route = "(no route)"  # the path as it was registered, so that ids do not add up
+        self.route = "(no route)"  # the registered path: without ids, so that names stay few
         self.key = credential(request)
         self.model = ""
         self.fault = ""
@@ -45,25 +45,26 @@ class Record:
         self.is_stream = False
         self.events = 0
         self.sent_bytes = 0
-        self.if_lost = "client_gone"  # what a lost connection means; faults that close it say so
+        # The outcome when the connection is lost; faults that close it set their own.
+        self.outcome_if_lost = "client_gone"
         self.outcome = "open"
         self.ended_at = 0.0
 
-    def took(self, request: Request) -> None:
-        """What is known once the route and the body are: nothing of a streamed body yet."""
+    def note_route_and_body(self, request: Request) -> None:
+        """Notes the route, and the body unless it is streamed."""
         if request.route:
             self.route = "/" + request.route.path.lstrip("/")
         if request.body:
-            self._took_body(request.body)
+            self._note_body(request.body)
 
-    def _took_body(self, body: bytes) -> None:
+    def _note_body(self, body: bytes) -> None:
         self.body_bytes = len(body)
         self.body_sha256 = hashlib.sha256(body).hexdigest()
-        if len(body) <= KEPT_BODY_BYTES:
+        if len(body) <= MAX_BODY_BYTES:
             self.body = body
 
     def view(self) -> dict[str, Any]:
-        """The record as /_sim/last tells it; `headers` keep case, order and repetition."""
+        """The record as /_sim/last shows it; `headers` keep case, order and repetition."""
         lines = self.head.decode("latin-1").split("\r\n")
         target = lines[0].split(" ")[1] if lines[0].count(" ") == 2 else lines[0]
         pairs = (line.partition(":") for line in lines[1:] if line)
@@ -96,16 +97,18 @@ class Record:
 
 
 class Ledger:
+    """The last requests and the counts of all."""
+
     def __init__(self) -> None:
         self.connections: set[CountingProtocol] = set()
         self.reset()
 
     def reset(self) -> None:
-        """Forgets what is over. What is open stays counted as open."""
+        """Drops records and counts; open requests stay counted as open."""
         still_open: dict[int, Record] = getattr(self, "open", {})
         self.open = still_open
         self.seq = max(still_open, default=0)
-        self.last: deque[Record] = deque(maxlen=KEPT_RECORDS)
+        self.last: deque[Record] = deque(maxlen=MAX_RECORDS)
         self.opened_connections = 0
         self.by_path: Counter[str] = Counter()
         self.by_family: Counter[str] = Counter()
@@ -120,7 +123,7 @@ class Ledger:
         protocol: "CountingProtocol",
         request: Request,
     ) -> None:
-        """Runs the application's own handler for one request, between two entries in the book."""
+        """Runs the application's own handler for one request and records begin and end."""
         protocol.is_control = request.path.startswith("/_sim/")
         if protocol.is_control:
             await inner(request)
@@ -130,7 +133,7 @@ class Ledger:
             await inner(request)
             record.outcome = "complete"
         except CancelledError:
-            record.outcome = record.if_lost
+            record.outcome = record.outcome_if_lost
             raise
         except BaseException:
             record.outcome = "simulator_error"
@@ -139,6 +142,7 @@ class Ledger:
             self._end(record)
 
     def stats(self) -> dict[str, Any]:
+        """The counts as /_sim/stats shows them."""
         by_key_open = Counter(record.key for record in self.open.values())
         by_path_open = Counter(f"{each.method} {each.route}" for each in self.open.values())
         return {
@@ -177,20 +181,20 @@ class Ledger:
         self.by_path[f"{record.method} {record.route}"] += 1
         self.by_status[str(record.status)] += 1
         self.by_outcome[record.outcome] += 1
-        if record.model and (record.model in self.by_model or len(self.by_model) < KEPT_NAMES):
+        if record.model and (record.model in self.by_model or len(self.by_model) < MAX_NAMES):
             self.by_model[record.model] += 1
         counts = self._of_key(record)
         counts[record.outcome] += 1
         counts[f"status_{record.status}"] += 1
 
     def _of_key(self, record: Record) -> Counter[str]:
-        if record.key not in self.by_key and len(self.by_key) >= KEPT_NAMES:
+        if record.key not in self.by_key and len(self.by_key) >= MAX_NAMES:
             record.key = "(others)"
         return self.by_key.setdefault(record.key, Counter())
 
 
 class CountingProtocol(WebSocketProtocol):
-    """Sanic's protocol, which also tells the ledger of connections and lets it run each request."""
+    """Sanic's protocol; counts connections and runs each request through the ledger."""
 
     __slots__ = ("is_control", "ledger")
 
@@ -201,22 +205,25 @@ class CountingProtocol(WebSocketProtocol):
         self.request_handler = partial(self.ledger.handle, self.request_handler, self)
 
     def connection_made(self, transport: BaseTransport) -> None:
+        """Counts the connection."""
         self.ledger.connections.add(self)
         self.ledger.opened_connections += 1
         super().connection_made(transport)  # type: ignore[no-untyped-call]
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Counts the connection as closed."""
         self.ledger.connections.discard(self)
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
 
 
 def record_of(request: Request) -> Record:
+    """The request's record."""
     record: Record = request.ctx.record
     return record
 
 
 def credential(request: Request) -> str:
-    """The key a request came with, wherever its upstream wants it; "" for none."""
+    """The key of the request, wherever its upstream expects it; "" for none."""
     headers = request.headers
     if value := headers.get("authorization", ""):
         scheme, _, rest = value.partition(" ")

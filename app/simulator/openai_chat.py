@@ -68,12 +68,15 @@ class Problem(Struct, frozen=True):
 
 
 class ToolAnswer(Struct, frozen=True):
+    """One tool call of an answer; `arguments` is a custom tool's input too."""
+
     id: str
     type: str  # function or custom
     name: str
     arguments: str
 
-    def said(self) -> JSON:
+    def view(self) -> JSON:
+        """The call as a member of `tool_calls`."""
         if self.type == "custom":
             return {
                 "id": self.id,
@@ -88,6 +91,7 @@ class ToolAnswer(Struct, frozen=True):
 
 
 def token(length: int = 24) -> str:
+    """Random letters and digits, for ids."""
     return "".join(secrets.choice(LETTERS) for _ in range(length))
 
 
@@ -177,6 +181,7 @@ def _wrong_type(param: str, expected: str, value: Any) -> Problem:
 
 
 def text_of(content: Any) -> str:
+    """The text of a content: a string, or its text parts joined."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -184,7 +189,7 @@ def text_of(content: Any) -> str:
 
 
 class Answer:
-    """One answer to one request, to be told as a stream or as one object."""
+    """One answer to one request, as a stream or as one object."""
 
     def __init__(self, body: JSON, fault: Fault) -> None:
         self.body = body
@@ -211,7 +216,7 @@ class Answer:
         self.include_usage = options.get("include_usage") is True
         self.obfuscates = options.get("include_obfuscation") is not False
 
-    # what is said ------------------------------------------------------------------------------
+    # content ------------------------------------------------------------------------------------
 
     def _tool_calls(self) -> list[ToolAnswer]:
         body = self.body
@@ -251,7 +256,7 @@ class Answer:
             said = f"The tool said: {text_of(last.get('content'))}"
         return said if index == 0 else f"{said} (choice {index})"
 
-    def _spoken(self, index: int) -> Iterator[tuple[str, str]]:
+    def _pieces(self, index: int) -> Iterator[tuple[str, str]]:
         """Pieces of choice `index` with "" and, as the very last, "" with the finish reason."""
         stops = self.body.get("stop") or []
         stops = [stops] if isinstance(stops, str) else stops
@@ -271,6 +276,7 @@ class Answer:
 
     @property
     def usage(self) -> JSON:
+        """OpenAI's usage object, with the tokens counted so far."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -295,6 +301,7 @@ class Answer:
     # as one object -----------------------------------------------------------------------------
 
     def whole(self) -> bytes:
+        """The answer as one chat completion."""
         choices = [self._choice(index) for index in range(self.count)]
         completion = {
             "id": self.id,
@@ -318,10 +325,10 @@ class Answer:
             message["function_call"] = {"name": call.name, "arguments": call.arguments}
             reason = "function_call"
         elif self.tools:
-            message["tool_calls"] = [call.said() for call in self.tools]
+            message["tool_calls"] = [call.view() for call in self.tools]
             reason = "tool_calls"
         else:
-            pieces = list(self._spoken(index))
+            pieces = list(self._pieces(index))
             reason = pieces[-1][1]
             message["content"] = "".join(piece for piece, _ in pieces)
             if self.body.get("logprobs"):
@@ -333,6 +340,7 @@ class Answer:
     # as a stream -------------------------------------------------------------------------------
 
     def events(self) -> Iterator[bytes]:
+        """The answer as SSE events, [DONE] last."""
         self._head = encode(
             {
                 "id": self.id,
@@ -343,8 +351,8 @@ class Answer:
                 "system_fingerprint": None,
             }
         )[:-1]
-        voices = [self._voice(index) for index in range(self.count)]
-        for row in zip_longest(*voices):  # one choice per chunk, the choices taking turns
+        choices = [self._choice_chunks(index) for index in range(self.count)]
+        for row in zip_longest(*choices):  # one choice per chunk, the choices taking turns
             yield from filter(None, row)
         if self.include_usage:
             yield b'data: %b,"choices":[],"usage":%b%b}\n\n' % (
@@ -354,7 +362,7 @@ class Answer:
             )
         yield DONE
 
-    def _voice(self, index: int) -> Iterator[bytes]:
+    def _choice_chunks(self, index: int) -> Iterator[bytes]:
         """All chunks of one choice."""
         if self.fault.refusal:
             yield self._chunk(index, {"role": "assistant", "content": None, "refusal": ""})
@@ -367,7 +375,7 @@ class Answer:
         else:
             first = {"role": "assistant", "content": "", "refusal": None}
             yield self._chunk(index, first, self._logprobs(""))
-            for piece, reason in self._spoken(index):
+            for piece, reason in self._pieces(index):
                 if reason:
                     yield self._chunk(index, {}, reason=reason)
                 else:
@@ -382,7 +390,7 @@ class Answer:
                 for piece in pieces:
                     yield self._chunk(index, {"function_call": {"arguments": piece}})
                 continue
-            begun = ToolAnswer(call.id, call.type, call.name, "").said()
+            begun = ToolAnswer(call.id, call.type, call.name, "").view()
             yield self._chunk(index, {"tool_calls": [{"index": at, **begun}]})
             word = "input" if call.type == "custom" else "arguments"
             for piece in pieces:
@@ -419,7 +427,7 @@ class Answer:
 def chosen(
     tools: list[JSON], choice: Any, prompt: str, *, several: bool
 ) -> list[tuple[JSON, Call]]:
-    """The tools that are called; `choice` as in chat or as in Responses."""
+    """The tools that are called, each with its call; `choice` as in chat or as in Responses."""
     is_forced = choice == "required"
     if isinstance(choice, dict):
         is_forced = True

@@ -1,208 +1,138 @@
-"""Uploaded files of the simulated OpenAI API: a streaming multipart reader and a bounded shelf.
+"""The simulated OpenAI API's uploads: files and audio transcription."""
 
-An upload is hashed and spooled as it arrives, never held in memory as a whole; the oldest files
-fall off the shelf when it is full.
-"""
+from sanic import Blueprint, HTTPResponse, Request
 
-import hashlib
-import re
-import tempfile
-import time
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import IO, Any
+from app.simulator.delivery import send_body, with_headers
+from app.simulator.faults import Fault
+from app.simulator.ledger import record_of
+from app.simulator.openai_chat import Problem
+from app.simulator.openai_common import (
+    FAMILY,
+    answer,
+    bad_request,
+    check_request,
+    common_headers,
+    dialect,
+    not_found,
+)
+from app.simulator.routing import READS, route
+from app.simulator.uploads import (
+    FileStore,
+    Malformed,
+    StoredFile,
+    Upload,
+    byte_range,
+    receive_upload,
+)
 
-from app.simulator.openai_chat import token
-
-SHELF_FILES = 64
-SHELF_BYTES = 512 * 1024 * 1024
-SPOOL_BYTES = 1024 * 1024
-MAX_FIELD_BYTES = 64 * 1024
-_NAME = re.compile(r'\bname="([^"]*)"')
-_FILENAME = re.compile(r'\bfilename="([^"]*)"')
-
-# What the reader says: ("part", name, filename or None), then its ("data", bytes) pieces.
-PartEvent = tuple[str, str, str | None] | tuple[str, bytes]
-
-
-class Malformed(Exception):
-    """The body is not the multipart that its content type promises."""
-
-
-class Multipart:
-    """multipart/form-data in any split; says a part's begin and its bytes."""
-
-    def __init__(self, content_type: str) -> None:
-        boundary = re.search(r'boundary="?([^";]+)"?', content_type)
-        if "multipart/form-data" not in content_type or not boundary:
-            raise Malformed("expected multipart/form-data with a boundary")
-        self._delimiter = b"\r\n--" + boundary[1].encode()
-        self._buffer = bytearray(b"\r\n")  # so that the first boundary looks like the others
-        self._state = "preamble"
-
-    def feed(self, data: bytes) -> Iterator[PartEvent]:
-        buffer = self._buffer
-        buffer += data
-        while True:
-            if self._state in ("preamble", "body"):
-                end = buffer.find(self._delimiter)
-                keep = len(self._delimiter) + 1
-                upto = end if end >= 0 else max(len(buffer) - keep, 0)
-                if self._state == "body" and upto:
-                    yield "data", bytes(buffer[:upto])
-                del buffer[:upto]
-                if end < 0 or len(buffer) < keep + 1:
-                    return
-                closes = buffer[keep - 1 : keep + 1] == b"--"
-                del buffer[: keep + 1]
-                self._state = "epilogue" if closes else "headers"
-            elif self._state == "headers":
-                end = buffer.find(b"\r\n\r\n")
-                if end < 0:
-                    if len(buffer) > MAX_FIELD_BYTES:
-                        raise Malformed("a part's headers do not end")
-                    return
-                head = bytes(buffer[:end]).decode("utf-8", "replace")
-                del buffer[: end + 4]
-                name, filename = _NAME.search(head), _FILENAME.search(head)
-                yield "part", name[1] if name else "", filename[1] if filename else None
-                self._state = "body"
-            else:
-                buffer.clear()
-                return
-
-    def finish(self) -> None:
-        if self._state != "epilogue":
-            raise Malformed("the body ended before its closing boundary")
+blueprint = Blueprint(f"{FAMILY}-files", url_prefix="/openai")
+store = FileStore()
 
 
-class StoredFile:
-    def __init__(self, filename: str) -> None:
-        self.id = "file-" + token()
-        self.filename = filename
-        self.purpose = ""
-        self.created = int(time.time())
-        self.bytes = 0
-        self.sha256 = ""
-        self._hash = hashlib.sha256()
-        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115
-
-    def write(self, data: bytes) -> None:
-        self._hash.update(data)
-        self._spool.write(data)
-        self.bytes += len(data)
-
-    def read(self, start: int, end: int) -> bytes:
-        self._spool.seek(start)
-        return self._spool.read(end - start)
-
-    def close(self) -> None:
-        self._spool.close()
-
-    def seal(self) -> None:
-        self.sha256 = self._hash.hexdigest()
-
-    @property
-    def etag(self) -> str:
-        return f'"{self.sha256[:32]}"'
-
-    def view(self) -> dict[str, Any]:
-        """OpenAI's File object, and the hash for tests to compare."""
-        return {
-            "id": self.id,
-            "object": "file",
-            "bytes": self.bytes,
-            "created_at": self.created,
-            "filename": self.filename,
-            "purpose": self.purpose,
-            "status": "processed",
-            "status_details": None,
-            "expires_at": None,
-            "sha256": self.sha256,
-        }
+@blueprint.post("/v1/files", stream=True)
+async def upload_file(request: Request) -> HTTPResponse | None:
+    """Stores an uploaded file."""
+    fault, refused = await check_request(request)
+    upload, malformed = await receive(request)
+    if refused or upload is None:
+        return refused or malformed
+    if upload.file is None or not upload.file.purpose:
+        missing = "purpose" if upload.file else "file"
+        return bad_request(Problem(f"Missing required parameter: '{missing}'.", missing, None))
+    store.put(upload.file)
+    return await answer(request, fault, upload.file.view())
 
 
-class Upload:
-    """One multipart body on its way in: plain fields, and the file."""
-
-    def __init__(self, content_type: str) -> None:
-        self.fields: dict[str, str] = {}
-        self.file: StoredFile | None = None
-        self.bytes = 0
-        self.hash = hashlib.sha256()
-        self._reader = Multipart(content_type)
-        self._field: str | None = None
-
-    def feed(self, data: bytes) -> None:
-        self.bytes += len(data)
-        self.hash.update(data)
-        for event in self._reader.feed(data):
-            match event:
-                case "part", name, None:
-                    self._field = str(name)
-                    self.fields.setdefault(self._field, "")
-                case "part", _, filename:
-                    self._field = None
-                    self.file = self.file or StoredFile(str(filename))
-                case "data", piece:
-                    self._take(bytes(piece) if isinstance(piece, bytes) else b"")
-
-    def finish(self) -> None:
-        self._reader.finish()
-        if self.file:
-            self.file.purpose = self.fields.get("purpose", "")
-            self.file.seal()
-
-    def _take(self, piece: bytes) -> None:
-        if self._field is None:
-            if self.file:
-                self.file.write(piece)
-        elif len(self.fields[self._field]) < MAX_FIELD_BYTES:
-            self.fields[self._field] += piece.decode("utf-8", "replace")
+@blueprint.post("/v1/audio/transcriptions", stream=True)
+async def transcribe(request: Request) -> HTTPResponse | None:
+    """POST /v1/audio/transcriptions: the text says size and hash of the upload."""
+    fault, refused = await check_request(request)
+    upload, malformed = await receive(request)
+    if refused or upload is None:
+        return refused or malformed
+    if upload.file is None:
+        return bad_request(Problem("Missing required parameter: 'file'.", "file", None))
+    heard = f"You sent {upload.file.bytes} bytes with sha256 {upload.file.sha256}."
+    upload.file.close()
+    return await answer(request, fault, {"text": heard})
 
 
-class Shelf:
-    """The files that can be asked for again, oldest first to go."""
-
-    def __init__(self) -> None:
-        self._files: OrderedDict[str, StoredFile] = OrderedDict()
-
-    def put(self, file: StoredFile) -> None:
-        self._files[file.id] = file
-        while len(self._files) > 1 and (
-            len(self._files) > SHELF_FILES or self._total() > SHELF_BYTES
-        ):
-            self._files.popitem(last=False)[1].close()
-
-    def get(self, identity: str) -> StoredFile | None:
-        return self._files.get(identity)
-
-    def remove(self, identity: str) -> bool:
-        file = self._files.pop(identity, None)
-        if file:
-            file.close()
-        return file is not None
-
-    def all(self) -> list[StoredFile]:
-        return list(reversed(self._files.values()))
-
-    def _total(self) -> int:
-        return sum(file.bytes for file in self._files.values())
+async def receive(request: Request) -> tuple[Upload | None, HTTPResponse | None]:
+    """The upload, or the 400 for a body that is no multipart."""
+    try:
+        return await receive_upload(request), None
+    except Malformed as error:
+        return None, bad_request(Problem(f"Could not parse multipart form: {error}.", None, None))
 
 
-def byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """The half-open range a single-range `Range` header asks for; None when there is none to serve.
+@route(blueprint, "/v1/files", *READS)
+async def list_files(request: Request) -> HTTPResponse | None:
+    """The stored files, newest first."""
+    fault, refused = await check_request(request)
+    listed = {"object": "list", "data": [file.view() for file in store.all()], "has_more": False}
+    return refused or await answer(request, fault, listed)
 
-    Raises ValueError for a range beyond the end (416).
-    """
-    asked = re.fullmatch(r"bytes=(\d*)-(\d*)", header.strip())
-    if not asked or asked[0] == "bytes=-":
-        return None
-    first, last = asked[1], asked[2]
-    if not first:
-        start, end = max(size - int(last), 0), size
-    else:
-        start, end = int(first), min(int(last) + 1 if last else size, size)
-    if start >= size or end <= start:
-        raise ValueError(header)
-    return start, end
+
+@route(blueprint, "/v1/files/<identity>", *READS)
+async def one_file(request: Request, identity: str) -> HTTPResponse | None:
+    """One file's metadata."""
+    fault, refused = await check_request(request)
+    file = store.get(identity)
+    if refused or file is None:
+        return refused or not_found(f"No such File object: {identity}")
+    return await answer(request, fault, file.view())
+
+
+@blueprint.delete("/v1/files/<identity>")
+async def delete_file(request: Request, identity: str) -> HTTPResponse | None:
+    """Deletes a file."""
+    fault, refused = await check_request(request)
+    if refused or not store.remove(identity):
+        return refused or not_found(f"No such File object: {identity}")
+    return await answer(request, fault, {"id": identity, "object": "file", "deleted": True})
+
+
+@route(blueprint, "/v1/files/<identity>/content", *READS)
+async def file_content(request: Request, identity: str) -> HTTPResponse | None:
+    """The bytes of a file: etag, 304, single ranges."""
+    fault, refused = await check_request(request)
+    file = store.get(identity)
+    if refused or file is None:
+        return refused or not_found(f"No such File object: {identity}")
+    headers = [*common_headers(), ("etag", file.etag), ("accept-ranges", "bytes")]
+    if request.headers.get("if-none-match") == file.etag:
+        return with_headers(HTTPResponse(None, 304), headers)
+    headers.append(("content-disposition", f'attachment; filename="{file.filename}"'))
+    return await send_part(request, fault, file, headers)
+
+
+async def send_part(
+    request: Request, fault: Fault, file: StoredFile, headers: list[tuple[str, str]]
+) -> HTTPResponse | None:
+    """Sends the whole file, or the range that was asked for."""
+    status, start, end = 200, 0, file.bytes
+    try:
+        wanted = byte_range(request.headers.get("range", ""), file.bytes)
+    except ValueError:
+        headers.append(("content-range", f"bytes */{file.bytes}"))
+        return with_headers(HTTPResponse(b"", 416), headers)
+    if wanted:
+        status, (start, end) = 206, wanted
+        headers.append(("content-range", f"bytes {start}-{end - 1}/{file.bytes}"))
+    if end - start <= 64 * 1024 or request.method == "HEAD" or fault.breaks_body:
+        headers.append(("content-type", "application/octet-stream"))
+        response = HTTPResponse(file.read(start, end), status)
+        if fault.breaks_body:
+            body, kind = file.read(start, end), "application/octet-stream"
+            return await send_body(
+                request, fault, body, dialect(request), headers=headers[:-1], content_type=kind
+            )
+        return with_headers(response, headers)
+    headers += [("content-type", "application/octet-stream"), ("content-length", str(end - start))]
+    response = await request.respond(with_headers(HTTPResponse(None, status), headers))
+    for at in range(start, end, 64 * 1024):
+        piece = file.read(at, min(at + 64 * 1024, end))
+        record_of(request).sent_bytes += len(piece)
+        await response.send(piece, False)
+    await response.eof()
+    return None

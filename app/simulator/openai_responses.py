@@ -28,7 +28,7 @@ WORDS = {
 
 
 class ResponseAnswer:
-    """One answer to one request."""
+    """One answer to one request, as a stream or as one object."""
 
     def __init__(self, body: JSON, fault: Fault) -> None:
         self.body = body
@@ -93,6 +93,7 @@ class ResponseAnswer:
     # as one object -----------------------------------------------------------------------------
 
     def whole(self) -> JSON:
+        """The answer as one Response object."""
         self.output_tokens = sum(len(pieces) for _, pieces in self.output)
         return self._object("completed", [item for item, _ in self.output])
 
@@ -132,11 +133,12 @@ class ResponseAnswer:
     # as a stream -------------------------------------------------------------------------------
 
     def events(self) -> Iterator[bytes]:
-        for number, (kind, fields) in enumerate(self._told()):
+        """The answer as named SSE events with sequence numbers."""
+        for number, (kind, fields) in enumerate(self._event_data()):
             data = encode({"type": kind, "sequence_number": number, **fields})
             yield b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
-    def _told(self) -> Iterator[tuple[str, JSON]]:
+    def _event_data(self) -> Iterator[tuple[str, JSON]]:
         started = self._object("in_progress", [])
         yield "response.created", {"response": started}
         yield "response.in_progress", {"response": started}

@@ -5,11 +5,16 @@ headers that `responses.json` kept.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+from sanic import HTTPResponse, Request
+
+from app.simulator.delivery import Dialect, send_body, send_events
+from app.simulator.faults import Fault
 
 DEFAULT = Path(__file__).parents[2] / "tests" / "recorded"
 INDEXES = {"README", "requests", "responses"}
@@ -18,6 +23,8 @@ _EVENT_END = re.compile(rb"(?:\r\n\r\n|\n\n|\r\r)")
 
 
 class Recording(Struct, frozen=True):
+    """A recorded answer."""
+
     body: bytes
     status: int
     headers: list[tuple[str, str]]
@@ -25,7 +32,7 @@ class Recording(Struct, frozen=True):
     is_stream: bool
 
     def events(self) -> list[bytes]:
-        """The body cut after every blank line, nothing lost."""
+        """The body cut after every blank line; nothing is lost."""
         ends = [match.end() for match in _EVENT_END.finditer(self.body)]
         if not ends or ends[-1] != len(self.body):
             ends.append(len(self.body))
@@ -33,14 +40,17 @@ class Recording(Struct, frozen=True):
 
 
 class Recordings:
-    """The files of one folder per family, read when first asked for."""
+    """The recordings of a folder with one subfolder per family; each file is read once."""
 
     def __init__(self, folder: Path = DEFAULT) -> None:
         self._folder = folder
         self._kept: dict[tuple[str, str, bool], Recording | None] = {}
 
     def find(self, family: str, stem: str, prefer_stream: bool = True) -> Recording | None:
-        """None when there is no such file. Of equal names the stream wins, or the JSON."""
+        """The recording, or None.
+
+        Of files with the same stem the stream is taken, or with `prefer_stream` False the JSON.
+        """
         asked = (family, stem, prefer_stream)
         if asked not in self._kept:
             found = self._read(*asked)
@@ -50,6 +60,7 @@ class Recordings:
         return self._kept[asked]
 
     def names(self, family: str) -> list[str]:
+        """The names of a family's recordings."""
         folder = self._folder / family
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         return [file.stem for file in files if file.stem not in INDEXES]
@@ -86,3 +97,28 @@ class Recordings:
                         "headers": note.get("headers") or note.get("response_headers") or {},
                     }
         return {}
+
+
+async def send_recording(
+    request: Request,
+    fault: Fault,
+    family: str,
+    dialect: Dialect,
+    missing: Callable[[str], HTTPResponse],
+    *,
+    prefer_stream: bool,
+) -> HTTPResponse | None:
+    """Sends the recording that `fault.replay` names, or `missing(message)` when there is none."""
+    recordings: Recordings = request.app.ctx.recordings
+    found = recordings.find(family, fault.replay, prefer_stream)
+    if found is None:
+        names = ", ".join(recordings.names(family)) or "none"
+        return missing(f"There is no recording {fault.replay!r}. There are: {names}.")
+    common: dict[str, Any] = {
+        "headers": found.headers,
+        "status": found.status,
+        "content_type": found.content_type,
+    }
+    if found.is_stream:
+        return await send_events(request, fault, found.events(), dialect, **common)
+    return await send_body(request, fault, found.body, dialect, **common)

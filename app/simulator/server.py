@@ -1,14 +1,16 @@
 """The simulator as a program: its families, its control endpoints, its one process.
 
     GET  /_sim/ready     {"ready": true, "pid": ...}
-    GET  /_sim/stats     counts so far, and what is open now (requests to /_sim count nowhere)
+    GET  /_sim/stats     counts so far, and what is open now; requests to /_sim are not counted
     GET  /_sim/last      the last requests, newest last; ?n= &key= &path= (a prefix) &model=
-    POST /_sim/reset     forgets counts, records, faults; what is open stays counted
+    POST /_sim/reset     drops counts, records, faults; open requests stay counted
     POST /_sim/faults    {"fault": "503", "times": 3, "key" | "path" | "family" | "model": ...}:
-                         the next 3 requests that match; times -1 means until reset
+                         for the next 3 requests that match; times -1 means until reset
     GET  /_sim/faults    the faults set that way which are still to come
 
-A new family is one module with a `blueprint` of its own prefix, and its name in FAMILIES.
+A new family is one module with a `blueprint` of its own prefix, named in FAMILIES. A large family
+has several modules with blueprints of the same prefix: <family>.py, <family>_files.py; what they
+share is in <family>_common.py, and what a model answers in <family>_answer.py.
 """
 
 import asyncio
@@ -24,18 +26,51 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import SanicException
 from sanic.response import json as json_response
 
-from app.simulator import bing, chatgpt, claude, claude_web, coze, discord, gemini, openai
+from app.simulator import (
+    bing,
+    chatgpt,
+    chatgpt_files,
+    chatgpt_sentinel,
+    claude,
+    claude_batches,
+    claude_files,
+    claude_web,
+    coze,
+    discord,
+    discord_gateway,
+    gemini,
+    gemini_files,
+    openai,
+    openai_files,
+)
 from app.simulator.faults import Faults, Rule, parse
 from app.simulator.ledger import CountingProtocol, Ledger
 from app.simulator.recordings import DEFAULT, Recordings
 
 App = Sanic[Any, Any]
 
-FAMILIES = (openai, chatgpt, claude, claude_web, gemini, bing, coze, discord)
+FAMILIES = (
+    openai,
+    openai_files,
+    chatgpt,
+    chatgpt_files,
+    chatgpt_sentinel,
+    claude,
+    claude_batches,
+    claude_files,
+    claude_web,
+    gemini,
+    gemini_files,
+    bing,
+    coze,
+    discord,
+    discord_gateway,
+)
 PARENT_CHECK_SECONDS = 0.5
 
 
 def create_app(recordings: Path = DEFAULT) -> App:
+    """The simulator as a Sanic app, with its own ledger, faults and recordings."""
     app: App = Sanic("simulator", dumps=msgspec.json.encode)
     app.config.update(
         {
@@ -44,7 +79,7 @@ def create_app(recordings: Path = DEFAULT) -> App:
             "FALLBACK_ERROR_FORMAT": "json",
             "NOISY_EXCEPTIONS": False,
             "REQUEST_MAX_SIZE": 512 * 1024 * 1024,
-            # Silence is a fault here, and only ever the one that was asked for.
+            # Silence is a fault here: it occurs only when a fault asks for it.
             "REQUEST_TIMEOUT": 86_400,
             "RESPONSE_TIMEOUT": 86_400,
             "KEEP_ALIVE_TIMEOUT": 86_400,
@@ -59,7 +94,7 @@ def create_app(recordings: Path = DEFAULT) -> App:
         app.blueprint(family.blueprint)
     app.on_request(_note_request)
     app.on_response(_note_status)  # type: ignore[no-untyped-call]
-    app.exception(Exception)(_unserved)
+    app.exception(Exception)(_error_answer)
     app.add_route(_ready, "/_sim/ready")
     app.add_route(_stats, "/_sim/stats")
     app.add_route(_last, "/_sim/last")
@@ -71,18 +106,18 @@ def create_app(recordings: Path = DEFAULT) -> App:
 
 
 def serve(host: str, port: int, recordings: Path = DEFAULT, with_parent: bool = False) -> None:
-    """Runs until a signal, or until the process that started it is gone if so asked."""
+    """Serves until a signal; with `with_parent` also until the starting process is gone."""
     listener = socket.create_server((host, port), backlog=4096)
     port = listener.getsockname()[1]
     app = create_app(recordings)
     parent = os.getppid()
 
     async def started(app: App) -> None:
-        # Said a moment later: a signal that came before Sanic's loop runs for good would be lost.
-        said = f"simulator listening on http://{host}:{port}"
-        asyncio.get_running_loop().call_later(0.02, partial(print, said, flush=True))
+        # Printed a moment later: a signal before Sanic's loop runs would be lost.
+        message = f"simulator listening on http://{host}:{port}"
+        asyncio.get_running_loop().call_later(0.02, partial(print, message, flush=True))
         if with_parent:
-            app.add_task(_leave_with(parent, app), name="leave-with-parent")
+            app.add_task(_stop_with(parent, app), name="stop-with-parent")
 
     app.after_server_start(started)
     app.prepare(
@@ -98,7 +133,7 @@ def serve(host: str, port: int, recordings: Path = DEFAULT, with_parent: bool = 
     Sanic.serve_single(primary=app)
 
 
-async def _leave_with(parent: int, app: App) -> None:
+async def _stop_with(parent: int, app: App) -> None:
     while os.getppid() == parent:  # noqa: ASYNC110
         await asyncio.sleep(PARENT_CHECK_SECONDS)
     app.stop()
@@ -106,7 +141,7 @@ async def _leave_with(parent: int, app: App) -> None:
 
 async def _note_request(request: Request) -> None:
     if hasattr(request.ctx, "record"):
-        request.ctx.record.took(request)
+        request.ctx.record.note_route_and_body(request)
 
 
 async def _note_status(request: Request, response: HTTPResponse) -> None:
@@ -114,7 +149,7 @@ async def _note_status(request: Request, response: HTTPResponse) -> None:
         request.ctx.record.status = response.status
 
 
-async def _unserved(request: Request, error: Exception) -> HTTPResponse:
+async def _error_answer(request: Request, error: Exception) -> HTTPResponse:
     status = error.status_code if isinstance(error, SanicException) else 500
     said = f"Invalid URL ({request.method} {request.path})" if status == 404 else repr(error)
     kind = "invalid_request_error" if status < 500 else "simulator_error"
@@ -167,5 +202,5 @@ async def _faults(request: Request) -> HTTPResponse:
 
 
 async def _elsewhere(request: Request) -> HTTPResponse:
-    """Where the redirect leads. A gateway that turns up here has followed it."""
+    """The target of the redirect fault. A gateway that requests it has followed a redirect."""
     return json_response({"elsewhere": True})

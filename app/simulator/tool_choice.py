@@ -1,7 +1,7 @@
 """Which tools the simulated models call, and with what: the same for every family.
 
-An agent runs what a model calls, so nothing is called by chance: only what the request forces, or
-what the last prompt names: `call get_weather`, `call get_weather with {"city": "Paris"} and
+An agent runs what a model calls, so no call is random: only what the request forces, or what the
+last prompt names: `call get_weather`, `call get_weather with {"city": "Paris"} and
 get_time`. The arguments are those of the prompt, else examples that fit the schema.
 """
 
@@ -22,15 +22,21 @@ _JSON = msgspec.json.Decoder(dict[str, Any])
 
 
 class Call(Struct, frozen=True):
+    """A tool call: the name, and the arguments when the prompt gives them."""
+
     name: str
     given: dict[str, Any] | None = None  # the prompt's own arguments
 
     def arguments(self, schema: Any) -> dict[str, Any]:
+        """The prompt's arguments, else examples that fit the schema."""
         return arguments(schema) if self.given is None else self.given
 
 
 def choose(names: list[str], prompt: str, *, is_forced: bool, several: bool = True) -> list[Call]:
-    """The calls of one answer; the first of `names` when one must be called and none is named."""
+    """The calls of one answer.
+
+    The first of `names` is called when a call is forced and the prompt names none.
+    """
     calls = _named(names, _REMINDER.sub("", prompt)) if names else []
     if is_forced and names and not calls:
         calls = [Call(names[0])]

@@ -263,7 +263,7 @@ def test_an_error_after_a_comment_is_told_as_an_event():
 
 
 def test_a_caller_who_does_not_read_is_left():
-    bench = Bench(FakeResponse(pieces=[EVENT, EVENT]), sink=FakeSink(slow=5), write=0.1)
+    bench = Bench(FakeResponse(pieces=[EVENT, EVENT]), sink=FakeSink(slow=0.5), write=0.1)
     run(asyncio.wait_for(bench.ask(stream=True), 8))
     assert bench.record.outcome == "client_gone" and bench.clients.responses[0].closed
 

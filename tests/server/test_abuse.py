@@ -279,10 +279,11 @@ def test_no_compressed_body_becomes_a_bomb(strict, packed, encoding):
 
 
 class Upstream:
-    """Answers every request with the same bytes, again and again if it is told to."""
+    """Answers every request with the same bytes, again and again if `endless` has any."""
 
-    def __init__(self, answer, endless=b""):
-        self.answer, self.endless = answer, endless
+    def __init__(self):
+        self.answer = self.endless = b""
+        self.requests = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self.serve, daemon=True).start()
@@ -299,11 +300,24 @@ class Upstream:
         with connection:
             try:
                 connection.recv(65536)
+                self.requests += 1
+                endless = self.endless
                 connection.sendall(self.answer)
-                while self.endless:
-                    connection.sendall(self.endless)
+                while endless:
+                    connection.sendall(endless)
             except OSError:
                 pass
+
+
+@pytest.fixture(scope="module")
+def bombed(tmp_path_factory):
+    """A gateway, the upstream behind it, and the memory of its workers before the first answer."""
+    upstream = Upstream()
+    config = config_for("http://unused.example", limits={"response_bytes": 20_000_000})
+    config["openai"]["api_url"] = upstream.url
+    with running(tmp_path_factory.mktemp("bombed"), config) as gateway:
+        yield gateway, upstream, memory(gateway)
+    upstream.listener.close()
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%b\r\n"
@@ -327,20 +341,19 @@ BOMB = gzip.compress(b" " * 300_000_000)
         (OK % (JSON, b"X: a\nX-Evil: 1\r\n") + b"{}", b"", False),
     ],
 )
-def test_no_answer_of_an_upstream_becomes_a_bomb(tmp_path, answer, endless, stream):
-    upstream = Upstream(answer, endless)
-    config = config_for("http://unused.example", limits={"response_bytes": 20_000_000})
-    config["openai"]["api_url"] = upstream.url
-    with running(tmp_path, config) as gateway:
-        before = memory(gateway)
-        began = time.monotonic()
-        body = json.loads(ASK) | {"stream": stream}
-        told = httpx.post(gateway.url + CHAT, json=body, timeout=30)
-        assert told.status_code >= 500 or b'"error"' in told.content, told.content[:300]
-        assert b"x-evil" not in told.content and "x-evil" not in told.headers
-        assert time.monotonic() - began < 15
-        assert memory(gateway) - before < 150_000_000
-    upstream.listener.close()
+def test_no_answer_of_an_upstream_becomes_a_bomb(bombed, answer, endless, stream):
+    gateway, upstream, before = bombed
+    upstream.answer, upstream.endless, seen = answer, endless, upstream.requests
+    began = time.monotonic()
+    body = json.loads(ASK) | {"stream": stream}
+    # The caller's own key: the configured ones would cool down after the first of these answers.
+    headers = {"authorization": "Bearer sk-of-the-caller"}
+    told = httpx.post(gateway.url + CHAT, json=body, headers=headers, timeout=30)
+    assert upstream.requests > seen
+    assert told.status_code >= 500 or b'"error"' in told.content, told.content[:300]
+    assert b"x-evil" not in told.content and "x-evil" not in told.headers
+    assert time.monotonic() - began < 15
+    assert memory(gateway) - before < 150_000_000
 
 
 def memory(gateway):
@@ -436,12 +449,10 @@ def test_slow_readers_are_shown_the_door(simulator, tmp_path, stream):
 def test_places_are_limited_and_health_is_told_all_the_same(simulator, tmp_path):
     limits = {"in_flight": 10, "queue": 5, "queue_seconds": 0.5}
     with running(tmp_path, config_for(simulator.url, limits=limits)) as gateway:
-        slow = json.loads(ASK) | {"model": "sim-slow-first-6000", "stream": True}
-        with ThreadPoolExecutor(40) as callers:
-            tasks = [
-                callers.submit(httpx.post, gateway.url + CHAT, json=slow, timeout=20)
-                for _ in range(40)
-            ]
+        slow = json.loads(ASK) | {"model": "sim-slow-first-3000", "stream": True}
+        # One client for all: each `httpx.post` would load the certificates, and come too late.
+        with httpx.Client(timeout=20) as client, ThreadPoolExecutor(40) as callers:
+            tasks = [callers.submit(client.post, gateway.url + CHAT, json=slow) for _ in range(40)]
             time.sleep(1.2)
             for path in ("/ping", "/healthz", "/readyz"):
                 assert httpx.get(gateway.url + path, timeout=2).status_code == 200

@@ -8,7 +8,8 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -578,18 +579,14 @@ def test_raw_requests_count_against_a_sessions_limit_like_questions(
         return simulator.stats()["open"]["requests"]
 
     until(lambda: open_now() == 0)
-    with ThreadPoolExecutor(1) as callers:
-        client = httpx.Client()
-        first = callers.submit(client.get, raw, timeout=6)
+    with closing(HTTPConnection("127.0.0.1", running.port)) as first:
+        first.request("GET", "/claude/web/api/account")
         until(lambda: open_now() == 1)
         assert httpx.get(raw).json()["error"]["code"] == "all_keys_busy"
         with pytest.raises(openai.RateLimitError) as busy:
             ask(running, {**CLAUDE}, True)
         assert busy.value.code == "all_keys_busy"
         assert open_now() == 1  # nobody else was let through
-        with pytest.raises(httpx.ReadTimeout):
-            first.result()
-        client.close()
     until(lambda: open_now() == 0)
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(raw, timeout=0.8)  # it hangs, but it is asked

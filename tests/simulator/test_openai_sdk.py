@@ -23,11 +23,7 @@ TOOLS = [
     }
     for name in ("get_weather", "get_news")
 ]
-
-
 CALL_BOTH = 'call get_weather with {"city": "Paris", "days": 7} and get_news'
-
-
 ONLY_NEWS = {"type": "function", "function": {"name": "get_news"}}
 
 

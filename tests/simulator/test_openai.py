@@ -1,19 +1,15 @@
 """The simulator's OpenAI wire where the SDKs do not look: exact bytes, headers, odd requests."""
 
 import gzip
-import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
-from app.simulator.openai_files import Upload, byte_range
 from app.simulator.recordings import DEFAULT, Recordings
-from tests.simulator.wire import ask, chat, connect, read, request_bytes
+from tests.simulator.wire import ask
 
 KEY = ("Authorization", "Bearer sk-wire")
 CHAT = "/openai/v1/chat/completions"
-RECORDED = Recordings(DEFAULT)
 
 
 def post(simulator, body, path=CHAT, headers=(KEY,)):
@@ -33,7 +29,7 @@ def chunks(seen):
 
 
 def test_chunks_have_the_members_of_the_real_ones_in_their_order(simulator):
-    recorded = RECORDED.find("openai", "chat-stream-tools-parallel")
+    recorded = Recordings(DEFAULT).find("openai", "chat-stream-tools-parallel")
     real = json.loads(recorded.events()[0].removeprefix(b"data: "))
     made = chunks(ask_chat(simulator, stream=True))[0]
     assert list(made) == list(real)
@@ -41,7 +37,7 @@ def test_chunks_have_the_members_of_the_real_ones_in_their_order(simulator):
 
 
 def test_a_whole_answer_has_the_members_of_the_real_one(simulator):
-    real = json.loads(RECORDED.find("openai", "chat-basic", False).body)
+    real = json.loads(Recordings(DEFAULT).find("openai", "chat-basic", False).body)
     made = json.loads(ask_chat(simulator).body)
 
     def shape(value):
@@ -182,110 +178,3 @@ def test_an_echo_can_carry_hop_by_hop_headers(simulator):
     seen = ask(simulator.url, "GET", "/openai/v1/_echo/x?hop=1")
     assert seen.header("connection") == "keep-alive, x-private-hop"
     assert seen.header("x-private-hop") == "1" and json.loads(seen.body)["query"] == "hop=1"
-
-
-def recorded_names():
-    return [pytest.param(name, id=name) for name in RECORDED.names("openai")]
-
-
-@pytest.mark.parametrize("name", recorded_names())
-def test_a_recording_is_replayed_byte_for_byte(simulator, name):
-    for stream in (True, False):
-        recorded = RECORDED.find("openai", name, stream)
-        seen = chat(simulator.url, f"replay-{name}", stream)
-        assert (seen.status, seen.body, seen.end) == (recorded.status, recorded.body, "whole")
-        assert seen.header("content-type") == recorded.content_type
-        for header, value in recorded.headers:
-            assert seen.header(header) == value
-
-
-def test_a_recording_can_be_broken_too(simulator):
-    recorded = RECORDED.find("openai", "chat-stream-usage")
-    seen = chat(simulator.url, "replay-chat-stream-usage+split-bytes+cut-at-byte-500")
-    assert (seen.body, seen.end) == (recorded.body[:500], "reset")
-
-
-def test_a_recording_that_is_not_there_is_a_404_that_lists_those_that_are(simulator):
-    seen = chat(simulator.url, "replay-nothing")
-    assert seen.status == 404 and b"chat-basic" in seen.body
-    assert chat(simulator.url, "replay-..%2f..%2fx").status == 404
-
-
-@pytest.mark.parametrize("folder", ["openai", "claude", "gemini", "coze"])
-def test_recordings_fall_apart_into_events_without_loss(folder):
-    for name in RECORDED.names(folder):
-        recorded = RECORDED.find(folder, name)
-        assert b"".join(recorded.events()) == recorded.body
-        assert recorded.status in range(200, 600)
-
-
-@pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 10_000])
-def test_an_upload_is_read_in_any_split(step):
-    content = bytes(range(256)) * 3 + b"\r\n--Boun almost\r\n"
-    body = (
-        b'preamble\r\n--Bound\r\nContent-Disposition: form-data; name="purpose"\r\n\r\ntest\r\n'
-        b'--Bound\r\nContent-Disposition: form-data; name="empty"\r\n\r\n\r\n'
-        b'--Bound\r\nContent-Disposition: form-data; name="file"; filename="a b"\r\n'
-        b"Content-Type: x/y\r\n\r\n" + content + b"\r\n--Bound--\r\nepilogue"
-    )
-    upload = Upload('multipart/form-data; boundary="Bound"')
-    for start in range(0, len(body), step):
-        upload.feed(body[start : start + step])
-    upload.finish()
-    assert upload.fields == {"purpose": "test", "empty": ""}
-    assert upload.file.filename == "a b" and upload.file.bytes == len(content)
-    assert upload.file.sha256 == hashlib.sha256(content).hexdigest()
-    upload.file.close()
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        ("", None),
-        ("bytes=0-0", (0, 1)),
-        ("bytes=2-", (2, 10)),
-        ("bytes=-4", (6, 10)),
-        ("bytes=5-100", (5, 10)),
-        ("bytes=0-1,3-4", None),
-        ("lines=1-2", None),
-        ("bytes=-", None),
-    ],
-)
-def test_ranges_are_read_as_http_says(header, expected):
-    assert byte_range(header, 10) == expected
-
-
-def test_a_slow_reader_slows_the_simulator_instead_of_its_memory(simulator):
-    status = Path(f"/proc/{simulator.process.pid}/status")
-    before = resident_kilobytes(status)
-    body = json.dumps(
-        {"model": "sim-big-200000", "stream": True, "messages": [{"role": "user", "content": "x"}]}
-    )
-    with connect(simulator.url) as peer:
-        peer.sendall(
-            request_bytes("POST", CHAT, [("Authorization", "Bearer sk-slow")], body.encode())
-        )
-        peer.recv(1000)
-        simulator.wait_for(lambda s: s["by_key"]["sk-slow"]["open"] == 1)
-        assert resident_kilobytes(status) - before < 20_000
-    simulator.wait_for(lambda s: s["by_key"]["sk-slow"]["open"] == 0)
-
-
-def resident_kilobytes(status: Path) -> int:
-    lines = status.read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
-
-
-@pytest.mark.slow
-def test_ten_thousand_requests_leave_nothing_behind(simulator):
-    status = Path(f"/proc/{simulator.process.pid}/status")
-    with connect(simulator.url, 10) as peer:
-        for number in range(10_000):
-            headers = [("Authorization", f"Bearer sk-load-{number}")]
-            body = b'{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}'
-            peer.sendall(request_bytes("POST", CHAT, headers, body))
-            assert read(peer).status == 200
-            if number == 2_000:
-                early = resident_kilobytes(status)
-    assert resident_kilobytes(status) - early < 20_000
-    assert simulator.stats()["open"]["requests"] == 0
