@@ -9,7 +9,6 @@ framing altogether: bare pretty-printed JSON between two events. Finish and Usag
 end of the body, because older models put a finishReason into every chunk and the last count holds.
 """
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -32,6 +31,8 @@ from app.wire.framing import JsonArrayParser, SSEParser
 from app.wire.provider import Call
 from app.wire.surrogates import mend
 from providers.gemini.errors import find_status, stream_error, to_error
+from providers.gemini.parts import fenced_code, json_arguments, markdown_link, unknown_members
+from providers.gemini.raw_json import JSON_ERRORS as _NO_JSON
 from providers.gemini.schema import (
     Candidate,
     Chunk,
@@ -39,7 +40,6 @@ from providers.gemini.schema import (
     LaterChunk,
     LogprobsCandidate,
     LogprobsResult,
-    NamedParts,
     Part,
     UsageMetadata,
 )
@@ -76,9 +76,7 @@ _chunk = msgspec.json.Decoder(Chunk).decode
 _later = msgspec.json.Decoder(LaterChunk).decode
 _usage = msgspec.json.Decoder(UsageMetadata | None)
 _logprobs = msgspec.json.Decoder(LogprobsResult | None)
-_named = msgspec.json.Decoder(NamedParts)
-_KNOWN = {*Part.__struct_encode_fields__, "partMetadata", "videoMetadata"}
-_NO_JSON = (msgspec.DecodeError, ValueError, RecursionError)
+
 
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
@@ -332,16 +330,16 @@ class AnswerDecoder:
             self._read_call(part.function_call, part.thought_signature, index, events)
         elif part.inline_data is not None:
             mime, data = part.inline_data.mime_type or "", part.inline_data.data or ""
-            text = _markdown(mime, f"data:{mime};base64,{data}")
+            text = markdown_link(mime, f"data:{mime};base64,{data}")
         elif part.file_data is not None:
-            text = _markdown(part.file_data.mime_type or "", part.file_data.file_uri or "")
+            text = markdown_link(part.file_data.mime_type or "", part.file_data.file_uri or "")
         elif part.executable_code is not None:
             code = part.executable_code
-            text = _fenced(code.code or "", (code.language or "").lower())
+            text = fenced_code(code.code or "", (code.language or "").lower())
         elif part.code_execution_result is not None:
-            text = _fenced(part.code_execution_result.output or "", "")
+            text = fenced_code(part.code_execution_result.output or "", "")
         elif part.thought_signature is None:
-            events.append(Unknown(f"part {_unknown_members(record)}"))
+            events.append(Unknown(f"part {unknown_members(record)}"))
         if text and part.thought:
             events.append(Reasoning(text, index))
         elif text:
@@ -353,7 +351,7 @@ class AnswerDecoder:
     ) -> None:
         name = call.name or ""
         name = self._renamed.get(name, name)
-        arguments = _arguments(call.args)
+        arguments = json_arguments(call.args)
         call_id = call.id
         if call_id and self._call_ids.get(call_id) == (name, arguments):
             return  # told again
@@ -446,33 +444,6 @@ def answer_decoder(
     )
 
 
-def _arguments(args: Raw) -> str:
-    """The JSON text of a call's arguments, compact; `{}` for none."""
-    raw = bytes(args)
-    if raw.startswith(b'"'):  # of something in between: the object as text
-        try:
-            raw = msgspec.json.decode(raw, type=str).strip().encode()
-        except _NO_JSON:
-            return "{}"
-    if not raw.startswith(b"{"):
-        return "{}"
-    try:
-        text = msgspec.json.format(raw, indent=-1).decode()
-    except _NO_JSON:
-        return raw.decode(errors="replace")
-    # Google escapes < > & = and '. Not decoded and encoded again: numbers would lose digits.
-    return _ESCAPE.sub(_plain, text) if "\\u" in text else text
-
-
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)")
-
-
-def _plain(found: re.Match[str]) -> str:
-    code = int(found[1] or "0", 16)
-    must_stay = code < 0x20 or code in (0x22, 0x5C) or 0xD800 <= code < 0xE000
-    return found[0] if must_stay else chr(code)
-
-
 def _to_logprobs(raw: Raw) -> dict[str, Any] | None:
     """logprobsResult as OpenAI's `logprobs`."""
     try:
@@ -499,29 +470,3 @@ def _token(candidate: LogprobsCandidate) -> dict[str, Any]:
         "logprob": candidate.log_probability or 0.0,
         "bytes": list(token.encode()),
     }
-
-
-_TICKS = re.compile(r"`{3,}")
-
-
-def _fenced(code: str, language: str) -> str:
-    """A fence longer than any inside."""
-    fence = "`" * max([3, *(len(ticks) + 1 for ticks in _TICKS.findall(code))])
-    end = "" if code.endswith("\n") else "\n"
-    return f"\n{fence}{language}\n{code}{end}{fence}\n"
-
-
-def _markdown(mime: str, url: str) -> str:
-    # OpenAI's chat answers have no place for media; markdown shows in most clients.
-    return f"![image]({url})" if mime.startswith("image/") else f"[{mime or 'file'}]({url})"
-
-
-def _unknown_members(record: bytes) -> str:
-    """The names of a part's members, to be counted as drift."""
-    try:
-        candidates = _named.decode(record).candidates or []
-    except _NO_JSON:
-        return "of unknown shape"
-    parts = [part for one in candidates if one.content for part in one.content.parts or []]
-    names = {name for part in parts for name in part if name not in _KNOWN}
-    return ",".join(sorted(names)) or "without content"

@@ -19,16 +19,11 @@ from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider, Upstrea
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
 from providers.gemini.errors import read_error
+from providers.gemini.functions import function_names
 from providers.gemini.media import urls_to_fetch
-from providers.gemini.request import (
-    Chat,
-    Model,
-    function_names,
-    native_body,
-    read,
-    read_native,
-    to_generate_content,
-)
+from providers.gemini.models import Model
+from providers.gemini.openai_request import Chat
+from providers.gemini.request import native_body, read, read_native, to_generate_content
 from providers.gemini.schema import ModelList
 
 POOL = "google_gemini.api_keys"

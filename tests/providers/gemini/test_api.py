@@ -23,7 +23,7 @@ from providers.gemini.api import (
     read_models,
 )
 from providers.gemini.errors import read_error
-from providers.gemini.request import Model
+from providers.gemini.models import Model
 from tests.providers.gemini.calls import CALLERS, RECORDED, chunk, make_call, sse, user
 
 POOLED = Key(POOL, "10001", "AIzaPooled", {"version": "v1"})

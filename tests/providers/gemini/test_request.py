@@ -8,7 +8,8 @@ import pytest
 
 from app.wire.errors import GatewayError
 from providers.gemini.api import PROVIDER, image_urls, model_of
-from providers.gemini.request import Model, to_generate_content
+from providers.gemini.models import Model
+from providers.gemini.request import to_generate_content
 from providers.gemini.signatures import PLACEHOLDER, Signatures
 from tests.providers.gemini.calls import RECORDED, decode, make_call, sent, user
 
