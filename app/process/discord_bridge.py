@@ -33,6 +33,7 @@ from app.wire.surrogates import mend
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import channel, schema
 from providers.coze.discord import bridge_secret
+from providers.coze.errors import NO_RETRY
 
 if TYPE_CHECKING:
     import discord
@@ -277,7 +278,7 @@ class Bridge:
             "The Coze bots of the channel have used up their credits.",
             code="coze_quota",
             retry_after=min(self._bots_rest[bot] for bot in bots) - now,
-            headers=channel.NO_RETRY,
+            headers=NO_RETRY,
         )
 
     async def _with_files(self, ask: schema.ChatCall) -> str:

@@ -12,9 +12,11 @@ from msgspec import Struct, UnsetType
 
 from app.config.schema import CozeDiscord
 from app.wire.errors import GatewayError
+from app.wire.multipart import form_data
 from app.wire.retry_after import asked
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
+from providers.coze.errors import NO_RETRY
 
 MAX_PROMPT = 1888  # code points with the mention, of the 2000 that Discord takes
 EARLY_SECONDS = 60.0
@@ -22,7 +24,6 @@ MAX_EARLY = 1000
 DEAD_SECONDS = 3600.0
 QUOTA_SECONDS = 3600.0
 BAN_SECONDS = 600.0
-NO_RETRY = (("x-should-retry", "false"),)
 
 _message_decoder = msgspec.json.Decoder(schema.DiscordMessage)
 _error_decoder = msgspec.json.Decoder(schema.DiscordError)
@@ -247,12 +248,10 @@ def upload_request(
     name = "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "_" for c in file.name)
     media_type = "".join(c for c in file.media_type if c.isprintable() and c.isascii())
     payload = {"attachments": [{"id": 0, "filename": name[-100:] or "file"}]}
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="payload_json"\r\n'
-        f"Content-Type: application/json\r\n\r\n{msgspec.json.encode(payload).decode()}\r\n"
-        f'--{boundary}\r\nContent-Disposition: form-data; name="files[0]"; '
-        f'filename="{name[-100:] or "file"}"\r\nContent-Type: {media_type}\r\n\r\n'
-    )
+    fields = [
+        ('name="payload_json"', "application/json", msgspec.json.encode(payload)),
+        (f'name="files[0]"; filename="{name[-100:] or "file"}"', media_type, data),
+    ]
     return UpstreamRequest(
         method="POST",
         url=_messages_url(config),
@@ -261,7 +260,7 @@ def upload_request(
             ("content-type", f"multipart/form-data; boundary={boundary}"),
             ("user-agent", "DiscordBot (any-proxy, 1)"),
         ],
-        body=head.encode() + data + f"\r\n--{boundary}--\r\n".encode(),
+        body=form_data(boundary, fields),
         proxy=proxy,
     )
 

@@ -14,6 +14,7 @@ import msgspec
 
 from app.config.schema import Config
 from app.wire.chat import ChatRequest, Envelope, Part
+from app.wire.dropped import dropped_parameters
 from app.wire.errors import ErrorBody, GatewayError, bad_request, bad_response, upstream_cut
 from app.wire.events import End, Event, Finish, Session, Started, Text, Unknown
 from app.wire.framing import SSEParser
@@ -23,8 +24,8 @@ from app.wire.retry_after import asked
 from app.wire.snapshot import Snapshot
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
-from providers.coze.api import UNSAID
-from providers.coze.channel import NO_RETRY, prompt
+from providers.coze.channel import prompt
+from providers.coze.errors import NO_RETRY
 
 T = TypeVar("T")
 
@@ -90,9 +91,7 @@ def to_ask(call: Call) -> schema.ChatCall:
 
 def _attach(part: Part, where: str, lines: list[str], files: list[schema.AskFile]) -> None:
     if part.type == "image_url":
-        url = part.image_url
-        address = url if isinstance(url, str) else url.url if url is not None else ""
-        name = ""
+        address, name = part.image_address(), ""
     elif part.type == "file" and part.file is not None:
         address, name = part.file.file_data or "", part.file.filename or ""
     else:
@@ -114,9 +113,8 @@ def _attach(part: Part, where: str, lines: list[str], files: list[schema.AskFile
 
 
 def request(call: Call) -> UpstreamRequest:
-    chat: ChatRequest = call.chat
-    call.dropped = [name for name in UNSAID if getattr(chat, name) is not None]
-    call.dropped += ["cache_control"] * chat.has_cache_marks()
+    """Posts the question to the bridge on the loopback address."""
+    call.dropped = dropped_parameters(call.chat)
     return UpstreamRequest(
         method="POST",
         url=f"http://127.0.0.1:{call.config.coze.discord.bridge_port}/ask",
