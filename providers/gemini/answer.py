@@ -76,8 +76,6 @@ _chunk = msgspec.json.Decoder(Chunk).decode
 _later = msgspec.json.Decoder(LaterChunk).decode
 _usage = msgspec.json.Decoder(UsageMetadata | None)
 _logprobs = msgspec.json.Decoder(LogprobsResult | None)
-
-
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 

@@ -38,11 +38,7 @@ class Model:
 
 
 _MODEL = re.compile(r"(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9][\w.@-]*", re.ASCII)
-
-
 _IN_RESULTS = frozenset(("image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"))
-
-
 _GENERATION = re.compile(r"gemini-(\d{1,3})(?:\.(\d{1,3}))?(?![\d.])")
 
 

@@ -160,8 +160,6 @@ def _say_response_format(chat: Chat, config: dict[str, Any]) -> None:
 
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-
-
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192}
 
 

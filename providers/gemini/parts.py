@@ -9,8 +9,6 @@ from providers.gemini.raw_json import JSON_ERRORS
 from providers.gemini.schema import NamedParts, Part
 
 _named = msgspec.json.Decoder(NamedParts)
-
-
 _KNOWN = {*Part.__struct_encode_fields__, "partMetadata", "videoMetadata"}
 
 

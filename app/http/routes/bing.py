@@ -17,7 +17,7 @@ from app.wire.chat import read_request
 from app.wire.errors import GatewayError
 from app.wire.renderer import JSON
 from app.wire.upstream import UpstreamReply, UpstreamRequest
-from providers.bing import web
+from providers.bing import conversations, web
 
 MESSAGE = "/bing/message"
 CONVERSATION = "/bing/conversation"
@@ -41,23 +41,26 @@ async def message(request: Request) -> None:
 async def create(request: Request) -> HTTPResponse:
     """A new conversation; its first turn gives it the traceId."""
     _admit(request)
-    reply = await _ask(request, web.create_request(_config(request), _now(), _new_id))
-    answer: dict[str, Any] = {"traceId": "", **msgspec.to_builtins(web.read_created(reply))}
+    reply = await _ask(request, conversations.create_request(_config(request), _now(), _new_id))
+    answer: dict[str, Any] = {
+        "traceId": "",
+        **msgspec.to_builtins(conversations.read_created(reply)),
+    }
     return _answer(request, msgspec.json.encode(answer))
 
 
 async def list_all(request: Request) -> HTTPResponse:
     _admit(request)
-    reply = await _ask(request, web.list_request(_config(request), _now(), _new_id))
-    return _answer(request, web.read_passed(reply))
+    reply = await _ask(request, conversations.list_request(_config(request), _now(), _new_id))
+    return _answer(request, conversations.read_passed(reply))
 
 
 async def delete(request: Request) -> HTTPResponse:
     _admit(request)
     config = _config(request)
     body = body_of(request, config.limits.request_bytes)
-    reply = await _ask(request, web.delete_request(config, body, _now(), _new_id))
-    return _answer(request, web.read_passed(reply))
+    reply = await _ask(request, conversations.delete_request(config, body, _now(), _new_id))
+    return _answer(request, conversations.read_passed(reply))
 
 
 def _admit(request: Request) -> None:

@@ -12,6 +12,7 @@ from app.config.schema import Config
 from app.wire.chat import read_envelope
 from app.wire.provider import Call, Key
 from providers.bing import schema, web
+from providers.bing.question import Learned
 
 CONVERSATION = schema.Conversation("51D|BingProd|00", "c1", "s+/=", "t1")
 
@@ -39,7 +40,7 @@ def make_call() -> Callable[..., Call]:
             headers={},
             now=1_700_000_000,
             new_id=lambda: f"{next(ids):032x}",
-            learned=conversation and web.Learned(structs.replace(conversation), is_start),
+            learned=conversation and Learned(structs.replace(conversation), is_start),
         )
 
     return make
