@@ -1,4 +1,4 @@
-"""Pictures in ChatGPT web's answers: the gateway's own links to them, and what a link must hold.
+"""Pictures in ChatGPT web's answers: the gateway's links to them, and how they are fetched.
 
     /gptimage/<file>?index=<session>&conversation_id=<id>&sig=<mac>    a configured session's file
     /gptimage/<file>?conversation_id=<id>                              the caller's own; needs their
@@ -12,9 +12,12 @@ carries a MAC keyed by that session: only this gateway could have made it, and i
 import hashlib
 import hmac
 import re
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
+from app.config.schema import Config
 from app.wire.provider import Key
+from app.wire.upstream import UpstreamRequest
+from providers.openai.web_session import origin, proxy, session_request
 
 STORAGE = "https://files.oaiusercontent.com"
 FILE = re.compile(r"file[-_][A-Za-z0-9_-]{1,128}\Z")
@@ -43,11 +46,13 @@ def link(pointer: str, conversation_id: str, key: Key) -> str | None:
 
 
 def mac(file: str, conversation_id: str, key: Key) -> str:
+    """The MAC of a link, 32 hex digits, keyed by the session's token."""
     said = f"gptimage\n{key.id}\n{file}\n{conversation_id}".encode()
     return hmac.new(key.val.encode(), said, hashlib.sha256).hexdigest()[:32]
 
 
 def is_genuine(sig: str, file: str, conversation_id: str, key: Key) -> bool:
+    """Whether `sig` is the MAC of this link; takes the same time for any answer."""
     return hmac.compare_digest(sig.encode(), mac(file, conversation_id, key).encode())
 
 
@@ -64,3 +69,32 @@ def download_path(file: str, conversation_id: str) -> str | None:
     if not _CONVERSATION.match(conversation_id):
         return None
     return f"/backend-api/conversation/{quote(conversation_id)}/attachment/{file}/download"
+
+
+_PICTURES = "image/avif,image/webp,image/apng,image/*,*/*;q=0.8"
+
+
+def picture_request(config: Config, address: str) -> UpstreamRequest:
+    """Fetches a picture at the storage's signed URL, without credentials."""
+    return UpstreamRequest(
+        method="GET",
+        url=address,
+        headers=[("Accept", _PICTURES), ("sec-fetch-dest", "image"), ("sec-fetch-mode", "no-cors")],
+        via="browser",
+        proxy=proxy(config),
+    )
+
+
+def address_request(config: Config, key: Key, address: str) -> UpstreamRequest | None:
+    """Fetches a picture at the URL that the backend named.
+
+    None unless the URL is the backend's own or the storage's.
+    """
+    own = origin(config) + "/"
+    if address.startswith(own):
+        return session_request(config, key, "/" + address[len(own) :])
+    host = urlsplit(address).hostname or ""
+    is_storage = host == "files.oaiusercontent.com" or host.endswith(".oaiusercontent.com")
+    if address.startswith("https://") and is_storage:
+        return picture_request(config, address)
+    return None

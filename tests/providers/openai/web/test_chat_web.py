@@ -11,7 +11,7 @@ from app.config.schema import Config, OpenAI
 from app.wire.errors import GatewayError
 from app.wire.provider import Call, Key, Provider
 from app.wire.upstream import UpstreamReply
-from providers.openai import sentinel, web, web_images
+from providers.openai import sentinel, web, web_images, web_prepare, web_session
 from providers.openai.web_errors import read_error
 from tests.providers.openai.web.framings import A1, A2, C1
 from tests.providers.web_calls import NOW, ScriptedUpstream, call_of, header, reply
@@ -32,7 +32,7 @@ def session(**fields: str) -> Key:
 
 
 def prepared(call: Call, upstream: ScriptedUpstream) -> Call:
-    return asyncio.run(web.prepare(call, upstream))
+    return asyncio.run(web_prepare.prepare(call, upstream))
 
 
 def asked(
@@ -74,7 +74,7 @@ def test_the_guard_is_asked_with_a_proof_and_its_token_goes_with_the_question() 
     for each in (first, request):
         assert header(each, "authorization") == f"Bearer {key.val}"
         assert header(each, "origin") == "https://chatgpt.com"
-        assert header(each, "user-agent") == web.USER_AGENT
+        assert header(each, "user-agent") == web_session.USER_AGENT
     device = header(request, "oai-device-id")
     assert device == header(first, "oai-device-id")
     assert header(first, "cookie") == f"oai-did={device}"
@@ -116,7 +116,7 @@ def test_a_proof_of_work_is_done_off_the_loop_and_verifies(kind: str) -> None:
     assert proof is not None and proof.startswith("gAAAAAB")
     assert proof.endswith("~S") is (kind == "fnv")
     array = sentinel.array_of(proof)
-    assert array is not None and array[4] == web.USER_AGENT
+    assert array is not None and array[4] == web_session.USER_AGENT
     puzzle = sentinel.Puzzle(kind, work["seed"], work["difficulty"], array)  # type: ignore[arg-type]
     assert sentinel.search(puzzle, array[3], 1) == proof.removeprefix("gAAAAAB")
     assert upstream.offloaded <= 1
