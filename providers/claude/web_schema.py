@@ -4,9 +4,12 @@ Source: public clients and captures from 2023 to 2026; nothing of it is document
 are ignored.
 """
 
+import re
 from typing import Any
 
 from msgspec import Struct
+
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 
 
 class Organization(Struct):
