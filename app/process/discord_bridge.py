@@ -51,7 +51,7 @@ _PAGE = 100  # messages per request when answers are read again
 
 logger = logging.getLogger("any_proxy.discord")
 _dispatch_decoder = msgspec.json.Decoder(schema.Dispatch)
-_ask_decoder = msgspec.json.Decoder(schema.ChatCall)
+_ask_decoder = msgspec.json.Decoder(schema.BridgeRequest)
 
 
 def run(settings: Config, main_pid: int) -> None:
@@ -245,7 +245,9 @@ class Bridge:
                 content_type="application/json",
             )
 
-    async def _answer(self, request: "web.Request", ask: schema.ChatCall) -> "web.StreamResponse":
+    async def _answer(
+        self, request: "web.Request", ask: schema.BridgeRequest
+    ) -> "web.StreamResponse":
         from aiohttp import web
 
         began = asyncio.get_running_loop().time()
@@ -281,7 +283,7 @@ class Bridge:
             headers=NO_RETRY,
         )
 
-    async def _with_files(self, ask: schema.ChatCall) -> str:
+    async def _with_files(self, ask: schema.BridgeRequest) -> str:
         """The question with the addresses of its uploaded files."""
         lines = [ask.text] if ask.text else []
         for file in ask.files:
@@ -349,7 +351,7 @@ class Bridge:
     async def _tell(
         self,
         response: "web.StreamResponse",
-        ask: schema.ChatCall,
+        ask: schema.BridgeRequest,
         question: channel.Question,
         sender: channel.Sender,
         bot_id: str,

@@ -185,6 +185,7 @@ class HubDecoder:
         self._throttling: schema.Throttling | None = None
 
     def feed(self, data: bytes) -> list[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         out: list[Event] = []
         for record in self._records.feed(data):
             if self._ended:
@@ -197,6 +198,7 @@ class HubDecoder:
         return out
 
     def finish(self) -> list[Event]:
+        """Raises GatewayError 502 when the connection was closed before the turn ended."""
         if self._ended:
             return []
         raise upstream_cut(

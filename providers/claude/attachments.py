@@ -28,6 +28,10 @@ _NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def image(part: Part, at: str) -> ImageBlock | DocumentBlock:
+    """An `image_url` part as a block; `at` is its path for error messages.
+
+    A PDF becomes a document block. Raises GatewayError 400 for another type or broken data.
+    """
     held = part.image_url
     url = (held.url if isinstance(held, ImageUrl) else held or "").strip()
     where = f"{at}.url" if isinstance(held, ImageUrl) else at
@@ -49,6 +53,10 @@ def image(part: Part, at: str) -> ImageBlock | DocumentBlock:
 
 
 def document(file: File | None, at: str) -> DocumentBlock | ImageBlock:
+    """A `file` part as a block: a PDF or text document, or an image.
+
+    Raises GatewayError 400 for another type, broken data, or a file that is named by id only.
+    """
     if file is None or not file.file_data:
         raise bad_request(
             "Send the file itself in file_data; ids of files stored elsewhere are unknown here.",

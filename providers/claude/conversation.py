@@ -19,7 +19,7 @@ from providers.claude.attachments import document, image
 from providers.claude.parameters import drop
 from providers.claude.schema import (
     Block,
-    Lease,
+    MessageParam,
     RedactedThinkingBlock,
     TextBlock,
     ThinkingBlock,
@@ -43,7 +43,7 @@ class Conversation:
         self.system: list[TextBlock] = []
         self.tool_names: list[str] = []
         self._call = call
-        self._turns: list[Lease] = []
+        self._turns: list[MessageParam] = []
         self._asked: dict[str, str] = {}  # the caller's tool call id -> the id sent, this turn
         self._legacy: list[tuple[str, str]] = []  # unanswered (name, id sent) of function_call
         self._results: dict[str, ToolResultBlock] = {}
@@ -52,6 +52,10 @@ class Conversation:
         self._heard_user = False
 
     def add(self, message: Message, at: str) -> None:
+        """Adds the next message; `at` is its path for error messages.
+
+        Raises GatewayError 400 for a message that Claude cannot be given.
+        """
         match message.role:
             case "system" | "developer":
                 self._add_system(message, at)
@@ -74,18 +78,18 @@ class Conversation:
                     param=f"{at}.role",
                 )
 
-    def end(self) -> tuple[list[Lease], bool]:
+    def end(self) -> tuple[list[MessageParam], bool]:
         """The turns, and whether the last one is the beginning of the answer (a prefill)."""
         self._close_user(final=True)
         turns = self._turns
         if not turns and self.system:
             # OpenAI answers a lone system message, Claude only a user.
-            turns.append(Lease("user", [*self.system]))
+            turns.append(MessageParam("user", [*self.system]))
             self.system, self._heard_user = [], True
         if not self._heard_user or not any(turn.role == "user" for turn in turns):
             raise bad_request("messages must contain a user message with text.", param="messages")
         if turns[0].role == "assistant":
-            turns.insert(0, Lease("user", [TextBlock(_NEUTRAL_OPENING)]))
+            turns.insert(0, MessageParam("user", [TextBlock(_NEUTRAL_OPENING)]))
         last = turns[-1]
         if last.role != "assistant":
             return turns, False
@@ -145,7 +149,7 @@ class Conversation:
         if self._turns and self._turns[-1].role == "assistant":
             self._turns[-1].content += blocks
         else:
-            self._turns.append(Lease("assistant", blocks))
+            self._turns.append(MessageParam("assistant", blocks))
 
     def _tool_use(self, at: str, call_id: str | None, function: FunctionCall | None) -> Block:
         if function is None or not function.name:
@@ -219,7 +223,7 @@ class Conversation:
         ]
         blocks += self._said
         if blocks:
-            self._turns.append(Lease("user", blocks))
+            self._turns.append(MessageParam("user", blocks))
         self._asked, self._legacy, self._results, self._said = {}, [], {}, []
 
     def _add_text(self, blocks: list[Block], text: str | None, mark: dict[str, Any] | None) -> None:

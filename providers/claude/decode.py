@@ -229,6 +229,7 @@ class MessagesDecoder:
         self._error: GatewayError | None = None
 
     def feed(self, data: bytes) -> list[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         if self._error is not None:
             raise self._error
         out: list[Event] = []
@@ -241,6 +242,7 @@ class MessagesDecoder:
         return out
 
     def finish(self) -> list[Event]:
+        """Tells how the answer ended. Raises GatewayError 502 when it was not whole."""
         if self._error is not None:
             raise self._error
         out: list[Event] = []
@@ -442,6 +444,7 @@ class AnswerDecoder:
         self._left = max_bytes
 
     def feed(self, data: bytes) -> Iterable[Event]:
+        """Collects the body. Raises GatewayError 502 above limits.response_bytes."""
         self._left -= len(data)
         if self._left < 0:
             raise bad_response("The upstream's answer is above limits.response_bytes.")
@@ -449,6 +452,7 @@ class AnswerDecoder:
         return ()
 
     def finish(self) -> list[Event]:
+        """Decodes the whole body. Raises GatewayError 502 when it is not an answer."""
         body = mend(b"".join(self._pieces))
         if not body.strip():
             raise upstream_cut("The upstream's answer is empty")

@@ -15,6 +15,8 @@ _WITHOUT_SAMPLING = "2026-10-21"  # from this API version on, no model takes sam
 
 
 class Abilities(Struct, frozen=True):
+    """What a model generation supports, so that Anthropic does not refuse the request."""
+
     sampling: bool  # temperature, top_p, top_k are not refused
     thinking: str  # "none", "budget" (thinking.budget_tokens) or "adaptive" (effort)
     structured: bool  # output_config.format and strict tools

@@ -94,11 +94,13 @@ _MOST_NAMES = 32
 
 
 def drop(call: Call, name: str) -> None:
+    """Names a parameter as dropped, once."""
     if name not in call.dropped:  # the same call is translated again when another key is tried
         call.dropped.append(name)
 
 
 def refuse_what_changes_the_meaning(chat: ChatRequest) -> None:
+    """Raises GatewayError 400 for parameters without which the answer would be another one."""
     if chat.n is not None and chat.n != 1:
         raise bad_request("Claude gives one choice per request; leave out n or send 1.", param="n")
     if chat.modalities and any(modality != "text" for modality in chat.modalities):
@@ -110,6 +112,7 @@ def refuse_what_changes_the_meaning(chat: ChatRequest) -> None:
 
 
 def name_what_is_dropped(call: Call) -> None:
+    """Names every parameter of the body that the decision table drops."""
     options = call.chat.stream_options
     if options is not None and options.include_obfuscation:
         drop(call, "stream_options.include_obfuscation")

@@ -32,6 +32,10 @@ def _json_tool_name(chat: ChatRequest) -> str:
 
 
 def wanted_schema(chat: ChatRequest) -> dict[str, Any] | None:
+    """The JSON Schema in `response_format`; None for text or free JSON.
+
+    Raises GatewayError 400 for another format or a schema that is missing.
+    """
     wanted = chat.response_format
     if wanted is None:
         return None
@@ -60,6 +64,10 @@ def with_json_tool(
     tools: list[ToolDefinition],
     choice: ToolChoice | None,
 ) -> tuple[list[ToolDefinition], ToolChoice]:
+    """Adds a tool whose arguments are the answer, for models without structured output.
+
+    Returns the tools and the choice that forces the model to call one.
+    """
     name = _json_tool_name(chat)
     output = ToolDefinition(
         name,
@@ -87,6 +95,10 @@ def _object_schema(schema: dict[str, Any] | None, at: str) -> dict[str, Any]:
 def tools_and_choice(
     chat: ChatRequest, abilities: Abilities, call: Call
 ) -> tuple[list[ToolDefinition], ToolChoice | None]:
+    """`tools` and `tool_choice`, or `functions` and `function_call`, as Anthropic takes them.
+
+    Raises GatewayError 400 for tools of another type and for a choice that is not declared.
+    """
     legacy = chat.uses_functions
     if chat.tools and chat.functions:
         drop(call, "functions")

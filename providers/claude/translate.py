@@ -18,7 +18,7 @@ from providers.claude.generations import Abilities, abilities_for
 from providers.claude.parameters import drop, name_what_is_dropped, refuse_what_changes_the_meaning
 from providers.claude.schema import (
     Block,
-    Lease,
+    MessageParam,
     MessagesRequest,
     RedactedThinkingBlock,
     TextBlock,
@@ -169,7 +169,7 @@ def _thinking(
     chat: ChatRequest,
     abilities: Abilities,
     call: Call,
-    turns: list[Lease],
+    turns: list[MessageParam],
     *,
     forced: bool,
     prefilled: bool,
@@ -203,7 +203,7 @@ def _thinking(
     return {"type": "enabled", "budget_tokens": _BUDGETS[effort]}, None
 
 
-def _thinking_is_lost(turns: list[Lease]) -> bool:
+def _thinking_is_lost(turns: list[MessageParam]) -> bool:
     """True inside a round of tool calls whose thinking block the caller did not send back.
 
     Claude then refuses to think with a budget. Earlier rounds, ended by words of the user, are

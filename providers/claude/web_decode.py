@@ -40,6 +40,8 @@ def told_conversation(conversation: Conversation) -> dict[str, Any]:
 
 
 class WebDecoder:
+    """Decodes a stream of either format. `now` is Unix seconds, for the end of a used-up limit."""
+
     def __init__(
         self,
         conversation: Conversation,
@@ -58,6 +60,7 @@ class WebDecoder:
         self._thought = False  # in this block the thinking itself came, not only its summary
 
     def feed(self, data: bytes) -> Iterator[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         for _, record in self._records.feed(data):
             try:
                 frame = _frame.decode(record)
@@ -80,6 +83,7 @@ class WebDecoder:
                 yield from self._one(frame)
 
     def finish(self) -> Iterator[Event]:
+        """Raises GatewayError 502 when the answer was not whole."""
         for _, record in self._records.finish():
             try:
                 yield from self._one(_frame.decode(record))
@@ -101,7 +105,7 @@ class WebDecoder:
     def _one(self, frame: Frame) -> Iterator[Event]:
         self._anything = True
         if frame.error is not None:
-            raise web_errors.told(200, frame.error, self._now)
+            raise web_errors.refusal(200, frame.error, self._now)
         match frame.type:
             case "content_block_delta":
                 yield from self._delta(frame)

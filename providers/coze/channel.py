@@ -32,6 +32,8 @@ _error_decoder = msgspec.json.Decoder(schema.DiscordError)
 
 
 class Spent(Struct, frozen=True):
+    """A sentence of Coze's that stands in place of an answer, and what it means."""
+
     begins: str
     status: int
     rests: str  # whom to spare: "sender", "bot" or ""
@@ -60,6 +62,7 @@ def spent(text: str) -> Spent | None:
 
 
 def spent_failure(found: Spent, text: str) -> schema.Failure:
+    """The failure to report for such a sentence; `text` is the whole of it."""
     is_quota = found.status == 429
     return schema.Failure(
         found.status,
@@ -242,7 +245,7 @@ def post_request(
 
 
 def upload_request(
-    config: CozeDiscord, proxy: str | None, file: schema.AskFile, data: bytes, boundary: str
+    config: CozeDiscord, proxy: str | None, file: schema.BridgeFile, data: bytes, boundary: str
 ) -> UpstreamRequest:
     """A file, as a message of the bridge's own bot; its address goes into the question."""
     name = "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "_" for c in file.name)

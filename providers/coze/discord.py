@@ -60,7 +60,7 @@ def stamp(call: Call) -> dict[str, Any]:
 # -- the question
 
 
-def to_ask(call: Call) -> schema.ChatCall:
+def to_ask(call: Call) -> schema.BridgeRequest:
     """The last user message; Discord is told nothing of the turns before."""
     chat: ChatRequest = call.chat
     places = [i for i, message in enumerate(chat.messages) if message.role == "user"]
@@ -69,7 +69,7 @@ def to_ask(call: Call) -> schema.ChatCall:
     place = places[-1]
     message = chat.messages[place]
     lines = [message.text()] if message.text() else []
-    files: list[schema.AskFile] = []
+    files: list[schema.BridgeFile] = []
     for j, part in enumerate(message.parts()):
         if part.type != "text":
             _attach(part, f"messages[{place}].content[{j}]", lines, files)
@@ -86,10 +86,10 @@ def to_ask(call: Call) -> schema.ChatCall:
         )
     text = "\n".join(lines)
     prompt(text, bot_id or max(bots, key=len, default=""))  # refuses what is too long
-    return schema.ChatCall(text, bot_id, call.stream, files)
+    return schema.BridgeRequest(text, bot_id, call.stream, files)
 
 
-def _attach(part: Part, where: str, lines: list[str], files: list[schema.AskFile]) -> None:
+def _attach(part: Part, where: str, lines: list[str], files: list[schema.BridgeFile]) -> None:
     if part.type == "image_url":
         address, name = part.image_address(), ""
     elif part.type == "file" and part.file is not None:
@@ -108,7 +108,7 @@ def _attach(part: Part, where: str, lines: list[str], files: list[schema.AskFile
     if not first:
         raise bad_request("This is empty, or not valid base64.", param=where)
     kind = media_type(first, head[5:-7], name)
-    sent = schema.AskFile(name or file_name(kind), kind or "application/octet-stream", data)
+    sent = schema.BridgeFile(name or file_name(kind), kind or "application/octet-stream", data)
     files.append(sent)
 
 
@@ -170,12 +170,14 @@ class ReplyDecoder:
         self._ended = False
 
     def feed(self, data: bytes) -> list[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         out: list[Event] = []
         for name, record in self._sse.feed(data):
             self._take(name, record, out)
         return out
 
     def finish(self) -> list[Event]:
+        """Raises GatewayError 502 when the bridge closed the connection before the end."""
         out: list[Event] = []
         for name, record in self._sse.finish():
             self._take(name, record, out)

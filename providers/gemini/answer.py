@@ -122,6 +122,7 @@ class AnswerDecoder:
         self._usage = Raw(b"")
 
     def feed(self, data: bytes) -> list[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         if self._broken is not None:
             raise self._broken
         events: list[Event] = []
@@ -142,6 +143,7 @@ class AnswerDecoder:
         return events
 
     def finish(self) -> list[Event]:
+        """Tells how the answer ended. Raises GatewayError 502 when it was not whole."""
         if self._broken is not None:
             raise self._broken
         events: list[Event] = []
@@ -432,6 +434,7 @@ class AnswerDecoder:
 def answer_decoder(
     call: Call, model: str, renamed: Mapping[str, str], *, legacy: bool = False
 ) -> AnswerDecoder:
+    """The decoder for the answer to a call; see `AnswerDecoder` for `renamed` and `legacy`."""
     return AnswerDecoder(
         model=model,
         new_id=call.new_id,

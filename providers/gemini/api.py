@@ -68,10 +68,12 @@ def credential(key: Key) -> Headers:
 
 
 def proxy(config: Config) -> str:
+    """The proxy for requests to Gemini; "" for a direct connection."""
     return config.google_gemini.proxy_url or config.proxy_url
 
 
 def model_of(call: Call) -> Model:
+    """The model of a call, at the API version of its key. Raises GatewayError 400."""
     name = call.model or call.config.google_gemini.model or DEFAULT_MODEL
     return _model(name, version_of(call.key, call.headers))
 
@@ -83,12 +85,14 @@ _model = lru_cache(maxsize=256)(Model)  # asked for several times in each call
 
 
 def request(call: Call) -> UpstreamRequest:
+    """generateContent for an OpenAI body."""
     model = model_of(call)
     body, call.dropped = to_generate_content(call.chat, model, call.learned or {})
     return _ask(call, model, body)
 
 
 def native_request(call: Call) -> UpstreamRequest:
+    """generateContent for a body that is already in its shape."""
     return _ask(call, model_of(call), native_body(call.chat))
 
 
@@ -122,11 +126,13 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
 
 
 def decoder(call: Call) -> Decoder:
+    """The decoder of an answer to an OpenAI body."""
     renamed = function_names(call.chat).renamed
     return answer_decoder(call, _asked_model(call), renamed, legacy=call.chat.uses_functions)
 
 
 def native_decoder(call: Call) -> Decoder:
+    """The decoder of an answer to a native body."""
     return answer_decoder(call, _asked_model(call), {})
 
 
@@ -151,6 +157,7 @@ _models = msgspec.json.Decoder(ModelList)
 
 
 def models_request(config: Config, key: Key) -> UpstreamRequest:
+    """Asks for the list of models."""
     path = f"/{version_of(key, {})}/models?pageSize=1000"
     return UpstreamRequest(
         method="GET",

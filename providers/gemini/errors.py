@@ -69,6 +69,11 @@ def stream_error(raw: msgspec.Raw) -> GatewayError:
 
 
 def to_error(status: Status, http_status: int, retry_after: float | None = None) -> GatewayError:
+    """Maps Google's status to the gateway's error.
+
+    `http_status` is that of the reply. `retry_after` is its Retry-After header in seconds; a delay
+    in the details wins over it.
+    """
     details = [found for raw in status.details or () if (found := _read_detail(raw)) is not None]
     reasons = {detail.reason for detail in details}
     text = _SECRET.sub("[redacted]", status.message or "") or f"Gemini answered {http_status}."

@@ -165,6 +165,7 @@ def _base(config: Config) -> str:
 
 
 def models_request(config: Config, key: Key) -> UpstreamRequest:
+    """Asks for the list of models."""
     return UpstreamRequest(
         method="GET",
         url=join_url(config.openai.api_url, "/v1/models"),

@@ -118,6 +118,7 @@ class HarReader:
         self._cookies: dict[str, tuple[float, str]] = {}
 
     def feed(self, data: bytes) -> None:
+        """Reads the next bytes of the file."""
         if self._entries is None:
             self._head += data
             found = _ENTRIES.search(self._head)
@@ -133,6 +134,7 @@ class HarReader:
             self._one(whole)
 
     def finish(self) -> Found:
+        """The session that was found, or the problem that kept it from being found."""
         if self._entries is None:
             return Found(problem="it is no HAR file: it has no list of entries")
         if not self._ours:

@@ -37,6 +37,7 @@ def refresh(body: bytes, config: Config) -> UpstreamRequest:
 
 
 def revoke(body: bytes, config: Config) -> UpstreamRequest:
+    """Revokes a refresh token. Raises GatewayError 400 for a body without one."""
     given = _read(body)
     return _post(
         config, "/oauth/revoke", {"client_id": given.client_id, "token": given.refresh_token}

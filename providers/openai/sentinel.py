@@ -31,6 +31,8 @@ MAX_EXPECTED_TRIES = 400_000  # above that a quarter of the searches would end w
 
 
 class Demand(Struct):
+    """One of the checks; `seed` and `difficulty` belong to the proof of work."""
+
     required: bool = False
     seed: str | None = None
     difficulty: str | None = None

@@ -117,6 +117,7 @@ class OwnStream:
         self._done = self._is_known = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         for piece in self._frames.feed(data):
             if not isinstance(piece, bytes):
                 yield piece
@@ -131,6 +132,7 @@ class OwnStream:
             yield End()
 
     def finish(self) -> Iterator[Event]:
+        """Raises GatewayError 502 when the answer was not whole."""
         self._frames.finish()
         if not self._done:
             raise upstream_cut("chatgpt.com's answer ended in the middle")
@@ -208,6 +210,7 @@ class WebDecoder:
         return True
 
     def finish(self) -> Iterator[Event]:
+        """Raises GatewayError 502 when the answer was not whole."""
         self._frames.finish()
         for _, record in self._records.finish():
             yield from self._one(record)

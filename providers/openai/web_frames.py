@@ -130,4 +130,5 @@ class AnswerFrames:
 
     @property
     def on_websocket(self) -> bool:
+        """The answer goes on at a websocket, which does not end by itself."""
         return self._elsewhere is not None

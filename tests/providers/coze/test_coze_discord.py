@@ -212,7 +212,7 @@ def test_the_longest_question_counts_code_points_and_the_mention() -> None:
 
 
 def test_an_upload_is_a_message_of_the_own_bot() -> None:
-    file = schema.AskFile('a"b/ü.png', "image/png\r\nX: y", "")
+    file = schema.BridgeFile('a"b/ü.png', "image/png\r\nX: y", "")
     request = channel.upload_request(CONFIG, None, file, b"\x89PNG", "BB")
     assert ("authorization", "Bot BOT") in request.headers
     assert request.body == (
@@ -317,30 +317,30 @@ DISCORD = {"discord": {"enable": True, "chat_bot_token": "BOT", "coze_bot": ["11
 
 
 @pytest.fixture
-def ask(make_call: Make) -> Callable[..., schema.ChatCall]:
-    def of(body: dict[str, Any], headers: dict[str, str] | None = None) -> schema.ChatCall:
+def ask(make_call: Make) -> Callable[..., schema.BridgeRequest]:
+    def of(body: dict[str, Any], headers: dict[str, str] | None = None) -> schema.BridgeRequest:
         key = Key(discord.POOL, "discord", "BOT")
         call = make_call(body, coze=DISCORD, key=key, headers=headers)
         request = discord.request(call)
         assert request.url == "http://127.0.0.1:8997/ask"
         assert ("authorization", f"Bearer {discord.bridge_secret('BOT')}") in request.headers
         assert b"BOT" not in bytes(request.body)  # type: ignore[arg-type]
-        return msgspec.json.decode(request.body, type=schema.ChatCall)  # type: ignore[arg-type]
+        return msgspec.json.decode(request.body, type=schema.BridgeRequest)  # type: ignore[arg-type]
 
     return of
 
 
-def test_the_last_user_message_is_the_question(ask: Callable[..., schema.ChatCall]) -> None:
+def test_the_last_user_message_is_the_question(ask: Callable[..., schema.BridgeRequest]) -> None:
     messages = [
         {"role": "user", "content": "One?"},
         {"role": "assistant", "content": "1"},
         {"role": "user", "content": r"Two\n & <three>?"},
     ]
-    assert ask({"messages": messages}) == schema.ChatCall(r"Two\n & <three>?", "", True, [])
+    assert ask({"messages": messages}) == schema.BridgeRequest(r"Two\n & <three>?", "", True, [])
     assert ask({"messages": messages}, {"x-bot-id": "22"}).bot_id == "22"
 
 
-def test_pictures_travel_as_addresses_or_as_files(ask: Callable[..., schema.ChatCall]) -> None:
+def test_pictures_travel_as_addresses_or_as_files(ask: Callable[..., schema.BridgeRequest]) -> None:
     content = [
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}},
         {"type": "text", "text": "What?"},
@@ -348,10 +348,10 @@ def test_pictures_travel_as_addresses_or_as_files(ask: Callable[..., schema.Chat
     ]
     asked = ask({"messages": [{"role": "user", "content": content}]})
     assert asked.text == "What?\nhttps://x/y.png"
-    assert asked.files == [schema.AskFile("image.png", "image/png", "iVBORw==")]
+    assert asked.files == [schema.BridgeFile("image.png", "image/png", "iVBORw==")]
 
 
-def test_a_file_travels_as_what_it_is(ask: Callable[..., schema.ChatCall]) -> None:
+def test_a_file_travels_as_what_it_is(ask: Callable[..., schema.BridgeRequest]) -> None:
     content = [
         {"type": "text", "text": "What?"},
         {"type": "image_url", "image_url": {"url": "data:image/*;base64,iVBORw0KGgo="}},
@@ -359,9 +359,9 @@ def test_a_file_travels_as_what_it_is(ask: Callable[..., schema.ChatCall]) -> No
         {"type": "file", "file": {"file_data": "data:;base64,aGk="}},
     ]
     assert ask({"messages": [{"role": "user", "content": content}]}).files == [
-        schema.AskFile("image.png", "image/png", "iVBORw0KGgo="),
-        schema.AskFile("a.csv", "text/csv", "aGk="),
-        schema.AskFile("file", "application/octet-stream", "aGk="),
+        schema.BridgeFile("image.png", "image/png", "iVBORw0KGgo="),
+        schema.BridgeFile("a.csv", "text/csv", "aGk="),
+        schema.BridgeFile("file", "application/octet-stream", "aGk="),
     ]
 
 
@@ -378,14 +378,14 @@ def test_a_file_travels_as_what_it_is(ask: Callable[..., schema.ChatCall]) -> No
     ],
 )
 def test_what_discord_cannot_be_asked_is_a_400(
-    ask: Callable[..., schema.ChatCall], content: Any, param: str
+    ask: Callable[..., schema.BridgeRequest], content: Any, param: str
 ) -> None:
     with pytest.raises(GatewayError) as caught:
         ask({"messages": [{"role": "user", "content": content}]})
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
-def test_a_bot_that_is_not_configured_is_a_400(ask: Callable[..., schema.ChatCall]) -> None:
+def test_a_bot_that_is_not_configured_is_a_400(ask: Callable[..., schema.BridgeRequest]) -> None:
     with pytest.raises(GatewayError) as caught:
         ask({}, {"x-bot-id": "33"})
     assert (caught.value.status, caught.value.code) == (400, "unknown_bot")
