@@ -315,7 +315,7 @@ class Bridge:
             )
             async with self._turns[id(sender)]:
                 await _wait_for(sender, deadline)
-                if sender.rests_until > loop.time():
+                if sender.cooldown_until > loop.time():
                     again = None  # refused while this question waited for its turn
                     continue
                 tries += 1
@@ -411,9 +411,9 @@ class Bridge:
 
     def _spare(self, found: channel.Spent, sender: channel.Sender, bot_id: str) -> None:
         until = asyncio.get_running_loop().time() + channel.QUOTA_SECONDS
-        if found.rests == "sender":
-            sender.rests_until = until
-        elif found.rests == "bot":
+        if found.cools == "sender":
+            sender.cooldown_until = until
+        elif found.cools == "bot":
             self._bots_rest[bot_id] = until
 
 

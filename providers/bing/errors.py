@@ -26,7 +26,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     """The error for a refused HTTP request or websocket handshake."""
     if reply.status == 429:
         return result_error(schema.Result("Throttled", "Request is throttled."))
-    if reply.status in (401, 403, 404):  # 404: Bing's way to say that it will not talk
+    if reply.status in (401, 403, 404):  # Bing refuses some addresses with 404
         return unauthorized(f"answered with HTTP status {reply.status}")
     return GatewayError(
         502,

@@ -1,4 +1,4 @@
-"""What Bing chat's wire looks like: conversations, the picture upload, the hub's JSON records.
+"""The shapes of Bing chat: conversations, the picture upload, the hub's JSON records.
 
 The protocol was never published; shapes are those of recorded frames and of several independent
 clients. Everything is optional: failing items lack most members, unknown ones are ignored.

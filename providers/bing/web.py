@@ -41,13 +41,13 @@ USER_AGENT = (
 
 HANDSHAKE = '{"protocol":"json","version":1}' + RECORD_END
 PING = '{"type":6}' + RECORD_END
-# The hub drops a client it has not heard for 30 s and pings only while it is silent itself, so a
-# long answer is broken off unless the client speaks too: a ping after so many updates.
+# The hub drops a client that sends nothing for 30 s, and pings only while it has nothing else to
+# send. So the client sends a ping after this many updates, or a long answer would be broken off.
 UPDATES_PER_PING = 50
 
 # -- the `bing` member
 
-# The original's README and its code differ in capitals, and its decoder took any.
+# The Go predecessor's documentation and code differ in letter case, and its decoder took any.
 _SPELLINGS = {
     name.lower(): name
     for name in (
@@ -63,7 +63,11 @@ _SPELLINGS = {
 
 
 def read_member(raw: Raw | UnsetType) -> schema.BingMember:
-    """`bing` in any spelling; the conversation may stand in it directly, as answers show it."""
+    """The `bing` member, its names in any letter case.
+
+    The members of the conversation may stand in it directly, as they do in answers. Raises
+    GatewayError 400 for a member of the wrong type.
+    """
     if isinstance(raw, UnsetType):
         return schema.BingMember()
     try:
@@ -166,7 +170,7 @@ _frame_decoder = msgspec.json.Decoder(schema.Frame)
 
 
 class HubDecoder:
-    """The hub's records in, events out.
+    """Decodes the hub's records.
 
     Texts are whole snapshots, one per message id. Only the bot's plain messages are told; at the
     end the final item fills what the updates left out, and the sources are listed.
@@ -283,7 +287,7 @@ class HubDecoder:
         return "\n\n" if self._started else ""
 
     def _draw(self, message: schema.HubMessage, out: list[Event]) -> None:
-        """A drawing order: the page that draws it."""
+        """Shows an order to draw as the address of the page that draws it."""
         id = message.message_id or ""
         if message.text and id not in self._drawn:
             self._drawn.add(id)
@@ -291,7 +295,7 @@ class HubDecoder:
             self._say(self._apart() + join_url(self._call.config.bing.web_url, path), out)
 
     def _withdrawn(self, message: schema.HubMessage, out: list[Event]) -> None:
-        """Bing takes its answer back or will not go on. What was told stays told."""
+        """Ends the answer when Bing withdraws it. Text that was sent cannot be taken back."""
         if message.content_origin == "Apology" and not self._started:
             self._say(message.text or message.spoken_text or message.hidden_text or "", out)
         self._end("content_filter", out)

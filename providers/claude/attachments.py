@@ -86,7 +86,7 @@ def document(file: File | None, at: str) -> DocumentBlock | ImageBlock:
 
 
 def _text(data: str) -> str | None:
-    """The text that a file holds, None for what is no text. Labels do not tell: texts have many."""
+    """The text of a file; None for a binary one. Text files come with many media types."""
     try:
         text = a2b_base64(data).decode()
     except (Base64Error, UnicodeDecodeError):
@@ -95,7 +95,7 @@ def _text(data: str) -> str | None:
 
 
 def _data_url(url: str, at: str) -> tuple[str, str]:
-    """The media type (by the bytes, else as it is called) and the payload as plain base64."""
+    """The media type, by the bytes or else by the label, and the payload as plain base64."""
     head, comma, payload = url[5:].partition(",")
     if not comma:
         raise bad_request("A data: URL needs a comma before its data.", param=at)

@@ -1,8 +1,7 @@
-"""OpenAI's list of messages in Claude's order.
+"""OpenAI's list of messages as Claude's messages.
 
-Claude wants strictly alternating roles, a user first, no empty text, and the results of tool calls
-at the head of the very next turn. Whatever the caller's list looks like, this keeps to it or says
-with 400 what is missing.
+Claude demands strictly alternating roles, a user first, no empty text, and the results of tool
+calls at the head of the next message. Any list is brought into this form, or refused with 400.
 """
 
 import re
@@ -33,7 +32,7 @@ _ODD_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class Conversation:
-    """Takes OpenAI's messages one by one and keeps Claude's order.
+    """Converts OpenAI's messages one by one.
 
     An assistant's turn stays open for its results: they come first in the user's turn, in the
     order of the calls, whatever stood between them in the caller's list.
@@ -214,7 +213,7 @@ class Conversation:
         self._results[sent] = ToolResultBlock(sent, content, mark)
 
     def _close_user(self, final: bool = False) -> None:
-        """Ends the user's turn if it has begun; at the end also for results that never came."""
+        """Ends a user message that has begun; with `final`, adds the results that are missing."""
         if not self._results and not self._said and not final:
             return
         blocks: list[Block] = [
@@ -227,7 +226,7 @@ class Conversation:
         self._asked, self._legacy, self._results, self._said = {}, [], {}, []
 
     def _add_text(self, blocks: list[Block], text: str | None, mark: dict[str, Any] | None) -> None:
-        """Blank text is left out; its mark then stands on what it closed off."""
+        """Adds text unless it is blank; a blank text's cache mark moves to the block before."""
         if text and text.strip():
             blocks.append(TextBlock(text, mark))
         else:

@@ -1,4 +1,4 @@
-"""An Anthropic answer becomes events: streamed, or as one JSON object, with the same outcome.
+"""Decodes Anthropic's answers, streamed or as one JSON object, to the same events.
 
     message_start                      Started
     content_block_start  tool_use      ToolCall        (renumbered: Claude counts every block)
@@ -78,8 +78,8 @@ _KNOWN_EVENTS = frozenset(
     }
 )
 
-# The blocks and deltas that are read here. Others are none of the caller's business, whatever their
-# members look like: citations, server tools and their results, and what is yet to be invented.
+# The blocks and deltas that are read here. Others are skipped, whatever their members: citations,
+# server tools and their results, and future ones.
 _KNOWN_PARTS = frozenset(
     {
         "text",
@@ -100,12 +100,12 @@ _decode_block = msgspec.json.Decoder(ContentBlock).decode
 _decode_kind = msgspec.json.Decoder(Kind).decode
 _decode_answer = msgspec.json.Decoder(MessageAnswer).decode
 
-# What msgspec raises for bytes that are no JSON: also for broken UTF-8 and absurd nesting.
+# What msgspec raises for bytes that are not JSON, for broken UTF-8 and for very deep nesting.
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decoder(call: Call) -> "MessagesDecoder | AnswerDecoder":
-    """A fresh decoder for what this call asked for."""
+    """The decoder for the answer to this call."""
     teller = _Teller(call)
     if call.stream:
         return MessagesDecoder(teller, call.config.limits.response_bytes)
@@ -113,7 +113,7 @@ def decoder(call: Call) -> "MessagesDecoder | AnswerDecoder":
 
 
 class _Teller:
-    """What both decoders share: how the parts of an answer are told."""
+    """Makes the events of the parts of an answer; both decoders share it."""
 
     def __init__(self, call: Call) -> None:
         chat = call.chat if isinstance(call.chat, ChatRequest) else None
@@ -202,7 +202,7 @@ def _input_text(block: ContentBlock) -> str:
 
 
 class _Open:
-    """A content block that has begun and needs its end told: a tool's or a thinking one."""
+    """A tool or thinking block that has begun; its end is an event too."""
 
     def __init__(self, block: ContentBlock, tool: int | None, told: bool) -> None:
         self.block = block
@@ -213,7 +213,7 @@ class _Open:
 
 
 class MessagesDecoder:
-    """Claude's event stream in, events out.
+    """Decodes the event stream of POST /v1/messages.
 
     Events that came before an error in the same read are told first: the error is raised at the
     next call, so that an answer does not depend on how the network cut it.
@@ -425,7 +425,7 @@ class MessagesDecoder:
 
 
 def _kinds_in(data: bytes, name: bytes, error: Exception) -> tuple[str, Kind | None]:
-    """What an event that does not fit its shape calls itself, and the part in it."""
+    """The type of an event that does not fit its shape, and the part in it."""
     if not isinstance(error, msgspec.ValidationError):
         raise bad_response("The upstream sent an event that is not JSON.") from None
     try:
@@ -436,7 +436,7 @@ def _kinds_in(data: bytes, name: bytes, error: Exception) -> tuple[str, Kind | N
 
 
 class AnswerDecoder:
-    """One whole JSON answer in; its events come at the end."""
+    """Decodes a whole JSON answer; its events come at the end."""
 
     def __init__(self, teller: _Teller, max_bytes: int) -> None:
         self._teller = teller

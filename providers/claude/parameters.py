@@ -1,4 +1,4 @@
-"""What becomes of each OpenAI parameter on its way to Claude: the decision table and its keeping.
+"""What is done with each OpenAI parameter for Claude: the decision table and its checks.
 
 What Claude cannot say is dropped and named in `call.dropped` when that is harmless, and refused
 with 400 where dropping it would change the meaning. docs/parameters.md prints the table.
@@ -77,7 +77,7 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "web_search_options": (DROPPED, ""),
 }
 
-# Values that say nothing, so that leaving them out is no loss worth naming.
+# Values equal to the default: leaving them out changes nothing and is not reported.
 _SAYS_NOTHING: dict[str, tuple[bytes, ...]] = {
     "frequency_penalty": (b"0", b"0.0"),
     "presence_penalty": (b"0", b"0.0"),
@@ -123,7 +123,7 @@ def name_what_is_dropped(call: Call) -> None:
             continue
         if name == "audio":
             raise bad_request("Claude answers in text only.", param="audio")
-        # The names end in a response header, so a caller's odd ones are not repeated there.
+        # The names go into a response header, so names of unusual characters are left out.
         if (
             verdict == DROPPED
             and said not in _SAYS_NOTHING.get(name, ())

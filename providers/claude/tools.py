@@ -1,4 +1,4 @@
-"""OpenAI's tools, tool choices and JSON Schemas in Claude's words.
+"""OpenAI's tools, tool choices and JSON Schemas as Anthropic's.
 
 `json_schema` answers come from `output_config.format`; models too old for it are given one more
 tool, which they must call, and whose input is the answer.
@@ -16,7 +16,7 @@ from providers.claude.strict_schema import strict_schema
 
 
 def json_tool(chat: ChatRequest, model: str) -> str | None:
-    """The name of the tool that stands in for json_schema on older models, None without one."""
+    """The name of the tool that replaces json_schema on older models; None without one."""
     if wanted_schema(chat) is None or abilities_of(model).structured:
         return None
     return _json_tool_name(chat)
@@ -159,7 +159,7 @@ def _tool(
 
 
 def _tool_choice(chat: ChatRequest, legacy: bool) -> tuple[ToolChoice | None, list[str] | None]:
-    """The choice, and the names that `allowed_tools` leaves."""
+    """The tool choice, and the names that `allowed_tools` permits."""
     if legacy:
         said = chat.function_call
         if isinstance(said, dict):

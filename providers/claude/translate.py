@@ -1,4 +1,4 @@
-"""An OpenAI chat request becomes an Anthropic Messages request.
+"""Translates an OpenAI chat request to an Anthropic Messages request.
 
 Pure: the same call gives the same bytes. The parts are in their own files: messages in
 conversation.py, tools in tools.py, what is dropped or refused in parameters.py.
@@ -174,7 +174,7 @@ def _thinking(
     forced: bool,
     prefilled: bool,
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """`thinking` and the effort; neither where Claude would refuse to think."""
+    """`thinking` and the effort; neither where Claude would refuse the request with them."""
     effort = chat.reasoning_effort
     if chat.thinking is not None:
         if effort is not None:

@@ -151,7 +151,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
 
 
 def explain(call: Call, reply: UpstreamReply) -> GatewayError:
-    """The same for the answer to a call, whose time turns the end of a limit into seconds."""
+    """What a refusal of a call means; the call's time gives the seconds until a limit ends."""
     return web_errors.read_error(reply, call.now)
 
 

@@ -1,7 +1,7 @@
-"""claude.ai's answers: the older `completion` frames, and events much like the Messages API's.
+"""Decodes claude.ai's answers: older `completion` frames, and events like the Messages API's.
 
-Both are deltas. The newer one has blocks of the server's own tools, which are not the caller's
-business, and no token counts. Source: captures of 2023 and 2026.
+Both are deltas. The newer format has blocks of the server's own tools, which are skipped, and no
+token counts. Source: captures of 2023 and 2026.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _frame = msgspec.json.Decoder(Frame)
 
 
 def told_conversation(conversation: Conversation) -> dict[str, Any]:
-    """As the caller gets it, to be sent back unchanged."""
+    """The conversation as callers get it, to be sent back unchanged."""
     found = {name: getattr(conversation, name) or "" for name in conversation.__struct_fields__}
     if not conversation.parent_message_uuid:
         del found["parent_message_uuid"]
@@ -68,7 +68,7 @@ class WebDecoder:
                 yield from self._unreadable(record)
                 continue
             delta = frame.delta
-            # The hot line: a piece of a text block that has begun, nine of ten events.
+            # The hot path: a piece of a text block that has begun, nine of ten events.
             if (
                 delta is not None
                 and delta.type == "text_delta"

@@ -1,7 +1,7 @@
-"""What claude.ai's refusals mean, and what the caller can do about each.
+"""claude.ai's errors as the gateway's.
 
-Source: public clients and captures of claude.ai. A used-up limit says when it ends in JSON that
-stands inside the text of the error.
+The end of a used-up limit comes as JSON inside the text of the error. Source: public clients and
+captures of claude.ai.
 """
 
 import re
@@ -64,7 +64,10 @@ def no_chat_organization() -> GatewayError:
 
 
 def read_error(reply: UpstreamReply, now: int | None = None) -> GatewayError:
-    """An answer that is no answer, as the caller is told it. `now` tells how long a limit lasts."""
+    """The error for a reply with an error status.
+
+    `now` is Unix seconds, for the end of a used-up limit; without it the Date header counts.
+    """
     if is_challenge(reply):
         return challenge()
     if 300 <= reply.status < 400:
@@ -82,7 +85,7 @@ def read_error(reply: UpstreamReply, now: int | None = None) -> GatewayError:
 
 
 def no_stream(body: bytes, now: int) -> GatewayError:
-    """A 200 that is no stream: an error in plain JSON, or a page."""
+    """The error for a 200 that is not a stream: JSON, or a page."""
     if _CHALLENGE.search(body):
         return challenge()
     error = _error(body)

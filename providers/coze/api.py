@@ -2,7 +2,7 @@
 
 Always streamed upstream: v3's unstreamed form answers without the text and must be polled.
 A bot is chosen field by field, headers before the body before the config (see `candidates`).
-Facts: Coze open API documentation, the official SDKs and their test data.
+Source: Coze open API documentation, the official SDKs and their test data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,7 +108,7 @@ def stamp(call: Call) -> dict[str, Any]:
 
 
 def _asked(call: Call) -> list[tuple[int, Message]]:
-    """The messages to send, each with its place in the request.
+    """The messages to send, each with its index in the request.
 
     A conversation remembers its turns at Coze's side, so only what stands after the last answer
     goes into a continued one.

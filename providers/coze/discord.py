@@ -1,4 +1,4 @@
-"""Coze's bots in a Discord channel, asked through the bridge process of this host.
+"""Coze's bots in a Discord channel, through the bridge process on this host.
 
 The bridge owns the one Discord session; to a worker it is an upstream on loopback that answers
 with server-sent events: `asked`, `reply` (all that a reply says by now), `quiet`, `failed`.
@@ -48,7 +48,7 @@ def candidates(
 
 
 def bridge_secret(bot_token: str) -> str:
-    """What a worker shows the bridge: other users of this machine do not know the bot's token."""
+    """The bearer token between workers and the bridge, derived from the bot's token."""
     return hmac.new(bot_token.encode(), b"any-proxy discord bridge", hashlib.sha256).hexdigest()
 
 
@@ -61,7 +61,10 @@ def stamp(call: Call) -> dict[str, Any]:
 
 
 def to_ask(call: Call) -> schema.BridgeRequest:
-    """The last user message; Discord is told nothing of the turns before."""
+    """The last user message as a question for the bridge; earlier messages are not sent.
+
+    Raises GatewayError 400 for an empty or too long question, and for an unknown bot.
+    """
     chat: ChatRequest = call.chat
     places = [i for i, message in enumerate(chat.messages) if message.role == "user"]
     if not places:
@@ -142,7 +145,7 @@ def _read(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 
 
 def read_error(reply: UpstreamReply) -> GatewayError:
-    """The bridge refuses in the gateway's own shape."""
+    """The error of the bridge, which has the gateway's own shape."""
     try:
         detail = _body_decoder.decode(reply.body).error
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -159,7 +162,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
 
 
 class ReplyDecoder:
-    """Replies grow by edits: what is new of each is told, pictures and embeds at the end."""
+    """Decodes replies, which grow by edits; pictures and embeds come at the end."""
 
     def __init__(self, call: Call) -> None:
         self._sse = SSEParser(call.config.limits.response_bytes)
@@ -245,7 +248,7 @@ class ReplyDecoder:
 
 
 def check_request(config: Config, key: Key) -> UpstreamRequest:
-    """Whose token it is. The pool's one key is the bridge's bot; the others are users."""
+    """Asks Discord whose token this is: the bot's for the key "discord", else a user's."""
     token = f"Bot {key.val}" if key.id == "discord" else key.val
     return UpstreamRequest(
         method="GET",
@@ -257,7 +260,7 @@ def check_request(config: Config, key: Key) -> UpstreamRequest:
 
 
 def check_reply(reply: UpstreamReply) -> None:
-    """Discord itself answers here, not the bridge."""
+    """Raises GatewayError for a refusal by Discord, whose reply this is."""
     if reply.status != 200:
         raise GatewayError(reply.status, f"Discord answered with HTTP status {reply.status}.")
 

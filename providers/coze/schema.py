@@ -1,6 +1,6 @@
-"""What Coze's wire looks like: the open API's chat, generations v2 and v3, and its error codes.
+"""The shapes of Coze's open API (v2 and v3), its error codes, and the Discord bridge's messages.
 
-Facts: Coze open API v2 and v3 documentation and the official SDKs' types. Every member is optional
+Source: Coze open API v2 and v3 documentation and the official SDKs' types. Every member is optional
 where the recordings leave it out once; unknown members are ignored.
 """
 
@@ -21,7 +21,7 @@ class Conversation(Struct):
 
 
 class HistoryMessage(Struct):
-    """One earlier turn in Coze's own words."""
+    """One earlier message in Coze's own shape."""
 
     role: str
     content: str
@@ -197,7 +197,7 @@ class UploadReply(Struct):
 
 
 class Meaning(Struct, frozen=True):
-    """What one of Coze's error codes is to the gateway's caller."""
+    """The gateway's error for one of Coze's error codes."""
 
     status: int
     says: str

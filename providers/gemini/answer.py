@@ -1,6 +1,6 @@
-"""Gemini's answer, in whichever of its three transports, as events.
+"""Decodes Gemini's answers in any of three transports.
 
-    server-sent events   what is asked for when streaming; CRLF framing, no [DONE], ends at EOF
+    server-sent events   requested when streaming; CRLF framing, no [DONE], ends at EOF
     a JSON array         what comes when something in between drops `alt=sse`
     one JSON object      what comes when not streaming
 
@@ -68,7 +68,7 @@ FINISH_REASONS = {
     "MISSING_THOUGHT_SIGNATURE": "stop",
 }
 
-# With nothing told these are failures to be tried again, not answers.
+# An answer without content that ends like this is a failure; another attempt may succeed.
 _BROKEN = ("MALFORMED_RESPONSE", "MISSING_THOUGHT_SIGNATURE")
 _BROKEN_CALLS = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS")
 
@@ -81,8 +81,10 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class AnswerDecoder:
-    """Any transport, found out by the first byte. `renamed` maps sent function names to ours.
-    `legacy`: the caller looks for `function_call`.
+    """Decodes any transport; the first byte tells which.
+
+    `renamed` maps sent function names to the caller's. `legacy`: the caller expects
+    `function_call` in place of `tool_calls`.
 
     An error that follows text in the same read is kept until the next call, so that the text is
     never lost with it.
@@ -214,7 +216,7 @@ class AnswerDecoder:
     # One object
 
     def _read_all(self, records: list[tuple[bytes, bytes]], events: list[Event]) -> None:
-        """`_read` of each, with a short way for what nearly every chunk of a stream is: text."""
+        """`_read` for each record, with a fast path for the usual chunk: one piece of text."""
         for _, record in records:
             if self._decode is not _later or self._started is not None or 0 not in self._finish:
                 self._read(record, events)

@@ -1,4 +1,4 @@
-"""The Gemini API as a provider: OpenAI bodies, native bodies, and everything else as a forward.
+"""The Gemini API as a provider: OpenAI bodies, native bodies, and the reverse proxy's paths.
 
 The key always travels in the x-goog-api-key header (OAuth tokens as bearer), never in a URL, so
 that no log or error text can hold it. Source: Google's Gemini API reference.
@@ -40,7 +40,7 @@ class Options(Struct):
     index: str | int | None = None
 
 
-# Who, where
+# Credentials and addresses
 
 
 def version_of(key: Key, headers: Mapping[str, str]) -> str:
@@ -61,7 +61,7 @@ def version_of(key: Key, headers: Mapping[str, str]) -> str:
 
 
 def credential(key: Key) -> Headers:
-    """OAuth tokens are the only thing Gemini takes as a bearer."""
+    """The credential header. Gemini accepts only OAuth tokens as a bearer."""
     if key.val.startswith("ya29."):
         return [("authorization", f"Bearer {key.val}")]
     return [("x-goog-api-key", key.val)]
@@ -104,7 +104,7 @@ def _ask(call: Call, model: Model, body: bytes) -> UpstreamRequest:
         headers=[
             ("Content-Type", "application/json"),
             ("Accept", "text/event-stream" if call.stream else "application/json"),
-            ("Accept-Encoding", "identity"),  # a compressor would hold events back
+            ("Accept-Encoding", "identity"),  # compression would delay events
             *credential(call.key),
         ],
         body=body,
@@ -218,7 +218,7 @@ NATIVE = Provider(
 )
 
 
-# Forwarding
+# The reverse proxy
 
 
 def _forward_credential(key: Key, headers: Mapping[str, str], config: Config) -> Headers:
@@ -226,7 +226,7 @@ def _forward_credential(key: Key, headers: Mapping[str, str], config: Config) ->
 
 
 def is_misplaced(header: str, token: str) -> bool:
-    """An API key as a bearer, as OpenAI users have it: Google takes only OAuth tokens there."""
+    """Whether an API key was sent as a bearer, where Google accepts only OAuth tokens."""
     return header == "authorization" and not token.startswith(("ya29.", "ey"))
 
 

@@ -25,7 +25,7 @@ class _Slot(Struct):
     """A tool call that waits for its result."""
 
     id: str | None
-    name: str  # as the caller says it
+    name: str  # the caller's
     sent: FunctionResponse
     media: list[RequestPart] = []  # of the result, where it cannot stand inside it
     filled: bool = False
@@ -73,7 +73,9 @@ class Conversation:
     def _checked(self, messages: list[Message]) -> tuple[list[RequestContent], list[RequestPart]]:
         contents, system = self._contents, self._system
         if not contents and any(message.role == "user" for message in messages):
-            self._add("user", [RequestPart(text="")])  # an empty question is taken, none is not
+            self._add(
+                "user", [RequestPart(text="")]
+            )  # Gemini accepts an empty text, but not an empty list
         if not contents and system:
             # OpenAI answers a lone system message, Gemini only a user.
             self._add("user", system)
@@ -209,7 +211,7 @@ class Conversation:
 
 
 def _response(text: str) -> Any:
-    """A result that is a JSON object is that object; anything else stands under `result`."""
+    """The response member: the result itself if it is a JSON object, else `{"result": text}`."""
     stripped = text.strip()
     if stripped.startswith("{"):
         body = mend(stripped.encode())
@@ -226,7 +228,7 @@ _GENERATED_ID = re.compile(r"call_[0-9a-f]{24}")
 
 
 def _upstream_id(call_id: str | None) -> str | None:
-    """Ids that Gemini gave go back to it; the ones this gateway made up would be news to it."""
+    """The call id to send: Gemini's own. Ids that this gateway generated are left out."""
     return None if call_id is None or _GENERATED_ID.fullmatch(call_id) else call_id
 
 

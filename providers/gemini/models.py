@@ -48,4 +48,4 @@ def _generation(bare: str) -> tuple[int, int]:
         return int(found[1]), int(found[2] or 0)
     if re.fullmatch(r"gemini-(pro|flash|flash-lite)-latest", bare):
         return 3, 6 if "flash" in bare else 1
-    return 0, 0  # unknown: nothing new is taken for granted
+    return 0, 0  # unknown: no newer feature is assumed

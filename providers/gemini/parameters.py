@@ -176,7 +176,7 @@ def _say_thinking(
     if effort not in _EFFORTS:
         raise bad_request(f"Use one of {', '.join(_EFFORTS)}.", "reasoning_effort")
     if extras.thinking_config:
-        return  # the caller said it in Gemini's own words
+        return  # the caller's own setting wins
     if not model.thinks:
         dropped.append("reasoning_effort")
         return
@@ -206,7 +206,7 @@ def _level(effort: str, model: Model) -> str:
 
 
 def _camel_keys(given: Mapping[str, Raw]) -> dict[str, Raw]:
-    """snake_case is accepted too, but not beside the same member in camelCase."""
+    """snake_case names as camelCase: Gemini refuses a member that is there in both."""
     return {
         re.sub(r"_([a-z])", lambda m: m[1].upper(), name): checked_utf8(v)
         for name, v in given.items()

@@ -17,7 +17,7 @@ PLACEHOLDER = "skip_thought_signature_validator"
 
 
 class Signatures:
-    """A memory bounded in entries and in characters; the least recently used are forgotten."""
+    """An LRU cache of signatures, bounded in entries and in characters."""
 
     def __init__(self, max_entries: int = 4096, max_chars: int = 16 * 1024 * 1024) -> None:
         self._held: OrderedDict[tuple[str, str], str] = OrderedDict()

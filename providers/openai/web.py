@@ -49,7 +49,7 @@ from providers.openai.web_session import (
 
 POOL = "openai.web_sessions"
 ANONYMOUS_POOL = "openai.anonymous"  # never configured: the routes that ask without an account
-# Of a raw request: what tells who asks, and from where.
+# Headers of a reverse-proxied request that identify the session.
 _REPLACED = ("authorization", "oai-device-id", "oai-language", "chatgpt-account-id")
 _IN_PATH = re.compile(r"conversation/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/|$)")
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}\Z")
@@ -258,7 +258,7 @@ PROVIDER = Provider(
     read_models=read_models,
 )
 
-# The site's own body in, OpenAI's chunks out; with a session, and as nobody.
+# The site's own body in, OpenAI's chunks out; with a session, and anonymous.
 NATIVE_PROVIDER = msgspec.structs.replace(PROVIDER, read=read_native, index=lambda envelope: None)
 NATIVE_ANONYMOUS = msgspec.structs.replace(NATIVE_PROVIDER, pool=ANONYMOUS_POOL, accepts=())
 # The site's own body in, its own stream out.

@@ -1,4 +1,4 @@
-"""ChatGPT web's answers, decoded: three framings, one meaning.
+"""Decodes ChatGPT web's answers, whose events come in two encodings and three framings.
 
     SSE of snapshots      each event repeats the whole message so far
     SSE of deltas (v1)    JSON patches on such a message; path, operation and channel stick
@@ -65,7 +65,7 @@ _piece = msgspec.json.Decoder(TextPiece)
 
 
 class _Told:
-    """What of one message the caller has been told."""
+    """What of one message was sent to the caller."""
 
     def __init__(self, thinking: bool) -> None:
         self.thinking = thinking
@@ -83,7 +83,7 @@ class _Told:
         return self._pieces[0]
 
     def news(self, text: str) -> str:
-        """A snapshot's new part. What was rewritten stays as it was told: never told again."""
+        """The new part of a snapshot. Text that was rewritten is not sent again."""
         told = self.text()
         if not text.startswith(told) and len(text) <= len(told):
             return ""
@@ -106,7 +106,7 @@ class _Tree:
 
 
 class OwnStream:
-    """The answer as it came, for a caller who speaks the site's own language.
+    """Passes the answer on unchanged, for a caller who uses the site's own protocol.
 
     Only the websocket framing is undone: its pieces are the SSE that the others have at once.
     """
@@ -181,13 +181,16 @@ class WebDecoder:
         self._handed_off = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Event by event: what stands before an error in one read has been given by then."""
+        """Decodes the next bytes of the body; any split gives the same events.
+
+        A generator: events before an error in the same read are given first.
+        """
         for piece in (data,) if self._frames.is_plain else self._frames.feed(data):
             if not isinstance(piece, bytes):
                 yield piece
                 continue
             for _, record in self._records.feed(piece):
-                # The hot line: a bare piece of text, to be appended where the last one was.
+                # The hot path: a bare piece of text, to be appended where the last one was.
                 if self._hot is not None and record.startswith(b'{"v": "') and self._append(record):
                     if self._visible:
                         yield from self._text(self._hot[1], self._visible)
@@ -197,7 +200,7 @@ class WebDecoder:
             yield End()
 
     def _append(self, record: bytes) -> bool:
-        """Takes `{"v": "text"}` and leaves what of it is to be told in `_visible`."""
+        """Reads `{"v": "text"}` and leaves its visible text in `_visible`."""
         assert self._hot is not None
         try:
             piece = _piece.decode(record).v
@@ -338,7 +341,7 @@ class WebDecoder:
             tree.told = told
 
     def _take(self, message: WebMessage) -> _Told | None:
-        """Decides, when a message is first seen, whether and as what it is for the caller."""
+        """Decides, when a message first appears, whether it is text, thinking, or not shown."""
         role, content = message.author.role, message.content
         if message.id in self._own_ids:
             self._own_seen = True

@@ -1,4 +1,4 @@
-"""What ChatGPT web's refusals mean, and what the caller can do about each.
+"""ChatGPT web's errors as the gateway's.
 
 Upstream bodies are `{"detail": text | object | list}`, a web page, or rarely OpenAI's own shape.
 Source: public clients of chatgpt.com.
@@ -65,7 +65,7 @@ def is_challenge(reply: UpstreamReply) -> bool:
 
 
 def web_page(body: bytes) -> GatewayError:
-    """A page where data was due, though the status was 200."""
+    """The error for a web page with status 200 in place of data."""
     if _CHALLENGE.search(body):
         return challenge()
     return bad_response("chatgpt.com answered with a web page; check openai.chat_web_url.")
@@ -224,7 +224,7 @@ def _by_status(status: int, code: str, text: str) -> GatewayError:
 
 
 def in_stream(error: Any, code: str | None) -> GatewayError:
-    """The `error` of a 200 answer: text, or an object."""
+    """The error for the `error` member of a 200 answer: text, or an object."""
     if isinstance(error, dict):
         code = str(error.get("code") or code or "")
         text = str(error.get("message") or "")
@@ -233,7 +233,7 @@ def in_stream(error: Any, code: str | None) -> GatewayError:
 
 
 def in_json(body: bytes) -> GatewayError:
-    """A 200 in JSON that is neither a stream nor the address of one."""
+    """The error for a 200 in JSON that is neither a stream nor the address of one."""
     detail = _detail(body)
     if isinstance(detail, dict):
         return in_stream(detail, None)

@@ -26,7 +26,7 @@ _CONVERSATION = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 
 
 def file_of(pointer: str) -> str | None:
-    """The file an asset pointer names; None for what is none, or could leave its folder."""
+    """The file that an asset pointer names; None for anything that is not a plain file id."""
     # `sediment://file_..#file_..#p_0.jpg` has been seen: the first name is the file.
     found = _POINTER.match(pointer.partition("#")[0])
     return found[1] if found else None
@@ -57,13 +57,13 @@ def is_genuine(sig: str, file: str, conversation_id: str, key: Key) -> bool:
 
 
 def is_storage_query(query: str) -> bool:
-    """Whether a link is the storage's own signed address with our name in front."""
+    """Whether a link carries the storage's own signed query."""
     names = {part.partition("=")[0] for part in query.split("&")}
     return {"se", "sig"} <= names
 
 
 def download_path(file: str, conversation_id: str) -> str | None:
-    """Where the backend tells the address of a file; None when the link does not suffice."""
+    """The backend's path that returns the URL of a file; None when the link lacks an id."""
     if file.startswith("file-"):
         return f"/backend-api/files/{file}/download"
     if not _CONVERSATION.match(conversation_id):
