@@ -19,7 +19,7 @@ from app.wire.chat import read_envelope
 from app.wire.errors import GatewayError
 from providers.openai import web
 from tests.engine.fakes import FakeClients, FakeResponse, FakeSink, ListLog
-from tests.providers.openai.web.framings import C1, deltas, snapshots
+from tests.providers.openai.web_framings import C1, deltas, snapshots
 
 JSON = [("content-type", "application/json")]
 REQUIREMENTS = {"token": "gAAAAABx", "persona": "chatgpt-paid"}

@@ -1,4 +1,4 @@
-"""A Bing call as the exchange would hand it over, with its conversation already made."""
+"""A Bing call as the engine would hand it over, with its conversation already made."""
 
 from collections.abc import Callable
 from itertools import count

@@ -13,7 +13,7 @@ from app.wire.provider import Call, Key, Provider
 from app.wire.upstream import UpstreamReply
 from providers.openai import sentinel, web, web_images, web_prepare, web_session
 from providers.openai.web_errors import read_error
-from tests.providers.openai.web.framings import A1, A2, C1
+from tests.providers.openai.web_framings import A1, A2, C1
 from tests.providers.web_calls import NOW, ScriptedUpstream, call_of, header, reply
 from tests.wire.test_expiry import jwt
 

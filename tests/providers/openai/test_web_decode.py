@@ -28,7 +28,7 @@ from app.wire.events import (
 from providers.openai.web_decode import WebDecoder
 from providers.openai.web_frames import AnswerFrames
 from providers.openai.web_patches import apply
-from tests.providers.openai.web.framings import (
+from tests.providers.openai.web_framings import (
     A1,
     A2,
     C1,
