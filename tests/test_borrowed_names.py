@@ -166,24 +166,21 @@ BORROWED: dict[str, dict[str, str]] = {
     "app/simulator/chatgpt.py": {
         "sanic.server.websockets.impl": "WebsocketImplProtocol",
     },
-    "app/simulator/claude.py": {
-        "sanic.http.http1.Http": "read",
-    },
-    "app/simulator/discord.py": {
-        "sanic.server.websockets.impl": "WebsocketImplProtocol",
-    },
-    "app/simulator/faults.py": {
+    "app/simulator/delivery.py": {
         "sanic.http.http1.Http": "protocol",
         "sanic.server.protocols.http_protocol.HttpProtocol": "send",
     },
-    "app/simulator/gemini.py": {
-        "sanic.http.http1.Http": "read",
+    "app/simulator/discord_gateway.py": {
+        "sanic.server.websockets.impl": "WebsocketImplProtocol",
     },
     "app/simulator/ledger.py": {
         "sanic.server.protocols.websocket_protocol": "WebSocketProtocol",
         "sanic.server.protocols.websocket_protocol.WebSocketProtocol": "_setup app request_handler",
     },
-    "app/simulator/openai.py": {
+    "app/simulator/request_body.py": {
+        "sanic.http.http1.Http": "read",
+    },
+    "app/simulator/uploads.py": {
         "sanic.http.http1.Http": "read",
     },
 }

@@ -34,6 +34,7 @@ from app.wire.surrogates import mend
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import channel, schema
 from providers.coze.discord import bridge_secret
+from providers.coze.errors import NO_RETRY
 
 if TYPE_CHECKING:
     import discord
@@ -51,7 +52,7 @@ _PAGE = 100  # messages per request when answers are read again
 
 logger = logging.getLogger("any_proxy.discord")
 _dispatch_decoder = msgspec.json.Decoder(schema.Dispatch)
-_ask_decoder = msgspec.json.Decoder(schema.ChatCall)
+_ask_decoder = msgspec.json.Decoder(schema.BridgeRequest)
 
 
 def run(settings: Config, main_pid: int) -> None:
@@ -249,7 +250,9 @@ class Bridge:
                 content_type="application/json",
             )
 
-    async def _answer(self, request: "web.Request", ask: schema.ChatCall) -> "web.StreamResponse":
+    async def _answer(
+        self, request: "web.Request", ask: schema.BridgeRequest
+    ) -> "web.StreamResponse":
         from aiohttp import web
 
         began = asyncio.get_running_loop().time()
@@ -282,10 +285,10 @@ class Bridge:
             "The Coze bots of the channel have used up their credits.",
             code="coze_quota",
             retry_after=min(self._bots_cooling_until[bot] for bot in bots) - now,
-            headers=channel.NO_RETRY,
+            headers=NO_RETRY,
         )
 
-    async def _with_files(self, ask: schema.ChatCall) -> str:
+    async def _with_files(self, ask: schema.BridgeRequest) -> str:
         """The question with the addresses of its uploaded files."""
         lines = [ask.text] if ask.text else []
         for file in ask.files:
@@ -317,7 +320,7 @@ class Bridge:
             )
             async with self._post_locks[id(sender)]:
                 await _wait_for(sender, deadline)
-                if sender.rests_until > loop.time():
+                if sender.cooldown_until > loop.time():
                     again = None  # refused while this question waited for the lock
                     continue
                 tries += 1
@@ -353,7 +356,7 @@ class Bridge:
     async def _stream_replies(
         self,
         response: "web.StreamResponse",
-        ask: schema.ChatCall,
+        ask: schema.BridgeRequest,
         question: channel.Question,
         sender: channel.Sender,
         bot_id: str,
@@ -413,9 +416,9 @@ class Bridge:
 
     def _cool_down(self, found: channel.Spent, sender: channel.Sender, bot_id: str) -> None:
         until = asyncio.get_running_loop().time() + channel.QUOTA_SECONDS
-        if found.rests == "sender":
-            sender.rests_until = until
-        elif found.rests == "bot":
+        if found.cools == "sender":
+            sender.cooldown_until = until
+        elif found.cools == "bot":
             self._bots_cooling_until[bot_id] = until
 
 

@@ -39,6 +39,11 @@ class Part(Struct):
     file: File | None = None
     cache_control: dict[str, Any] | None = None  # Anthropic's mark of a prompt cache
 
+    def image_address(self) -> str:
+        """The URL of an `image_url` part, in either of its two forms; "" for none."""
+        held = self.image_url
+        return held.url if isinstance(held, ImageUrl) else held or ""
+
 
 class FunctionCall(Struct):
     name: str = ""

@@ -11,7 +11,7 @@ import struct
 
 from msgspec import Struct
 
-from app.wire.chat import ImageUrl, Part
+from app.wire.chat import Part
 from app.wire.errors import bad_request
 from app.wire.media_types import media_type
 
@@ -40,8 +40,7 @@ def picture_type(data: bytes) -> str | None:
 
 def read_picture(part: Part, at: str) -> Picture:
     """Decodes an `image_url` part. Raises GatewayError 400 with `at` as its param."""
-    held = part.image_url
-    url = (held.url if isinstance(held, ImageUrl) else held or "").strip()
+    url = part.image_address().strip()
     head = _DATA_URL.match(url)
     if head is None:
         raise bad_request(

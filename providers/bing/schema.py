@@ -1,4 +1,4 @@
-"""What Bing chat's wire looks like: conversations, the picture upload, the hub's JSON records.
+"""The shapes of Bing chat: conversations, the picture upload, the hub's JSON records.
 
 The protocol was never published; shapes are those of recorded frames and of several independent
 clients. Everything is optional: failing items lack most members, unknown ones are ignored.
@@ -22,6 +22,8 @@ class Conversation(Struct, rename="camel", omit_defaults=True):
 
 
 class BingMember(Struct, rename="camel"):
+    """The `bing` member of a chat request. `image_base64` is a JPEG."""
+
     conversation: Conversation | None = None
     image_base64: str = ""
 
@@ -30,23 +32,31 @@ class BingMember(Struct, rename="camel"):
 
 
 class Result(Struct):
+    """The outcome of a request or a turn; `value` is "Success" or the name of an error."""
+
     value: str | None = ""
     message: str | None = None
     error: str | None = None
 
 
 class Created(Struct, rename="camel"):
+    """The reply to the request that creates a conversation."""
+
     conversation_id: str | None = ""
     client_id: str | None = ""
     result: Result | None = None
 
 
 class Uploaded(Struct, rename="camel"):
+    """The reply to a picture upload; the processed blob has its faces blurred."""
+
     blob_id: str | None = ""
     processed_blob_id: str | None = ""
 
 
 class Participant(Struct):
+    """The participant of a conversation: its client id."""
+
     id: str = ""
 
 
@@ -59,6 +69,8 @@ class DeleteAsked(Struct, rename="camel"):
 
 
 class Delete(Struct, rename="camel"):
+    """The body of the request that deletes a conversation."""
+
     conversation_id: str
     conversation_signature: str
     participant: Participant
@@ -70,6 +82,8 @@ class Delete(Struct, rename="camel"):
 
 
 class UserMessage(Struct, rename="camel", omit_defaults=True):
+    """The message of a question, as far as it differs from one question to the next."""
+
     text: str
     request_id: str
     message_id: str
@@ -93,11 +107,15 @@ class Context(Struct, rename="camel"):
 
 
 class Source(Struct, rename="camel"):
+    """A web page that an answer cites."""
+
     provider_display_name: str | None = ""
     see_more_url: str | None = ""
 
 
 class HubMessage(Struct, rename="camel"):
+    """A message of the hub; `text` is the whole text so far."""
+
     text: str | None = None
     hidden_text: str | None = None
     spoken_text: str | None = None
@@ -115,16 +133,22 @@ class HubMessage(Struct, rename="camel"):
 
 
 class Throttling(Struct):
+    """How many turns a conversation has had, and how many it may have."""
+
     max: int = field(default=0, name="maxNumUserMessagesInConversation")
     used: int = field(default=0, name="numUserMessagesInConversation")
 
 
 class Update(Struct):
+    """One argument of an update record."""
+
     messages: list[HubMessage] | None = None
     throttling: Throttling | None = None
 
 
 class Item(Struct, rename="camel"):
+    """The final record of a turn."""
+
     messages: list[HubMessage] | None = None
     first_new_message_index: int | None = None
     throttling: Throttling | None = None

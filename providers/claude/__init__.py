@@ -1,1 +1,1 @@
-"""Claude: the Anthropic Messages API here; the claude.ai web conversation beside it."""
+"""Claude: Anthropic's Messages API (`api`) and the claude.ai website (`web`)."""

@@ -1,4 +1,4 @@
-"""Claude through Anthropic's own API: POST /v1/messages, in OpenAI's words or in Anthropic's.
+"""Claude through Anthropic's own API: POST /v1/messages, for OpenAI bodies and Anthropic bodies.
 
 `PROVIDER` serves OpenAI bodies, `NATIVE` Anthropic bodies (POST /claude/api/openai); both answer
 in OpenAI's shape. `FORWARDS` are the raw paths for Anthropic's own SDKs. Source: Anthropic Messages
@@ -146,7 +146,7 @@ def session(call: Call) -> dict[str, Any]:
 
 
 def models_request(config: Config, key: Key) -> UpstreamRequest:
-    """GET /v1/models, the longest page there is."""
+    """Asks for the list of models: GET /v1/models, the longest page."""
     return UpstreamRequest(
         method="GET",
         url=join_url(config.claude.api_url, f"/v1/models?limit={_MODELS_PER_PAGE}"),
@@ -162,7 +162,7 @@ _models = msgspec.json.Decoder(ModelsAnswer)
 
 
 def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
-    """OpenAI model objects. Raises GatewayError for a refusal or an unreadable list."""
+    """The models of the reply as OpenAI lists them. Raises GatewayError for a refusal."""
     if reply.status != 200:
         raise read_error(reply)
     try:
@@ -206,7 +206,7 @@ PROVIDER = Provider(
 
 
 def _pool_credential(key: Key, headers: Mapping[str, str], config: Config) -> list[tuple[str, str]]:
-    # A beta of ours stands beside the caller's in a second header, which Anthropic joins.
+    # The gateway's beta goes into a second header; Anthropic joins it with the caller's.
     return _credential(key.val, None)
 
 
@@ -215,7 +215,10 @@ _RESULTS_URL = re.compile(rb'("results_url"\s*:\s*")https?://[^"]*?/(v1/messages
 
 
 def rewrite_results_url(path: str, public: str) -> Callable[[bytes], bytes] | None:
-    """Batch objects name where their results are, and SDKs go to that very address."""
+    """A function that points `results_url` of batch objects to the gateway; None for other paths.
+
+    SDKs fetch the results of a batch from that address.
+    """
     if not _BATCHES.fullmatch(path):
         return None
     ours = public.encode()

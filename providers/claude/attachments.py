@@ -28,6 +28,10 @@ _NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def image(part: Part, at: str) -> ImageBlock | DocumentBlock:
+    """An `image_url` part as a block; `at` is its path for error messages.
+
+    A PDF becomes a document block. Raises GatewayError 400 for another type or broken data.
+    """
     held = part.image_url
     url = (held.url if isinstance(held, ImageUrl) else held or "").strip()
     where = f"{at}.url" if isinstance(held, ImageUrl) else at
@@ -49,6 +53,10 @@ def image(part: Part, at: str) -> ImageBlock | DocumentBlock:
 
 
 def document(file: File | None, at: str) -> DocumentBlock | ImageBlock:
+    """A `file` part as a block: a PDF or text document, or an image.
+
+    Raises GatewayError 400 for another type, broken data, or a file that is named by id only.
+    """
     if file is None or not file.file_data:
         raise bad_request(
             "Send the file itself in file_data; ids of files stored elsewhere are unknown here.",
@@ -78,7 +86,7 @@ def document(file: File | None, at: str) -> DocumentBlock | ImageBlock:
 
 
 def _text(data: str) -> str | None:
-    """The text that a file holds, None for what is no text. Labels do not tell: texts have many."""
+    """The text of a file; None for a binary one. Text files come with many media types."""
     try:
         text = a2b_base64(data).decode()
     except (Base64Error, UnicodeDecodeError):
@@ -87,7 +95,7 @@ def _text(data: str) -> str | None:
 
 
 def _data_url(url: str, at: str) -> tuple[str, str]:
-    """The media type (by the bytes, else as it is called) and the payload as plain base64."""
+    """The media type, by the bytes or else by the label, and the payload as plain base64."""
     head, comma, payload = url[5:].partition(",")
     if not comma:
         raise bad_request("A data: URL needs a comma before its data.", param=at)

@@ -1,8 +1,7 @@
-"""OpenAI's list of messages in Claude's order.
+"""OpenAI's list of messages as Claude's messages.
 
-Claude wants strictly alternating roles, a user first, no empty text, and the results of tool calls
-at the head of the very next turn. Whatever the caller's list looks like, this keeps to it or says
-with 400 what is missing.
+Claude demands strictly alternating roles, a user first, no empty text, and the results of tool
+calls at the head of the next message. Any list is brought into this form, or refused with 400.
 """
 
 import re
@@ -19,7 +18,7 @@ from providers.claude.attachments import document, image
 from providers.claude.parameters import drop
 from providers.claude.schema import (
     Block,
-    Lease,
+    MessageParam,
     RedactedThinkingBlock,
     TextBlock,
     ThinkingBlock,
@@ -33,7 +32,7 @@ _ODD_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class Conversation:
-    """Takes OpenAI's messages one by one and keeps Claude's order.
+    """Converts OpenAI's messages one by one.
 
     An assistant's turn stays open for its results: they come first in the user's turn, in the
     order of the calls, whatever stood between them in the caller's list.
@@ -43,7 +42,7 @@ class Conversation:
         self.system: list[TextBlock] = []
         self.tool_names: list[str] = []
         self._call = call
-        self._turns: list[Lease] = []
+        self._turns: list[MessageParam] = []
         self._asked: dict[str, str] = {}  # the caller's tool call id -> the id sent, this turn
         self._legacy: list[tuple[str, str]] = []  # unanswered (name, id sent) of function_call
         self._results: dict[str, ToolResultBlock] = {}
@@ -52,6 +51,10 @@ class Conversation:
         self._heard_user = False
 
     def add(self, message: Message, at: str) -> None:
+        """Adds the next message; `at` is its path for error messages.
+
+        Raises GatewayError 400 for a message that Claude cannot be given.
+        """
         match message.role:
             case "system" | "developer":
                 self._add_system(message, at)
@@ -74,18 +77,18 @@ class Conversation:
                     param=f"{at}.role",
                 )
 
-    def end(self) -> tuple[list[Lease], bool]:
+    def end(self) -> tuple[list[MessageParam], bool]:
         """The turns, and whether the last one is the beginning of the answer (a prefill)."""
         self._close_user(final=True)
         turns = self._turns
         if not turns and self.system:
             # OpenAI answers a lone system message, Claude only a user.
-            turns.append(Lease("user", [*self.system]))
+            turns.append(MessageParam("user", [*self.system]))
             self.system, self._heard_user = [], True
         if not self._heard_user or not any(turn.role == "user" for turn in turns):
             raise bad_request("messages must contain a user message with text.", param="messages")
         if turns[0].role == "assistant":
-            turns.insert(0, Lease("user", [TextBlock(_NEUTRAL_OPENING)]))
+            turns.insert(0, MessageParam("user", [TextBlock(_NEUTRAL_OPENING)]))
         last = turns[-1]
         if last.role != "assistant":
             return turns, False
@@ -145,7 +148,7 @@ class Conversation:
         if self._turns and self._turns[-1].role == "assistant":
             self._turns[-1].content += blocks
         else:
-            self._turns.append(Lease("assistant", blocks))
+            self._turns.append(MessageParam("assistant", blocks))
 
     def _tool_use(self, at: str, call_id: str | None, function: FunctionCall | None) -> Block:
         if function is None or not function.name:
@@ -210,7 +213,7 @@ class Conversation:
         self._results[sent] = ToolResultBlock(sent, content, mark)
 
     def _close_user(self, final: bool = False) -> None:
-        """Ends the user's turn if it has begun; at the end also for results that never came."""
+        """Ends a user message that has begun; with `final`, adds the results that are missing."""
         if not self._results and not self._said and not final:
             return
         blocks: list[Block] = [
@@ -219,11 +222,11 @@ class Conversation:
         ]
         blocks += self._said
         if blocks:
-            self._turns.append(Lease("user", blocks))
+            self._turns.append(MessageParam("user", blocks))
         self._asked, self._legacy, self._results, self._said = {}, [], {}, []
 
     def _add_text(self, blocks: list[Block], text: str | None, mark: dict[str, Any] | None) -> None:
-        """Blank text is left out; its mark then stands on what it closed off."""
+        """Adds text unless it is blank; a blank text's cache mark moves to the block before."""
         if text and text.strip():
             blocks.append(TextBlock(text, mark))
         else:

@@ -1,4 +1,4 @@
-"""An Anthropic answer becomes events: streamed, or as one JSON object, with the same outcome.
+"""Decodes Anthropic's answers, streamed or as one JSON object, to the same events.
 
     message_start                      Started
     content_block_start  tool_use      ToolCall        (renumbered: Claude counts every block)
@@ -77,8 +77,8 @@ _KNOWN_EVENTS = frozenset(
     }
 )
 
-# The blocks and deltas that are read here. Others are none of the caller's business, whatever their
-# members look like: citations, server tools and their results, and what is yet to be invented.
+# The blocks and deltas that are read here. Others are skipped, whatever their members: citations,
+# server tools and their results, and future ones.
 _KNOWN_PARTS = frozenset(
     {
         "text",
@@ -99,12 +99,12 @@ _decode_block = msgspec.json.Decoder(ContentBlock).decode
 _decode_kind = msgspec.json.Decoder(Kind).decode
 _decode_answer = msgspec.json.Decoder(MessageAnswer).decode
 
-# What msgspec raises for bytes that are no JSON: also for broken UTF-8 and absurd nesting.
+# What msgspec raises for bytes that are not JSON, for broken UTF-8 and for very deep nesting.
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decoder(call: Call) -> "MessagesDecoder | AnswerDecoder":
-    """A fresh decoder for what this call asked for."""
+    """The decoder for the answer to this call."""
     teller = _Teller(call)
     if call.stream:
         return MessagesDecoder(teller, call.config.limits.response_bytes)
@@ -112,7 +112,7 @@ def decoder(call: Call) -> "MessagesDecoder | AnswerDecoder":
 
 
 class _Teller:
-    """What both decoders share: how the parts of an answer are told."""
+    """Makes the events of the parts of an answer; both decoders share it."""
 
     def __init__(self, call: Call) -> None:
         chat = call.chat if isinstance(call.chat, ChatRequest) else None
@@ -191,7 +191,7 @@ def _input_text(block: ContentBlock) -> str:
 
 
 class _Open:
-    """A content block that has begun and needs its end told: a tool's or a thinking one."""
+    """A tool or thinking block that has begun; its end is an event too."""
 
     def __init__(self, block: ContentBlock, tool: int | None, told: bool) -> None:
         self.block = block
@@ -202,7 +202,7 @@ class _Open:
 
 
 class MessagesDecoder:
-    """Claude's event stream in, events out.
+    """Decodes the event stream of POST /v1/messages.
 
     Events that came before an error in the same read are told first: the error is raised at the
     next call, so that an answer does not depend on how the network cut it.
@@ -218,6 +218,7 @@ class MessagesDecoder:
         self._error: GatewayError | None = None
 
     def feed(self, data: bytes) -> list[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         if self._error is not None:
             raise self._error
         out: list[Event] = []
@@ -230,6 +231,7 @@ class MessagesDecoder:
         return out
 
     def finish(self) -> list[Event]:
+        """Tells how the answer ended. Raises GatewayError 502 when it was not whole."""
         if self._error is not None:
             raise self._error
         out: list[Event] = []
@@ -412,7 +414,7 @@ class MessagesDecoder:
 
 
 def _kinds_in(data: bytes, name: bytes, error: Exception) -> tuple[str, Kind | None]:
-    """What an event that does not fit its shape calls itself, and the part in it."""
+    """The type of an event that does not fit its shape, and the part in it."""
     if not isinstance(error, msgspec.ValidationError):
         raise bad_response("The upstream sent an event that is not JSON.") from None
     try:
@@ -423,7 +425,7 @@ def _kinds_in(data: bytes, name: bytes, error: Exception) -> tuple[str, Kind | N
 
 
 class AnswerDecoder:
-    """One whole JSON answer in; its events come at the end."""
+    """Decodes a whole JSON answer; its events come at the end."""
 
     def __init__(self, teller: _Teller, max_bytes: int) -> None:
         self._teller = teller
@@ -431,6 +433,7 @@ class AnswerDecoder:
         self._left = max_bytes
 
     def feed(self, data: bytes) -> Iterable[Event]:
+        """Collects the body. Raises GatewayError 502 above limits.response_bytes."""
         self._left -= len(data)
         if self._left < 0:
             raise bad_response("The upstream's answer is above limits.response_bytes.")
@@ -438,6 +441,7 @@ class AnswerDecoder:
         return ()
 
     def finish(self) -> list[Event]:
+        """Decodes the whole body. Raises GatewayError 502 when it is not an answer."""
         body = mend(b"".join(self._pieces))
         if not body.strip():
             raise upstream_cut("The upstream's answer is empty")

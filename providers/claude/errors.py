@@ -1,4 +1,4 @@
-"""What Anthropic's refusals mean to the caller: one table for HTTP answers and in-stream errors.
+"""Anthropic's errors as the gateway's: one table for HTTP replies and in-stream errors.
 
 Bodies are not trusted to be JSON (the edge answers with pages), and the account behind a key is
 not told: ids of organizations and workspaces are cut out of the messages.
@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[int, str, str | None]] = {
     "overloaded_error": (503, "server_error", "overloaded_error"),
 }
 _BY_STATUS = {status: kind for kind, (status, _, _) in KINDS.items()} | {529: "overloaded_error"}
-_OVERLOADED_SECONDS = 5.0  # Anthropic seldom says when to come back from a 529
+_OVERLOADED_SECONDS = 5.0  # a 529 seldom has a Retry-After header
 _MOST_MESSAGE = 4000
 
 # Sent as a 400, but it is the key that is of no use, not the request that is wrong. Matched at the
@@ -57,7 +57,7 @@ _PRIVATE = re.compile(
 
 
 def read_error(reply: UpstreamReply) -> GatewayError:
-    """A refusal by HTTP status. The body's own words are kept."""
+    """The error for a reply with an error status; the message of the body is kept."""
     details = None
     # A page of the edge, or a broken body: then the status speaks alone.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -73,7 +73,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
 
 
 def refusal_in_body(details: ErrorDetails | None) -> GatewayError:
-    """An error inside an answer whose HTTP status was 200 already."""
+    """The error inside an answer whose HTTP status was 200."""
     said = (details.type if details else None) or ""
     kind = said if said in KINDS else None
     message = (details.message if details else None) or "Anthropic broke off without a reason."

@@ -1,4 +1,4 @@
-"""What each generation of Claude's models takes: sampling, thinking, structured output, limits.
+"""What each generation of Claude models supports: sampling, thinking, structured output, limits.
 
 Read from the version in the model's name, not from a list of models: a new one then has the
 abilities of the newest generation. Source: Anthropic's documentation of its models and versions.
@@ -15,6 +15,8 @@ _WITHOUT_SAMPLING = "2026-10-21"  # from this API version on, no model takes sam
 
 
 class Abilities(Struct, frozen=True):
+    """What a model generation supports, so that Anthropic does not refuse the request."""
+
     sampling: bool  # temperature, top_p, top_k are not refused
     thinking: str  # "none", "budget" (thinking.budget_tokens) or "adaptive" (effort)
     structured: bool  # output_config.format and strict tools
@@ -33,7 +35,7 @@ _GENERATIONS: tuple[tuple[tuple[int, int], Abilities], ...] = (
 )
 _OPUS_4 = Abilities(True, "budget", False, 32_000)
 _OPUS_4_1 = Abilities(True, "budget", True, 32_000)
-# A name without a version may be anything new: send all, the retry without sampling heals a 400.
+# A name without a version may be new: send all. A 400 is retried without sampling parameters.
 _UNKNOWN = Abilities(True, "adaptive", True, 128_000)
 _VERSION = re.compile(
     r"claude-(?:(?P<family>[a-z]+)-)?(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)"
@@ -41,7 +43,7 @@ _VERSION = re.compile(
 
 
 def abilities_of(model: str) -> Abilities:
-    """claude-3-5-haiku-20241022 is 3.5, claude-opus-4-1 is 4.1, claude-sonnet-4-20250514 is 4.0."""
+    """The generation: claude-3-5-haiku-20241022 is 3.5, claude-sonnet-4-20250514 is 4.0."""
     found = _VERSION.search(model)
     if not found:
         return _UNKNOWN
@@ -58,7 +60,7 @@ def api_version(call: Call) -> str:
 
 
 def abilities_for(call: Call) -> Abilities:
-    """What the model takes under the API version this call is sent with."""
+    """What the model of a call supports under the API version of the call."""
     abilities = abilities_of(call.model)
     if api_version(call) >= _WITHOUT_SAMPLING:  # dates of one form: they sort as text
         return structs.replace(abilities, sampling=False)

@@ -1,4 +1,4 @@
-"""What becomes of each OpenAI parameter on its way to Claude: the decision table and its keeping.
+"""What is done with each OpenAI parameter for Claude: the decision table and its checks.
 
 What Claude cannot say is dropped and named in `call.dropped` when that is harmless, and refused
 with 400 where dropping it would change the meaning. docs/parameters.md prints the table.
@@ -17,36 +17,36 @@ PASSED, TRANSLATED, DROPPED, REFUSED = "passed", "translated", "dropped", "400"
 
 # parameter -> (what is done, how). docs/parameters.md prints this; a test compares.
 PARAMETERS: dict[str, tuple[str, str]] = {
-    "model": (PASSED, "verbatim"),
+    "model": (PASSED, "unchanged"),
     "messages": (TRANSLATED, "`system` and alternating turns"),
     "stream": (PASSED, ""),
-    "stream_options": (TRANSLATED, "usage chunk made here; `include_obfuscation` dropped"),
-    "max_tokens": (
+    "stream_options": (
         TRANSLATED,
-        "`claude.default_max_tokens` when absent; 400 below 1",
+        "the gateway makes the usage chunk; `include_obfuscation` dropped",
     ),
-    "max_completion_tokens": (TRANSLATED, "`max_tokens`; wins over `max_tokens`"),
+    "max_tokens": (TRANSLATED, "`claude.default_max_tokens` when absent; 400 below 1"),
+    "max_completion_tokens": (TRANSLATED, "`max_tokens`; takes precedence over `max_tokens`"),
     "temperature": (
         TRANSLATED,
         "above 1 becomes 1, 400 outside 0..2; dropped where model, version or thinking refuse it",
     ),
-    "top_p": (TRANSLATED, "dropped beside `temperature`; 400 outside 0..1"),
+    "top_p": (TRANSLATED, "dropped if `temperature` is set; 400 outside 0..1"),
     "top_k": (PASSED, "dropped where model, version or thinking refuse it"),
     "stop": (TRANSLATED, "`stop_sequences`; whitespace-only entries dropped"),
     "tools": (
         TRANSLATED,
-        "`tools`; a `strict` schema put right, `strict` dropped where that would cut it short; "
-        "400 for types other than `function`",
+        "`tools`; a `strict` schema is adapted to Anthropic's rules, `strict` dropped "
+        "where that would lose parts of it; 400 for types other than `function`",
     ),
     "tool_choice": (TRANSLATED, "`tool_choice`; `allowed_tools` filters `tools`"),
     "parallel_tool_calls": (TRANSLATED, "`tool_choice.disable_parallel_tool_use`"),
-    "functions": (TRANSLATED, "as `tools`; the answer then uses `function_call`"),
+    "functions": (TRANSLATED, "as `tools`; the response then uses `function_call`"),
     "function_call": (TRANSLATED, "as `tool_choice`"),
     "response_format": (
         TRANSLATED,
-        "`json_schema`: `output_config.format`, its schema put right for it; a system sentence "
-        "where strict output has no words for it, a forced tool on older models; "
-        "`json_object`: a system sentence",
+        "`json_schema`: `output_config.format`, with the schema adapted to Anthropic's "
+        "rules; a system instruction where strict output cannot express it, a forced "
+        "tool on older models; `json_object`: a system instruction",
     ),
     "reasoning_effort": (
         TRANSLATED,
@@ -54,19 +54,22 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     ),
     "thinking": (
         PASSED,
-        "Anthropic's own object; wins over `reasoning_effort`; dropped where its thinking block of "
-        "this round of tool calls is missing",
+        "Anthropic's own object; takes precedence over `reasoning_effort`; dropped where "
+        "the thinking block of this round of tool calls is missing",
     ),
-    "cache_control": (PASSED, "Anthropic's own mark, here and on messages, parts and tools"),
-    "user": (TRANSLATED, "`metadata.user_id`; dropped when it looks like an e-mail or a phone"),
-    "safety_identifier": (TRANSLATED, "as `user`; wins over it"),
+    "cache_control": (PASSED, "Anthropic's cache mark, here and on messages, parts and tools"),
+    "user": (
+        TRANSLATED,
+        "`metadata.user_id`; dropped when it looks like an e-mail address or a phone number",
+    ),
+    "safety_identifier": (TRANSLATED, "as `user`; takes precedence over it"),
     "n": (REFUSED, "1 or absent only"),
     "modalities": (REFUSED, "`text` only"),
-    "audio": (REFUSED, "Claude does not speak"),
+    "audio": (REFUSED, "Claude has no audio output"),
     "frequency_penalty": (DROPPED, ""),
     "logit_bias": (DROPPED, ""),
     "logprobs": (DROPPED, "`choices[].logprobs` stays null"),
-    "metadata": (DROPPED, "Claude's `metadata` means something else"),
+    "metadata": (DROPPED, "Claude's `metadata` has another meaning"),
     "moderation": (DROPPED, ""),
     "prediction": (DROPPED, ""),
     "presence_penalty": (DROPPED, ""),
@@ -80,7 +83,7 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "web_search_options": (DROPPED, ""),
 }
 
-# Values that say nothing, so that leaving them out is no loss worth naming.
+# Values equal to the default: leaving them out changes nothing and is not reported.
 _SAYS_NOTHING: dict[str, tuple[bytes, ...]] = {
     "frequency_penalty": (b"0", b"0.0"),
     "presence_penalty": (b"0", b"0.0"),
@@ -97,11 +100,13 @@ _MOST_NAMES = 32
 
 
 def drop(call: Call, name: str) -> None:
+    """Names a parameter as dropped, once."""
     if name not in call.dropped:  # the same call is translated again when another key is tried
         call.dropped.append(name)
 
 
 def refuse_what_changes_the_meaning(chat: ChatRequest) -> None:
+    """Raises GatewayError 400 for parameters without which the answer would be another one."""
     if chat.n is not None and chat.n != 1:
         raise bad_request("Claude gives one choice per request; leave out n or send 1.", param="n")
     if chat.modalities and any(modality != "text" for modality in chat.modalities):
@@ -113,6 +118,7 @@ def refuse_what_changes_the_meaning(chat: ChatRequest) -> None:
 
 
 def name_what_is_dropped(call: Call) -> None:
+    """Names every parameter of the body that the decision table drops."""
     options = call.chat.stream_options
     if options is not None and options.include_obfuscation:
         drop(call, "stream_options.include_obfuscation")
@@ -120,7 +126,7 @@ def name_what_is_dropped(call: Call) -> None:
         verdict = PARAMETERS.get(name, (DROPPED, ""))[0]
         if name == "audio":
             raise bad_request("Claude answers in text only.", param="audio")
-        # The names end in a response header, so a caller's odd ones are not repeated there.
+        # The names go into a response header, so names of unusual characters are left out.
         if (
             verdict == DROPPED
             and said not in _SAYS_NOTHING.get(name, ())

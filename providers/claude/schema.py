@@ -23,15 +23,21 @@ class ClaudeMember(Struct):
 
 
 class Base64Source(Struct, tag_field="type", tag="base64"):
+    """A file in base64."""
+
     media_type: str
     data: str
 
 
 class UrlSource(Struct, tag_field="type", tag="url"):
+    """A file that Anthropic fetches itself."""
+
     url: str
 
 
 class TextSource(Struct, tag_field="type", tag="text"):
+    """A document as plain text."""
+
     media_type: str
     data: str
 
@@ -40,22 +46,30 @@ Mark = dict[str, Any]  # {"type": "ephemeral", "ttl"?}: the prompt cache reaches
 
 
 class TextBlock(Struct, tag_field="type", tag="text", omit_defaults=True):
+    """A text."""
+
     text: str
     cache_control: Mark | None = None
 
 
 class ImageBlock(Struct, tag_field="type", tag="image", omit_defaults=True):
+    """An image."""
+
     source: Base64Source | UrlSource
     cache_control: Mark | None = None
 
 
 class DocumentBlock(Struct, tag_field="type", tag="document", omit_defaults=True):
+    """A PDF or a text document."""
+
     source: Base64Source | TextSource
     title: str | None = None
     cache_control: Mark | None = None
 
 
 class ToolUseBlock(Struct, tag_field="type", tag="tool_use", omit_defaults=True):
+    """A tool call of an earlier answer."""
+
     id: str
     name: str
     input: Raw  # the caller's own JSON text: numbers and escapes stay as they were
@@ -63,17 +77,23 @@ class ToolUseBlock(Struct, tag_field="type", tag="tool_use", omit_defaults=True)
 
 
 class ToolResultBlock(Struct, tag_field="type", tag="tool_result", omit_defaults=True):
+    """The result of a tool call."""
+
     tool_use_id: str
     content: str | list[TextBlock | ImageBlock | DocumentBlock] | None = None
     cache_control: Mark | None = None
 
 
 class ThinkingBlock(Struct, tag_field="type", tag="thinking"):
+    """Thinking of an earlier answer, with the signature that proves it."""
+
     thinking: str
     signature: str
 
 
 class RedactedThinkingBlock(Struct, tag_field="type", tag="redacted_thinking"):
+    """Encrypted thinking of an earlier answer."""
+
     data: str
 
 
@@ -88,14 +108,16 @@ Block = (
 )
 
 
-class Lease(Struct):
-    """One message; neighbours never share a role."""
+class MessageParam(Struct):
+    """One message of a request; neighbours never share a role."""
 
     role: str
     content: list[Block]
 
 
 class ToolDefinition(Struct, omit_defaults=True):
+    """A tool that the model may call."""
+
     name: str
     input_schema: dict[str, Any]
     description: str | None = None
@@ -104,12 +126,16 @@ class ToolDefinition(Struct, omit_defaults=True):
 
 
 class ToolChoice(Struct, omit_defaults=True):
+    """Which tool the model must call."""
+
     type: str  # auto, any, tool or none
     name: str | None = None
     disable_parallel_tool_use: bool = False
 
 
 class UserMetadata(Struct):
+    """An opaque id of the end user."""
+
     user_id: str
 
 
@@ -118,7 +144,7 @@ class MessagesRequest(Struct, omit_defaults=True, kw_only=True):
 
     model: str
     max_tokens: int
-    messages: list[Lease]
+    messages: list[MessageParam]
     system: str | list[TextBlock] | None = None
     stream: bool = False
     temperature: float | None = None
@@ -137,6 +163,8 @@ class MessagesRequest(Struct, omit_defaults=True, kw_only=True):
 
 
 class UsageDetails(Struct):
+    """What `output_tokens` includes."""
+
     thinking_tokens: int | None = None
 
 
@@ -151,6 +179,8 @@ class UsageCounts(Struct):
 
 
 class StopDetails(Struct):
+    """Why the model refused."""
+
     explanation: str | None = None
 
 
@@ -168,6 +198,8 @@ class ContentBlock(Struct):
 
 
 class ErrorDetails(Struct):
+    """The error in a refusal or a stream."""
+
     type: str | None = None
     message: str | None = None
 
@@ -224,14 +256,20 @@ class EventKind(Struct):
 
 
 class TextDelta(Struct, tag_field="type", tag="text_delta", gc=False):
+    """More text."""
+
     text: str
 
 
 class ThinkingDelta(Struct, tag_field="type", tag="thinking_delta", gc=False):
+    """More thinking."""
+
     thinking: str
 
 
 class ArgumentsDelta(Struct, tag_field="type", tag="input_json_delta", gc=False):
+    """More of a tool call's arguments, as JSON text."""
+
     partial_json: str
 
 
@@ -246,11 +284,15 @@ class CommonDelta(Struct, tag_field="type", tag="content_block_delta", gc=False)
 
 
 class ModelInfo(Struct):
+    """One entry of the list of models; `created_at` is RFC 3339."""
+
     id: str = ""
     created_at: str | None = None
 
 
 class ModelsAnswer(Struct):
+    """A page of GET /v1/models."""
+
     data: list[ModelInfo] = []
     has_more: bool | None = None
     last_id: str | None = None

@@ -37,6 +37,8 @@ _MERGED = frozenset(
 
 
 class Strict(Struct):
+    """A schema in the form that strict output takes."""
+
     schema: Schema
     loses: bool  # it takes less than the one it was made of: maps and free objects are closed
 

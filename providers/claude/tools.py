@@ -1,4 +1,4 @@
-"""OpenAI's tools, tool choices and JSON Schemas in Claude's words.
+"""OpenAI's tools, tool choices and JSON Schemas as Anthropic's.
 
 `json_schema` answers come from `output_config.format`; models too old for it are given one more
 tool, which they must call, and whose input is the answer.
@@ -16,7 +16,7 @@ from providers.claude.strict_schema import strict_schema
 
 
 def json_tool(chat: ChatRequest, model: str) -> str | None:
-    """The name of the tool that stands in for json_schema on older models, None without one."""
+    """The name of the tool that replaces json_schema on older models; None without one."""
     if wanted_schema(chat) is None or abilities_of(model).structured:
         return None
     return _json_tool_name(chat)
@@ -32,6 +32,10 @@ def _json_tool_name(chat: ChatRequest) -> str:
 
 
 def wanted_schema(chat: ChatRequest) -> dict[str, Any] | None:
+    """The JSON Schema in `response_format`; None for text or free JSON.
+
+    Raises GatewayError 400 for another format or a schema that is missing.
+    """
     if chat.response_format is None:
         return None
     wanted = plain(chat.response_format)
@@ -60,6 +64,10 @@ def with_json_tool(
     tools: list[ToolDefinition],
     choice: ToolChoice | None,
 ) -> tuple[list[ToolDefinition], ToolChoice]:
+    """Adds a tool whose arguments are the answer, for models without structured output.
+
+    Returns the tools and the choice that forces the model to call one.
+    """
     name = _json_tool_name(chat)
     output = ToolDefinition(
         name,
@@ -87,6 +95,10 @@ def _object_schema(schema: dict[str, Any] | None, at: str) -> dict[str, Any]:
 def tools_and_choice(
     chat: ChatRequest, abilities: Abilities, call: Call
 ) -> tuple[list[ToolDefinition], ToolChoice | None]:
+    """`tools` and `tool_choice`, or `functions` and `function_call`, as Anthropic takes them.
+
+    Raises GatewayError 400 for tools of another type and for a choice that is not declared.
+    """
     legacy = chat.uses_functions
     if chat.tools and chat.functions:
         drop(call, "functions")
@@ -148,7 +160,7 @@ def _tool(
 
 
 def _tool_choice(chat: ChatRequest, legacy: bool) -> tuple[ToolChoice | None, list[str] | None]:
-    """The choice, and the names that `allowed_tools` leaves."""
+    """The tool choice, and the names that `allowed_tools` permits."""
     if legacy:
         said = chat.function_call
         if isinstance(said, dict):

@@ -1,4 +1,4 @@
-"""An OpenAI chat request becomes an Anthropic Messages request.
+"""Translates an OpenAI chat request to an Anthropic Messages request.
 
 Pure: the same call gives the same bytes. The parts are in their own files: messages in
 conversation.py, tools in tools.py, what is dropped or refused in parameters.py.
@@ -18,7 +18,7 @@ from providers.claude.generations import Abilities, abilities_for
 from providers.claude.parameters import drop, name_what_is_dropped, refuse_what_changes_the_meaning
 from providers.claude.schema import (
     Block,
-    Lease,
+    MessageParam,
     MessagesRequest,
     RedactedThinkingBlock,
     TextBlock,
@@ -169,12 +169,12 @@ def _thinking(
     chat: ChatRequest,
     abilities: Abilities,
     call: Call,
-    turns: list[Lease],
+    turns: list[MessageParam],
     *,
     forced: bool,
     prefilled: bool,
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """`thinking` and the effort; neither where Claude would refuse to think."""
+    """`thinking` and the effort; neither where Claude would refuse the request with them."""
     effort = chat.reasoning_effort
     if chat.thinking is not None:
         if effort is not None:
@@ -203,7 +203,7 @@ def _thinking(
     return {"type": "enabled", "budget_tokens": _BUDGETS[effort]}, None
 
 
-def _thinking_is_lost(turns: list[Lease]) -> bool:
+def _thinking_is_lost(turns: list[MessageParam]) -> bool:
     """True inside a round of tool calls whose thinking block the caller did not send back.
 
     Claude then refuses to think with a budget. Earlier rounds, ended by words of the user, are

@@ -1,7 +1,7 @@
-"""claude.ai's answers: the older `completion` frames, and events much like the Messages API's.
+"""Decodes claude.ai's answers: older `completion` frames, and events like the Messages API's.
 
-Both are deltas. The newer one has blocks of the server's own tools, which are not the caller's
-business, and no token counts. Source: captures of 2023 and 2026.
+Both are deltas. The newer format has blocks of the server's own tools, which are skipped, and no
+token counts. Source: captures of 2023 and 2026.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _frame = msgspec.json.Decoder(Frame)
 
 
 def told_conversation(conversation: Conversation) -> dict[str, Any]:
-    """As the caller gets it, to be sent back unchanged."""
+    """The conversation as callers get it, to be sent back unchanged."""
     found = {name: getattr(conversation, name) or "" for name in conversation.__struct_fields__}
     if not conversation.parent_message_uuid:
         del found["parent_message_uuid"]
@@ -40,6 +40,8 @@ def told_conversation(conversation: Conversation) -> dict[str, Any]:
 
 
 class WebDecoder:
+    """Decodes a stream of either format. `now` is Unix seconds, for the end of a used-up limit."""
+
     def __init__(
         self,
         conversation: Conversation,
@@ -58,6 +60,7 @@ class WebDecoder:
         self._thought = False  # in this block the thinking itself came, not only its summary
 
     def feed(self, data: bytes) -> Iterator[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         for _, record in self._records.feed(data):
             try:
                 frame = _frame.decode(record)
@@ -65,7 +68,7 @@ class WebDecoder:
                 yield from self._unreadable(record)
                 continue
             delta = frame.delta
-            # The hot line: a piece of a text block that has begun, nine of ten events.
+            # The hot path: a piece of a text block that has begun, nine of ten events.
             if (
                 delta is not None
                 and delta.type == "text_delta"
@@ -80,6 +83,7 @@ class WebDecoder:
                 yield from self._one(frame)
 
     def finish(self) -> Iterator[Event]:
+        """Raises GatewayError 502 when the answer was not whole."""
         for _, record in self._records.finish():
             try:
                 yield from self._one(_frame.decode(record))
@@ -101,7 +105,7 @@ class WebDecoder:
     def _one(self, frame: Frame) -> Iterator[Event]:
         self._anything = True
         if frame.error is not None:
-            raise web_errors.told(200, frame.error, self._now)
+            raise web_errors.refusal(200, frame.error, self._now)
         match frame.type:
             case "content_block_delta":
                 yield from self._delta(frame)

@@ -1,7 +1,7 @@
-"""What claude.ai's refusals mean, and what the caller can do about each.
+"""claude.ai's errors as the gateway's.
 
-Source: public clients and captures of claude.ai. A used-up limit says when it ends in JSON that
-stands inside the text of the error.
+The end of a used-up limit comes as JSON inside the text of the error. Source: public clients and
+captures of claude.ai.
 """
 
 import re
@@ -33,6 +33,7 @@ _WINDOWS = {"five_hour": "five-hour ", "seven_day": "seven-day "}
 
 
 def is_challenge(reply: UpstreamReply) -> bool:
+    """Whether a reply is a Cloudflare challenge: by its header, else by the words of the page."""
     if reply.headers.get("cf-mitigated", "").lower() == "challenge":
         return True
     return "json" not in reply.headers.get("content-type", "") and bool(
@@ -41,6 +42,7 @@ def is_challenge(reply: UpstreamReply) -> bool:
 
 
 def challenge() -> GatewayError:
+    """The error for a Cloudflare challenge page, which only a browser can pass."""
     return GatewayError(
         502,
         "claude.ai answered with a challenge page instead of data: it does not trust this "
@@ -51,6 +53,7 @@ def challenge() -> GatewayError:
 
 
 def no_chat_organization() -> GatewayError:
+    """The error for an account without an organization that may chat."""
     return GatewayError(
         403,
         "This Claude account has no organization that may chat. If it has one all the same, set "
@@ -61,7 +64,10 @@ def no_chat_organization() -> GatewayError:
 
 
 def read_error(reply: UpstreamReply, now: int | None = None) -> GatewayError:
-    """An answer that is no answer, as the caller is told it. `now` tells how long a limit lasts."""
+    """The error for a reply with an error status.
+
+    `now` is Unix seconds, for the end of a used-up limit; without it the Date header counts.
+    """
     if is_challenge(reply):
         return challenge()
     if 300 <= reply.status < 400:
@@ -72,22 +78,25 @@ def read_error(reply: UpstreamReply, now: int | None = None) -> GatewayError:
         )
     if now is None:
         now = _date(reply.headers.get("date"))
-    error = told(reply.status, _error(reply.body), now)
+    error = refusal(reply.status, _error(reply.body), now)
     if error.status == 429 and error.retry_after is None:
         error.retry_after = retry_after_header(reply.headers)
     return error
 
 
 def no_stream(body: bytes, now: int) -> GatewayError:
-    """A 200 that is no stream: an error in plain JSON, or a page."""
+    """The error for a 200 that is not a stream: JSON, or a page."""
     if _CHALLENGE.search(body):
         return challenge()
     error = _error(body)
-    return told(200, error, now) if error else bad_response("claude.ai's answer is no stream.")
+    return refusal(200, error, now) if error else bad_response("claude.ai's answer is no stream.")
 
 
-def told(status: int, error: WebError | None, now: int | None) -> GatewayError:
-    """One table for refusals before and inside the stream; `status` 200 for the latter."""
+def refusal(status: int, error: WebError | None, now: int | None) -> GatewayError:
+    """The error for a refusal before or inside the stream; `status` is 200 for the latter.
+
+    `now` is Unix seconds, for the end of a used-up limit.
+    """
     error = error or WebError()
     kind, text = error.type or "", error.message or ""
     code = error.details.get("error_code") if isinstance(error.details, dict) else None

@@ -4,12 +4,17 @@ Source: public clients and captures from 2023 to 2026; nothing of it is document
 are ignored.
 """
 
+import re
 from typing import Any
 
 from msgspec import Struct
 
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+
 
 class Organization(Struct):
+    """An organization of the account; `capabilities` holds "chat" where it may chat."""
+
     uuid: str = ""
     capabilities: list[str] | None = None
 
@@ -26,25 +31,35 @@ class Created(Struct):
 
 
 class Uploaded(Struct):
+    """The reply to a file upload."""
+
     file_uuid: str = ""
 
 
 class WebMessage(Struct):
+    """The message at the start of a stream, in the newer format."""
+
     id: str | None = None
     uuid: str | None = None
     model: str | None = None
 
 
 class Block(Struct):
+    """The start of a content block."""
+
     type: str = ""
     text: str | None = None
 
 
 class Summary(Struct):
+    """A summary of thinking."""
+
     summary: str | None = None
 
 
 class Delta(Struct):
+    """A delta of a block or of the message."""
+
     type: str | None = None
     text: str | None = None
     thinking: str | None = None
@@ -53,6 +68,8 @@ class Delta(Struct):
 
 
 class WebError(Struct):
+    """An error, in a stream or as a body; `resets_at` is in Unix seconds."""
+
     type: str | None = None
     message: str | None = None
     details: Any = None
@@ -77,6 +94,8 @@ class Frame(Struct):
 
 
 class ErrorBody(Struct):
+    """The body of a refusal."""
+
     error: WebError | None = None
 
 
@@ -93,6 +112,8 @@ class Exceeded(Struct):
 
 
 class Conversation(Struct):
+    """`claude.conversation`, as the gateway hands it out and takes it back."""
+
     uuid: str | None = None
     name: str | None = None
     summary: str | None = None
@@ -103,6 +124,8 @@ class Conversation(Struct):
 
 
 class ClaudeMember(Struct):
+    """The `claude` member of a chat request."""
+
     type: str | None = None
     index: str | None = None
     conversation: Conversation | None = None

@@ -1,8 +1,8 @@
 """One Discord channel as data: what is posted, by whom, and which event answers which question.
 
-No socket and no clock: events, answers and the time come in, decisions go out. The bridge process
-owns one of each; the truth about a reply is its `message_reference`, whenever it arrives.
-Facts: Discord's API documentation; the sentences of a spent Coze bot are those of its users.
+Pure: events, replies and the time come in, decisions go out. The bridge process owns one of each.
+A reply belongs to the question that its `message_reference` names, whenever it arrives.
+Source: Discord's API documentation; users' reports of what Coze bots say at a used-up quota.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +12,11 @@ from msgspec import Struct, UnsetType
 
 from app.config.schema import CozeDiscord
 from app.wire.errors import GatewayError
+from app.wire.multipart import form_data
 from app.wire.retry_after import retry_after_header
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
+from providers.coze.errors import NO_RETRY
 
 MAX_PROMPT = 1888  # code points with the mention, of the 2000 that Discord takes
 EARLY_SECONDS = 60.0
@@ -22,18 +24,19 @@ MAX_EARLY = 1000
 DEAD_SECONDS = 3600.0
 QUOTA_SECONDS = 3600.0
 BAN_SECONDS = 600.0
-NO_RETRY = (("x-should-retry", "false"),)
 
 _message_decoder = msgspec.json.Decoder(schema.DiscordMessage)
 _error_decoder = msgspec.json.Decoder(schema.DiscordError)
 
-# -- what a spent bot answers in plain words
+# -- answers that are errors: a used-up quota, or a failure, in plain words
 
 
 class Spent(Struct, frozen=True):
+    """The beginning of an answer that is an error in plain words, and what it means."""
+
     begins: str
     status: int
-    rests: str  # whom to spare: "sender", "bot" or ""
+    cools: str  # what must cool down: "sender", "bot" or ""
 
 
 _SPENT = (
@@ -54,11 +57,12 @@ _SPENT = (
 
 
 def spent(text: str) -> Spent | None:
-    """The failure that an answer's beginning really is, None for an answer."""
+    """The error that the beginning of an answer stands for; None for a real answer."""
     return next((each for each in _SPENT if text.startswith(each.begins)), None)
 
 
 def spent_failure(found: Spent, text: str) -> schema.Failure:
+    """The failure to report for such an answer; `text` is the whole of it."""
     is_quota = found.status == 429
     return schema.Failure(
         found.status,
@@ -72,7 +76,7 @@ def spent_failure(found: Spent, text: str) -> schema.Failure:
 
 
 class Question(Struct, eq=False):
-    """A posted question that is waited for. `replies` in the order in which they first came."""
+    """A posted question without a whole answer yet; `replies` in order of arrival."""
 
     id: str
     replies: dict[str, schema.ReplyState] = {}
@@ -81,7 +85,7 @@ class Question(Struct, eq=False):
 
 
 class Channel:
-    """Who is waited for, and the replies that came before their question was known."""
+    """The open questions, and replies that came before their question was known."""
 
     def __init__(self, channel_id: str, bots: Sequence[str]) -> None:
         self._channel_id, self._bots = channel_id, frozenset(bots)
@@ -91,11 +95,11 @@ class Channel:
 
     @property
     def open(self) -> list[str]:
-        """The ids of the questions that are waited for."""
+        """The ids of the open questions."""
         return list(self._questions)
 
     def expect(self, question_id: str) -> Question:
-        """From now on replies to this question are collected; what came early is fresh at once."""
+        """Opens a question: its replies are collected, those that came early included."""
         early = self._early.pop(question_id, None)
         question = early[1] if early is not None else Question(question_id)
         question.fresh = list(question.replies.values())
@@ -103,7 +107,7 @@ class Channel:
         return question
 
     def forget(self, question: Question) -> None:
-        """Nobody waits any longer."""
+        """Closes a question."""
         self._questions.pop(question.id, None)
         self._forget_replies(question)
 
@@ -112,7 +116,7 @@ class Channel:
             self._by_reply.pop(reply_id, None)
 
     def hear(self, data: bytes | msgspec.Raw, now: float) -> None:
-        """A message that was created or updated, or read again, as JSON."""
+        """Takes a message, as JSON, that was created, updated or read again."""
         try:
             message = _message_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -145,7 +149,7 @@ class Channel:
         question.wake()
 
     def _unknown(self, about: str, now: float) -> Question:
-        """Where replies wait whose question is still being posted, or is no question of ours."""
+        """A place for replies to a message that is still being posted, or is not one of ours."""
         early = self._early
         while early:
             id, (since, question) = next(iter(early.items()))
@@ -216,7 +220,7 @@ def prompt(text: str, bot_id: str) -> str:
 def post_request(
     config: CozeDiscord, proxy: str | None, token: str, text: str, bot_id: str, nonce: str
 ) -> UpstreamRequest:
-    """The question, as a user. Posting it again with its nonce gives the same message."""
+    """Posts the question as a user. Repeating it with the same nonce gives the same message."""
     body = {
         "content": prompt(text, bot_id),
         "nonce": nonce,
@@ -241,18 +245,16 @@ def post_request(
 
 
 def upload_request(
-    config: CozeDiscord, proxy: str | None, file: schema.AskFile, data: bytes, boundary: str
+    config: CozeDiscord, proxy: str | None, file: schema.BridgeFile, data: bytes, boundary: str
 ) -> UpstreamRequest:
-    """A file, as a message of the bridge's own bot; its address goes into the question."""
+    """Posts a file as a message of the bridge's own bot; its URL goes into the question."""
     name = "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "_" for c in file.name)
     media_type = "".join(c for c in file.media_type if c.isprintable() and c.isascii())
     payload = {"attachments": [{"id": 0, "filename": name[-100:] or "file"}]}
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="payload_json"\r\n'
-        f"Content-Type: application/json\r\n\r\n{msgspec.json.encode(payload).decode()}\r\n"
-        f'--{boundary}\r\nContent-Disposition: form-data; name="files[0]"; '
-        f'filename="{name[-100:] or "file"}"\r\nContent-Type: {media_type}\r\n\r\n'
-    )
+    fields = [
+        ('name="payload_json"', "application/json", msgspec.json.encode(payload)),
+        (f'name="files[0]"; filename="{name[-100:] or "file"}"', media_type, data),
+    ]
     return UpstreamRequest(
         method="POST",
         url=_messages_url(config),
@@ -261,7 +263,7 @@ def upload_request(
             ("content-type", f"multipart/form-data; boundary={boundary}"),
             ("user-agent", "DiscordBot (any-proxy, 1)"),
         ],
-        body=head.encode() + data + f"\r\n--{boundary}--\r\n".encode(),
+        body=form_data(boundary, fields),
         proxy=proxy,
     )
 
@@ -271,7 +273,7 @@ def _messages_url(config: CozeDiscord) -> str:
 
 
 def read_posted(reply: UpstreamReply) -> schema.DiscordMessage:
-    """The message that was made. Raises the error that the caller is told."""
+    """The message that was posted. Raises GatewayError for a refusal."""
     if 200 <= reply.status < 300:
         try:
             return _message_decoder.decode(reply.body)
@@ -293,7 +295,7 @@ _SLOW_DOWN = (20016, 20028)  # slow mode; too much written in the channel
 
 
 def post_error(status: int, error: schema.DiscordError) -> GatewayError:
-    """Discord's refusal of a message, as the caller is told it. Nothing was posted."""
+    """The error for a message that Discord refused; nothing was posted."""
     said = f"Discord refused the question (HTTP {status}, code {error.code}: {error.message})"
     if status == 429 or error.code in _SLOW_DOWN:
         return GatewayError(
@@ -318,35 +320,38 @@ def post_error(status: int, error: schema.DiscordError) -> GatewayError:
 
 
 class Sender(Struct, eq=False):
-    """One account that may post. `free_at` obeys Discord's limits, `rests_until` its refusals."""
+    """An account that may post.
+
+    Event-loop seconds: `free_at` by Discord's rate limits, `cooldown_until` after its refusals.
+    """
 
     token: str
     free_at: float = 0.0
-    rests_until: float = 0.0
+    cooldown_until: float = 0.0
 
     def __repr__(self) -> str:  # the token must not reach a log
-        return f"Sender(free_at={self.free_at}, rests_until={self.rests_until})"
+        return f"Sender(free_at={self.free_at}, cooldown_until={self.cooldown_until})"
 
 
 class Senders:
-    """Which accounts may post now. Limits are per account, so is what is remembered."""
+    """Chooses accounts that may post now; limits and cooldowns are per account."""
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.all = [Sender(token) for token in tokens]
 
     def usable(self, now: float) -> list[Sender]:
-        """Those that may be asked: the free ones, else the one that is free first.
+        """The accounts to try: the free ones, else the one that is free first.
 
         Raises GatewayError 503 when none may.
         """
-        alive = [sender for sender in self.all if sender.rests_until <= now]
+        alive = [sender for sender in self.all if sender.cooldown_until <= now]
         if not alive:
             what = (
                 "all tokens of coze.discord.auth are refused or have used up their credits"
                 if self.all
                 else "configure coze.discord.auth"
             )
-            first = min((sender.rests_until for sender in self.all), default=now)
+            first = min((sender.cooldown_until for sender in self.all), default=now)
             raise GatewayError(
                 503,
                 f"No account can post to Discord now: {what}.",
@@ -358,7 +363,7 @@ class Senders:
         return free or [min(alive, key=lambda sender: sender.free_at)]
 
     def learn(self, sender: Sender, reply: UpstreamReply, now: float) -> bool:
-        """What Discord's answer means for its sender; True when the question may be posted again.
+        """Updates the account's limits from a reply; True when the question may be posted again.
 
         After a 401 or a locked account (40002) the token is left alone: too many refused requests
         block the whole address.
@@ -374,7 +379,7 @@ class Senders:
             sender.free_at = max(sender.free_at, now + seconds)
             return True
         if reply.status == 401 or _error_of(reply).code in (40001, 40002):
-            sender.rests_until = now + DEAD_SECONDS
+            sender.cooldown_until = now + DEAD_SECONDS
             return True  # by another account
         if _number(headers, "x-ratelimit-remaining") == 0:
             sender.free_at = now + (_number(headers, "x-ratelimit-reset-after") or 0.0)

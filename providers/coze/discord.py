@@ -1,4 +1,4 @@
-"""Coze's bots in a Discord channel, asked through the bridge process of this host.
+"""Coze's bots in a Discord channel, through the bridge process on this host.
 
 The bridge owns the one Discord session; to a worker it is an upstream on loopback that answers
 with server-sent events: `asked`, `reply` (all that a reply says by now), `quiet`, `failed`.
@@ -15,6 +15,7 @@ import msgspec
 from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.chat import ChatRequest, Part
+from app.wire.dropped import dropped_parameters
 from app.wire.errors import ErrorBody, GatewayError, bad_request, bad_response, upstream_cut
 from app.wire.events import End, Event, Finish, Session, Started, Text, Unknown
 from app.wire.framing import SSEParser
@@ -24,8 +25,8 @@ from app.wire.retry_after import retry_after_header
 from app.wire.snapshot import Snapshot
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.coze import schema
-from providers.coze.api import UNSAID
-from providers.coze.channel import NO_RETRY, prompt
+from providers.coze.channel import prompt
+from providers.coze.errors import NO_RETRY
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def candidates(
 
 
 def bridge_secret(bot_token: str) -> str:
-    """What a worker shows the bridge: other users of this machine do not know the bot's token."""
+    """The bearer token between workers and the bridge, derived from the bot's token."""
     return hmac.new(bot_token.encode(), b"any-proxy discord bridge", hashlib.sha256).hexdigest()
 
 
@@ -60,8 +61,11 @@ def session(call: Call) -> dict[str, Any]:
 # -- the question
 
 
-def to_ask(call: Call) -> schema.ChatCall:
-    """The last user message; Discord is told nothing of the turns before."""
+def to_ask(call: Call) -> schema.BridgeRequest:
+    """The last user message as a question for the bridge; earlier messages are not sent.
+
+    Raises GatewayError 400 for an empty or too long question, and for an unknown bot.
+    """
     chat: ChatRequest = call.chat
     places = [i for i, message in enumerate(chat.messages) if message.role == "user"]
     if not places:
@@ -69,7 +73,7 @@ def to_ask(call: Call) -> schema.ChatCall:
     place = places[-1]
     message = chat.messages[place]
     lines = [message.text()] if message.text() else []
-    files: list[schema.AskFile] = []
+    files: list[schema.BridgeFile] = []
     for j, part in enumerate(message.parts()):
         if part.type != "text":
             _attach(part, f"messages[{place}].content[{j}]", lines, files)
@@ -86,14 +90,12 @@ def to_ask(call: Call) -> schema.ChatCall:
         )
     text = "\n".join(lines)
     prompt(text, bot_id or max(bots, key=len, default=""))  # refuses what is too long
-    return schema.ChatCall(text, bot_id, call.stream, files)
+    return schema.BridgeRequest(text, bot_id, call.stream, files)
 
 
-def _attach(part: Part, where: str, lines: list[str], files: list[schema.AskFile]) -> None:
+def _attach(part: Part, where: str, lines: list[str], files: list[schema.BridgeFile]) -> None:
     if part.type == "image_url":
-        url = part.image_url
-        address = url if isinstance(url, str) else url.url if url is not None else ""
-        name = ""
+        address, name = part.image_address(), ""
     elif part.type == "file" and part.file is not None:
         address, name = part.file.file_data or "", part.file.filename or ""
     else:
@@ -110,14 +112,13 @@ def _attach(part: Part, where: str, lines: list[str], files: list[schema.AskFile
     if not first:
         raise bad_request("This is empty, or not valid base64.", param=where)
     kind = media_type(first, head[5:-7], name)
-    sent = schema.AskFile(name or file_name(kind), kind or "application/octet-stream", data)
+    sent = schema.BridgeFile(name or file_name(kind), kind or "application/octet-stream", data)
     files.append(sent)
 
 
 def request(call: Call) -> UpstreamRequest:
-    chat: ChatRequest = call.chat
-    call.dropped = [name for name in UNSAID if getattr(chat, name) is not None]
-    call.dropped += ["cache_control"] * chat.has_cache_marks()
+    """Posts the question to the bridge on the loopback address."""
+    call.dropped = dropped_parameters(call.chat)
     return UpstreamRequest(
         method="POST",
         url=f"http://127.0.0.1:{call.config.coze.discord.bridge_port}/ask",
@@ -145,7 +146,7 @@ def _read(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 
 
 def read_error(reply: UpstreamReply) -> GatewayError:
-    """The bridge refuses in the gateway's own shape."""
+    """The error of the bridge, which has the gateway's own shape."""
     try:
         detail = _body_decoder.decode(reply.body).error
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -162,7 +163,7 @@ def read_error(reply: UpstreamReply) -> GatewayError:
 
 
 class ReplyDecoder:
-    """Replies grow by edits: what is new of each is told, pictures and embeds at the end."""
+    """Decodes replies, which grow by edits; pictures and embeds come at the end."""
 
     def __init__(self, call: Call) -> None:
         self._sse = SSEParser(call.config.limits.response_bytes)
@@ -173,12 +174,14 @@ class ReplyDecoder:
         self._ended = False
 
     def feed(self, data: bytes) -> list[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         out: list[Event] = []
         for name, record in self._sse.feed(data):
             self._take(name, record, out)
         return out
 
     def finish(self) -> list[Event]:
+        """Raises GatewayError 502 when the bridge closed the connection before the end."""
         out: list[Event] = []
         for name, record in self._sse.finish():
             self._take(name, record, out)
@@ -246,7 +249,7 @@ class ReplyDecoder:
 
 
 def check_request(config: Config, key: Key) -> UpstreamRequest:
-    """Whose token it is. The pool's one key is the bridge's bot; the others are users."""
+    """Asks Discord whose token this is: the bot's for the key "discord", else a user's."""
     token = f"Bot {key.val}" if key.id == "discord" else key.val
     return UpstreamRequest(
         method="GET",
@@ -258,7 +261,7 @@ def check_request(config: Config, key: Key) -> UpstreamRequest:
 
 
 def check_reply(reply: UpstreamReply) -> None:
-    """Discord itself answers here, not the bridge."""
+    """Raises GatewayError for a refusal by Discord, whose reply this is."""
     if reply.status != 200:
         raise GatewayError(reply.status, f"Discord answered with HTTP status {reply.status}.")
 

@@ -1,6 +1,6 @@
-"""What Coze's wire looks like: the open API's chat, generations v2 and v3, and its error codes.
+"""The shapes of Coze's open API (v2 and v3), its error codes, and the Discord bridge's messages.
 
-Facts: Coze open API v2 and v3 documentation and the official SDKs' types. Every member is optional
+Source: Coze open API v2 and v3 documentation and the official SDKs' types. Every member is optional
 where the recordings leave it out once; unknown members are ignored.
 """
 
@@ -21,7 +21,7 @@ class Conversation(Struct):
 
 
 class HistoryMessage(Struct):
-    """One earlier turn in Coze's own words."""
+    """One earlier message in Coze's own shape."""
 
     role: str
     content: str
@@ -30,6 +30,8 @@ class HistoryMessage(Struct):
 
 
 class CozeMember(Struct):
+    """The `coze` member of a chat request."""
+
     conversation: Conversation | None = None
     chat_history: list[HistoryMessage] | None = None
 
@@ -38,6 +40,8 @@ class CozeMember(Struct):
 
 
 class EnterMessage(Struct):
+    """One of `additional_messages`."""
+
     role: str
     type: str
     content: str
@@ -54,6 +58,8 @@ class ObjectItem(Struct, omit_defaults=True):
 
 
 class ChatV3(Struct):
+    """The body of POST /v3/chat."""
+
     bot_id: str
     user_id: str
     additional_messages: list[EnterMessage]
@@ -62,16 +68,22 @@ class ChatV3(Struct):
 
 
 class CancelChat(Struct):
+    """The body of POST /v3/chat/cancel."""
+
     conversation_id: str
     chat_id: str
 
 
 class LastError(Struct):
+    """Why a chat failed."""
+
     code: int = 0
     msg: str = ""
 
 
 class ChatUsage(Struct):
+    """Token counts of a chat."""
+
     token_count: int = 0
     output_count: int = 0
     input_count: int = 0
@@ -105,6 +117,8 @@ class MessageObject(Struct):
 
 
 class ChatV2(Struct):
+    """The body of POST /open_api/v2/chat."""
+
     bot_id: str
     user: str
     query: str
@@ -114,12 +128,16 @@ class ChatV2(Struct):
 
 
 class MessageV2(Struct):
+    """The message of a v2 event."""
+
     type: str = ""
     content: str | None = None
     content_type: str = ""
 
 
 class EventV2(Struct):
+    """One event of v2's stream."""
+
     event: str = ""
     message: MessageV2 | None = None
     index: int = 0
@@ -133,6 +151,8 @@ class EventV2(Struct):
 
 
 class Detail(Struct):
+    """`logid` is what Coze's support asks for."""
+
     logid: str = ""
 
 
@@ -149,6 +169,7 @@ class ErrorReply(Struct):
 
     @property
     def number(self) -> int:
+        """The error code in whichever member holds one; 0 for none."""
         for code in (self.code, self.error_code, self.err_code):
             if code and str(code).lstrip("-").isdigit():
                 return int(code)
@@ -156,14 +177,19 @@ class ErrorReply(Struct):
 
     @property
     def text(self) -> str:
+        """The message that goes with it."""
         return self.msg or self.error_message or self.err_msg
 
 
 class UploadedFile(Struct):
+    """A stored file."""
+
     id: str = ""
 
 
 class UploadReply(Struct):
+    """The reply to POST /v1/files/upload."""
+
     code: int = 0
     msg: str = ""
     data: UploadedFile | None = None
@@ -171,7 +197,7 @@ class UploadReply(Struct):
 
 
 class Meaning(Struct, frozen=True):
-    """What one of Coze's error codes is to the gateway's caller."""
+    """The gateway's error for one of Coze's error codes."""
 
     status: int
     says: str
@@ -223,18 +249,26 @@ ERRORS: dict[int, Meaning] = {
 
 
 class Author(Struct):
+    """A user, or a message of which only the id matters."""
+
     id: str = ""
 
 
 class Reference(Struct):
+    """The message that another one answers."""
+
     message_id: str | None = None
 
 
 class EmbedImage(Struct):
+    """An embed's image."""
+
     url: str | None = None
 
 
 class Embed(Struct):
+    """An embed of a message."""
+
     type: str | None = None
     title: str | None = None
     url: str | None = None
@@ -243,6 +277,8 @@ class Embed(Struct):
 
 
 class Attachment(Struct):
+    """A file of a message."""
+
     url: str | None = None
     proxy_url: str | None = None
 
@@ -269,6 +305,8 @@ class Dispatch(Struct):
 
 
 class DiscordError(Struct):
+    """The body of Discord's refusals; `retry_after` is in seconds."""
+
     code: int = 0
     message: str = ""
     retry_after: float | None = None
@@ -277,7 +315,7 @@ class DiscordError(Struct):
 # -- between the workers and the bridge
 
 
-class AskFile(Struct):
+class BridgeFile(Struct):
     """A file to upload, in base64."""
 
     name: str
@@ -285,11 +323,13 @@ class AskFile(Struct):
     data: str
 
 
-class ChatCall(Struct):
+class BridgeRequest(Struct):
+    """A question for the bridge to post."""
+
     text: str
     bot_id: str = ""  # "": any
     stream: bool = False
-    files: list[AskFile] = []
+    files: list[BridgeFile] = []
 
 
 class Asked(Struct):

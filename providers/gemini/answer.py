@@ -1,6 +1,6 @@
-"""Gemini's answer, in whichever of its three transports, as events.
+"""Decodes Gemini's answers in any of three transports.
 
-    server-sent events   what is asked for when streaming; CRLF framing, no [DONE], ends at EOF
+    server-sent events   requested when streaming; CRLF framing, no [DONE], ends at EOF
     a JSON array         what comes when something in between drops `alt=sse`
     one JSON object      what comes when not streaming
 
@@ -9,7 +9,6 @@ framing altogether: bare pretty-printed JSON between two events. Finish and Usag
 end of the body, because older models put a finishReason into every chunk and the last count holds.
 """
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -34,6 +33,8 @@ from app.wire.framing import JsonArrayParser, SSEParser
 from app.wire.provider import Call
 from app.wire.surrogates import mend
 from providers.gemini.errors import find_status, stream_error, to_error
+from providers.gemini.parts import fenced_code, json_arguments, markdown_link, unknown_members
+from providers.gemini.raw_json import JSON_ERRORS
 from providers.gemini.schema import (
     Candidate,
     Chunk,
@@ -41,7 +42,6 @@ from providers.gemini.schema import (
     LaterChunk,
     LogprobsCandidate,
     LogprobsResult,
-    NamedParts,
     Part,
     UsageMetadata,
 )
@@ -70,7 +70,7 @@ FINISH_REASONS = {
     "MISSING_THOUGHT_SIGNATURE": "stop",
 }
 
-# With nothing told these are failures to be tried again, not answers.
+# An answer without content that ends like this is a failure; another attempt may succeed.
 _BROKEN = ("MALFORMED_RESPONSE", "MISSING_THOUGHT_SIGNATURE")
 _BROKEN_CALLS = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS")
 
@@ -78,16 +78,14 @@ _chunk = msgspec.json.Decoder(Chunk).decode
 _later = msgspec.json.Decoder(LaterChunk).decode
 _usage = msgspec.json.Decoder(UsageMetadata | None)
 _logprobs = msgspec.json.Decoder(LogprobsResult | None)
-_named = msgspec.json.Decoder(NamedParts)
-_KNOWN = {*Part.__struct_encode_fields__, "partMetadata", "videoMetadata"}
-_NO_JSON = (msgspec.DecodeError, ValueError, RecursionError)
-
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
 
 class AnswerDecoder:
-    """Any transport, found out by the first byte. `renamed` maps sent function names to ours.
+    """Decodes any transport; the first byte tells which.
+
+    `renamed` maps sent function names to the caller's.
 
     An error that follows text in the same read is kept until the next call, so that the text is
     never lost with it.
@@ -125,6 +123,7 @@ class AnswerDecoder:
         self._usage = Raw(b"")
 
     def feed(self, data: bytes) -> list[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         if self._broken is not None:
             raise self._broken
         events: list[Event] = []
@@ -145,6 +144,7 @@ class AnswerDecoder:
         return events
 
     def finish(self) -> list[Event]:
+        """Tells how the answer ended. Raises GatewayError 502 when it was not whole."""
         if self._broken is not None:
             raise self._broken
         events: list[Event] = []
@@ -215,14 +215,14 @@ class AnswerDecoder:
     # One object
 
     def _read_all(self, records: list[tuple[bytes, bytes]], events: list[Event]) -> None:
-        """`_read` of each, with a short way for what nearly every chunk of a stream is: text."""
+        """`_read` for each record, with a fast path for the usual chunk: one piece of text."""
         for _, record in records:
             if self._decode is not _later or self._started is not None or 0 not in self._finish:
                 self._read(record, events)
                 continue
             try:
                 chunk = _later(record)
-            except _NO_JSON as error:
+            except JSON_ERRORS as error:
                 self._read_odd(record, events, error)
                 continue
             text = None
@@ -249,7 +249,7 @@ class AnswerDecoder:
     def _read(self, record: bytes, events: list[Event]) -> None:
         try:
             chunk = self._decode(record)
-        except _NO_JSON as error:
+        except JSON_ERRORS as error:
             self._read_odd(record, events, error)
             return
         self._use(chunk, record, events)
@@ -278,7 +278,7 @@ class AnswerDecoder:
         if stripped.startswith(b"["):  # an array as a whole, as a refusal or without alt=sse
             try:
                 elements = msgspec.json.decode(stripped, type=list[Raw])
-            except _NO_JSON:
+            except JSON_ERRORS:
                 elements = []
             for element in elements:
                 if not bytes(element).startswith(b"{"):
@@ -330,16 +330,16 @@ class AnswerDecoder:
             self._read_call(part.function_call, part.thought_signature, index, events)
         elif part.inline_data is not None:
             mime, data = part.inline_data.mime_type or "", part.inline_data.data or ""
-            text = _markdown(mime, f"data:{mime};base64,{data}")
+            text = markdown_link(mime, f"data:{mime};base64,{data}")
         elif part.file_data is not None:
-            text = _markdown(part.file_data.mime_type or "", part.file_data.file_uri or "")
+            text = markdown_link(part.file_data.mime_type or "", part.file_data.file_uri or "")
         elif part.executable_code is not None:
             code = part.executable_code
-            text = _fenced(code.code or "", (code.language or "").lower())
+            text = fenced_code(code.code or "", (code.language or "").lower())
         elif part.code_execution_result is not None:
-            text = _fenced(part.code_execution_result.output or "", "")
+            text = fenced_code(part.code_execution_result.output or "", "")
         elif part.thought_signature is None:
-            events.append(Unknown(f"part {_unknown_members(record)}"))
+            events.append(Unknown(f"part {unknown_members(record)}"))
         if text and part.thought:
             events.append(Reasoning(text, index))
         elif text:
@@ -351,7 +351,7 @@ class AnswerDecoder:
     ) -> None:
         name = call.name or ""
         name = self._renamed.get(name, name)
-        arguments = _arguments(call.args)
+        arguments = json_arguments(call.args)
         call_id = call.id
         if call_id and self._call_ids.get(call_id) == (name, arguments):
             return  # told again
@@ -411,7 +411,7 @@ class AnswerDecoder:
     def _say_usage(self, events: list[Event]) -> None:
         try:
             usage = _usage.decode(self._usage) if self._usage else None
-        except _NO_JSON:
+        except JSON_ERRORS:
             events.append(Unknown("usageMetadata"))
             return
         if usage is not None:
@@ -430,6 +430,7 @@ class AnswerDecoder:
 
 
 def answer_decoder(call: Call, model: str, renamed: Mapping[str, str]) -> AnswerDecoder:
+    """The decoder for the answer to a call; see `AnswerDecoder` for `renamed`."""
     return AnswerDecoder(
         model=model,
         new_id=call.new_id,
@@ -439,38 +440,11 @@ def answer_decoder(call: Call, model: str, renamed: Mapping[str, str]) -> Answer
     )
 
 
-def _arguments(args: Raw) -> str:
-    """The JSON text of a call's arguments, compact; `{}` for none."""
-    raw = bytes(args)
-    if raw.startswith(b'"'):  # of something in between: the object as text
-        try:
-            raw = msgspec.json.decode(raw, type=str).strip().encode()
-        except _NO_JSON:
-            return "{}"
-    if not raw.startswith(b"{"):
-        return "{}"
-    try:
-        text = msgspec.json.format(raw, indent=-1).decode()
-    except _NO_JSON:
-        return raw.decode(errors="replace")
-    # Google escapes < > & = and '. Not decoded and encoded again: numbers would lose digits.
-    return _ESCAPE.sub(_plain, text) if "\\u" in text else text
-
-
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)")
-
-
-def _plain(found: re.Match[str]) -> str:
-    code = int(found[1] or "0", 16)
-    must_stay = code < 0x20 or code in (0x22, 0x5C) or 0xD800 <= code < 0xE000
-    return found[0] if must_stay else chr(code)
-
-
 def _to_logprobs(raw: Raw) -> list[TokenLogprob] | None:
     """logprobsResult, token by token."""
     try:
         result = _logprobs.decode(raw)
-    except _NO_JSON:
+    except JSON_ERRORS:
         return None
     if result is None or not result.chosen_candidates:
         return None
@@ -485,29 +459,3 @@ def _to_logprobs(raw: Raw) -> list[TokenLogprob] | None:
 def _token(candidate: LogprobsCandidate) -> tuple[str, float, list[int]]:
     token = candidate.token or ""
     return token, candidate.log_probability or 0.0, list(token.encode())
-
-
-_TICKS = re.compile(r"`{3,}")
-
-
-def _fenced(code: str, language: str) -> str:
-    """A fence longer than any inside."""
-    fence = "`" * max([3, *(len(ticks) + 1 for ticks in _TICKS.findall(code))])
-    end = "" if code.endswith("\n") else "\n"
-    return f"\n{fence}{language}\n{code}{end}{fence}\n"
-
-
-def _markdown(mime: str, url: str) -> str:
-    # OpenAI's chat answers have no place for media; markdown shows in most clients.
-    return f"![image]({url})" if mime.startswith("image/") else f"[{mime or 'file'}]({url})"
-
-
-def _unknown_members(record: bytes) -> str:
-    """The names of a part's members, to be counted as drift."""
-    try:
-        candidates = _named.decode(record).candidates or []
-    except _NO_JSON:
-        return "of unknown shape"
-    parts = [part for one in candidates if one.content for part in one.content.parts or []]
-    names = {name for part in parts for name in part if name not in _KNOWN}
-    return ",".join(sorted(names)) or "without content"

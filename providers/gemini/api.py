@@ -1,4 +1,4 @@
-"""The Gemini API as a provider: OpenAI bodies, native bodies, and everything else as a forward.
+"""The Gemini API as a provider: OpenAI bodies, native bodies, and the reverse proxy's paths.
 
 The key always travels in the x-goog-api-key header (OAuth tokens as bearer), never in a URL, so
 that no log or error text can hold it. Source: Google's Gemini API reference.
@@ -19,16 +19,11 @@ from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider,
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
 from providers.gemini.errors import read_error
+from providers.gemini.functions import function_names
 from providers.gemini.media import urls_to_fetch
-from providers.gemini.request import (
-    Chat,
-    Model,
-    function_names,
-    native_body,
-    read,
-    read_native,
-    to_generate_content,
-)
+from providers.gemini.models import Model
+from providers.gemini.openai_request import Chat
+from providers.gemini.request import native_body, read, read_native, to_generate_content
 from providers.gemini.schema import ModelList
 
 POOL = "google_gemini.api_keys"
@@ -45,7 +40,7 @@ class Options(Struct):
     index: str | int | None = None
 
 
-# Who, where
+# Credentials and addresses
 
 
 def version_of(key: Key, headers: Mapping[str, str]) -> str:
@@ -66,17 +61,19 @@ def version_of(key: Key, headers: Mapping[str, str]) -> str:
 
 
 def credential(key: Key) -> Headers:
-    """OAuth tokens are the only thing Gemini takes as a bearer."""
+    """The credential header. Gemini accepts only OAuth tokens as a bearer."""
     if key.val.startswith("ya29."):
         return [("authorization", f"Bearer {key.val}")]
     return [("x-goog-api-key", key.val)]
 
 
 def proxy(config: Config) -> str:
+    """The proxy for requests to Gemini; "" for a direct connection."""
     return config.google_gemini.proxy_url or config.proxy_url
 
 
 def model_of(call: Call) -> Model:
+    """The model of a call, at the API version of its key. Raises GatewayError 400."""
     name = call.model or call.config.google_gemini.model or DEFAULT_MODEL
     return _model(name, version_of(call.key, call.headers))
 
@@ -88,12 +85,14 @@ _model = lru_cache(maxsize=256)(Model)  # asked for several times in each call
 
 
 def request(call: Call) -> UpstreamRequest:
+    """generateContent for an OpenAI body."""
     model = model_of(call)
     body, call.dropped = to_generate_content(call.chat, model, call.learned or {})
     return _ask(call, model, body)
 
 
 def native_request(call: Call) -> UpstreamRequest:
+    """generateContent for a body that is already in its shape."""
     return _ask(call, model_of(call), native_body(call.chat))
 
 
@@ -105,7 +104,7 @@ def _ask(call: Call, model: Model, body: bytes) -> UpstreamRequest:
         headers=[
             ("Content-Type", "application/json"),
             ("Accept", "text/event-stream" if call.stream else "application/json"),
-            ("Accept-Encoding", "identity"),  # a compressor would hold events back
+            ("Accept-Encoding", "identity"),  # compression would delay events
             *credential(call.key),
         ],
         body=body,
@@ -127,11 +126,13 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
 
 
 def decoder(call: Call) -> Decoder:
+    """The decoder of an answer to an OpenAI body."""
     renamed = function_names(call.chat).renamed
     return answer_decoder(call, _asked_model(call), renamed)
 
 
 def native_decoder(call: Call) -> Decoder:
+    """The decoder of an answer to a native body."""
     return answer_decoder(call, _asked_model(call), {})
 
 
@@ -156,6 +157,7 @@ _models = msgspec.json.Decoder(ModelList)
 
 
 def models_request(config: Config, key: Key) -> UpstreamRequest:
+    """Asks for the list of models."""
     path = f"/{version_of(key, {})}/models?pageSize=1000"
     return UpstreamRequest(
         method="GET",
@@ -205,7 +207,7 @@ PROVIDER = Provider(
 )
 
 
-# Forwarding
+# The reverse proxy
 
 
 def _forward_credential(key: Key, headers: Mapping[str, str], config: Config) -> Headers:
@@ -213,7 +215,7 @@ def _forward_credential(key: Key, headers: Mapping[str, str], config: Config) ->
 
 
 def is_misplaced(header: str, token: str) -> bool:
-    """An API key as a bearer, as OpenAI users have it: Google takes only OAuth tokens there."""
+    """Whether an API key was sent as a bearer, where Google accepts only OAuth tokens."""
     return header == "authorization" and not token.startswith(("ya29.", "ey"))
 
 

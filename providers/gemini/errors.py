@@ -1,4 +1,4 @@
-"""Gemini's refusals as the gateway's: google.rpc.Status, alone, in an array, or no JSON at all.
+"""Gemini's errors as the gateway's: google.rpc.Status, alone, in an array, or no JSON at all.
 
 Google answers a bad key with 400 and an unpaid or unsupported region with 400 too; the details
 tell which. Source: Google's API error reference and recorded answers.
@@ -69,6 +69,11 @@ def stream_error(raw: msgspec.Raw) -> GatewayError:
 
 
 def to_error(status: Status, http_status: int, retry_after: float | None = None) -> GatewayError:
+    """Maps Google's status to the gateway's error.
+
+    `http_status` is that of the reply. `retry_after` is its Retry-After header in seconds; a delay
+    in the details wins over it.
+    """
     details = [found for raw in status.details or () if (found := _read_detail(raw)) is not None]
     reasons = {detail.reason for detail in details}
     text = _SECRET.sub("[redacted]", status.message or "") or f"Gemini answered {http_status}."
@@ -111,7 +116,7 @@ def to_error(status: Status, http_status: int, retry_after: float | None = None)
             return error(http_status, word.lower() or "server_error")
         case _ if http_status in range(400, 499):
             return error(http_status, word.lower() or "upstream_refused")
-        case _:  # 499 is "the client closed": here that is us, and so our side's doing
+        case _:  # 499 (client closed request): the client is the gateway
             return error(502, word.lower() or "upstream_bad_response")
 
 
@@ -123,7 +128,7 @@ def _read_detail(raw: msgspec.Raw) -> Detail | None:
 
 
 def _is_spent(detail: Detail) -> bool:
-    """A day's quota that all models share. One model's own leaves the key to the others."""
+    """Whether a daily quota of all models is used up. One of a single model spares the others."""
     shared = (detail.metadata or {}).get("quota_limit")
     quotas = [shared] if isinstance(shared, str) else []
     quotas += [

@@ -17,12 +17,12 @@ Learned = Mapping[str, tuple[str, bytes]]  # url -> (mime type, content)
 
 _AUDIO = ("wav", "mp3", "aiff", "aac", "ogg", "flac")
 
-# Registered names that Gemini has another word for.
+# Registered media types for which Gemini uses another name.
 _OWN_WORDS = {"audio/mpeg": "audio/mp3", "video/quicktime": "video/mov"}
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
 
-# Gemini resolves these itself on every model, and knows what they are.
+# Every model fetches these hosts itself and needs no media type.
 _OWN_HOSTS = ("generativelanguage.googleapis.com", "youtube.com", "www.youtube.com", "youtu.be")
 
 

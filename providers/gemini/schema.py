@@ -20,6 +20,8 @@ class FunctionCall(Struct, rename="camel", omit_defaults=True):
 
 
 class Blob(Struct, rename="camel", omit_defaults=True):
+    """A file in base64."""
+
     mime_type: str | None = None
     data: str | None = None
 
@@ -31,6 +33,8 @@ class ResponsePart(Struct, rename="camel"):
 
 
 class FunctionResponse(Struct, rename="camel", omit_defaults=True):
+    """A function's result."""
+
     name: str
     response: Any  # must be an object
     id: str | None = None
@@ -38,16 +42,22 @@ class FunctionResponse(Struct, rename="camel", omit_defaults=True):
 
 
 class FileData(Struct, rename="camel", omit_defaults=True):
+    """A file at a URI."""
+
     mime_type: str | None = None
     file_uri: str | None = None
 
 
 class ExecutableCode(Struct, rename="camel"):
+    """Code that the model has run."""
+
     language: str | None = None
     code: str | None = None
 
 
 class CodeExecutionResult(Struct, rename="camel"):
+    """What the code printed."""
+
     outcome: str | None = None
     output: str | None = None
 
@@ -69,10 +79,14 @@ class Part(Struct, rename="camel", gc=False):
 
 
 class Content(Struct, rename="camel", gc=False):
+    """The content of a candidate."""
+
     parts: list[Part] | None = None
 
 
 class Candidate(Struct, rename="camel", gc=False):
+    """One choice of an answer."""
+
     content: Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
@@ -81,6 +95,8 @@ class Candidate(Struct, rename="camel", gc=False):
 
 
 class PromptFeedback(Struct, rename="camel"):
+    """Why the prompt was blocked."""
+
     block_reason: str | None = None
     block_reason_message: str | None = None
 
@@ -109,10 +125,14 @@ class LaterChunk(Struct, rename="camel", gc=False):
 
 
 class NamedContent(Struct):
+    """See `NamedParts`."""
+
     parts: list[dict[str, Raw]] | None = None
 
 
 class NamedCandidate(Struct):
+    """See `NamedParts`."""
+
     content: NamedContent | None = None
 
 
@@ -123,6 +143,8 @@ class NamedParts(Struct):
 
 
 class UsageMetadata(Struct, rename="camel"):
+    """Token counts; candidates do not include thoughts."""
+
     prompt_token_count: int | None = None
     candidates_token_count: int | None = None
     total_token_count: int | None = None
@@ -132,20 +154,28 @@ class UsageMetadata(Struct, rename="camel"):
 
 
 class LogprobsCandidate(Struct, rename="camel"):
+    """A token and its log probability."""
+
     token: str | None = None
     log_probability: float | None = None
 
 
 class TopCandidates(Struct, rename="camel"):
+    """The likeliest tokens at one place."""
+
     candidates: list[LogprobsCandidate] | None = None
 
 
 class LogprobsResult(Struct, rename="camel"):
+    """Log probabilities of an answer, token by token."""
+
     chosen_candidates: list[LogprobsCandidate] | None = None
     top_candidates: list[TopCandidates] | None = None
 
 
 class QuotaViolation(Struct, rename="camel"):
+    """A quota that was exceeded."""
+
     quota_id: str | None = None
     quota_dimensions: dict[str, Any] | None = None  # "model": which one's
 
@@ -175,15 +205,21 @@ class Status(Struct, rename="camel"):
 
 
 class ErrorAnswer(Struct):
+    """The body of a refusal."""
+
     error: Status | None = None
 
 
 class Model(Struct, rename="camel"):
+    """One entry of the list of models."""
+
     name: str | None = None
     supported_generation_methods: list[str] | None = None
 
 
 class ModelList(Struct, rename="camel"):
+    """A page of GET /v1beta/models."""
+
     models: list[Model] | None = None
     next_page_token: str | None = None
 
@@ -192,6 +228,8 @@ class ModelList(Struct, rename="camel"):
 
 
 class RequestPart(Struct, rename="camel", omit_defaults=True):
+    """One part of a request, of any kind."""
+
     text: str | None = None
     inline_data: Blob | None = None
     file_data: FileData | None = None
@@ -201,30 +239,42 @@ class RequestPart(Struct, rename="camel", omit_defaults=True):
 
 
 class RequestContent(Struct, rename="camel", omit_defaults=True):
+    """One message of a request, or the system instruction."""
+
     parts: list[RequestPart]
     role: str | None = None
 
 
 class FunctionDeclaration(Struct, rename="camel", omit_defaults=True):
+    """A function that the model may call."""
+
     name: str
     description: str | None = None
     parameters_json_schema: dict[str, Raw] | None = None
 
 
 class ToolList(Struct, rename="camel"):
+    """The one tool list of a request."""
+
     function_declarations: list[FunctionDeclaration]
 
 
 class FunctionCallingConfig(Struct, rename="camel", omit_defaults=True):
+    """Whether and which functions must be called: AUTO, ANY, NONE or VALIDATED."""
+
     mode: str
     allowed_function_names: list[str] | None = None
 
 
 class ToolConfig(Struct, rename="camel"):
+    """The configuration of the tools."""
+
     function_calling_config: FunctionCallingConfig
 
 
 class GenerateContentRequest(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """The body of generateContent and streamGenerateContent."""
+
     contents: list[RequestContent]
     system_instruction: RequestContent | None = None
     tools: list[ToolList] | None = None

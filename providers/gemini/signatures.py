@@ -17,7 +17,7 @@ PLACEHOLDER = "skip_thought_signature_validator"
 
 
 class Signatures:
-    """A memory bounded in entries and in characters; the least recently used are forgotten."""
+    """An LRU cache of signatures, bounded in entries and in characters."""
 
     def __init__(self, max_entries: int = 4096, max_chars: int = 16 * 1024 * 1024) -> None:
         self._held: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -25,6 +25,7 @@ class Signatures:
         self._chars = 0
 
     def remember(self, call_id: str, name: str, signature: str) -> None:
+        """Stores the signature of a call."""
         # The name is part of the key: ids that Gemini itself gives need not be unique over all
         # callers, and a signature on the wrong function would only be refused.
         held = self._held
@@ -35,6 +36,7 @@ class Signatures:
             self._chars -= len(forgotten)
 
     def recall(self, call_id: str, name: str) -> str | None:
+        """The signature of a call; None for one that is not known."""
         signature = self._held.get((call_id, name))
         if signature is not None:
             self._held.move_to_end((call_id, name))

@@ -1,4 +1,4 @@
-"""The OpenAI API as an upstream: the caller's own wire, so nothing is translated.
+"""The OpenAI API as a provider: it speaks the caller's own wire, so nothing is translated.
 
 The body goes on as it came but for the gateway's own members; the answer is passed on byte for
 byte. Shapes and errors: OpenAI's published API document and its official client.
@@ -26,10 +26,10 @@ from providers.openai.schema import KeyChoice, ModelList
 
 POOL = "openai.api_keys"
 _USAGE = b'"stream_options":{"include_usage":true},'
-# Upstreams that were heard to refuse the above, and until when they are not asked again.
+# Upstreams that refused the above -> until when it is left out (Unix s).
 _refuse_usage: dict[str, int] = {}
 _REFUSED_SECONDS = 3600
-# What a caller's SDK says that the API wants to hear.
+# Request headers of the caller that are passed on.
 _PASSED_UP = (
     "openai-organization",
     "openai-project",
@@ -173,6 +173,7 @@ def _base(config: Config) -> str:
 
 
 def models_request(config: Config, key: Key) -> UpstreamRequest:
+    """Asks for the list of models."""
     return UpstreamRequest(
         method="GET",
         url=join_url(config.openai.api_url, "/v1/models"),
@@ -182,7 +183,7 @@ def models_request(config: Config, key: Key) -> UpstreamRequest:
 
 
 def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
-    """The list as the API gives it, unknown members included."""
+    """The models of the reply, unknown members included. Raises GatewayError 502 for no list."""
     try:
         models = msgspec.json.decode(reply.body, type=ModelList).data
     except (msgspec.DecodeError, ValueError, RecursionError):

@@ -101,12 +101,12 @@ class Found(Struct):
 
     @property
     def is_to_be_renewed(self) -> bool:
-        """Only its cookies are there: the first use makes a token of them."""
+        """The file has cookies but no token: the first use fetches one."""
         return self.val == TO_BE_RENEWED
 
 
 class HarReader:
-    """Bytes in, at the end one session. Feed it the file in pieces of any size."""
+    """Finds the session in a HAR file that is read in pieces of any size."""
 
     def __init__(self, now: int) -> None:
         self._now = now
@@ -118,6 +118,7 @@ class HarReader:
         self._cookies: dict[str, tuple[float, str]] = {}
 
     def feed(self, data: bytes) -> None:
+        """Reads the next bytes of the file."""
         if self._entries is None:
             self._head += data
             found = _ENTRIES.search(self._head)
@@ -133,6 +134,7 @@ class HarReader:
             self._one(whole)
 
     def finish(self) -> Found:
+        """The session that was found, or the problem that kept it from being found."""
         if self._entries is None:
             return Found(problem="it is no HAR file: it has no list of entries")
         if not self._ours:
@@ -225,13 +227,13 @@ class HarReader:
                 self._keep("account_id", at, signed_in.account.id or "")
 
     def _keep(self, item: str, at: float, value: str) -> None:
-        # Header values end up in headers again: a line break in one is no value of a browser's.
+        # Values become request headers again, so a line break in one is refused.
         if value and at >= self._newest.get(item, (0.0, ""))[0] and value.isprintable():
             self._newest[item] = (at, value)
 
 
 def read_har(pieces: Iterable[bytes], now: int) -> Found:
-    """The session in a file given piece by piece."""
+    """The session in a HAR file, given in pieces."""
     reader = HarReader(now)
     for piece in pieces:
         reader.feed(piece)

@@ -10,7 +10,7 @@ from app.config.schema import Config
 from app.wire.errors import bad_request, from_validation
 from app.wire.upstream import UpstreamRequest, join_url
 
-# What the platform's own page says of itself; both are public.
+# The OAuth client of the platform's own page; both values are public.
 CLIENT_ID = "DRivsnm2Mu42T3KOpqdtwB3NYviHYzwD"
 REDIRECT_URI = "https://platform.openai.com/auth/callback"
 
@@ -22,7 +22,7 @@ class _Given(Struct):
 
 
 def refresh(body: bytes, config: Config) -> UpstreamRequest:
-    """A new access token for a refresh token."""
+    """Exchanges a refresh token for a new access token. Raises GatewayError 400 without one."""
     given = _read(body)
     return _post(
         config,
@@ -37,6 +37,7 @@ def refresh(body: bytes, config: Config) -> UpstreamRequest:
 
 
 def revoke(body: bytes, config: Config) -> UpstreamRequest:
+    """Revokes a refresh token. Raises GatewayError 400 for a body without one."""
     given = _read(body)
     return _post(
         config, "/oauth/revoke", {"client_id": given.client_id, "token": given.refresh_token}
@@ -44,7 +45,7 @@ def revoke(body: bytes, config: Config) -> UpstreamRequest:
 
 
 def session(authorization: str, config: Config) -> UpstreamRequest:
-    """What the platform's page learns of the account right after a login."""
+    """Asks for the account data that the platform's page loads right after a login."""
     return UpstreamRequest(
         method="POST",
         url=join_url(config.openai.api_url, "/dashboard/onboarding/login"),

@@ -6,6 +6,8 @@ from msgspec import Struct
 
 
 class Conversation(Struct):
+    """`openai.conversation`, as ChatGPT web hands it out."""
+
     index: str | None = None
 
 
@@ -17,4 +19,6 @@ class KeyChoice(Struct):
 
 
 class ModelList(Struct):
+    """The reply of GET /v1/models."""
+
     data: list[dict[str, Any]]

@@ -1,8 +1,8 @@
-"""ChatGPT web's guard before every question: what it wants, and the proof of work it may want.
+"""ChatGPT web's checks before every question, and the proof of work that they may demand.
 
 The proof is plain hashcash over a JSON array that describes a browser; no challenge is solved
-here and no foreign script is run. Facts: public clients of the chatgpt.com backend. Pure: who
-calls the slow search decides where it runs, how long, and when it stops.
+here and no foreign script is run. Pure: the caller of the slow search decides where it runs and
+when it stops. Source: public clients of the chatgpt.com backend.
 
     question to /sentinel/chat-requirements -> Requirements -> Puzzle -> search() ... -> token
 """
@@ -24,20 +24,22 @@ QUESTION_PREFIX = "gAAAAAC"
 _FNV_END = "~S"
 COUNTER, ELAPSED = 3, 9  # places in the array
 
-# Tries that cost less than a millisecond, which is less than having them done elsewhere.
+# Tries that take under a millisecond, less than the cost of the CPU worker.
 AT_ONCE: dict[Kind, int] = {"sha3": 120, "fnv": 15}
 MAX_TRIES: dict[Kind, int] = {"sha3": 2_000_000, "fnv": 1_000_000}
 MAX_EXPECTED_TRIES = 400_000  # above that a quarter of the searches would end without an answer
 
 
 class Demand(Struct):
+    """One of the checks; `seed` and `difficulty` belong to the proof of work."""
+
     required: bool = False
     seed: str | None = None
     difficulty: str | None = None
 
 
 class Requirements(Struct):
-    """What must come with the question. Every part may be missing, which means not required."""
+    """What a question must bring. A missing part is not required."""
 
     token: str = ""
     persona: str | None = None
@@ -51,7 +53,7 @@ _requirements = msgspec.json.Decoder(Requirements)
 
 
 def read_requirements(body: bytes) -> Requirements | None:
-    """None when it is not an answer of this kind, or has no token to go on with."""
+    """The requirements in a reply; None for another body or one without a token."""
     try:
         found = _requirements.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -184,7 +186,7 @@ def array_of(token: str) -> tuple[Any, ...] | None:
 
 
 def dated(array: tuple[Any, ...], now: int) -> tuple[Any, ...]:
-    """The same browser now."""
+    """The same array with the time set to `now` (Unix seconds)."""
     return (array[0], _date_text(now), *array[2:])
 
 
@@ -195,7 +197,7 @@ def _date_text(now: int) -> str:
 
 
 def question(kind: Kind, array: tuple[Any, ...], seed: str) -> str:
-    """The `p` of the requirements call: a proof for a seed of one's own, easy on purpose."""
+    """The `p` of the requirements request: an easy proof for a seed of the client's choice."""
     difficulty = "0fffff" if kind == "sha3" else "0"
     found = search(Puzzle(kind, seed, difficulty, array), 0, 10_000)
     return QUESTION_PREFIX + (found or "")

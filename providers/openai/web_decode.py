@@ -1,4 +1,4 @@
-"""ChatGPT web's answers, decoded: three framings, one meaning.
+"""Decodes ChatGPT web's answers, whose events come in two encodings and three framings.
 
     SSE of snapshots      each event repeats the whole message so far
     SSE of deltas (v1)    JSON patches on such a message; path, operation and channel stick
@@ -8,8 +8,6 @@ The server picks, and mixes. A delta is applied to its message, which is then re
 only the appending of plain text, nine of ten events, takes a shorter way.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -22,35 +20,27 @@ from app.wire.events import (
     End,
     Event,
     Finish,
-    Follow,
     Piece,
     Reasoning,
-    Reply,
     Session,
     Started,
     Text,
     Unknown,
     Usage,
 )
-from app.wire.framing import MAX_RECORD_BYTES, JsonArrayParser, SSEParser
-from app.wire.surrogates import mend
-from app.wire.upstream import UpstreamRequest
+from app.wire.framing import MAX_RECORD_BYTES, SSEParser
 from providers.openai import web_errors
+from providers.openai.web_frames import AnswerFrames
+from providers.openai.web_markers import Markers
+from providers.openai.web_patches import PATCH_ERRORS, apply
 from providers.openai.web_schema import (
-    Elsewhere,
-    Frame,
-    FrameData,
     Record,
-    Reference,
     Root,
     TextPiece,
     WebMessage,
 )
 
-ACK_EVERY = 80  # the service stops after about 1000 frames without one
-SUBPROTOCOL = "json.reliable.webpubsub.azure.v1"
 _TEXT_PATH = "/message/content/parts/0"
-_MAX_HELD = 8192  # a marker longer than that is none
 
 _KNOWN_TYPES = frozenset(
     (
@@ -66,89 +56,16 @@ _KNOWN_TYPES = frozenset(
         "stream_handoff",
     )
 )
-_MARKERS = re.compile("[\ue200-\ue206]")
-_STRAY = re.compile("[\ue201-\ue206]")
 
 # In every framing's first messages, whatever stands around it; texts have their quotes escaped.
 _CONVERSATION_ID = re.compile(rb'"conversation_id": ?"([0-9A-Za-z-]{1,128})"')
 
 _record = msgspec.json.Decoder(Record)
 _piece = msgspec.json.Decoder(TextPiece)
-_elsewhere = msgspec.json.Decoder(Elsewhere)
-_frame = msgspec.json.Decoder(Frame)
-_PATCH_FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError)
-
-
-class Markers:
-    """Private-use characters around citations: held back until whole, then replaced or dropped."""
-
-    def __init__(self) -> None:
-        self._held = ""
-        self.unresolved: list[str] = []
-
-    def feed(self, text: str, references: list[Any]) -> str:
-        if not self._held and not _MARKERS.search(text):
-            return text
-        text = self._held + text
-        self._held = ""
-        out: list[str] = []
-        while True:
-            start = text.find("\ue200")
-            if start < 0:
-                out.append(text)
-                break
-            out.append(text[:start])
-            end = text.find("\ue201", start)
-            if end < 0:
-                rest = text[start:]
-                if len(rest) <= _MAX_HELD:
-                    self._held = rest
-                else:
-                    out.append(rest[1:])
-                break
-            span = text[start : end + 1]
-            meaning = _meaning(span, references)
-            if meaning is None:
-                self.unresolved.append(span)
-            else:
-                out.append(meaning)
-            text = text[end + 1 :]
-        return _STRAY.sub("", "".join(out))
-
-    def late(self, references: list[Any]) -> str:
-        """What became known only after its place in the text was told."""
-        found = [_meaning(span, references) for span in self.unresolved]
-        self.unresolved.clear()
-        return " ".join(dict.fromkeys(text for text in found if text))
-
-
-def _meaning(span: str, references: list[Any]) -> str | None:
-    """The text in place of a marker; None while nobody has said what it stands for."""
-    kind, _, rest = span[1:-1].partition("\ue202")
-    if kind == "entity":  # ["company", "OpenAI", ...]: the second is what is read
-        try:
-            return str(msgspec.json.decode(rest, type=list[Any])[1])
-        except (msgspec.DecodeError, IndexError):
-            return ""
-    for raw in references:
-        try:
-            reference = msgspec.convert(raw, Reference)
-        except msgspec.ValidationError:
-            continue
-        if reference.matched_text == span:
-            return reference.alt or _links(reference)
-    return None
-
-
-def _links(reference: Reference) -> str:
-    found = [item for item in [reference, *(reference.items or [])] if item.url]
-    return " ".join(f"[{item.title or item.url}]({item.url})" for item in found) or (
-        reference.name or ""
-    )
 
 
 class _Told:
-    """What of one message the caller has been told."""
+    """What of one message was sent to the caller."""
 
     def __init__(self, thinking: bool) -> None:
         self.thinking = thinking
@@ -166,7 +83,7 @@ class _Told:
         return self._pieces[0]
 
     def news(self, text: str) -> str:
-        """A snapshot's new part. What was rewritten stays as it was told: never told again."""
+        """The new part of a snapshot. Text that was rewritten is not sent again."""
         told = self.text()
         if not text.startswith(told) and len(text) <= len(told):
             return ""
@@ -188,158 +105,8 @@ class _Tree:
             self.pending.clear()
 
 
-def apply(root: Any, path: str, operation: str, value: Any) -> Any:
-    """One patch; the root afterwards. Raises KeyError and its kin where it does not fit."""
-    if operation == "patch":
-        for part in value:
-            root = apply(root, part.get("p", ""), part.get("o", ""), part.get("v"))
-        return root
-    if path == "":
-        return _changed(root, operation, value) if operation != "remove" else None
-    *way, last = [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
-    holder = root
-    for part in way:
-        holder = holder[int(part)] if isinstance(holder, list) else holder[part]
-    if isinstance(holder, list):
-        at = len(holder) if last == "-" else int(last)
-        if operation == "add":
-            holder.insert(at, value)
-        elif operation == "remove":
-            del holder[at]
-        elif at == len(holder) and operation in ("replace", "append"):
-            holder.append(value)
-        else:
-            holder[at] = _changed(holder[at], operation, value)
-    elif operation == "remove":
-        del holder[last]
-    else:
-        holder[last] = _changed(holder.get(last), operation, value)
-    return root
-
-
-def _changed(old: Any, operation: str, value: Any) -> Any:
-    match operation:
-        case "add" | "replace":
-            return value
-        case "append":
-            if old is None:
-                return value
-            return {**old, **value} if isinstance(old, dict) else old + value
-        case "truncate":
-            return old[: int(value)]
-    raise ValueError(operation)
-
-
-class AnswerFrames:
-    """The framing's part: whatever comes, SSE records and what the exchange must do.
-
-    Used by the translating decoder and by the one that hands the stream on as it is.
-    """
-
-    def __init__(self, origin: str, user_agent: str, proxy: str | None) -> None:
-        self._origin, self._user_agent, self._proxy = origin, user_agent, proxy
-        self._first = True
-        self._json: JsonArrayParser | None = None
-        self._elsewhere: Elsewhere | None = None
-        self._sequence = 0
-        self._acked = 0
-
-    def feed(self, data: bytes) -> Iterator[bytes | Follow | Reply]:
-        """SSE bytes, and events for the exchange, in order."""
-        if self._elsewhere is not None:
-            yield from self._message(data)
-            return
-        if self._first:
-            data = data.lstrip()
-            if not data:
-                return
-            self._first = False
-            if data[:1] in (b"{", b"["):
-                self._json = JsonArrayParser()
-            elif data[:1] == b"<":
-                raise web_errors.web_page(data)
-        if self._json is None:
-            yield data
-            return
-        for whole in self._json.feed(data):
-            yield self._follow(whole)
-            return
-
-    def finish(self) -> None:
-        if self._first:
-            raise upstream_cut("chatgpt.com closed the connection without an answer")
-        if self._json is not None and self._elsewhere is None:
-            raise bad_response("chatgpt.com's JSON answer ended early.")
-
-    def _follow(self, body: bytes) -> Follow:
-        try:
-            found = _elsewhere.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise web_errors.in_json(body) from None
-        if not found.wss_url.startswith(("wss://", "ws://")):
-            raise web_errors.in_json(body)
-        self._elsewhere = found
-        headers = [
-            ("User-Agent", self._user_agent),
-            ("Origin", self._origin),
-            ("Sec-WebSocket-Protocol", SUBPROTOCOL),
-        ]
-        return Follow(
-            UpstreamRequest(
-                method="GET",
-                url=found.wss_url,
-                headers=headers,
-                via="websocket",
-                proxy=self._proxy,
-            )
-        )
-
-    def _message(self, data: bytes) -> Iterator[bytes | Reply]:
-        try:
-            frame = _frame.decode(mend(data))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise bad_response("chatgpt.com's websocket sent what is no JSON frame.") from None
-        if frame.sequenceId is not None:
-            self._sequence = max(self._sequence, frame.sequenceId)
-            if self._sequence - self._acked >= ACK_EVERY:
-                self._acked = self._sequence
-                yield Reply(f'{{"type":"sequenceAck","sequenceId":{self._sequence}}}')
-        piece: FrameData | Frame = frame
-        if isinstance(frame.data, dict):
-            try:
-                piece = msgspec.convert(frame.data, FrameData)
-            except msgspec.ValidationError:
-                return
-        if not piece.body or not self._is_ours(piece):
-            return
-        try:
-            yield base64.b64decode(piece.body, validate=True)
-        except (binascii.Error, ValueError):
-            raise bad_response("chatgpt.com's websocket sent broken base64.") from None
-
-    def _is_ours(self, piece: FrameData | Frame) -> bool:
-        """Other answers of the same account arrive here too."""
-        assert self._elsewhere is not None
-        for theirs, ours in (
-            (piece.conversation_id, self._elsewhere.conversation_id),
-            (piece.response_id, self._elsewhere.response_id),
-        ):
-            if theirs and ours and theirs != ours:
-                return False
-        return True
-
-    @property
-    def is_plain(self) -> bool:
-        """The answer is SSE and nothing else: its bytes need not come through here any more."""
-        return not self._first and self._json is None
-
-    @property
-    def on_websocket(self) -> bool:
-        return self._elsewhere is not None
-
-
 class OwnStream:
-    """The answer as it came, for a caller who speaks the site's own language.
+    """Passes the answer on unchanged, for a caller who uses the site's own protocol.
 
     Only the websocket framing is undone: its pieces are the SSE that the others have at once.
     """
@@ -350,6 +117,7 @@ class OwnStream:
         self._done = self._is_known = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
+        """Decodes the next bytes of the body; any split gives the same events."""
         for piece in self._frames.feed(data):
             if not isinstance(piece, bytes):
                 yield piece
@@ -364,6 +132,7 @@ class OwnStream:
             yield End()
 
     def finish(self) -> Iterator[Event]:
+        """Raises GatewayError 502 when the answer was not whole."""
         self._frames.finish()
         if not self._done:
             raise upstream_cut("chatgpt.com's answer ended in the middle")
@@ -412,13 +181,16 @@ class WebDecoder:
         self._handed_off = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Event by event: what stands before an error in one read has been given by then."""
+        """Decodes the next bytes of the body; any split gives the same events.
+
+        A generator: events before an error in the same read are given first.
+        """
         for piece in (data,) if self._frames.is_plain else self._frames.feed(data):
             if not isinstance(piece, bytes):
                 yield piece
                 continue
             for _, record in self._records.feed(piece):
-                # The hot line: a bare piece of text, to be appended where the last one was.
+                # The hot path: a bare piece of text, to be appended where the last one was.
                 if self._hot is not None and record.startswith(b'{"v": "') and self._append(record):
                     if self._visible:
                         yield from self._text(self._hot[1], self._visible)
@@ -428,7 +200,7 @@ class WebDecoder:
             yield End()
 
     def _append(self, record: bytes) -> bool:
-        """Takes `{"v": "text"}` and leaves what of it is to be told in `_visible`."""
+        """Reads `{"v": "text"}` and leaves its visible text in `_visible`."""
         assert self._hot is not None
         try:
             piece = _piece.decode(record).v
@@ -441,6 +213,7 @@ class WebDecoder:
         return True
 
     def finish(self) -> Iterator[Event]:
+        """Raises GatewayError 502 when the answer was not whole."""
         self._frames.finish()
         for _, record in self._records.finish():
             yield from self._one(record)
@@ -528,7 +301,7 @@ class WebDecoder:
         tree.settle()
         try:
             tree.root = apply(tree.root, self._path, self._operation, value)
-        except _PATCH_FAULTS:
+        except PATCH_ERRORS:
             tree.told = None
             yield Unknown(f"delta:{self._operation[:32]}")
             return
@@ -568,7 +341,7 @@ class WebDecoder:
             tree.told = told
 
     def _take(self, message: WebMessage) -> _Told | None:
-        """Decides, when a message is first seen, whether and as what it is for the caller."""
+        """Decides, when a message first appears, whether it is text, thinking, or not shown."""
         role, content = message.author.role, message.content
         if message.id in self._own_ids:
             self._own_seen = True

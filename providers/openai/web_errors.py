@@ -1,4 +1,4 @@
-"""What ChatGPT web's refusals mean, and what the caller can do about each.
+"""ChatGPT web's errors as the gateway's.
 
 Upstream bodies are `{"detail": text | object | list}`, a web page, or rarely OpenAI's own shape.
 Source: public clients of chatgpt.com.
@@ -31,7 +31,7 @@ _CONVERSATION = "openai.conversation.conversation_id"
 _CHALLENGE = re.compile(
     rb"just a moment|cf_chl_opt|cf-please-wait|attention required! \| cloudflare", re.IGNORECASE
 )
-# What an error inside a 200 means, which has words and seldom a code.
+# The status that the text of an error inside a 200 stands for; it seldom has a code.
 _WORDS = (
     (re.compile(r"reached (?:our|your|the) (?:\w+ )?limit|hit (?:the|your) .{0,40}limit"), 429),
     (re.compile(r"too many (?:requests|messages)"), 429),
@@ -43,6 +43,7 @@ _any = msgspec.json.Decoder()
 
 
 def challenge() -> GatewayError:
+    """The error for a Cloudflare challenge page, which only a browser can pass."""
     return GatewayError(
         403,
         "chatgpt.com answered with a challenge page instead of data: it does not trust this "
@@ -55,6 +56,7 @@ def challenge() -> GatewayError:
 
 
 def is_challenge(reply: UpstreamReply) -> bool:
+    """Whether a reply is a Cloudflare challenge: by its header, else by the words of the page."""
     if reply.headers.get("cf-mitigated", "").lower() == "challenge":
         return True
     return "json" not in reply.headers.get("content-type", "") and bool(
@@ -63,13 +65,14 @@ def is_challenge(reply: UpstreamReply) -> bool:
 
 
 def web_page(body: bytes) -> GatewayError:
-    """A page where data was due, though the status was 200."""
+    """The error for a web page with status 200 in place of data."""
     if _CHALLENGE.search(body):
         return challenge()
     return bad_response("chatgpt.com answered with a web page; check openai.chat_web_url.")
 
 
 def arkose_required() -> GatewayError:
+    """The error when the site wants an Arkose token and there is none."""
     return GatewayError(
         403,
         "chatgpt.com wants an Arkose token for this model and account. Send one in "
@@ -82,6 +85,7 @@ def arkose_required() -> GatewayError:
 
 
 def turnstile_required() -> GatewayError:
+    """The error when the site insists on a Turnstile answer."""
     return GatewayError(
         403,
         "chatgpt.com insists on a Turnstile answer, which only a browser can give. Try later, "
@@ -93,6 +97,7 @@ def turnstile_required() -> GatewayError:
 
 
 def login_required() -> GatewayError:
+    """The error when the site takes no anonymous questions from this address."""
     return GatewayError(
         403,
         "chatgpt.com refuses questions without an account from this address. Configure "
@@ -104,6 +109,7 @@ def login_required() -> GatewayError:
 
 
 def token_expired(code: str = "token_expired") -> GatewayError:
+    """The error for an expired or refused access token; `code` is the site's own."""
     return GatewayError(
         401,
         "The ChatGPT session's access token has expired or was not accepted; sign in again in a "
@@ -114,13 +120,14 @@ def token_expired(code: str = "token_expired") -> GatewayError:
 
 
 def proof_failed(what: str) -> GatewayError:
+    """The error when the proof of work was not found; `what` says why."""
     return GatewayError(
         503, f"The proof of work was not done: {what}.", code="proof_of_work_failed"
     )
 
 
 def read_error(reply: UpstreamReply, anonymous: bool = False) -> GatewayError:
-    """An answer that is no answer, as the caller is told it."""
+    """What a reply with an error status means for the caller."""
     status = reply.status
     if 300 <= status < 400:
         return GatewayError(
@@ -141,17 +148,20 @@ def read_error(reply: UpstreamReply, anonymous: bool = False) -> GatewayError:
     elif isinstance(detail, str):
         text = detail
     retry_after = clears_in if clears_in is not None else retry_after_header(reply.headers)
-    return told(status, code, text, retry_after, anonymous)
+    return refusal(status, code, text, retry_after, anonymous)
 
 
-def told(
+def refusal(
     status: int,
     code: str = "",
     text: str = "",
     retry_after: float | None = None,
     anonymous: bool = False,
 ) -> GatewayError:
-    """One table for refusals before and inside the stream; `status` 200 for the latter."""
+    """The error for a refusal before or inside the stream; `status` is 200 for the latter.
+
+    `code` and `text` are the site's own, "" for none. `retry_after` is in seconds.
+    """
     lower = text.lower()
     if status == 200:
         status = next((meant for words, meant in _WORDS if words.search(lower)), 200)
@@ -182,8 +192,13 @@ def told(
             code=code or "rate_limit_exceeded",
             retry_after=retry_after,
         )
+    return _by_status(status, code, text)
+
+
+def _by_status(status: int, code: str, text: str) -> GatewayError:
+    """The error for a refusal of which only the status tells the kind."""
     if status == 403:
-        unusual = "unusual activity" in lower
+        unusual = "unusual activity" in text.lower()
         return GatewayError(
             403,
             text or "chatgpt.com refused the question.",
@@ -209,21 +224,21 @@ def told(
 
 
 def in_stream(error: Any, code: str | None) -> GatewayError:
-    """The `error` of a 200 answer: text, or an object."""
+    """The error for the `error` member of a 200 answer: text, or an object."""
     if isinstance(error, dict):
         code = str(error.get("code") or code or "")
         text = str(error.get("message") or "")
-        return told(200, code, text, _number(error.get("clears_in")))
-    return told(200, code or "", str(error))
+        return refusal(200, code, text, _number(error.get("clears_in")))
+    return refusal(200, code or "", str(error))
 
 
 def in_json(body: bytes) -> GatewayError:
-    """A 200 in JSON that is neither a stream nor the address of one."""
+    """The error for a 200 in JSON that is neither a stream nor the address of one."""
     detail = _detail(body)
     if isinstance(detail, dict):
         return in_stream(detail, None)
     if isinstance(detail, str):
-        return told(200, "", detail)
+        return refusal(200, "", detail)
     return bad_response("chatgpt.com answered with JSON that is neither an answer nor an error.")
 
 

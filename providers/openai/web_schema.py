@@ -11,16 +11,22 @@ from msgspec import UNSET, Struct, UnsetType
 
 
 class Author(Struct, frozen=True):
+    """Who a message is from: user, assistant, system or tool."""
+
     role: str = ""
     name: str | None = None
 
 
 class Thought(Struct, frozen=True):
+    """One step of thinking."""
+
     summary: str | None = None
     content: str | None = None
 
 
 class Content(Struct, frozen=True):
+    """A message's content."""
+
     content_type: str = ""
     parts: list[Any] | None = None  # text, or an object such as an asset pointer
     text: str | None = None
@@ -28,6 +34,8 @@ class Content(Struct, frozen=True):
 
 
 class FinishDetails(Struct, frozen=True):
+    """How a message ended."""
+
     type: str | None = None
 
 
@@ -43,6 +51,8 @@ class Reference(Struct):
 
 
 class Metadata(Struct, frozen=True):
+    """What a message's texts do not say."""
+
     is_visually_hidden_from_conversation: bool | None = None
     parent_id: str | None = None
     model_slug: str | None = None
@@ -54,6 +64,8 @@ class Metadata(Struct, frozen=True):
 
 
 class WebMessage(Struct, frozen=True):
+    """A message, whole so far."""
+
     id: str = ""
     author: Author = Author()
     content: Content = Content()
@@ -66,6 +78,8 @@ class WebMessage(Struct, frozen=True):
 
 
 class Moderation(Struct):
+    """The outcome of moderation."""
+
     blocked: bool | None = None
     flagged: bool | None = None
 
@@ -120,30 +134,42 @@ class Frame(Struct):
 
 
 class FrameData(Struct):
+    """The wrapped part of a websocket message; `body` is SSE in base64."""
+
     body: str | None = None
     conversation_id: str | None = None
     response_id: str | None = None
 
 
 class Node(Struct):
+    """A conversation's last message."""
+
     current_node: str | None = None
 
 
 class UploadPlace(Struct):
+    """Where to put a file, and its id."""
+
     file_id: str = ""
     upload_url: str = ""
 
 
 class SignedIn(Struct):
+    """The session; without a token it is signed out."""
+
     accessToken: str | None = None
 
 
 class WebModel(Struct):
+    """One entry of the list of models."""
+
     slug: str = ""
     title: str | None = None
 
 
 class WebModels(Struct):
+    """The models that the session may use."""
+
     models: list[WebModel] = []
 
 
@@ -151,6 +177,8 @@ class WebModels(Struct):
 
 
 class Conversation(Struct):
+    """`openai.conversation`: where a conversation goes on."""
+
     conversation_id: str | None = None
     index: str | None = None
     parent_message_id: str | None = None
@@ -159,6 +187,8 @@ class Conversation(Struct):
 
 
 class OpenAIMember(Struct):
+    """The `openai` member of a chat request."""
+
     conversation: Conversation | None = None
     # What the gateway hands out stands at the top; accepted where it is sent back like that.
     conversation_id: str | None = None
@@ -185,21 +215,29 @@ class OpenAIMember(Struct):
 
 
 class NativeContent(Struct):
+    """A native message's content."""
+
     content_type: str
     parts: list[Any]
 
 
 class NativeAuthor(Struct):
+    """A native message's author."""
+
     role: str
 
 
 class NativeMessage(Struct):
+    """One message of a native body."""
+
     id: str
     author: NativeAuthor
     content: NativeContent
 
 
 class NativeAsk(Struct):
+    """What a native body must have."""
+
     messages: list[NativeMessage]
     parent_message_id: str
     model: str

@@ -18,7 +18,7 @@ from app.wire.errors import GatewayError
 from providers.openai import web
 from tests.calls import CHAT, FRONTS, asked_of
 from tests.engine.fakes import FakeClients, FakeResponse, FakeSink, ListLog
-from tests.providers.openai.web.framings import C1, deltas, snapshots
+from tests.providers.openai.web_framings import C1, deltas, snapshots
 
 JSON = [("content-type", "application/json")]
 REQUIREMENTS = {"token": "gAAAAABx", "persona": "chatgpt-paid"}

@@ -13,9 +13,9 @@ from app.wire.framing import JsonArrayParser, RecordParser, SSEParser
 from providers.claude.web_decode import WebDecoder as ClaudeWeb
 from providers.claude.web_schema import Conversation
 from tests.calls import answering
-from tests.providers.claude.web import test_claude_web
-from tests.providers.openai.web.test_web_decode import RECORDING
-from tests.providers.openai.web.test_web_decode import decoder as chatgpt_web
+from tests.providers.claude.test_web_decode import C1 as CLAUDE_C1
+from tests.providers.openai.test_web_decode import RECORDING
+from tests.providers.openai.test_web_decode import decoder as chatgpt_web
 from tests.providers.test_expected_answers import call_for
 
 FACE = "\U0001f600"
@@ -104,7 +104,7 @@ def test_the_web_streams_are_joined_too():
     torn = b'data: {"v": "\\ud83d"}\n\ndata: {"v": "\\ude00"}\n\n'
     with_face = RECORDING[:at] + torn + RECORDING[at:]
     assert text(told(chatgpt_web(), with_face)).count(FACE) == 1
-    claude = ClaudeWeb(Conversation(test_claude_web.C1, name="n"), "asked", 1_755_800_000)
+    claude = ClaudeWeb(Conversation(CLAUDE_C1, name="n"), "asked", 1_755_800_000)
     assert FACE in text(told(claude, messages("a", HIGH, LOW)))
 
 

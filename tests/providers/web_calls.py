@@ -1,4 +1,4 @@
-"""What the web providers' tests share: a call as the exchange makes it, and a scripted upstream."""
+"""What the web providers' tests share: a call as the engine makes it, and a scripted upstream."""
 
 import json
 from collections.abc import Callable

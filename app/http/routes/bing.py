@@ -12,9 +12,10 @@ from app.config.schema import Config
 from app.http.ask_once import ask_once, logged
 from app.http.responses import App, body_of, gateway_of, headers_for, record_for
 from app.wire.renderer import JSON
-from providers.bing import web
+from providers.bing import conversations
 
 CONVERSATION = "/bing/conversation"
+_PROVIDER = "bing"
 _NAME = "Bing"  # in error messages
 
 
@@ -28,16 +29,23 @@ def register(app: App) -> None:
 async def create(request: Request) -> HTTPResponse:
     """Creates a conversation; its first turn gives it the traceId."""
     _admit(request)
-    reply = await ask_once(request, web.create_request(_config(request), _now(), _new_id), _NAME)
-    answer: dict[str, Any] = {"traceId": "", **msgspec.to_builtins(web.read_created(reply))}
+    reply = await ask_once(
+        request, conversations.create_request(_config(request), _now(), _new_id), _NAME
+    )
+    answer: dict[str, Any] = {
+        "traceId": "",
+        **msgspec.to_builtins(conversations.read_created(reply)),
+    }
     return _answer(request, msgspec.json.encode(answer))
 
 
 async def list_all(request: Request) -> HTTPResponse:
     """Lists the conversations of the cookie, as Bing answers."""
     _admit(request)
-    reply = await ask_once(request, web.list_request(_config(request), _now(), _new_id), _NAME)
-    return _answer(request, web.read_passed(reply))
+    reply = await ask_once(
+        request, conversations.list_request(_config(request), _now(), _new_id), _NAME
+    )
+    return _answer(request, conversations.read_passed(reply))
 
 
 async def delete(request: Request) -> HTTPResponse:
@@ -45,15 +53,17 @@ async def delete(request: Request) -> HTTPResponse:
     _admit(request)
     config = _config(request)
     body = body_of(request, config.limits.request_bytes)
-    reply = await ask_once(request, web.delete_request(config, body, _now(), _new_id), _NAME)
-    return _answer(request, web.read_passed(reply))
+    reply = await ask_once(
+        request, conversations.delete_request(config, body, _now(), _new_id), _NAME
+    )
+    return _answer(request, conversations.read_passed(reply))
 
 
 def _admit(request: Request) -> None:
     """Starts the log record and checks that the caller's token is for Bing; no model is named."""
-    record_for(request, CONVERSATION).provider = web.PROVIDER.name
+    record_for(request, CONVERSATION).provider = _PROVIDER
     caller: Caller = request.ctx.caller
-    caller.allow(web.PROVIDER.name, None)
+    caller.allow(_PROVIDER, None)
 
 
 def _answer(request: Request, body: bytes) -> HTTPResponse:

@@ -13,7 +13,7 @@ from app.http.responses import App, gateway_of, headers_for, record_for
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Key
 from app.wire.upstream import UpstreamReply
-from providers.openai import web, web_errors, web_images
+from providers.openai import web, web_errors, web_images, web_session
 
 IMAGE = "/gptimage/"
 
@@ -42,7 +42,7 @@ async def image(request: Request, path: str) -> HTTPResponse:
     async def fetch() -> UpstreamReply:
         if web_images.is_storage_query(query):
             address = f"{web_images.STORAGE}/{file}?{query}"  # signed to the byte: as it came
-            return await images.get(web.picture_request(gateway.config, address))
+            return await images.get(web_images.picture_request(gateway.config, address))
         key = _owner(request, file, args)
         return await _of_session(request, key, file, args["conversation_id"] or "")
 
@@ -90,7 +90,7 @@ async def _of_session(request: Request, key: Key, file: str, conversation_id: st
     path = web_images.download_path(file, conversation_id)
     if path is None:
         raise not_found()
-    reply = await gateway.picture_cache.get(web.session_request(gateway.config, key, path))
+    reply = await gateway.picture_cache.get(web_session.session_request(gateway.config, key, path))
     if reply.status != 200 or web_errors.is_challenge(reply):
         raise web_errors.read_error(reply)
     try:
@@ -99,7 +99,7 @@ async def _of_session(request: Request, key: Key, file: str, conversation_id: st
         address = None
     if not address:
         raise not_found()
-    fetch = web.address_request(gateway.config, key, address)
+    fetch = web_images.address_request(gateway.config, key, address)
     if fetch is None:
         raise bad_response("chatgpt.com keeps the picture at an address that is not fetched.")
     return await gateway.picture_cache.get(fetch)

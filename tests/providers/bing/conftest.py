@@ -1,4 +1,4 @@
-"""A Bing call as the exchange would hand it over, with its conversation already made."""
+"""A Bing call as the engine would hand it over, with its conversation already made."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,7 @@ from msgspec import structs
 from app.config.schema import Config
 from app.wire.provider import Call, Key
 from providers.bing import schema, web
+from providers.bing.question import Learned
 from tests.calls import call_of
 
 CONVERSATION = schema.Conversation("51D|BingProd|00", "c1", "s+/=", "t1")
@@ -34,7 +35,7 @@ def make_call() -> Callable[..., Call]:
             model=model,
             stream=True,
             now=1_700_000_000,
-            learned=conversation and web.Learned(structs.replace(conversation), is_start),
+            learned=conversation and Learned(structs.replace(conversation), is_start),
         )
 
     return make

@@ -1,4 +1,4 @@
-"""A chat call as the exchange would hand it over, with a counting id source."""
+"""A chat call as the engine would hand it over, with a counting id source."""
 
 from collections.abc import Callable
 from typing import Any

@@ -21,7 +21,7 @@ from providers.gemini.api import (
     read_models,
 )
 from providers.gemini.errors import read_error
-from providers.gemini.request import Model
+from providers.gemini.models import Model
 from tests.calls import answering, asked_of
 from tests.providers.gemini.calls import CALLERS, RECORDED, chunk, make_call, sse, user
 

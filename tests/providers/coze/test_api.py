@@ -15,7 +15,7 @@ from app.wire.errors import GatewayError
 from app.wire.events import Event, Finish, Reasoning, Session, Started, Text, Unknown, Usage
 from app.wire.provider import Call, Decoder, Key
 from app.wire.upstream import UpstreamReply, UpstreamRequest
-from providers.coze import api, schema
+from providers.coze import api, errors, schema
 from tests.calls import asked_of
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "coze"
@@ -289,7 +289,7 @@ def test_every_code_is_mapped_alike_in_all_its_forms(
     body = msgspec.json.encode({"code": code, "msg": "why", "detail": {"logid": "L1"}})
     for cut in range(len(body) + 1):  # HTTP 200 with JSON in place of a stream
         assert outcome(call, [body[:cut], body[cut:]]) == expected
-    error = api.read_error(UpstreamReply(400, {}, body))
+    error = errors.read_error(UpstreamReply(400, {}, body))
     assert (error.status, error.code) == expected
     assert "L1" in error.message
     assert "why" in error.message
@@ -303,35 +303,35 @@ def test_every_code_is_mapped_alike_in_all_its_forms(
 
 def test_the_log_id_of_the_header_wins_and_is_told() -> None:
     reply = UpstreamReply(200, {"x-tt-logid": "H"}, b'{"code":4100,"msg":"bad"}')
-    error = api.read_error(reply)
+    error = errors.read_error(reply)
     assert (error.status, "logid H" in error.message) == (401, True)
 
 
 def test_the_spelling_of_the_authentication_endpoints_is_read() -> None:
     body = b'{"error_code":"4100","error_message":"bad token"}'
-    error = api.read_error(UpstreamReply(401, {}, body))
+    error = errors.read_error(UpstreamReply(401, {}, body))
     assert (error.status, error.code, "bad token" in error.message) == (401, "coze_4100", True)
 
 
 @pytest.mark.parametrize(("status", "told"), [(401, 401), (429, 429), (500, 502), (503, 502)])
 def test_an_error_without_a_code_keeps_what_its_status_means(status: int, told: int) -> None:
-    assert api.read_error(UpstreamReply(status, {}, b"<html>")).status == told
+    assert errors.read_error(UpstreamReply(status, {}, b"<html>")).status == told
 
 
 def test_an_exhausted_bot_is_not_asked_again_by_sdks() -> None:
-    error = api.coze_error(4008, "")
+    error = errors.coze_error(4008, "")
     assert (error.status, error.headers) == (429, (("x-should-retry", "false"),))
 
 
 @pytest.mark.parametrize("code", [4008, 4011, 4019, 4022])
 def test_what_is_used_up_rests_longer_than_what_came_too_fast(code: int) -> None:
-    assert of_error(api.coze_error(code, "")) is Outcome.SPENT
-    assert of_error(api.coze_error(4020, "")) is Outcome.LIMITED
-    assert of_error(api.read_error(UpstreamReply(402, {}, b""))) is Outcome.SPENT
+    assert of_error(errors.coze_error(code, "")) is Outcome.SPENT
+    assert of_error(errors.coze_error(4020, "")) is Outcome.LIMITED
+    assert of_error(errors.read_error(UpstreamReply(402, {}, b""))) is Outcome.SPENT
 
 
 def test_a_busy_conversation_is_not_a_conflict_that_sdks_repeat() -> None:
-    assert api.coze_error(4016, "").status == 400
+    assert errors.coze_error(4016, "").status == 400
 
 
 # -- requests

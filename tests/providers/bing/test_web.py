@@ -16,7 +16,8 @@ from app.wire.framing import RecordParser
 from app.wire.provider import Call
 from app.wire.snapshot import Snapshot
 from app.wire.upstream import UpstreamReply, UpstreamRequest
-from providers.bing import schema, web
+from providers.bing import conversations, schema, web
+from providers.bing.question import question
 from tests.calls import asked_of, read_by
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "bing"
@@ -425,7 +426,7 @@ def test_unknown_record_types_are_counted_and_known_idle_ones_ignored(make_call:
 
 
 def asked(call: Call) -> dict[str, Any]:
-    record = web.question(call)
+    record = question(call)
     assert record.endswith("\x1e")
     frame = msgspec.json.decode(record[:-1])
     assert (frame["type"], frame["target"]) == (4, "chat")
@@ -752,7 +753,7 @@ def test_a_refused_upload_is_the_callers_to_know(make_call: Make, reply: Upstrea
 
 def test_an_empty_question_is_refused(make_call: Make) -> None:
     with pytest.raises(GatewayError) as caught:
-        web.question(make_call({"messages": [{"role": "user", "content": ""}]}))
+        question(make_call({"messages": [{"role": "user", "content": ""}]}))
     assert (caught.value.status, caught.value.param) == (400, "messages[0].content")
 
 
@@ -767,7 +768,7 @@ def new_id() -> str:
 
 def test_a_conversation_is_deleted_by_post() -> None:
     body = b'{"conversationId":"c","conversationSignature":"s","participant":{"id":"p"}}'
-    request = web.delete_request(CONFIG, body, 0, new_id)
+    request = conversations.delete_request(CONFIG, body, 0, new_id)
     assert (request.method, request.url) == (
         "POST",
         "https://sydney.bing.com/sydney/DeleteSingleConversation",
@@ -795,21 +796,21 @@ def test_a_conversation_is_deleted_by_post() -> None:
 )
 def test_a_delete_without_its_three_members_is_a_400(body: bytes, param: str | None) -> None:
     with pytest.raises(GatewayError) as caught:
-        web.delete_request(CONFIG, body, 0, new_id)
+        conversations.delete_request(CONFIG, body, 0, new_id)
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
 def test_a_list_is_passed_on_as_it_is() -> None:
-    assert web.list_request(CONFIG, 0, new_id).url.endswith("/turing/conversation/chats")
-    assert web.read_passed(UpstreamReply(200, {}, b'{"chats":[]}')) == b'{"chats":[]}'
+    assert conversations.list_request(CONFIG, 0, new_id).url.endswith("/turing/conversation/chats")
+    assert conversations.read_passed(UpstreamReply(200, {}, b'{"chats":[]}')) == b'{"chats":[]}'
     with pytest.raises(GatewayError):
-        web.read_passed(UpstreamReply(401, {}, b""))
+        conversations.read_passed(UpstreamReply(401, {}, b""))
 
 
 def test_no_request_shares_its_headers_with_another() -> None:
-    first = web.create_request(CONFIG, 0, new_id)
+    first = conversations.create_request(CONFIG, 0, new_id)
     first.headers.append(("x", "y"))
-    assert ("x", "y") not in web.create_request(CONFIG, 0, new_id).headers
+    assert ("x", "y") not in conversations.create_request(CONFIG, 0, new_id).headers
 
 
 # -- fuzz

@@ -25,8 +25,10 @@ from app.wire.events import (
     Unknown,
     Usage,
 )
-from providers.openai.web_decode import AnswerFrames, WebDecoder, apply
-from tests.providers.openai.web.framings import (
+from providers.openai.web_decode import WebDecoder
+from providers.openai.web_frames import AnswerFrames
+from providers.openai.web_patches import apply
+from tests.providers.openai.web_framings import (
     A1,
     A2,
     C1,

@@ -12,10 +12,9 @@ from app.wire.asked import Asked
 from app.wire.errors import GatewayError
 from app.wire.provider import Call, Key
 from app.wire.upstream import UpstreamReply
-from providers.openai import sentinel, web, web_images
-from providers.openai.web_errors import read_error
+from providers.openai import sentinel, web, web_prepare, web_session
 from tests.calls import asked_of, read_by
-from tests.providers.openai.web.framings import A1, A2, C1
+from tests.providers.openai.web_framings import A1, A2, C1
 from tests.providers.web_calls import NOW, ScriptedUpstream, call_of, header, reply
 from tests.wire.test_cookies import jwt
 
@@ -34,7 +33,7 @@ def session(**fields: str) -> Key:
 
 
 def prepared(call: Call, upstream: ScriptedUpstream) -> Call:
-    return asyncio.run(web.prepare(call, upstream))
+    return asyncio.run(web_prepare.prepare(call, upstream))
 
 
 def asked(
@@ -76,7 +75,7 @@ def test_the_guard_is_asked_with_a_proof_and_its_token_goes_with_the_question() 
     for each in (first, request):
         assert header(each, "authorization") == f"Bearer {key.val}"
         assert header(each, "origin") == "https://chatgpt.com"
-        assert header(each, "user-agent") == web.USER_AGENT
+        assert header(each, "user-agent") == web_session.USER_AGENT
     device = header(request, "oai-device-id")
     assert device == header(first, "oai-device-id")
     assert header(first, "cookie") == f"oai-did={device}"
@@ -118,7 +117,7 @@ def test_a_proof_of_work_is_done_off_the_loop_and_verifies(kind: str) -> None:
     assert proof is not None and proof.startswith("gAAAAAB")
     assert proof.endswith("~S") is (kind == "fnv")
     array = sentinel.array_of(proof)
-    assert array is not None and array[4] == web.USER_AGENT
+    assert array is not None and array[4] == web_session.USER_AGENT
     puzzle = sentinel.Puzzle(kind, work["seed"], work["difficulty"], array)  # type: ignore[arg-type]
     assert sentinel.search(puzzle, array[3], 1) == proof.removeprefix("gAAAAAB")
     assert upstream.offloaded <= 1
@@ -433,109 +432,6 @@ def test_a_native_body_without_what_it_must_have_is_a_400(missing: str) -> None:
     for broken in (b"", b"[]", b"{", json.dumps(NATIVE | {"messages": [{"id": "x"}]}).encode()):
         with pytest.raises(GatewayError):
             web.read_native(Asked(body=broken))
-
-
-# Refusals
-
-
-def detail(status: int, detail: Any, **headers: str) -> UpstreamReply:
-    return reply({"detail": detail}, status, headers=headers)
-
-
-PAGE = b"<html><head><title>Just a moment...</title>"
-ERRORS: list[tuple[UpstreamReply, int, str | None]] = [
-    (detail(401, {"message": "expired", "code": "token_expired"}), 401, "token_expired"),
-    (detail(401, {"message": "x", "code": "token_revoked"}), 401, "token_revoked"),
-    (detail(401, "Unauthorized"), 401, "token_expired"),
-    (reply(PAGE, 403), 403, "cloudflare_challenge"),
-    (reply(PAGE, 429), 403, "cloudflare_challenge"),
-    (reply(PAGE, 503), 403, "cloudflare_challenge"),
-    (reply(b"{}", 403, headers={"cf-mitigated": "challenge"}), 403, "cloudflare_challenge"),
-    (reply(b"<title>Attention Required! | Cloudflare</title>", 403), 403, "cloudflare_challenge"),
-    (detail(403, "Unusual activity has been detected"), 403, "unusual_activity"),
-    (detail(403, "no"), 403, "upstream_refused"),
-    (detail(404, {"code": "conversation_not_found"}), 404, "conversation_not_found"),
-    (
-        detail(404, {"code": "history_disabled_conversation_not_found"}),
-        404,
-        "history_disabled_conversation_not_found",
-    ),
-    (detail(404, "Can't load conversation 1"), 404, "conversation_not_found"),
-    (detail(404, "no such model"), 404, "model_not_found"),
-    (detail(413, {"code": "message_length_exceeds_limit"}), 400, "context_length_exceeded"),
-    (detail(422, [{"loc": ["body", "messages", 0, "id"], "msg": "bad"}]), 400, "invalid_parameter"),
-    (detail(422, []), 400, "invalid_parameter"),
-    (detail(429, {"clears_in": 252, "code": "model_cap_exceeded"}), 429, "model_cap_exceeded"),
-    (detail(429, "Too many requests in 1 hour."), 429, "rate_limit_exceeded"),
-    (detail(429, "Only one message at a time. Please"), 429, "concurrent_request"),
-    (detail(400, "Only one message at a time. Please"), 429, "concurrent_request"),
-    (reply(b"", 302), 502, "upstream_redirect"),
-    (detail(500, "Internal Server Error"), 502, "upstream_error"),
-    (reply(b"<html>oops", 502), 502, "upstream_error"),
-    (reply({"error": {"message": "m", "code": "c"}}, 400), 400, "c"),
-    (reply([1], 400), 400, None),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("answer", "status", "code"), ERRORS)
-def test_each_refusal_is_told_apart(answer: UpstreamReply, status: int, code: str | None) -> None:
-    told = read_error(answer)
-    assert (told.status, told.code) == (status, code)
-    assert told.message
-
-
-def test_refusals_say_when_to_come_back_and_what_was_wrong() -> None:
-    capped = detail(429, {"clears_in": 252, "code": "model_cap_exceeded"})
-    assert read_error(capped).retry_after == 252
-    assert read_error(detail(429, "Only one message at a time.")).retry_after == 60
-    assert read_error(detail(429, "x", **{"retry-after": "7"})).retry_after == 7
-    told = read_error(detail(422, [{"loc": ["body", "messages", 0, "id"], "msg": "bad id"}]))
-    assert (told.param, told.message) == ("messages.0.id", "bad id")
-    told = read_error(detail(404, {"code": "conversation_not_found"}))
-    assert told.param == "openai.conversation.conversation_id"
-    assert read_error(detail(401, "x"), anonymous=True).code == "upstream_rejected"
-
-
-# Pictures in answers
-
-
-def test_a_link_opens_one_file_of_one_session_and_tells_no_secret() -> None:
-    key = session()
-    for pointer, file in (
-        ("file-service://file-3lZo_X-1", "file-3lZo_X-1"),
-        ("sediment://file_0000abc", "file_0000abc"),
-        ("sediment://file_0000abc#file_0000abc#p_0.jpg", "file_0000abc"),
-    ):
-        link = web_images.link(pointer, C1, key)
-        assert link is not None and link.startswith(f"/gptimage/{file}?index=10001&")
-        assert key.val not in link
-        sig = link.partition("sig=")[2]
-        assert web_images.is_genuine(sig, file, C1, key)
-        assert not web_images.is_genuine(sig, "file-other", C1, key)
-        assert not web_images.is_genuine(sig, file, "other", key)
-        assert not web_images.is_genuine(sig, file, C1, Key(web.POOL, "2", key.val))
-        assert not web_images.is_genuine(sig, file, C1, Key(web.POOL, "10001", "x"))
-        assert not web_images.is_genuine("é", file, C1, key)
-    own = web_images.link("file-service://file-1", C1, Key(web.POOL, "", "t"))
-    assert own == f"/gptimage/file-1?conversation_id={C1}"
-
-
-@pytest.mark.parametrize(
-    "pointer",
-    ["", "file-1", "file-service://../x", "file-service://file-a/b", "sediment://file-" + "a" * 200,
-     "https://x/file-1", "file-service://file-1?x", "file-service://file-\n"],
-)  # fmt: skip
-def test_a_pointer_that_is_none_makes_no_link(pointer: str) -> None:
-    assert web_images.link(pointer, C1, session()) is None
-
-
-def test_where_a_file_is_fetched() -> None:
-    assert web_images.download_path("file-1", "") == "/backend-api/files/file-1/download"
-    assert web_images.download_path("file_1", C1) == (
-        f"/backend-api/conversation/{C1}/attachment/file_1/download"
-    )
-    assert web_images.download_path("file_1", "") is None
-    assert web_images.download_path("file_1", "../x") is None
 
 
 @pytest.mark.parametrize(
