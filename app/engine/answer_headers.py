@@ -21,14 +21,17 @@ _MAX_KINDS = 1024
 
 
 def is_answer(status: int) -> bool:
+    """Whether the status is that of an answer, not of a refusal."""
     return 200 <= status < 300 or status == 101  # 101: a websocket that was opened
 
 
 def request_id(headers: Mapping[str, str]) -> str:
+    """The upstream's own id of the request; "" where it gives none."""
     return headers.get("x-request-id") or headers.get("request-id") or ""
 
 
 def kind_of(name: str) -> int:
+    """What is done with the header of that name; see the numbers above."""
     kind = _SPECIAL.get(name, IGNORED)
     if name in _PASSED or name.startswith(PASSED_FAMILY):
         kind = PASSED_ON

@@ -30,6 +30,7 @@ class Held:
         return self.take() if enough or (self._until and now >= self._until) else b""
 
     def take(self) -> bytes:
+        """Ends the hold; returns what was held."""
         self._is_over = True
         pieces, self._pieces = self._pieces, []
         return b"".join(pieces)

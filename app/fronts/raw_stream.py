@@ -38,12 +38,15 @@ class RawStream:
         """Whatever the stream is, it is the caller's."""
 
     def feed(self, data: bytes) -> bytes:
+        """Returns the upstream's bytes as they are, once they are decoded for the log."""
         return self._take(self._decoder.feed(data))
 
     def finish(self, *, is_cut: bool = False) -> bytes:
+        """Returns the last bytes."""
         return self._take(self._decoder.finish())
 
     def opening(self, out: bytes) -> Stage:
+        """Any byte is content."""
         return Stage.SAID
 
     def _take(self, events: Iterable[Event]) -> bytes:

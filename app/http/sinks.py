@@ -41,6 +41,7 @@ class ChatSink:
         self.started = False
 
     async def send(self, data: bytes) -> None:
+        """Sends bytes, behind the response head at the first call. Waits for a slow caller."""
         if not self.started:
             self.started = True
             own = ("x-request-id", request_id(self._request))
@@ -49,16 +50,20 @@ class ChatSink:
             await self._http.send(data, False)
 
     def write(self, data: bytes) -> bool:
+        """Writes bytes without waiting; False when `drain` must be awaited next."""
         return bool(self._http.write_chunk(data))
 
     async def drain(self) -> None:
+        """Waits until the caller has read enough for more to be written."""
         await self._http.protocol._can_write.wait()
 
     async def end(self) -> None:
+        """Ends a response that was begun."""
         if self.started and self._http.send is not None:
             await self._http.send(b"", True)
 
     async def answer(self, body: bytes) -> None:
+        """Sends a whole response."""
         own = ("x-request-id", request_id(self._request))
         await self._http.answer(_whole(self.content_type), [own, *self.headers], body)
 
@@ -73,6 +78,7 @@ class RawSink:
         self.response: HTTPResponse | None = None
 
     async def start(self, status: int, headers: Headers, has_body: bool) -> None:
+        """Sends the response head."""
         content_type = None
         kept = []
         for name, value in headers:
@@ -94,15 +100,18 @@ class RawSink:
         await self._out.send(b"")
 
     async def send(self, data: bytes) -> None:
+        """Sends a piece of the body. Waits for a slow caller."""
         assert self._out is not None
         await self._out.send(data)
 
     async def end(self) -> None:
+        """Ends the body."""
         if self._out is not None and self._out.stream is not None:
             await self._out.send(end_stream=True)
 
     def abort(self) -> None:
         # abort(), not raise: after the first byte Sanic would end a broken body as a whole one.
+        """Breaks the connection, so that the caller sees that the body is not whole."""
         transport = self._request.transport
         if transport is not None:
             transport.abort()  # type: ignore[attr-defined]

@@ -13,16 +13,22 @@ from app.wire.errors import GatewayError, bad_request, from_validation
 
 
 class ImageUrl(Struct):
+    """An image by its http(s) or data: URL."""
+
     url: str
     detail: str | None = None
 
 
 class InputAudio(Struct):
+    """Sound in base64; `format` is wav or mp3."""
+
     data: str
     format: str
 
 
 class File(Struct):
+    """A file: by the id of an upload, or inline as a data: URL or base64."""
+
     file_id: str | None = None
     file_data: str | None = None
     filename: str | None = None
@@ -46,11 +52,15 @@ class Part(Struct):
 
 
 class FunctionCall(Struct):
+    """The name of a called function, and its arguments as JSON text."""
+
     name: str = ""
     arguments: str | None = ""
 
 
 class ToolCallRequest(Struct):
+    """A tool call of an earlier answer, as the caller sends it back."""
+
     id: str | None = None
     type: str = "function"
     function: FunctionCall | None = None
@@ -58,6 +68,8 @@ class ToolCallRequest(Struct):
 
 
 class Message(Struct):
+    """One message; the role says which members are set."""
+
     role: str
     content: str | list[Part] | None = None
     name: str | None = None
@@ -87,6 +99,8 @@ class Message(Struct):
 
 
 class Function(Struct):
+    """A function that the model may call."""
+
     name: str
     description: str | None = None
     parameters: dict[str, Raw] | None = None  # a JSON Schema; numbers keep every digit
@@ -95,12 +109,16 @@ class Function(Struct):
 
 
 class Tool(Struct):
+    """A tool; only functions are known."""
+
     type: str = "function"
     function: Function | None = None
     cache_control: dict[str, Any] | None = None
 
 
 class StreamOptions(Struct):
+    """OpenAI's options of a streamed answer."""
+
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
@@ -182,6 +200,7 @@ def plain(members: dict[str, Raw]) -> dict[str, Any]:
 
 
 def not_json(body: bytes, error: Exception) -> GatewayError:
+    """The error for a body that is no JSON, to be raised."""
     if not body.strip():
         return bad_request("The request body is empty; send a JSON object.", code="invalid_json")
     return bad_request(f"The request body is not valid JSON: {error}.", code="invalid_json")

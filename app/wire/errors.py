@@ -16,6 +16,8 @@ OUT_OF_RESOURCES = "gateway_out_of_resources"  # ours: no descriptor, no memory
 
 
 class ErrorDetail(Struct):
+    """The content of OpenAI's error body."""
+
     message: str
     type: str
     param: str | None
@@ -23,6 +25,8 @@ class ErrorDetail(Struct):
 
 
 class ErrorBody(Struct):
+    """OpenAI's error body."""
+
     error: ErrorDetail
 
 

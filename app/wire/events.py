@@ -36,6 +36,8 @@ class TokenLogprob(Struct):
 
 
 class Text(Struct):
+    """A piece of the answer's text."""
+
     text: str
     index: int = 0
     logprobs: list[TokenLogprob] | None = None
@@ -61,6 +63,8 @@ class Thought(Struct):
 
 
 class Refusal(Struct):
+    """A piece of the model's own words for not answering."""
+
     text: str
     index: int = 0
 

@@ -33,6 +33,7 @@ class Key(Struct, frozen=True):
 
     @property
     def is_callers_own(self) -> bool:
+        """Whether the caller brought it; such a key has no id."""
         return not self.id
 
     def __repr__(self) -> str:  # the value must not reach a log or a traceback
@@ -63,7 +64,8 @@ class Call(Struct, kw_only=True):
 class Upstream(Protocol):
     """What `prepare` is given: the network and a place for slow work."""
 
-    async def send(self, request: UpstreamRequest) -> UpstreamReply: ...
+    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+        """Sends a whole request and returns the whole reply."""
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
         """Does CPU work above 1 ms elsewhere, one piece at a time per worker.
@@ -87,7 +89,8 @@ class Upstream(Protocol):
 class Decoder(Protocol):
     """Upstream bytes in, events out; accepts any split. Raises GatewayError for a broken answer."""
 
-    def feed(self, data: bytes) -> Iterable[Event]: ...
+    def feed(self, data: bytes) -> Iterable[Event]:
+        """The events that the next bytes complete."""
 
     def finish(self) -> Iterable[Event]:
         """End of the body. Raises `upstream_cut()` when the answer was not whole."""

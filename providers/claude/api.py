@@ -136,6 +136,7 @@ def index(asked: Asked) -> str | None:
 
 
 def session(call: Call) -> dict[str, Any]:
+    """What an answer carries of the key, to be sent back for the same one."""
     own: dict[str, Any] = {"type": "api"}
     if call.key.id:
         own["index"] = call.key.id

@@ -142,11 +142,13 @@ def _asked_model(call: Call) -> str:
 
 
 def index(asked: Asked) -> str | None:
+    """`gemini.index`: the id of the key that shall be used."""
     options = asked.member("gemini", Options)
     return None if options is None or options.index in (None, "") else str(options.index)
 
 
 def session(call: Call) -> dict[str, Any]:
+    """What an answer carries of the key, to be sent back for the same one."""
     own = {"type": "api"} if call.key.is_callers_own else {"type": "api", "index": call.key.id}
     return {"gemini": own}
 

@@ -96,6 +96,7 @@ def index(asked: Asked) -> str | None:
 
 
 def session(call: Call) -> dict[str, Any]:
+    """What an answer carries, to be sent back in order to go on."""
     return {"openai": _session(call)}
 
 

@@ -85,6 +85,7 @@ class Completion(ChatRenderer):
         self._left = answering.max_bytes
 
     def feed(self, data: bytes) -> bytes:
+        """Reads a piece of the upstream's answer; nothing is sent before the end."""
         self._left -= len(data)
         if self._left < 0:
             raise bad_response("The upstream's answer is above limits.response_bytes.")
@@ -93,6 +94,7 @@ class Completion(ChatRenderer):
         return b""
 
     def finish(self, *, is_cut: bool = False) -> bytes:
+        """The whole body. Raises GatewayError 502 for an answer without an ending."""
         for event in self.decoder.finish():
             self._take(event)
         choices = sorted(self._choices.items())

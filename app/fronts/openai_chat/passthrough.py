@@ -81,9 +81,11 @@ class Passthrough:
         self._sought = b""  # reads that hold it are looked at
 
     def labelled(self, content_type: str) -> None:
+        """Takes the upstream's content type."""
         self._label = None if "text/event-stream" in content_type.lower() else content_type
 
     def feed(self, data: bytes) -> bytes:
+        """Returns what may be sent on of the piece."""
         if self._is_plain and data.endswith((b"\n\n", b"\r\n\r\n")):
             out = data
         else:
@@ -96,6 +98,7 @@ class Passthrough:
         return out
 
     def opening(self, out: bytes) -> Stage:
+        """How far the answer has come with the first bytes. Raises the error they hold."""
         stage, told = look(out)
         if told is not None:
             raise as_error(told)
@@ -167,6 +170,7 @@ class Passthrough:
         return b"".join(kept)
 
     def finish(self, *, is_cut: bool = False) -> bytes:
+        """Returns the rest. Raises GatewayError 502 for an answer that is not whole."""
         rest = bytes(self._held).strip()
         if not self._has_begun and self._label is not None:
             raise wrong_type(self._label, "text/event-stream")
@@ -205,6 +209,7 @@ class Passthrough:
 
     @property
     def usage(self) -> Usage | None:
+        """The token counts at the end of the stream; None where there are none."""
         return usage_in(self._tail.bytes())
 
 
@@ -225,9 +230,11 @@ class Whole:
         self._left = answering.max_bytes
 
     def labelled(self, content_type: str) -> None:
+        """Takes the upstream's content type."""
         self._label = None if "json" in content_type.lower() else content_type
 
     def feed(self, data: bytes) -> bytes:
+        """Returns what may be sent on of the piece."""
         self._left -= len(data)
         if self._left < 0:
             raise bad_response("The upstream's answer is above limits.response_bytes.")
@@ -235,9 +242,11 @@ class Whole:
         return b""
 
     def opening(self, out: bytes) -> Stage:
+        """How far the answer has come with the first bytes. Raises the error they hold."""
         return Stage.SAID
 
     def finish(self, *, is_cut: bool = False) -> bytes:
+        """Returns the rest. Raises GatewayError 502 for an answer that is not whole."""
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         try:
             glance = self._read(body)

@@ -62,9 +62,11 @@ class ChatStream(ChatRenderer):
         self._reasoning_head = self._head + b'{"index":0,"delta":{"reasoning_content":'
 
     def feed(self, data: bytes) -> bytes:
+        """Renders a piece of the upstream's answer."""
         return self._render(self.decoder.feed(data))
 
     def finish(self, *, is_cut: bool = False) -> bytes:
+        """Renders the end. Raises GatewayError 502 for an answer without an ending."""
         out = self._render(self.decoder.finish())
         if not self._ended:
             raise upstream_cut("The upstream's answer has no ending")

@@ -28,6 +28,7 @@ _MAX_BYTES = 8 * 1024 * 1024
 
 
 def register(app: App) -> None:
+    """Adds the routes of this module."""
     app.add_route(models, "/c/v1/models", methods=["GET"], ctx_own_credential=True)
     app.add_route(model, "/c/v1/models/<model_id:path>", methods=["GET"], ctx_own_credential=True)
 
@@ -40,6 +41,7 @@ async def models(request: Request) -> HTTPResponse:
 
 
 async def model(request: Request, model_id: str) -> HTTPResponse:
+    """One model of that list, by its id with or without the provider's name. Raises 404."""
     model_id = unquote(model_id)  # SDKs write claude%2Fclaude-...
     for entry in await gather(request):
         name = entry["provider"]
