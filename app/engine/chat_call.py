@@ -45,9 +45,9 @@ from app.pool.lease import KeysTried, Lease
 from app.pool.outcomes import (
     OTHER_KEY_MAY_DO,
     SILENCE,
-    TELLING,
     Outcome,
     is_too_long,
+    most_telling,
     of_error,
 )
 from app.pool.web_sessions import Sessions
@@ -283,7 +283,7 @@ class Exchange:
             if choice.fixed is not None:
                 return error
             if is_silent:  # the next one would most likely cost as long again
-                return _most_telling(errors)
+                return most_telling(errors)
             is_silent = error.outcome in SILENCE
             elapsed = perf_counter() - state.first_try
             insist = not was_probe and elapsed < INSIST_SECONDS
@@ -291,7 +291,7 @@ class Exchange:
     def _told_last(
         self, target: Target, choice: KeyChoice, errors: list[tuple[Outcome, GatewayError]]
     ) -> GatewayError:
-        error = _most_telling(errors)
+        error = most_telling(errors)
         self._say_when(error, target, choice)
         return error
 
@@ -481,16 +481,6 @@ async def _keep_alive(sink: Sink, comment: bytes) -> None:
     """Bridges the upstream's silence."""
     with suppress(Exception):  # the main send will meet the same trouble and tell it
         await sink.send(comment)
-
-
-def _most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:
-    """Of equals the one that is soonest over."""
-
-    def rank(one: tuple[Outcome, GatewayError]) -> tuple[int, float]:
-        outcome, error = one
-        return TELLING.index(outcome), error.retry_after or float("inf")
-
-    return min(errors, key=rank)[1]
 
 
 def _cost(record: CallRecord, call: Call) -> int | None:

@@ -193,3 +193,13 @@ def is_challenge(headers: Mapping[str, str]) -> bool:
     `cf-mitigated: challenge`, or any HTML): about the gateway's address, not about the key."""
     mitigated = headers.get("cf-mitigated", "").lower() == "challenge"
     return mitigated or headers.get("content-type", "").lower().startswith("text/html")
+
+
+def most_telling(errors: list[tuple[Outcome, GatewayError]]) -> GatewayError:
+    """The error that says most of why no key could answer; of equals the one soonest over."""
+
+    def rank(one: tuple[Outcome, GatewayError]) -> tuple[int, float]:
+        outcome, error = one
+        return TELLING.index(outcome), error.retry_after or float("inf")
+
+    return min(errors, key=rank)[1]

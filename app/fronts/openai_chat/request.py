@@ -31,21 +31,22 @@ class ChatOptions(Struct, frozen=True):
         return isinstance(asked, StreamOptions) and asked.include_usage is True
 
 
+def _glance_shape(families: Sequence[str]) -> type[Struct]:
+    """The members that routing needs, with those of the families; all others are skipped."""
+    members: list[tuple[str, Any, Any]] = [
+        ("provider", str | UnsetType | None, UNSET),
+        ("model", str | None, None),
+        ("stream", bool | None, None),
+        ("stream_options", StreamOptions | UnsetType | None, UNSET),
+        ("n", Any, None),
+    ]
+    members += [(name, Raw | UnsetType, UNSET) for name in families]
+    return msgspec.defstruct("ChatGlance", members)
+
+
 def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
     """The `glance` of this front. `families` name the gateway's own members of a body."""
-    members: list[tuple[str, Any, Any]] = [(name, Raw | UnsetType, UNSET) for name in families]
-    shape = msgspec.defstruct(
-        "ChatGlance",
-        [
-            ("provider", str | UnsetType | None, UNSET),
-            ("model", str | None, None),
-            ("stream", bool | None, None),
-            ("stream_options", StreamOptions | UnsetType | None, UNSET),
-            ("n", Any, None),
-            *members,
-        ],
-    )
-    decode = msgspec.json.Decoder(shape).decode
+    decode = msgspec.json.Decoder(_glance_shape(families)).decode
     usual = ChatOptions()
 
     def read(body: bytes) -> Asked:

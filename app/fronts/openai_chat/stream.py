@@ -120,15 +120,8 @@ class ChatStream(ChatRenderer):
             case Refusal():
                 self._role(event.index, out)
                 self._delta(event.index, {"refusal": event.text}, out)
-            case ToolCall() if self.legacy:
-                self._role(event.index, out)
-                if not event.tool:  # there was one call at most in those days
-                    function = {"name": event.name, "arguments": event.arguments}
-                    self._delta(event.index, {"function_call": function}, out)
-            case ToolArguments() if self.legacy:
-                if not event.tool:
-                    function = {"arguments": event.arguments}
-                    self._delta(event.index, {"function_call": function}, out)
+            case ToolCall() | ToolArguments() if self.legacy:
+                self._function_call(event, out)
             case ToolCall():
                 self._role(event.index, out)
                 call: dict[str, Any] = {
@@ -149,16 +142,30 @@ class ChatStream(ChatRenderer):
                 self._role(event.index, out)
                 self._delta(event.index, self._numbered(event.index, event.fields), out)
             case Finish():
-                self._role(event.index, out)
-                if event.index not in self._ended:
-                    self.said = True
-                    self._ended.add(event.index)
-                    out += (
-                        self._head,
-                        b'{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]'
-                        % (event.index, encode(self.finish_reason(event))),
-                        self._end,
-                    )
+                self._finish(event, out)
+
+    def _function_call(self, event: ToolCall | ToolArguments, out: list[bytes]) -> None:
+        """The older `function_call`, which has place for one call."""
+        self._role(event.index, out)
+        if event.tool:
+            return
+        function = {"arguments": event.arguments}
+        if isinstance(event, ToolCall):
+            function = {"name": event.name, **function}
+        self._delta(event.index, {"function_call": function}, out)
+
+    def _finish(self, event: Finish, out: list[bytes]) -> None:
+        self._role(event.index, out)
+        if event.index in self._ended:
+            return
+        self.said = True
+        self._ended.add(event.index)
+        reason = encode(self.finish_reason(event))
+        out += (
+            self._head,
+            b'{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]' % (event.index, reason),
+            self._end,
+        )
 
     def _numbered(self, index: int, told: dict[str, Any]) -> dict[str, Any]:
         """Entries of lists with their `index`: OpenAI's client cannot join deltas without it."""
