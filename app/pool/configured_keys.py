@@ -29,6 +29,7 @@ class PoolRow(NamedTuple):
     address: Callable[[Config], str]  # the upstream's URL
     entries: Callable[[Config], Iterable[ConfiguredKey]]
     is_web_sessions: bool = False  # its keys expire and are renewed
+    is_many_accounts: bool = False  # its one key stands for accounts that cool down elsewhere
 
 
 def _listed(entries: Iterable[Any], *fields: str) -> Iterable[ConfiguredKey]:
@@ -88,9 +89,15 @@ POOLS = (
         lambda config: config.coze.api_url,
         lambda config: (_bot(bot, config) for bot in config.coze.api_chat.bots),
     ),
-    PoolRow("coze.discord", lambda config: config.coze.discord.api_url, _discord),
+    PoolRow(
+        "coze.discord",
+        lambda config: config.coze.discord.api_url,
+        _discord,
+        is_many_accounts=True,
+    ),
 )
 WEB_SESSIONS = tuple(row.name for row in POOLS if row.is_web_sessions)
+MANY_ACCOUNTS = frozenset(row.name for row in POOLS if row.is_many_accounts)
 
 
 def addresses(config: Config) -> dict[str, str]:

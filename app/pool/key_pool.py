@@ -15,7 +15,13 @@ from collections.abc import Callable, Collection
 from app.config.schema import Config
 from app.pool import refusals
 from app.pool.breaker import PROBE_SECONDS, Breaker
-from app.pool.configured_keys import WEB_SESSIONS, addresses, configured, limits_of
+from app.pool.configured_keys import (
+    MANY_ACCOUNTS,
+    WEB_SESSIONS,
+    addresses,
+    configured,
+    limits_of,
+)
 from app.pool.cooldowns import DISABLED, DISABLED_UNTIL, REFUSALS, Cooldowns
 from app.pool.lease import NO_KEY, NO_ROW, Entry, Group, KeyStatus, Lease
 from app.pool.outcomes import Outcome
@@ -368,6 +374,8 @@ class KeyPool:
         cells[base + FAILED_CALL] = lease.call
         if self._breaker.takes_blame(lease, entry, group, outcome, now):
             return
+        if group.name in MANY_ACCOUNTS and outcome in (Outcome.LIMITED, Outcome.SPENT):
+            return  # of one account behind the key; the others can answer
         if outcome is Outcome.LIMITED:
             self._cooldowns.begin_for_model(entry, lease.model, retry_after, lease.at, now)
             return

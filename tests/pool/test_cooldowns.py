@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from app.config.schema import Config, KeyEntry, OpenAI
+from app.config.schema import Config, Coze, CozeDiscord, KeyEntry, OpenAI
 from app.pool.key_pool import KeyPool
 from app.pool.outcomes import Outcome
 from app.state.shared_table import PROBE_PID, SharedState
@@ -46,6 +46,17 @@ def test_what_is_not_the_keys_fault_has_no_cooldown(outcome):
     for _ in range(5):
         bench.call(outcome, "0")
     assert bench.wait() == 0
+
+
+@pytest.mark.parametrize("outcome", [Outcome.LIMITED, Outcome.SPENT])
+def test_one_spent_account_of_the_discord_bridge_stops_no_other(outcome):
+    coze = Coze(discord=CozeDiscord(enable=True, chat_bot_token="t" * 20))
+    pool = KeyPool(Config(coze=coze), SharedState())
+    for call in (1.0, 2.0):
+        lease = pool.pick("coze.discord", None, model="m", call=call)
+        pool.report(lease, outcome, 429, 3600.0)
+        pool.release(lease)
+    pool.release(pool.pick("coze.discord", None, model="m", call=3.0))
 
 
 @pytest.mark.parametrize("first", [Outcome.FORBIDDEN, Outcome.UPSTREAM])
