@@ -63,11 +63,15 @@ _EXTENSIONS = ("citations", "search_results", "annotations", "images")
 
 
 class Function(Struct):
+    """The function of a tool call; `arguments` is JSON text, or the object itself."""
+
     name: str | None = None
     arguments: Raw | UnsetType = UNSET
 
 
 class ToolPart(Struct):
+    """A piece of a tool call."""
+
     index: int | None = None
     id: str | None = None
     function: Function | None = None
@@ -75,6 +79,8 @@ class ToolPart(Struct):
 
 
 class ContentPart(Struct):
+    """One part of a content that is a list."""
+
     type: str = ""
     text: str | None = None
     thinking: Any = None
@@ -96,10 +102,14 @@ class Delta(Struct):
 
 
 class Logprobs(Struct):
+    """The probabilities of the tokens of a piece."""
+
     content: list[TokenLogprob] | None = None
 
 
 class Choice(Struct):
+    """One choice of a chunk or of a whole answer."""
+
     index: int | None = None
     delta: Delta | None = None
     message: Delta | None = None
