@@ -29,10 +29,10 @@ def no_secrets_of_other_tests():
 class Simulator:
     """The simulator in a process of its own on a free port, and its control endpoints."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, root: Path = ROOT) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "app.simulator", "--port", "0", "--with-parent", *flags],
-            cwd=ROOT,
+            cwd=root,
             stdout=subprocess.PIPE,
             text=True,
         )

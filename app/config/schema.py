@@ -35,6 +35,15 @@ from app.config.field_types import (
     WebsocketUrl,
 )
 
+# Of access.tokens[].providers: the families, in the order of families.py.
+FamilyName = Literal[
+    "openai",
+    "claude",
+    "gemini",
+    "bing",
+    "coze",
+]
+
 
 class KeyEntry(Credential, frozen=True):
     """An API key of OpenAI or Claude."""
@@ -193,7 +202,7 @@ class AccessToken(Section, frozen=True):
     val: Token
     rpm: LimitOr0 = 0
     max_concurrent: LimitOr0 = 0
-    providers: list[Literal["openai", "claude", "gemini", "bing", "coze"]] = []
+    providers: list[FamilyName] = []
     models: list[Pattern] = []
 
 

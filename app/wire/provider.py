@@ -1,7 +1,6 @@
 """What a provider must supply. A provider is a value made of functions, not a subclass.
 
-Adding one: a family folder under providers/ with `schema.py` (the upstream's shapes) and `api.py`
-(these functions), one line in `providers/__init__.py`, recordings and their expected events.
+CONTRIBUTING.md, "Add a provider", has a complete example.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence

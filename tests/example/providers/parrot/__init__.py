@@ -1,0 +1,1 @@
+"""Parrot: an invented API, the example of CONTRIBUTING.md."""
