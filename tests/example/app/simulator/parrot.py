@@ -21,10 +21,12 @@ blueprint = Blueprint("parrot", url_prefix="/parrot")
 
 
 def line(event: str, **members: Any) -> bytes:
+    """One line of an answer."""
     return msgspec.json.encode({"event": event, **members}) + b"\n"
 
 
 def refuse(asked: Refusal) -> HTTPResponse:
+    """A refusal as Parrot words it."""
     why = _REASONS.get(asked.kind, "trouble")
     body = msgspec.json.encode({"why": why, "text": "The simulator refuses."})
     headers = {"retry-after": asked.retry_after} if asked.retry_after else {}

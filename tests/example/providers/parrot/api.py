@@ -3,8 +3,8 @@
 POST {api_url}/v1/talk    {"voice", "lines": [{"who", "text"}], "most_words"}
 200                       {"event": "begin", "id"}, {"event": "say", "text"} ...
                           {"event": "end", "why", "heard", "spoken"}
-                          or {"event": "fail", "reason", "message"}
-any other status          {"reason", "message"}
+                          or {"event": "fail", "why", "text"}
+any other status          {"why", "text"}
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,8 @@ _DROPPED = [name for name in ALL_BUT_MESSAGES if "max_" not in name]
 
 
 class Heard(Struct):
+    """A line of the answer, or the body of a refusal."""
+
     event: str = ""
     id: str = ""
     text: str = ""
@@ -47,6 +49,7 @@ def read(chat: ChatRequest, asked: Asked) -> ChatRequest:
 
 
 def request(call: Call) -> UpstreamRequest:
+    """The request to Parrot, with the key of this attempt."""
     chat: ChatRequest = call.chat
     call.dropped = dropped_parameters(chat, _DROPPED)
     lines = [{"who": _WHO[message.role], "text": message.text()} for message in chat.messages]
@@ -66,6 +69,7 @@ def request(call: Call) -> UpstreamRequest:
 
 
 def read_error(reply: UpstreamReply) -> GatewayError:
+    """The error that a refusal stands for; its status decides about the key."""
     said = _decode(reply.body) or Heard()
     status = reply.status if 400 <= reply.status <= 599 else 502
     message = said.text or f"Parrot answered HTTP {reply.status} without a message."
@@ -80,16 +84,20 @@ def _decode(data: bytes) -> Heard | None:
 
 
 class ParrotDecoder:
+    """Lines in, events out."""
+
     def __init__(self, call: Call) -> None:
         self._model = call.model
         self._lines = RecordParser(b"\n", call.config.limits.response_bytes)
         self._is_whole = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
+        """The events of the lines that are whole now."""
         for line in self._lines.feed(data):
             yield from self._events(line)
 
     def finish(self) -> list[Event]:
+        """Raises `upstream_cut()` if there was no end."""
         if not self._is_whole:
             raise upstream_cut()
         return []
