@@ -3,8 +3,8 @@
 POST {api_url}/v1/talk    {"voice", "lines": [{"who", "text"}], "most_words"}
 200                       {"event": "begin", "id"}, {"event": "say", "text"} ...
                           {"event": "end", "why", "heard", "spoken"}
-                          or {"event": "fail", "reason", "message"}
-any other status          {"reason", "message"}
+                          or {"event": "fail", "why", "text"}
+any other status          {"why", "text"}
 """
 
 from collections.abc import Iterator
