@@ -1,9 +1,13 @@
-"""The map in CONTRIBUTING.md: every room has a row, and every file it names exists."""
+"""CONTRIBUTING.md: every room has a row in the map, every file it names exists, and the sections on
+providers and fronts name every member of the interfaces. The example is tested in tests/server/."""
 
 import re
 from pathlib import Path
 
 import pytest
+
+from app.wire.front import Front
+from app.wire.provider import Provider
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -15,7 +19,10 @@ def section(title: str) -> str:
 
 
 MAP, PATH = section("Map of the code"), section("The path of a request")
-NAMED = sorted(set(re.findall(r"`((?:app|providers|tests)/[\w/]*\.py|run\.py)`", MAP + PATH)))
+EXAMPLE = {"providers/parrot/api.py"}  # below tests/example/
+FILES = r"`((?:app|etc|docs|providers|tests)/[\w/.]*\.\w+|run\.py)`"
+NAMED = sorted(set(re.findall(FILES, TEXT)) - EXAMPLE)
+FOLDERS = sorted(set(re.findall(r"`((?:app|bench|providers|tests)/(?:\w+/)*)`", TEXT)))
 STEPS = re.findall(r"^(\d+)\. `([\w/]+\.py)`: ", PATH, re.M)
 
 
@@ -43,6 +50,22 @@ def test_every_room_has_one_row_and_every_row_a_room():
 @pytest.mark.parametrize("file", NAMED)
 def test_every_file_named_there_exists(file):
     assert (ROOT / file).is_file()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_folder_named_there_exists(folder):
+    assert (ROOT / folder).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("title", "interface"), [("Add a provider", Provider), ("Add a front", Front)]
+)
+def test_every_member_of_the_interface_is_named_and_no_other(title, interface):
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", section(title), re.M)
+    listed = {name for row in rows for name in re.findall(r"\w+", row)}
+    known = set(interface.__struct_fields__)
+    assert listed <= known
+    assert [name for name in known if f"`{name}`" not in section(title)] == []
 
 
 def test_the_path_goes_from_the_socket_to_the_upstream_and_back():

@@ -30,6 +30,7 @@ ADDITION = re.compile(
     re.M,
 )
 ADDITIONS = ADDITION.findall(PAGE)
+TOKEN = "a-token-for-parrot-17"
 ADVICE = "CONTRIBUTING.md, Add a provider"
 
 
@@ -66,7 +67,10 @@ def example(tree):
     simulator = Simulator(root=tree)
     keys = [{"id": f"good-{number}", "val": f"demo-parrot-{number}"} for number in range(40)]
     keys.append({"id": "refused", "val": "demo-bad"})
-    config = {"parrot": {"api_url": f"{simulator.url}/parrot", "api_keys": keys}}
+    config = {
+        "parrot": {"api_url": f"{simulator.url}/parrot", "api_keys": keys},
+        "access": {"tokens": [{"id": "t", "val": TOKEN, "providers": ["parrot"]}]},
+    }
     gateway = Running(tree / "run", config, program=tree / "run.py")
     try:
         gateway.wait()
@@ -85,7 +89,7 @@ def ask(example, model: str = "parrot/grey", key: str = "", **more) -> httpx.Res
     ]
     body = {"model": model, "messages": messages} | more
     url = f"{example.gateway.url}/c/v1/chat/completions"
-    headers = {"x-auth-id": key or example.next_key()}
+    headers = {"authorization": f"Bearer {TOKEN}", "x-auth-id": key or example.next_key()}
     return httpx.post(url, json=body, headers=headers, timeout=20)
 
 
@@ -120,8 +124,9 @@ def test_a_whole_answer(example):
     assert asked["key"].startswith("demo-parrot-")
 
 
-def test_a_streamed_answer(example):
-    answer = ask(example, stream=True)
+@pytest.mark.parametrize("model", ["parrot/grey", "parrot/sim-split-bytes"])
+def test_a_streamed_answer(example, model):
+    answer = ask(example, model, stream=True)
     assert answer.headers["content-type"].startswith("text/event-stream")
     *events, done = [line[6:] for line in answer.text.splitlines() if line]
     assert done == "[DONE]"
@@ -131,6 +136,11 @@ def test_a_streamed_answer(example):
 
 def test_provider_names_it_too(example):
     assert ask(example, "grey", provider="parrot").status_code == 200
+
+
+def test_a_token_can_be_for_this_family_alone(example):
+    answer = ask(example, "gpt-4o")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_allowed")
 
 
 @pytest.mark.parametrize("stream", [False, True])
