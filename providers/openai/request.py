@@ -4,17 +4,23 @@ Its words are OpenAI's already: what other families added to them is left out an
 that only the caller's own wire knew travel when that was OpenAI's.
 """
 
+import re
 from typing import Any
 
 import msgspec
 
 from app.wire.chat import ChatRequest, Message, Tool
+from app.wire.dropped import dropped_parameters
 from app.wire.provider import Call
 
 WIRE = "openai-chat"
 # Words of other families in the neutral request, which OpenAI's API does not take.
-_FOREIGN = ("top_k", "thinking", "cache_control")
-_SPECIAL = frozenset(("messages", "tools", "model", "stream", "extras", "extras_wire", *_FOREIGN))
+_FOREIGN = ("top_k", "thinking")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MOST_EXTRAS = 32
+_SPECIAL = frozenset(
+    ("messages", "tools", "model", "stream", "extras", "extras_wire", "cache_control", *_FOREIGN)
+)
 
 
 def encode_request(call: Call) -> bytes:
@@ -23,21 +29,31 @@ def encode_request(call: Call) -> bytes:
     body: dict[str, Any] = {"model": call.model, "messages": [_message(m) for m in chat.messages]}
     if call.stream:
         body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
+        body["stream_options"] = {**_sayable(chat.stream_options or {}), "include_usage": True}
     for name in ChatRequest.__struct_fields__:
         value = getattr(chat, name)
         if value is not None and name not in _SPECIAL and name not in body:
             body[name] = _sayable(value)
     if chat.tools is not None:
         body["tools"] = [_tool(tool) for tool in chat.tools]
+    for function in body.get("functions", ()):
+        function.pop("cache_control", None)
     if chat.extras_wire == WIRE:
         body |= {name: raw for name, raw in chat.extras.items() if name not in body}
-    for name in _FOREIGN:
-        if getattr(chat, name) is not None and name not in call.dropped:
-            call.dropped.append(name)
+    call.dropped += [name for name in _left_out(chat) if name not in call.dropped]
     if not call.stream:
         body.pop("stream_options", None)
     return msgspec.json.encode(body)
+
+
+def _left_out(chat: ChatRequest) -> list[str]:
+    """The members that OpenAI's API does not take, and those of another wire."""
+    names = dropped_parameters(chat, _FOREIGN)
+    if chat.extras_wire != WIRE:
+        # The names go into a response header: those of unusual characters are left out.
+        extras = (name for name, raw in chat.extras.items() if bytes(raw) != b"null")
+        names += [name for name in extras if _PLAIN_NAME.fullmatch(name)][:_MOST_EXTRAS]
+    return names
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -50,6 +66,8 @@ def _message(message: Message) -> dict[str, Any]:
     content = said.get("content")
     for part in content if isinstance(content, list) else ():
         part.pop("cache_control", None)
+        if isinstance(part.get("image_url"), str):
+            part["image_url"] = {"url": part["image_url"]}
     return said
 
 
