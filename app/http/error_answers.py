@@ -9,6 +9,7 @@ from app.fronts.registry import error_body_of
 from app.http.responses import headers_for, request_id, too_large
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
+from app.wire.front import Front
 from app.wire.renderer import JSON
 
 _CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -16,13 +17,21 @@ _CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
     """A failure before the first byte, in the shape that the callers of this path read."""
-    headers = headers_for(request, error.headers)
+    front = _front_of(request)
+    headers = headers_for(request, [*error.headers, *(front.error_headers(error) if front else ())])
     if error.wait is not None and "retry-after" not in headers:
         headers["retry-after"] = str(error.wait)
     if error.code and _CODE.fullmatch(error.code):  # some are the upstream's own words
         headers["x-gateway-error"] = error.code
-    body = error_body_of(request.path)(error, request_id(request))
+    error_body = front.error_body if front else error_body_of(request.path)
+    body = error_body(error, request_id(request))
     return HTTPResponse(body, error.status, headers, JSON)
+
+
+def _front_of(request: Request) -> Front | None:
+    """The front of the request's route; None for other routes, and before there is one."""
+    route = request.route
+    return None if route is None else getattr(route.ctx, "front", None)
 
 
 def as_gateway_error(request: Request, error: Exception) -> GatewayError:

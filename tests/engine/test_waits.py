@@ -13,6 +13,7 @@ POOL = "openai.api_keys"
 
 class _Request:
     path = "/c/v1/chat/completions"
+    route = None
 
     class ctx:
         request_id = "r"

@@ -29,6 +29,7 @@ def register(app: App) -> None:
                 methods=route.methods,
                 name="chat" + "".join(c if c.isalnum() else "_" for c in route.path),
                 ctx_own_credential=True,
+                ctx_front=front,
             )
 
 
