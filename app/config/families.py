@@ -1,6 +1,7 @@
 """Provider families as the config file knows them: sections, lists of credentials, variables.
 
 The only list of families in this package. Everything that differs between them is a member here.
+The key pools are made of it too (app/pool/configured_keys.py).
 """
 
 from collections.abc import Mapping
@@ -10,12 +11,28 @@ from msgspec import Struct
 from app.config.schema import Config
 
 
+class KeyList(Struct, frozen=True):
+    """A list of credentials, which fills one key pool: `SECTION.PATH`.
+
+    `address` names the member of the section that holds the upstream's URL; "" where
+    `app/pool/configured_keys.py` reads the list by a rule of its own.
+    """
+
+    path: str  # below the section
+    address: str = ""
+    fields: tuple[str, ...] = ()  # members of an entry that its provider needs, besides id and val
+    is_web_sessions: bool = False  # its keys expire and are renewed
+
+
+_API_KEYS = KeyList("api_keys", "api_url")
+
+
 class Family(Struct, frozen=True):
     """What one provider family contributes to the config."""
 
     name: str  # as in access.tokens[].providers
     section: str  # its key in the file
-    pools: tuple[str, ...] = ()  # lists of credentials, as paths below the section
+    pools: tuple[KeyList, ...] = ()
     variables: tuple[str, ...] = ()  # that can replace `api_keys`; the first one set counts
 
     def pool_sizes(self, config: Config) -> dict[str, int]:
@@ -23,18 +40,36 @@ class Family(Struct, frozen=True):
         sizes = {}
         for pool in self.pools:
             value = getattr(config, self.section)
-            for name in pool.split("."):
+            for name in pool.path.split("."):
                 value = getattr(value, name)
-            sizes[f"{self.section}.{pool}"] = len(value)
+            sizes[f"{self.section}.{pool.path}"] = len(value)
         return sizes
 
 
 FAMILIES = (
-    Family("openai", "openai", ("api_keys", "web_sessions"), ("OPENAI_API_KEY",)),
-    Family("claude", "claude", ("api_keys", "web_sessions"), ("ANTHROPIC_API_KEY",)),
-    Family("gemini", "google_gemini", ("api_keys",), ("GEMINI_API_KEY", "GOOGLE_API_KEY")),
+    Family(
+        "openai",
+        "openai",
+        (_API_KEYS, KeyList("web_sessions", "chat_web_url", is_web_sessions=True)),
+        ("OPENAI_API_KEY",),
+    ),
+    Family(
+        "claude",
+        "claude",
+        (
+            _API_KEYS,
+            KeyList("web_sessions", "web_url", ("organization_id",), is_web_sessions=True),
+        ),
+        ("ANTHROPIC_API_KEY",),
+    ),
+    Family(
+        "gemini",
+        "google_gemini",
+        (KeyList("api_keys", "api_url", ("version",)),),
+        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    ),
     Family("bing", "bing"),
-    Family("coze", "coze", ("api_chat.bots", "discord.auth")),
+    Family("coze", "coze", (KeyList("api_chat.bots"), KeyList("discord.auth"))),
 )
 # Environment variable -> section. A file is not needed when one of these is set; beside a file they
 # count only where it says ${NAME}.

@@ -1,11 +1,12 @@
 """The pools that the config fills: one row per pool, with its address, keys and limits.
 
-A new kind of credential is one more row in `POOLS`.
+Most are made of the lists in `app/config/families.py`; Coze's two have entries of another kind.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from app.config.families import FAMILIES, KeyList
 from app.config.schema import Config, CozeBot
 from app.state.rate_windows import Limits
 from app.wire.provider import Key
@@ -56,34 +57,18 @@ def _discord(config: Config) -> Iterable[ConfiguredKey]:
         yield ConfiguredKey("discord", config.coze.discord.chat_bot_token)
 
 
+def _of_list(section: str, keys: KeyList) -> PoolRow:
+    """The pool of a list whose entries have `id` and `val`."""
+    return PoolRow(
+        f"{section}.{keys.path}",
+        lambda config: str(getattr(getattr(config, section), keys.address)),
+        lambda config: _listed(getattr(getattr(config, section), keys.path), *keys.fields),
+        keys.is_web_sessions,
+    )
+
+
 POOLS = (
-    PoolRow(
-        "openai.api_keys",
-        lambda config: config.openai.api_url,
-        lambda config: _listed(config.openai.api_keys),
-    ),
-    PoolRow(
-        "openai.web_sessions",
-        lambda config: config.openai.chat_web_url,
-        lambda config: _listed(config.openai.web_sessions),
-        is_web_sessions=True,
-    ),
-    PoolRow(
-        "claude.api_keys",
-        lambda config: config.claude.api_url,
-        lambda config: _listed(config.claude.api_keys),
-    ),
-    PoolRow(
-        "claude.web_sessions",
-        lambda config: config.claude.web_url,
-        lambda config: _listed(config.claude.web_sessions, "organization_id"),
-        is_web_sessions=True,
-    ),
-    PoolRow(
-        "google_gemini.api_keys",
-        lambda config: config.google_gemini.api_url,
-        lambda config: _listed(config.google_gemini.api_keys, "version"),
-    ),
+    *(_of_list(each.section, keys) for each in FAMILIES for keys in each.pools if keys.address),
     PoolRow(
         "coze.bots",
         lambda config: config.coze.api_url,
