@@ -96,8 +96,9 @@ class _Slot:
 
     __slots__ = ("id", "name", "number", "pieces", "signature")
 
-    def __init__(self, number: int, id: str) -> None:
-        self.number, self.id = number, id
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.number = 0  # among those that have a name: the others are never told
         self.name = ""
         self.signature: str | None = None
         self.pieces: list[str] = []  # of the arguments
@@ -132,7 +133,7 @@ class _ChoiceState:
         else:
             found = None if name else self.last
         if found is None:
-            found = _Slot(len(self.slots), part.id or f"call_{new_id[:24]}")
+            found = _Slot(part.id or f"call_{new_id[:24]}")
             self.slots.append(found)
         if part.index is not None:
             self.by_index[part.index] = found
@@ -312,7 +313,8 @@ class ChatDecoder:
             yield from self._tool(tool, index)
 
     def _tool(self, part: ToolPart, index: int) -> Iterator[Event]:
-        slot = self._state(index).slot_of(part, self._call.new_id())
+        state = self._state(index)
+        slot = state.slot_of(part, self._call.new_id())
         function = part.function or Function()
         arguments = as_json_text(function.arguments)
         slot.signature = slot.signature or signature(part.extra_content)
@@ -322,6 +324,7 @@ class ChatDecoder:
             if arguments:
                 yield ToolArguments(arguments, slot.number, index)
         elif function.name:
+            slot.number = sum(1 for other in state.slots if other.name)
             slot.name = function.name
             arguments = "".join(slot.pieces)
             yield ToolCall(slot.id, slot.name, arguments, slot.number, index, slot.signature)

@@ -158,6 +158,8 @@ def as_json_text(arguments: Raw | UnsetType) -> str:
     if isinstance(arguments, UnsetType):
         return ""
     raw = bytes(arguments).strip()
+    if not raw.isascii():  # nobody has looked yet whether it is UTF-8
+        raw = raw.decode("utf-8", "replace").encode()
     if raw[:1] == b'"':
         return _decode_text(mend(raw))
     if raw == b"null":

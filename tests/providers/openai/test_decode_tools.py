@@ -105,6 +105,13 @@ def test_arguments_of_any_kind_become_json_text(arguments, told):
     assert calls(whole({"tool_calls": [part]}, "tool_calls")) == [["a", "f", told]]
 
 
+@pytest.mark.parametrize("arguments", [b"\"['\xff']\"", b'{"x": "\xff"}'])
+def test_broken_utf8_in_arguments_is_replaced(arguments):
+    part = b'{"id": "a", "function": {"name": "f", "arguments": %b}}' % arguments
+    [[_, _, told]] = calls(chunk({"tool_calls": ["HERE"]}).replace(b'"HERE"', part) + END)
+    assert told in ("['\ufffd']", '{"x":"\ufffd"}')
+
+
 def test_arguments_as_an_object_keep_every_digit():
     part = b'{"id": "a", "function": {"name": "f", "arguments": {"x": 0.10000000000000000555}}}'
     stream = chunk({"tool_calls": ["HERE"]}).replace(b'"HERE"', part)
@@ -171,6 +178,11 @@ def test_a_call_that_never_had_a_name_is_counted_and_is_none():
     found = read(chunk({"content": "a"}) + tool("{}", index=0, id="a") + END)[1:]
     unnamed = Unknown("tool_call_without_name")
     assert found == [Text("a"), unnamed, Finish("stop", native="tool_calls")]
+
+
+def test_a_call_that_never_had_a_name_takes_no_number():
+    stream = tool("{}", index=0, id="a") + tool("[]", name="g", index=1, id="b")
+    assert read(stream + END)[1] == ToolCall("b", "g", "[]")
 
 
 def test_a_call_and_done_are_a_whole_answer():
