@@ -36,8 +36,16 @@ from app.wire.events import (
     Unknown,
     Usage,
 )
-from tests.calls import answering
+from app.wire.provider import Decoder, Key
+from providers.bing import schema as bing_schema
+from providers.bing import web as bing
+from providers.bing.question import Learned
+from providers.coze import api as coze
+from tests import openai_types
+from tests.calls import answering, call_of
+from tests.providers.claude.test_web_decode import decoder as claude_web
 from tests.providers.openai.chat_answers import RECORDINGS, fresh, outcome
+from tests.providers.openai.test_web_decode import decoder as chatgpt_web
 from tests.providers.test_expected_answers import ANSWERS, STREAMS, call_for, data_of
 
 Heard = dict[int, list[Any]]
@@ -82,7 +90,8 @@ def heard(events: list[Event], *, folded: bool) -> tuple[Any, Heard, dict[int, s
             case Session() | Follow() | Reply() | End() | Piece() | Unknown():
                 continue  # no part of the answer itself: for the engine and the next turn
             case Started():
-                who = event
+                # An upstream that gives no id is told with the gateway's.
+                who = replace(event, id=event.id or "chatcmpl-i")
             case Finish():
                 # The upstream's own word and the stop sequence have no place in OpenAI's answer.
                 ends.setdefault(event.index, event.reason)
@@ -155,7 +164,28 @@ def pieces_of(data: bytes, cuts: Iterable[int]) -> list[bytes]:
 CUTS = st.lists(st.integers(0, 1 << 16), max_size=8)
 
 
+def web_decoder(name: str) -> Decoder:
+    """The decoder for one of the recordings in WEB."""
+    key = Key("pool", "1", "s3cret")
+    match name:
+        case _ if name.startswith("chatgpt-web"):
+            return chatgpt_web()
+        case _ if name.startswith("web-"):
+            return claude_web()
+        case _ if name.startswith("chat-type2"):
+            learned = Learned(bing_schema.Conversation("51D", "c1", "s", "t1"), True)
+            call = call_of(bing.PROVIDER, HELLO, key=key, model="gpt-4", learned=learned)
+            decoder = bing.PROVIDER.decoder(call)
+            list(decoder.feed(b"{}\x1e"))  # the hub's handshake
+            return decoder
+    return coze.PROVIDER.decoder(call_of(coze.PROVIDER, HELLO, key=key, model="coze-api"))
+
+
 def recorded_events(family: str, name: str) -> list[Event]:
+    if name in WEB:
+        decoder, data = web_decoder(name), data_of(family, name)
+        data += b"\x1e" if family == "bing" else b""
+        return [*decoder.feed(data), *decoder.finish()]
     if family == "openai":
         events, error = outcome([RECORDINGS[name]], 3 if "-n3" in name else 1)
         assert error is None
@@ -166,7 +196,22 @@ def recorded_events(family: str, name: str) -> list[Event]:
 
 
 BROKEN = ("groq-error-event.sse", "openrouter-error-in-stream.sse", "llamacpp-error-line.sse")
-ALL = [*ANSWERS, *(("openai", name) for name in RECORDINGS if name not in BROKEN)]
+HELLO = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
+WEB = {
+    "chatgpt-web-delta-v1.sse": "openai",
+    "web-completion-messages-2026-08.sse": "claude",
+    "web-completion-raw-2023.sse": "claude",
+    "chat-type2-image-generation.json": "bing",
+    "chat-type2-search-answer.json": "bing",
+    "v1-workflows-chat-stream.sse": "coze",
+    "v3-chat-docs-image-stream.sse": "coze",
+    "v3-chat-text-stream.sse": "coze",
+}
+ALL = [
+    *ANSWERS,
+    *((family, name) for name, family in WEB.items()),
+    *(("openai", name) for name in RECORDINGS if name not in BROKEN),
+]
 
 
 @pytest.mark.parametrize("renderer", [ChatStream, Completion])
@@ -177,6 +222,8 @@ def test_a_recorded_answer_is_read_back_as_it_was(family, name, renderer):
     expected = heard(events, folded=folded)
     assert expected[2] and expected[0] is not None
     data = render(renderer, events)
+    if name not in RECORDINGS:  # the SDK reads it; for those see test_decoded_answers
+        (openai_types.completion if folded else openai_types.chunks_of)(data)
     bytewise = [data[i : i + 1] for i in range(len(data))]
     for pieces in ([data], bytewise):
         assert heard(read_back(pieces, 3), folded=folded) == expected
