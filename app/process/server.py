@@ -240,8 +240,9 @@ async def _start_background_tasks(app: App, *_: Any) -> None:
 async def _install_signal_handlers(app: App, *_: Any) -> None:
     """In place of Sanic's: the main process alone decides when a worker leaves.
 
-    A SIGTERM from elsewhere counts too, if the main process says nothing within two seconds. Also
-    starts the watch over the main process.
+    A SIGTERM from elsewhere counts too, if the main process says nothing within two seconds. One
+    that comes before the worker serves is lost: Sanic ignores the signal for a moment, which drops
+    a pending one. Also starts the watch over the main process.
     """
     if not hasattr(app, "multiplexer"):
         return  # a single process (tests): Sanic's handlers do

@@ -40,10 +40,20 @@ def until(what, seconds: float = 8):
     return found
 
 
+def serving_workers(gateway) -> list[int]:
+    """The pids of both workers, once both serve. Sanic drops a SIGTERM of before that."""
+
+    def found() -> list[int] | None:
+        pids, log = gateway.workers(), gateway.err.read_text()
+        return pids if len(pids) == 2 and all(f"Worker ready [{p}]" in log for p in pids) else None
+
+    return until(found)
+
+
 @pytest.fixture
 def gateway(simulator, tmp_path):
     with running(tmp_path, config_for(simulator.url, workers=2)) as started:
-        until(lambda: len(started.workers()) == 2)
+        serving_workers(started)
         yield started
 
 
@@ -112,8 +122,7 @@ def test_a_worker_that_dies_comes_back_with_the_last_good_config(gateway):
 
 
 def test_a_worker_that_is_told_to_leave_is_replaced(gateway):
-    until(lambda: len(gateway.workers()) == 2)
-    first, second = gateway.workers()
+    first, second = serving_workers(gateway)
     os.kill(first, signal.SIGTERM)
     until(lambda: len(pids := gateway.workers()) == 2 and first not in pids and second in pids)
 
