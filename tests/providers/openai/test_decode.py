@@ -19,6 +19,7 @@ from app.wire.events import (
     Refusal,
     Started,
     Text,
+    Thought,
     ToolArguments,
     ToolCall,
     Unknown,
@@ -75,6 +76,8 @@ def summary(events):
                     event.cached_tokens,
                     event.reasoning_tokens,
                 ]
+            case Thought():  # all of it was told before
+                assert event.text == found["reasoning"] and event.signature
             case Extension():
                 pass
             case _:
