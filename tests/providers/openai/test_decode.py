@@ -128,6 +128,15 @@ def test_a_small_recorded_answer_cut_at_any_byte_is_the_same(name):
         assert decoded(name, [data[:at], data[at:]]) == unsplit, at
 
 
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 43])
+@pytest.mark.parametrize("name", sorted(set(RECORDINGS) - set(SMALL)))
+def test_a_large_recorded_answer_cut_in_two_is_the_same(name, step):
+    data = RECORDINGS[name]
+    unsplit = decoded(name, [data])
+    for at in range(1, len(data), step):
+        assert decoded(name, [data[:at], data[at:]]) == unsplit, at
+
+
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_recorded_answer_cut_anyhow_is_the_same(choose):
