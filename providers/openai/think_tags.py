@@ -54,15 +54,15 @@ class ThinkTags:
             else:
                 self._held, text = _may_begin(thinking, self._closing), ""
                 thinking = thinking[: len(thinking) - len(self._held)]
+            self._logprobs = []  # thinking has no place for them
             if thinking:
-                self._logprobs.clear()  # thinking has no place for them
                 yield Reasoning(thinking, self._index)
         if self._stage is _Stage.CLOSED:
             if text in ("", "\r"):
                 self._held = text
                 return
             text = text.removeprefix("\r").removeprefix("\n")
-            self._stage = _Stage.TEXT
+            self._stage, self._logprobs = _Stage.TEXT, list(piece.logprobs or ()) if text else []
         if self._stage is _Stage.TEXT:
             yield from self._text(text)
 
