@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from app.engine.chat_call import Exchange
 
 _MAX_ERROR_BYTES = 256 * 1024
+_MOST_REPAIRS = 3  # of one request
 
 
 class Attempt:
@@ -157,17 +158,25 @@ class Attempt:
             self.state.sink.headers.append(("x-gateway-dropped-params", dropped))
 
     async def _refused(self) -> None:
+        """Has the request repaired and asks again, a few times at most; else raises the refusal."""
         provider, call = self.target.provider, self.call
-        reply = await read_whole(self.response, _MAX_ERROR_BYTES)
-        self.state.call.record.upstream_request_id = request_id(reply.headers)
         native = provider.native if self.plan.same_request else None
-        retry = provider.retry if native is None else native.retry
-        again: UpstreamRequest | None = retry(call, reply) if retry is not None else None
-        if again is not None:
+        retry, keep = (native or provider).retry, (native or provider).keep
+        repairs = 0
+        while True:
+            reply = await read_whole(self.response, _MAX_ERROR_BYTES)
+            self.state.call.record.upstream_request_id = request_id(reply.headers)
+            again: UpstreamRequest | None = None
+            if retry is not None and repairs < _MOST_REPAIRS:
+                again = retry(call, reply)
+            if again is None:
+                break
+            repairs += 1
             self.response = await self.engine.clients.open(again)
             if is_answer(self.response.status):
+                if keep is not None:
+                    keep(call)
                 return
-            reply = await read_whole(self.response, _MAX_ERROR_BYTES)
         error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
         raise explained(error, reply, call.key)
 

@@ -22,7 +22,7 @@ from providers.claude.decode import decoder
 from providers.claude.errors import read_error
 from providers.claude.generations import api_version
 from providers.claude.parameters import drop
-from providers.claude.schema import ClaudeMember, MessagesRequest, ModelsAnswer
+from providers.claude.schema import ClaudeMember, ModelsAnswer
 from providers.claude.translate import encode_request, to_messages_request
 
 POOL = "claude.api_keys"
@@ -61,29 +61,26 @@ def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
 
     Which models take which parameters changes with every generation, and which schemas are too
     complex only Claude knows; nothing has been told to the caller yet, so trying again beats
-    keeping a list.
+    keeping a list. `call.learned` names what was refused so far.
     """
     if reply.status != 400:
         return None
-    message = read_error(reply).message
-    if not any(name in message for name in _SAMPLING):
-        return _loosely(call) if _STRICT.search(message) else None
-    body: MessagesRequest = to_messages_request(call)
-    sent = [name for name in _SAMPLING if getattr(body, name) is not None]
-    if not sent:
+    message, refused = read_error(reply).message, call.learned or frozenset[str]()
+    found = "sampling" if any(name in message for name in _SAMPLING) else "strict"
+    if found in refused or (found == "strict" and not _STRICT.search(message)):
         return None
-    for name in sent:
+    body = to_messages_request(call, strict="strict" not in refused)
+    is_strict = "format" in (body.output_config or {}) or any(t.strict for t in body.tools or ())
+    sent = [name for name in _SAMPLING if getattr(body, name) is not None]
+    if not (sent if found == "sampling" else is_strict):
+        return None
+    call.learned = refused | {found}
+    if found == "strict":
+        body = to_messages_request(call, strict=False)
+    for name in sent if "sampling" in call.learned else ():
         setattr(body, name, None)
         drop(call, name)
     return _post(call, encode_request(body))
-
-
-def _loosely(call: Call) -> UpstreamRequest | None:
-    strict = to_messages_request(call)
-    asks_for_it = "format" in (strict.output_config or {})
-    if not asks_for_it and not any(tool.strict for tool in strict.tools or ()):
-        return None
-    return _post(call, encode_request(to_messages_request(call, strict=False)))
 
 
 def _post(call: Call, body: bytes) -> UpstreamRequest:
