@@ -118,7 +118,12 @@ def test_the_operators_account_is_not_named(account):
 
 
 def test_words_that_look_like_no_account_stay():
-    for words in ("organization is over quota", "user-agent missing", "model proj-x unknown"):
+    for words in (
+        "organization is over quota",
+        "user-agent missing",
+        "model proj-x unknown",
+        "sk-proj-abcdefghijkl",
+    ):
         body = {"error": {"message": words, "type": "t", "param": None, "code": None}}
         assert told(body)["message"] == words
 
