@@ -20,8 +20,7 @@ from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamRequest
 from tests.engine.test_failover import Bench, good
 from tests.engine.test_reverse_proxy import ForwardBench
-
-POOL = "openai.api_keys"
+from tests.pool.pool_bench import POOL, is_down
 
 
 @pytest.fixture
@@ -150,7 +149,7 @@ def test_no_key_rests_for_it_and_no_breaker_opens(bench_of):
         assert error.code == "gateway_out_of_resources" and bench.record.attempts == 1
         assert bench.record.outcome == "gateway_error"
     assert {one.state for one in bench.pool.key_statuses() if one.pool == POOL} == {"awake"}
-    assert not bench.pool.is_down(POOL)
+    assert not is_down(bench.pool)
 
 
 def test_a_probe_that_met_it_leaves_its_place_to_the_next():

@@ -18,7 +18,7 @@ from app.wire.errors import GatewayError
 from tests.engine.fakes import FakeResponse
 from tests.engine.test_failover import JSON, Bench, good
 from tests.engine.test_reverse_proxy import ForwardBench, ForwardSink
-from tests.pool.pool_bench import POOL, PoolBench
+from tests.pool.pool_bench import POOL, PoolBench, is_down
 
 WORDS = "Your account is not active, please check your billing details"
 
@@ -188,7 +188,7 @@ def test_all_keys_behind_an_open_breaker_are_refused_until_one_is_answered():
     bench = PoolBench(2)
     for id in "01":
         bench.call(Outcome.AUTH, id)
-    assert bench.pool.is_down(POOL)
+    assert is_down(bench.pool)
     bench.sleep(3600)
     assert refused(bench, "0") and refused(bench, "1")
     for id in "01":
