@@ -24,12 +24,17 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def until(what: Callable[[], Any], seconds: float = 8, told: Callable[[], object] = str) -> Any:
+def until(
+    what: Callable[[], Any],
+    seconds: float = 8,
+    told: Callable[[], object] = str,
+    every: float = 0.02,
+) -> Any:
     """What `what()` gives, once that is true. `told()` says what was there when it never came."""
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, told()
-        time.sleep(0.02)
+        time.sleep(every)
     return found
 
 
@@ -115,7 +120,8 @@ class Running:
             is_so = len(pids) == count and are_ready and not set(gone) & set(pids)
             return pids if is_so else None
 
-        return until(serving, seconds, lambda: (self.workers(), self.err.read_text()))
+        # Not too often: to look takes milliseconds, of what may be a gateway under load.
+        return until(serving, seconds, lambda: (self.workers(), self.err.read_text()), every=0.05)
 
     def open_files(self) -> int:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.workers())
