@@ -363,6 +363,7 @@ def test_a_caller_who_says_something_about_usage_is_respected(options):
 
 
 def test_an_upstream_that_knows_no_stream_options_is_asked_again_without_and_once(monkeypatch):
+    # Private: else the next test's upstream, at the same address, would be known for it too.
     monkeypatch.setattr("providers.openai.api._refuse_usage", {})
 
     def answer(request):
