@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-import providers
 from app.auth.caller import OPERATOR
 from app.config.schema import (
     Claude,
@@ -24,7 +23,7 @@ from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
-from tests.calls import CHAT, asked_of
+from tests.calls import CHAT, DIRECTORY, asked_of
 from tests.engine.fakes import CUT, FakeClients, FakeResponse, FakeSink, ListLog
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -85,7 +84,7 @@ class Bench:
         self.state = SharedState()
         self.pool = KeyPool(self.config, self.state)
         self.exchange = Exchange(self.config, self.clients, self.pool, self.log)
-        self.ways = [Target(*providers.choose(None, name), name) for name in fallbacks]
+        self.ways = [Target(*DIRECTORY.choose(None, name)[:2], name) for name in fallbacks]
         self.used = []
         self.caller = OPERATOR
 
@@ -109,13 +108,12 @@ class Bench:
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
         raw = json.dumps(body | members).encode()
         asked = asked_of(raw)
-        provider, model = providers.choose(asked.provider, asked.model, asked)
+        provider, model, _ = DIRECTORY.choose(asked.provider, asked.model, asked)
         ask = ChatCall(
-            provider=provider,
+            target=Target(provider, model, asked.model),
             front=CHAT,
             asked=asked,
             headers=headers or {},
-            model=model,
             record=CallRecord(request_id="r", route="t"),
             fallbacks=self.ways,
             caller=self.caller,

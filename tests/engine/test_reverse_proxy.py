@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-import providers
 from app.engine.forward_call import ForwardCall
 from app.engine.reverse_proxy import ReverseProxy
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
+from tests.calls import DIRECTORY
 from tests.engine.fakes import CUT, FakeResponse
 from tests.engine.test_failover import JSON, SILENCE, Bench, good, refusal
 
@@ -43,7 +43,7 @@ class ForwardBench(Bench):
         self.reverse_proxy.pool = self.pool
 
     async def ask(self, headers=(), pieces=(b'{"model":"m"}',), length=-1, path="embeddings"):
-        (rule,) = (rule for rule in providers.FORWARDS if rule.prefix == "/v1/")
+        (rule,) = (rule for rule in DIRECTORY.forwards if rule.prefix == "/v1/")
 
         async def body():
             for piece in pieces:
