@@ -193,6 +193,7 @@ def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
 
 PROVIDER = Provider(
     name="openai-api",
+    family="openai",
     pool=POOL,
     request=request,
     read_error=read_error,
@@ -214,6 +215,7 @@ FORWARDS = tuple(
         prefix=prefix,
         upstream_prefix=prefix,
         provider="openai-api",
+        family="openai",
         pool=POOL,
         base=_base,
         proxy=_proxy,

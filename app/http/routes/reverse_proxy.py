@@ -5,28 +5,60 @@ from typing import Any
 
 from sanic import HTTPResponse, Request
 
-import providers
 from app.auth import model_scope
 from app.auth.caller import Caller
 from app.engine.forward_call import ForwardCall
-from app.http.responses import METHODS, App, gateway_of, public_address, record_for, too_large
+from app.http.responses import (
+    METHODS,
+    App,
+    directory_of,
+    gateway_of,
+    public_address,
+    record_for,
+    too_large,
+)
 from app.http.sinks import RawSink
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule
+from providers.directory import Directory
+
+UPSTREAMS = "/upstreams/"
 
 
 def register(app: App) -> None:
     """Adds the routes of this module."""
-    for rule in providers.FORWARDS:
-        name = "forward" + rule.prefix.replace("/", "_").replace("-", "_")
+    directory: Directory = app.ctx.directory
+    routes = {
+        rule.prefix: _handler(rule)
+        for rule in directory.forwards
+        if not rule.prefix.startswith(UPSTREAMS)
+    }
+    routes[UPSTREAMS + "<name:str>/"] = _to_upstream
+    for prefix, handler in routes.items():
         app.add_route(
-            _handler(rule),
-            rule.prefix + "<path:path>",
+            handler,
+            prefix + "<path:path>",
             methods=METHODS,
             stream=True,
-            name=name,
+            name="forward" + "".join(c if c.isalnum() else "_" for c in prefix),
             ctx_own_credential=True,
         )
+
+
+async def _to_upstream(request: Request, name: str, path: str) -> HTTPResponse | None:
+    """Forwards to an entry of `upstreams`. Raises GatewayError 404 where none has this name."""
+    rules = {
+        rule.family: rule
+        for rule in directory_of(request).forwards
+        if rule.prefix.startswith(UPSTREAMS)
+    }
+    rule = rules.get(name)
+    if rule is None:
+        there_are = f"there are {', '.join(rules)}" if rules else "the config has none"
+        raise GatewayError(
+            404, f"There is no upstream {name[:64]!r}; {there_are}.", code="unknown_provider"
+        )
+    return await forward(request, rule)
 
 
 def _handler(rule: ForwardRule) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
@@ -86,13 +118,13 @@ async def _allowed(
 
     The model stands in the body where the token is for some models only: then all of it is read.
     """
-    caller.allow_provider(rule.provider)
+    caller.allow_family(rule.family)
     token = caller.token
     if token is None or not token.models or model_scope.is_model_list(request.method, path):
         return body
     model = model_scope.model_in_path(path) if rule.provider.startswith("gemini") else None
     if body is None or model:
-        caller.allow(rule.provider, model)
+        caller.allow(rule.family, model)
         return body
     limit = gateway_of(request).config.limits.request_bytes
     pieces, size = [], 0
@@ -102,7 +134,7 @@ async def _allowed(
             raise too_large(limit)
         pieces.append(piece)
     whole = b"".join(pieces)
-    caller.allow(rule.provider, model_scope.model_in_body(whole))
+    caller.allow(rule.family, model_scope.model_in_body(whole))
     return _once(whole)
 
 
