@@ -18,7 +18,7 @@ _MAX_TEXT = 300
 _ACCOUNT = re.compile(
     r"(?<=for account )'[^']*'"
     r"|(?<=\bteam[ /])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    r"|\b(?:org|proj|user|acct|ak)[-_][A-Za-z0-9]{10,}"
+    r"|(?<![\w-])(?:org|proj|user|acct|ak)[-_][A-Za-z0-9]{10,}"
 )
 _PAGE = re.compile(rb"\s*<")
 

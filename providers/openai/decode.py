@@ -247,7 +247,8 @@ class ChatDecoder:
                 else:
                     yield event
                 state.has_said = True
-            yield from self._tools(said, index, is_whole=is_whole)
+            if said.tool_calls or said.function_call or said.extra_content:
+                yield from self._tools(said, index, is_whole=is_whole)
         if told := choice_error(choice.finish_reason, choice.error):
             raise as_error(told)
         if not state.reason:
@@ -277,7 +278,11 @@ class ChatDecoder:
 
     def _thinking(self, said: Delta, index: int) -> Iterator[Event]:
         """Told once, though OpenRouter says it under two names and signs it under one."""
-        thinking, details = thinking_of(said), said.reasoning_details or ()
+        thinking, details = thinking_of(said), said.reasoning_details
+        if not details:
+            if thinking:
+                yield Reasoning(thinking, index)
+            return
         texts = [text_of(entry) for entry in details]
         if thinking and thinking != "".join(texts):
             texts.clear()  # not to be told as well

@@ -20,6 +20,7 @@ from app.engine.gateway import Gateway
 from app.http.routes import models
 from app.state.shared_table import SharedState
 from app.wire.errors import GatewayError, upstream_cut
+from providers.directory import Directory
 from tests.engine.fakes import FakeClients, FakeResponse
 
 JSON = [("content-type", "application/json")]
@@ -63,7 +64,8 @@ class Room:
         return made() if made else good(host)
 
     async def list(self, **headers):
-        app = SimpleNamespace(ctx=SimpleNamespace(gateway=self.gateway))
+        ctx = SimpleNamespace(gateway=self.gateway, directory=Directory(self.gateway.config))
+        app = SimpleNamespace(ctx=ctx)
         request = SimpleNamespace(app=app, headers=headers, ctx=SimpleNamespace(caller=Caller()))
         return await models.gather(request)
 
@@ -126,7 +128,7 @@ def test_many_who_ask_at_once_make_one_request_each_and_it_is_kept():
 
 def test_one_who_leaves_while_asking_does_not_spoil_it_for_the_others():
     async def run():
-        room = Room(gemini=lambda: FakeResponse(200, JSON, [0.02, good("gemini.up")._pieces[0]]))
+        room = Room(gemini=lambda: FakeResponse(200, JSON, [0.02, good("gemini.up").pieces[0]]))
         first = asyncio.create_task(room.list())
         second = asyncio.create_task(room.list())
         await asyncio.sleep(0.005)

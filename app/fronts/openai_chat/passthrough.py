@@ -193,10 +193,10 @@ class Passthrough:
             self.refused, self.error = True, as_error(told)
         if self._is_held and (told or is_done(last)) and look(last)[0] is not Stage.SAID:
             raise self.error or bad_response("The upstream ended its stream without an answer.")
-        if told and not rest and not _is_said(last):
-            return out + error_event(as_error(told))
-        if is_done(last) or (told and not rest):
+        if is_done(last):
             return out
+        if told and not rest:
+            return out if _is_said(last) else out + error_event(as_error(told))
         if is_cut or rest or not self._is_whole():
             raise upstream_cut()
         return out + DONE

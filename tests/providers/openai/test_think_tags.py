@@ -40,7 +40,7 @@ ANSWERS = {
     "<think>a < b </thin </think>Hello": ("a < b </thin ", "Hello"),
     "<think>a</thinking></think>Hello": ("a</thinking>", "Hello"),
     "<think>hm": ("hm", ""),
-    "<think>hm</thi": ("hm</thi", ""),
+    "<think>hm</": ("hm</", ""),
     "<think>hm</think>": ("hm", ""),
     "<think>hm</think>\n": ("hm", ""),
     "<think>a</think><think>b</think>": ("a", "<think>b</think>"),
