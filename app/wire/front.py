@@ -82,7 +82,8 @@ class Front(Struct, frozen=True, kw_only=True):
 
     `error_status` is the HTTP status of an error, `id_header` where the caller is told our id of
     the request, behind `id_prefix`. `words` are the caller's for members of the neutral
-    request, where they differ. `house` is the family that is asked for a model whose name says nothing else.
+    request, where they differ. `house` is the family that is asked for a model whose name says
+    nothing else.
     """
 
     name: str  # in logs and metrics
