@@ -46,7 +46,7 @@ class Answering(Struct, kw_only=True):
     session: dict[str, Any]  # the provider's own object ({} for none); renderers keep it current
     max_bytes: int  # limits.response_bytes, of whole answers and of one event
     adds_usage: bool = False  # usage was asked for on the caller's behalf, who must not see it
-    cuts: tuple[str, ...] = ()  # end the answer before these, as the upstream does not
+    cuts_stops: tuple[str, ...] = ()  # stop sequences that the upstream was not told: cut here
 
 
 class Route(Struct, frozen=True):
@@ -80,9 +80,8 @@ class Front(Struct, frozen=True, kw_only=True):
     bridges silence in a stream, b"" where the framing has no room for it. `models` makes this API's
     list of what the providers offer; None: it has no such route.
 
-    `error_status` is the HTTP status of an error, `id_header` where the caller is told our id of
-    the request. `words` are the caller's for members of the neutral request, where they differ.
-    `house` is the family that is asked for a model whose name says nothing else.
+    `words` are the caller's for members of the neutral request, where they differ. `house` is the
+    family that is asked for a model whose name says nothing else.
     """
 
     name: str  # in logs and metrics
@@ -100,7 +99,5 @@ class Front(Struct, frozen=True, kw_only=True):
     credential_headers: tuple[str, ...] = ("authorization",)
     keep_alive: bytes = b": ping\n\n"
     models: Callable[[list[dict[str, Any]]], bytes] | None = None
-    error_status: Callable[[GatewayError], int] = lambda error: error.status
-    id_header: str = ""
     words: Mapping[str, str] = {}
     house: str = "openai"
