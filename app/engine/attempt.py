@@ -203,7 +203,7 @@ class Attempt:
             session=self.session,
             max_bytes=self.engine.config.limits.response_bytes,
             adds_usage=adds_usage is not None and adds_usage(call),
-            cuts_stops=self._cuts_stops(),
+            cuts=self._cuts(),
         )
         if self.plan.copies:
             renderer = front.copy(answering, decoder)
@@ -213,7 +213,7 @@ class Attempt:
         self.state.sink.content_type = renderer.content_type
         return renderer
 
-    def _cuts_stops(self) -> tuple[str, ...]:
+    def _cuts(self) -> tuple[str, ...]:
         """The stop sequences at which the front has to end the answer."""
         chat = self.state.chat
         if chat is None or not chat.cuts_stops or self.plan.same_request:

@@ -34,7 +34,7 @@ async def run_chat(
     caller.allow(provider.name, model)
     if caller.token is not None and caller.token.models:
         check_unambiguous(asked.body, "model", "provider")
-    sink = ChatSink(request)
+    sink = ChatSink(request, front.id_header, front.id_prefix)
     ctx.carried = True  # from here on the engine writes the log line
     await gateway_of(request).exchange.run(
         ChatCall(

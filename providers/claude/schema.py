@@ -213,6 +213,7 @@ class MessageAnswer(Struct):
     model: str | None = None
     content: list[Raw] | None = None  # blocks; read one by one, for some may be unknown
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     stop_details: StopDetails | None = None
     usage: UsageCounts | None = None
     error: ErrorDetails | None = None
@@ -227,6 +228,7 @@ class Delta(Struct):
     signature: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     stop_details: StopDetails | None = None
 
 
