@@ -114,7 +114,8 @@ class Attempt:
         native = provider.native if self.plan.same_request else None
         prepare = provider.prepare if native is None else native.prepare
         timeouts = engine.config.timeouts
-        self.state.deadline.expect(timeouts.first_event if self.call.stream else None)
+        first_event = provider.first_event_seconds or timeouts.first_event
+        self.state.deadline.expect(first_event if self.call.stream else None)
         if prepare is not None:
             access = UpstreamAccess(engine, self.state, self.lease)
             try:

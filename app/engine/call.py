@@ -18,25 +18,30 @@ from app.wire.provider import Key, Provider
 
 
 class Target(Struct):
-    """One upstream and one of its models. `name` is what the config calls them together."""
+    """One upstream and one of its models. `name` is what the config calls them together.
+
+    Only a target that the caller named itself may be shown the caller's own credential. `alias` is
+    the model's name as the caller wrote it, where the config's `models` leads from it to here.
+    """
 
     provider: Provider
     model: str
     name: str
+    is_named: bool = True
+    alias: str = ""
 
 
 class ChatCall(Struct, kw_only=True):
     """A chat call as a route hands it over.
 
-    `fallbacks` are the targets to try when `provider` has no key left for this model; none of them
-    is for a caller's own key or a named one.
+    `fallbacks` are the targets to try when `target` has no key left; none of them is for a caller's
+    own key or a named one.
     """
 
     front: Front
-    provider: Provider
+    target: Target
     asked: Asked
     headers: Mapping[str, str]  # the caller's, looked up without regard to case
-    model: str
     record: CallRecord
     caller: Caller = OPERATOR
     fallbacks: list[Target] = []
@@ -142,8 +147,9 @@ def dropped_names(
     return list(dict.fromkeys([*names, *(front.words.get(name, name) for name in said)]))
 
 
-def credential_headers(front: Front, provider: Provider) -> tuple[str, ...]:
+def credential_headers(front: Front, target: Target) -> tuple[str, ...]:
     """Where a caller's own credential for this upstream may stand; the first match wins."""
-    if not provider.takes_own_key:
+    provider = target.provider
+    if not (provider.takes_own_key and target.is_named):
         return ()
     return front.credential_headers + provider.own_headers

@@ -353,6 +353,7 @@ class HubDecoder:
 
 PROVIDER = Provider(
     name="bing",
+    family="bing",
     pool="bing",
     request=request,
     read_error=read_error,

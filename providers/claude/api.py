@@ -195,6 +195,7 @@ def _unix(date: str | None) -> int:
 
 PROVIDER = Provider(
     name="claude-api",
+    family="claude",
     pool=POOL,
     request=request,
     read_error=read_error,
@@ -233,6 +234,7 @@ FORWARDS = (
         prefix="/claude/api/",
         upstream_prefix="/",
         provider="claude-api",
+        family="claude",
         pool=POOL,
         base=lambda config: config.claude.api_url,
         proxy=_proxy,

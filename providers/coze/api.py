@@ -449,6 +449,7 @@ def check_reply(reply: UpstreamReply) -> None:
 
 PROVIDER = Provider(
     name="coze-api",
+    family="coze",
     pool=POOL,
     request=request,
     read_error=read_error,

@@ -268,6 +268,7 @@ def check_reply(reply: UpstreamReply) -> None:
 
 PROVIDER = Provider(
     name="coze-discord",
+    family="coze",
     pool=POOL,
     request=request,
     read_error=read_error,

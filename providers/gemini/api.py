@@ -213,6 +213,7 @@ def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
 
 PROVIDER = Provider(
     name="gemini-api",
+    family="gemini",
     pool=POOL,
     read=read,
     request=request,
@@ -253,6 +254,7 @@ def _forward(prefix: str, upstream_prefix: str, **more: Any) -> ForwardRule:
         prefix=prefix,
         upstream_prefix=upstream_prefix,
         provider="gemini-api",
+        family="gemini",
         pool=POOL,
         base=lambda config: config.google_gemini.api_url,
         proxy=proxy,

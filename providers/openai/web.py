@@ -238,6 +238,7 @@ def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
 
 PROVIDER = Provider(
     name="openai-chat-web",
+    family="openai",
     pool=POOL,
     read=read,
     request=request,
@@ -293,6 +294,7 @@ FORWARDS = tuple(
         prefix=prefix,
         upstream_prefix=prefix,
         provider="openai-chat-web",
+        family="openai",
         pool=POOL,
         base=origin,
         proxy=_proxy,
