@@ -16,7 +16,9 @@ from app.wire.events import Event, Finish
 from app.wire.front import Answering, Front, Incoming
 from app.wire.provider import Call, Key, Provider
 from app.wire.upstream import UpstreamRequest
+from providers.directory import Directory
 
+DIRECTORY = Directory(Config())  # of the built-in providers
 FRONTS = {front.name: front for front in registry.fronts(providers.MEMBERS)}
 CHAT = FRONTS["openai-chat"]
 CLAUDE_DOOR = FRONTS["claude-openai"]

@@ -44,6 +44,7 @@ def floor(rooms, may, packages=(), never=()) -> Floor:
 
 GROUND = ("app.config", "app.offload", "app.state")
 WIRE = ("app.wire", "app.config.schema")
+PRESETS = "app.config.presets"  # rows of data
 MIDDLE = (*GROUND, "app.wire", "app.auth", "app.clients", "app.telemetry")
 ENGINE = (*MIDDLE, "app.pool", "app.engine")
 
@@ -55,7 +56,10 @@ FLOORS = (
     floor(["app.state"], ["app.config.schema"], ["msgspec"]),
     floor(["app.wire"], WIRE, ["msgspec"], IMPURE),
     floor(["app.fronts"], WIRE, ["msgspec"], IMPURE),
-    floor(["providers"], WIRE, ["msgspec"], IMPURE),  # and its own family, see `_is_allowed`
+    floor([PRESETS], ["app.wire"], ["msgspec"], IMPURE),
+    floor(
+        ["providers"], [*WIRE, PRESETS], ["msgspec"], IMPURE
+    ),  # and its own family, see `_is_allowed`
     floor(["app.clients"], WIRE, ["msgspec", *NETWORK]),
     floor(["app.telemetry"], [*WIRE, "app.state"], ["msgspec"]),
     floor(["app.auth"], [*WIRE, "app.state"], ["msgspec"]),
@@ -136,7 +140,8 @@ def _is_allowed(stands_on: Floor, name: str, imported: str) -> bool:
         return True
     if _within(name, "providers"):
         family = ".".join(name.split(".")[:2])
-        registers = name == "providers"  # the one place that names all families
+        # The places that name all families.
+        registers = name in ("providers", "providers.directory")
         if _within(imported, family) or (registers and _within(imported, "providers")):
             return True
         return any(_within(imported, room) for room in stands_on.may)

@@ -37,32 +37,31 @@ class Caller(Struct, frozen=True):
                 headers=_FINAL,
             )
 
-    def allow(self, provider: str, model: str | None) -> None:
-        """Raises GatewayError 403 unless the caller's token covers this provider and model.
+    def allow(self, family: str, model: str | None) -> None:
+        """Raises GatewayError 403 unless the caller's token covers this family and model.
 
         `model` has no provider prefix; None or "" means that the request names none.
         """
-        self.allow_provider(provider)
+        self.allow_family(family)
         token = self.token
         if token is None or not token.models:
             return
-        family = provider.partition("-")[0]
         model = (model or "").removeprefix("models/")  # Gemini's prefix
         names = (model, f"{family}/{model}") if model else ()
         if not any(fnmatchcase(name, pattern) for name in names for pattern in token.models):
             what = f"the model {model[:64]!r}" if model else "a request that names no model"
             raise _not_allowed(what, token.models)
 
-    def allow_provider(self, provider: str) -> None:
-        """Raises GatewayError 403 unless the caller's token covers the provider's family."""
-        token, family = self.token, provider.partition("-")[0]
+    def allow_family(self, family: str) -> None:
+        """Raises GatewayError 403 unless the caller's token covers this family of providers."""
+        token = self.token
         if token is not None and token.providers and family not in token.providers:
             raise _not_allowed(f"the provider {family}", token.providers)
 
-    def may(self, provider: str, model: str | None) -> bool:
+    def may(self, family: str, model: str | None) -> bool:
         """Whether `allow` would pass."""
         try:
-            self.allow(provider, model)
+            self.allow(family, model)
         except GatewayError:
             return False
         return True

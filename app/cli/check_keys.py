@@ -11,7 +11,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-import providers
 from app.clients import Clients, read_whole
 from app.config.load import secrets
 from app.config.schema import Config
@@ -25,6 +24,7 @@ from app.wire.cookies import jwt_expiry
 from app.wire.errors import GatewayError
 from app.wire.provider import Key, Provider
 from app.wire.upstream import UpstreamReply
+from providers.directory import Directory
 
 _CONCURRENCY = 8
 _SECONDS = 30.0
@@ -67,7 +67,7 @@ async def examine(config: Config) -> list[Finding]:
 
 
 def _keys(config: Config) -> Iterable[tuple[Key, Provider]]:
-    by_pool = {provider.pool: provider for provider in providers.ALL}
+    by_pool = {provider.pool: provider for provider in Directory(config).all}
     for name, keys in configured(config).items():
         for key in keys:
             yield key, by_pool[name]

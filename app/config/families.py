@@ -34,6 +34,7 @@ class Family(Struct, frozen=True):
     section: str  # its key in the file
     pools: tuple[KeyList, ...] = ()
     variables: tuple[str, ...] = ()  # that can replace `api_keys`; the first one set counts
+    other_names: tuple[str, ...] = ()  # further providers of it that `provider` can name
 
     def pool_sizes(self, config: Config) -> dict[str, int]:
         """Path of each list of credentials -> number of entries."""
@@ -52,6 +53,7 @@ FAMILIES = (
         "openai",
         (_API_KEYS, KeyList("web_sessions", "chat_web_url", is_web_sessions=True)),
         ("OPENAI_API_KEY",),
+        ("openai-chat-web",),
     ),
     Family(
         "claude",
@@ -74,11 +76,18 @@ FAMILIES = (
 # Environment variable -> section. A file is not needed when one of these is set; beside a file they
 # count only where it says ${NAME}.
 KEY_VARIABLES = {name: family.section for family in FAMILIES for name in family.variables}
+# What `provider` and a model's prefix can name, besides the entries of `upstreams`.
+PROVIDER_NAMES = tuple(name for family in FAMILIES for name in (family.name, *family.other_names))
 
 
 def pool_sizes(config: Config) -> dict[str, int]:
     """Path of every list of credentials -> number of entries."""
-    return {path: size for family in FAMILIES for path, size in family.pool_sizes(config).items()}
+    built_in = {
+        path: size for family in FAMILIES for path, size in family.pool_sizes(config).items()
+    }
+    return built_in | {
+        f"upstreams.{each.name}": len(each.api_keys or ()) for each in config.upstreams
+    }
 
 
 def config_from_variables(environ: Mapping[str, str]) -> bytes:

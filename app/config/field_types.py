@@ -4,7 +4,7 @@ A type also documents its field: `description` and `examples` become the sentenc
 a mistake, `extra` names a check or marks a secret (see app/config/fields.py).
 """
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -174,10 +174,53 @@ ModelName = Annotated[
         examples=["claude/claude-sonnet-4-5"],
     ),
 ]
+# A name alone is a list of one.
+OneOrMoreModels = Annotated[list[ModelName], Meta(extra={"one_or_more": True})]
+UpstreamName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[a-z][a-z0-9._-]{0,31}\Z",
+        description="up to 32 small letters, digits, dots, dashes and underscores, a letter first "
+        "(it stands before a model's name)",
+        examples=["lab"],
+    ),
+]
+HeaderName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z",
+        max_length=128,
+        description="the name of a header",
+        examples=["HTTP-Referer"],
+    ),
+]
+HeaderValue = Annotated[
+    str,
+    Meta(
+        pattern=_HEADER_SAFE,
+        description="visible ASCII characters without a line break (it travels in a header)",
+        examples=["https://app.example"],
+        extra={"secret": True},
+    ),
+]
+MemberName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\Z",
+        max_length=64,
+        description="the name of a member of the request's body",
+        examples=["service_tier"],
+    ),
+]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A mapping of the config file. Unknown keys in it are reported as mistakes."""
+    """A mapping of the config file. Unknown keys in it are reported as mistakes.
+
+    A section with a `short_form` may be written as text alone, which is the value of that field.
+    """
+
+    short_form: ClassVar[str] = ""
 
 
 class Credential(Section, frozen=True):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from ipaddress import ip_address, ip_network
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
@@ -36,7 +37,17 @@ _TYPE_NAMES = {str: "text", float: "a number", int: "a whole number", bool: "tru
 @cache
 def field_hints(section: type[Section]) -> dict[str, Any]:
     """Field name -> hint."""
-    return get_type_hints(section, include_extras=True)
+    hints = get_type_hints(section, include_extras=True)
+    return {name: hints[name] for name in section.__struct_fields__}
+
+
+def bare(hint: Any) -> Any:
+    """The hint of a container without what stands around it: `| None`, a marker of a list."""
+    if get_origin(hint) is UnionType:
+        hint = next(each for each in get_args(hint) if each is not type(None))
+    if get_origin(hint) is Annotated and get_origin(get_args(hint)[0]) is list:
+        hint = get_args(hint)[0]
+    return hint
 
 
 @cache
@@ -47,6 +58,9 @@ def required_fields(section: type[Section]) -> list[str]:
 
 def leaves(value: Any, hint: Any) -> Iterator[tuple[Any, Any]]:
     """Every scalar below a config value, with its hint."""
+    hint = bare(hint)
+    if value is None:
+        return
     if isinstance(value, Section):
         for name, inner in field_hints(type(value)).items():
             yield from leaves(getattr(value, name), inner)

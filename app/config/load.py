@@ -91,7 +91,8 @@ def _read(
         if path is None and not os.path.lexists(DEFAULT_PATH):
             reader.problems[0] += f", or set {' or '.join(KEY_VARIABLES)}"
     reader.check_tokens()
-    return reader, reader.apply_overrides(config, overrides)
+    config = reader.apply_overrides(config, overrides)
+    return reader, reader.fill_in_upstreams(config)
 
 
 def listen_address(config: Config) -> tuple[str, int]:

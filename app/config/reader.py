@@ -21,6 +21,7 @@ from app.config.fields import (
     PORT,
     SAMPLE,
     advice,
+    bare,
     convert,
     extra,
     field_hints,
@@ -29,6 +30,7 @@ from app.config.fields import (
     type_name,
 )
 from app.config.schema import Config
+from app.config.upstreams import fill_in
 from app.config.yaml_tree import Node, Unreadable, read_file, scan
 
 _TOKEN_VARIABLE = "ANY_PROXY_TOKEN"  # noqa: S105 (the variable of the sample's access token)
@@ -52,7 +54,7 @@ _INVALID: Any = object()  # a value whose mistake has been reported
 # Fields that identify an entry: no two entries of a list may have the same values.
 _IDENTITIES = (("id",), ("bot_id", "user"))
 # Required fields that may be left empty: the entry is then skipped.
-_ENABLING = ("val", "bot_id")
+_ENABLING = ("val", "bot_id", "name")
 
 
 class Reader:
@@ -116,6 +118,16 @@ class Reader:
             config = msgspec.structs.replace(config, **found)
         return config
 
+    def fill_in_upstreams(self, config: Config) -> Config:
+        """The config with its upstreams complete; reports what is wrong with their names."""
+        config, mistakes, warnings = fill_in(config, self.environ)
+        for notes, found in ((mistakes, self.problems), (warnings, self.warnings)):
+            for key, message in notes:
+                place = self.places.get(key) or f"{self.file}:1:1"
+                found.append(f"{place}: {key}: {message}")
+        self.keys_with_problems |= {key for key, _ in mistakes}
+        return config
+
     def warn_about_config(self, config: Config) -> None:
         """Adds the warnings that belong to no single line."""
         notes = []
@@ -162,7 +174,11 @@ class Reader:
             return UNSET
         if isinstance(hint, type) and issubclass(hint, Section):
             return self._section(node, hint, path)
+        is_one_or_more, hint = extra(hint).get("one_or_more"), bare(hint)
         if get_origin(hint) is list:
+            if is_one_or_more and node.kind == "text":
+                value = self._leaf(node, get_args(hint)[0], path)
+                return value if value is UNSET or value is _INVALID else [value]
             return self._list(node, get_args(hint)[0], path)
         if get_origin(hint) is dict:
             key_hint, item_hint = get_args(hint)
@@ -171,6 +187,9 @@ class Reader:
 
     def _section(self, node: Node, section: type[Section], path: str) -> Any:
         hints = field_hints(section)
+        if node.kind == "text" and (name := section.short_form):
+            value = self._leaf(node, hints[name], path)
+            return section(**{name: value}) if isinstance(value, str) else value
         if node.kind != "mapping":
             some = ", ".join(f"{name}: ..." for name in required_fields(section) or list(hints)[:3])
             message = f"expected a mapping, got {node.shape()}; write {some}"

@@ -4,7 +4,7 @@ Every key of the Go project's etc/c.yaml is here under its own name; newer keys 
 the default that suits most installations. Field names are the file's.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -12,14 +12,18 @@ from app.config.field_types import (
     Bytes,
     Count,
     Credential,
+    HeaderName,
+    HeaderValue,
     Host,
     HttpUrl,
     Id,
     LimitOr0,
     LocalPort,
+    MemberName,
     ModelName,
     Name,
     Network,
+    OneOrMoreModels,
     Pattern,
     Places,
     PlacesOr0,
@@ -32,17 +36,9 @@ from app.config.field_types import (
     Secret,
     Section,
     Token,
+    UpstreamName,
     WebsocketUrl,
 )
-
-# Of access.tokens[].providers: the families, in the order of families.py.
-FamilyName = Literal[
-    "openai",
-    "claude",
-    "gemini",
-    "bing",
-    "coze",
-]
 
 
 class KeyEntry(Credential, frozen=True):
@@ -168,6 +164,34 @@ class Claude(Section, frozen=True):
     api_keys: list[KeyEntry] = []
 
 
+class UpstreamTimeouts(Section, frozen=True):
+    """`upstreams[].timeouts`: what differs from `timeouts` for one upstream; 0: nothing."""
+
+    first_event: SecondsOr0 = 0
+    idle: SecondsOr0 = 0
+
+
+class Upstream(Section, frozen=True):
+    """An entry of `upstreams`: a host of OpenAI's chat wire.
+
+    As the file has it; `app/config/upstreams.py` fills in what its preset knows. `api_keys` is None
+    where the file says nothing about keys.
+    """
+
+    short_form: ClassVar[str] = "name"
+
+    name: UpstreamName
+    api_url: HttpUrl = ""
+    api_version: Name = ""
+    api_keys: list[KeyEntry] | None = None
+    models: list[Pattern] = []
+    like: UpstreamName = ""
+    headers: dict[HeaderName, HeaderValue] = {}
+    drop: list[MemberName] = []
+    proxy_url: ProxyUrl = ""
+    timeouts: UpstreamTimeouts = UpstreamTimeouts()
+
+
 class Timeouts(Section, frozen=True):
     """`timeouts`, in seconds. `first_event` is per attempt and for streams only; `total` spans all
     attempts of a call."""
@@ -202,7 +226,7 @@ class AccessToken(Section, frozen=True):
     val: Token
     rpm: LimitOr0 = 0
     max_concurrent: LimitOr0 = 0
-    providers: list[FamilyName] = []
+    providers: list[UpstreamName] = []
     models: list[Pattern] = []
 
 
@@ -259,6 +283,9 @@ class Config(Section, frozen=True):
     bing: Bing = Bing()
     coze: Coze = Coze()
     claude: Claude = Claude()
+    upstreams: list[Upstream] = []
+    models: dict[ModelName, OneOrMoreModels] = {}  # alias or pattern -> what answers in its place
+    unknown_provider: Literal["openai", "refuse"] = "openai"  # a prefix that nobody is called by
     access: Access = Access()
     trusted_proxies: list[Network] = []
     fallbacks: dict[

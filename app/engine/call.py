@@ -12,30 +12,36 @@ from app.engine.sink import Sink
 from app.telemetry.call_log import CallRecord
 from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
+from app.wire.errors import bad_request
 from app.wire.front import Front
 from app.wire.provider import Key, Provider
 
 
 class Target(Struct):
-    """One upstream and one of its models. `name` is what the config calls them together."""
+    """One upstream and one of its models. `name` is what the config calls them together.
+
+    Only a target that the caller named itself may be shown the caller's own credential. `alias` is
+    the model's name as the caller wrote it, where the config's `models` leads from it to here.
+    """
 
     provider: Provider
     model: str
     name: str
+    is_named: bool = True
+    alias: str = ""
 
 
 class ChatCall(Struct, kw_only=True):
     """A chat call as a route hands it over.
 
-    `fallbacks` are the targets to try when `provider` has no key left for this model; none of them
-    is for a caller's own key or a named one.
+    `fallbacks` are the targets to try when `target` has no key left; none of them is for a caller's
+    own key or a named one.
     """
 
     front: Front
-    provider: Provider
+    target: Target
     asked: Asked
     headers: Mapping[str, str]  # the caller's, looked up without regard to case
-    model: str
     record: CallRecord
     caller: Caller = OPERATOR
     fallbacks: list[Target] = []
@@ -99,7 +105,7 @@ def plan(front: Front, provider: Provider) -> Plan:
         return Plan(
             same_request=False,
             copies=False,
-            read=lambda state: provider.read(state.neutral(), state.call.asked),
+            read=lambda state: provider.read(_sayable(state.neutral(), provider), state.call.asked),
             index=provider.index,
         )
     read = native.read
@@ -111,8 +117,39 @@ def plan(front: Front, provider: Provider) -> Plan:
     )
 
 
-def credential_headers(front: Front, provider: Provider) -> tuple[str, ...]:
+def _sayable(chat: ChatRequest, provider: Provider) -> ChatRequest:
+    """The request. Raises GatewayError 400 where what matters of it cannot be told upstream."""
+    for name, path in chat.insists.items():
+        if name in provider.lacks:
+            raise bad_request(
+                f"{path}: {provider.name} has nothing like it; leave it out, or ask another model.",
+                path,
+            )
+    if not chat.tools:
+        for tool in chat.server_tools:
+            if tool.kind not in provider.server_tools:
+                raise bad_request(
+                    f"{tool.path}: {tool.name[:64]!r} is run by the provider of a model, and "
+                    f"{provider.name} has no {tool.kind.replace('_', ' ')} here.",
+                    tool.path,
+                )
+    return chat
+
+
+def dropped_names(
+    chat: ChatRequest, provider: Provider, front: Front, said: list[str]
+) -> list[str]:
+    """What was left out on the way to this provider, in the caller's words. `said` is the
+    provider's own part of it."""
+    names = chat.dropped + [
+        f"tools.{tool.name}" for tool in chat.server_tools if tool.kind not in provider.server_tools
+    ]
+    return list(dict.fromkeys([*names, *(front.words.get(name, name) for name in said)]))
+
+
+def credential_headers(front: Front, target: Target) -> tuple[str, ...]:
     """Where a caller's own credential for this upstream may stand; the first match wins."""
-    if not provider.takes_own_key:
+    provider = target.provider
+    if not (provider.takes_own_key and target.is_named):
         return ()
     return front.credential_headers + provider.own_headers

@@ -97,7 +97,7 @@ class Exchange:
         try:
             self.calls.check()
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))
-            target = Target(ask.provider, ask.model, asked.model)
+            target = ask.target
             if ask.fallbacks and self.config.fallback_after:
                 error = await self._ask_beside(state, target)
             else:
@@ -205,9 +205,9 @@ class Exchange:
         return lane.task
 
     async def _is_bound(self, state: CallState) -> bool:
-        ask, provider = state.call, state.call.provider
+        ask, provider = state.call, state.call.target.provider
         how = plan(ask.front, provider)
-        choice = self._choice(ask, provider, how)
+        choice = self._choice(ask, ask.target, how)
         if choice is None:
             choice = await self._conversation_choice(provider, how.read(state))
         return choice.is_bound
@@ -234,7 +234,7 @@ class Exchange:
         how = plan(ask.front, provider)
         chat = how.read(state)
         record.provider, record.model = provider.name, target.model[:128]
-        choice = self._choice(ask, provider, how)
+        choice = self._choice(ask, target, how)
         if choice is None:
             choice = await self._conversation_choice(provider, chat)
         errors: list[tuple[Outcome, GatewayError]] = []
@@ -314,7 +314,7 @@ class Exchange:
             if lease.key.id:
                 headers.append(("x-auth-id", lease.key.id))
             headers.append(("x-attempts", str(record.attempts)))
-            if state.call.fallbacks:
+            if state.call.fallbacks or target.alias:
                 headers.append(("x-gateway-model", target.name))
         record.first_event_ms, record.bytes_out, record.upstream_request_id = None, 0, ""
         try:
@@ -369,10 +369,11 @@ class Exchange:
             )
         )
 
-    def _choice(self, ask: ChatCall, provider: Provider, how: Plan) -> KeyChoice | None:
+    def _choice(self, ask: ChatCall, target: Target, how: Plan) -> KeyChoice | None:
         """The caller's own credential, else the pool's: by header, by body, at random. None: which
         conversation it is decides."""
-        own = callers_own(ask.headers, credential_headers(ask.front, provider))
+        provider = target.provider
+        own = callers_own(ask.headers, credential_headers(ask.front, target))
         if not own:
             ask.caller.need_keys()
         named = ask.headers.get("x-auth-id")

@@ -16,6 +16,7 @@ from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
 from app.wire.renderer import JSON
 from app.wire.upstream import Headers
+from providers.directory import Directory
 
 App = Sanic[Any, Any]
 # OPTIONS is a browser's preflight and is answered by the gateway itself.
@@ -31,6 +32,12 @@ def gateway_of(request: Request) -> Gateway:
     """The gateway of this worker."""
     gateway: Gateway = request.app.ctx.gateway
     return gateway
+
+
+def directory_of(request: Request) -> Directory:
+    """Which provider answers a call, by this worker's config."""
+    directory: Directory = request.app.ctx.directory
+    return directory
 
 
 def request_id(request: Request) -> str:

@@ -1,13 +1,14 @@
 """The pools that the config fills: one row per pool, with its address, keys and limits.
 
-Most are made of the lists in `app/config/families.py`; Coze's two have entries of another kind.
+Most are made of the lists in `app/config/families.py` and of `upstreams`; Coze's two have entries
+of another kind.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from app.config.families import FAMILIES, KeyList
-from app.config.schema import Config, CozeBot
+from app.config.schema import Config, CozeBot, Upstream
 from app.state.rate_windows import Limits
 from app.wire.provider import Key
 
@@ -67,7 +68,16 @@ def _of_list(section: str, keys: KeyList) -> PoolRow:
     )
 
 
-POOLS = (
+def _of_upstream(upstream: Upstream) -> PoolRow:
+    """The pool of an entry of `upstreams`."""
+    return PoolRow(
+        f"upstreams.{upstream.name}",
+        lambda config: upstream.api_url,
+        lambda config: _listed(upstream.api_keys or ()),
+    )
+
+
+_BUILT_IN = (
     *(_of_list(each.section, keys) for each in FAMILIES for keys in each.pools if keys.address),
     PoolRow(
         "coze.bots",
@@ -81,13 +91,18 @@ POOLS = (
         is_many_accounts=True,
     ),
 )
-WEB_SESSIONS = tuple(row.name for row in POOLS if row.is_web_sessions)
-MANY_ACCOUNTS = frozenset(row.name for row in POOLS if row.is_many_accounts)
+WEB_SESSIONS = tuple(row.name for row in _BUILT_IN if row.is_web_sessions)
+MANY_ACCOUNTS = frozenset(row.name for row in _BUILT_IN if row.is_many_accounts)
+
+
+def pools(config: Config) -> list[PoolRow]:
+    """Every pool of this config."""
+    return [*_BUILT_IN, *map(_of_upstream, config.upstreams)]
 
 
 def addresses(config: Config) -> dict[str, str]:
     """Returns the address of each pool's upstream."""
-    return {row.name: row.address(config) for row in POOLS}
+    return {row.name: row.address(config) for row in pools(config)}
 
 
 def configured(config: Config) -> dict[str, list[Key]]:
@@ -99,7 +114,7 @@ def configured(config: Config) -> dict[str, list[Key]]:
             for entry in row.entries(config)
             if entry.val
         ]
-        for row in POOLS
+        for row in pools(config)
     }
 
 
@@ -107,7 +122,7 @@ def limits_of(config: Config) -> dict[tuple[str, str], Limits]:
     """Returns (pool, key id) -> limits, for the keys that have any."""
     return {
         (row.name, entry.id): entry.limits
-        for row in POOLS
+        for row in pools(config)
         for entry in row.entries(config)
         if entry.limits != NO_LIMITS
     }

@@ -50,6 +50,7 @@ from app.state.reload_status import ReloadStatus
 from app.state.shared_table import SharedState
 from app.state.worker_slots import WorkerRows
 from app.telemetry import log_setup
+from providers.directory import Directory
 
 NAME = "any-proxy"
 _SWEEP_SECONDS = 0.1
@@ -65,6 +66,7 @@ _ROUTES = (
     reverse_proxy,
     admin,
 )
+
 logger = logging.getLogger("any_proxy.server")
 
 
@@ -88,6 +90,7 @@ def create_app(config: Config) -> App:
         GRACEFUL_SHUTDOWN_TIMEOUT=_LAST_SECONDS,
     )
     app.ctx.settings = config
+    app.ctx.directory = Directory(config)
     for routes in _ROUTES:
         routes.register(app)
     app.error_handler.add(Exception, _on_error)

@@ -120,6 +120,7 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     prefix: str  # "/v1/": what the gateway's path begins with
     upstream_prefix: str  # "/v1/": what stands in its place upstream
     provider: str  # name for logs and metrics
+    family: str  # what access.tokens[].providers calls it
     pool: str  # which keys serve it
     base: Callable[[Config], str]
     proxy: Callable[[Config], str]
@@ -167,7 +168,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     `read` turns the neutral request into what `request` wants, once per call however many keys are
     tried: it raises GatewayError 400 for what cannot be asked, and finds the conversation.
 
-    `pool` names the keys. `index` finds the key id that the body asks for. `takes_own_key` is False
+    `name` is for logs and metrics, `family` is what access.tokens[].providers calls it. `pool`
+    names the keys. `index` finds the key id that the body asks for. `takes_own_key` is False
     where callers bring no credential of their own; `own_headers` are those of this upstream's own
     API that may hold one, besides the front's. `candidates`, where an id is not enough to choose
     by, gives the keys that fit: from the pool's keys, the caller's own token or "", their headers
@@ -196,6 +198,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     """
 
     name: str
+    family: str
     pool: str
     request: Callable[[Call], UpstreamRequest]
     read_error: Callable[[UpstreamReply], GatewayError]
@@ -224,3 +227,4 @@ class Provider(Struct, frozen=True, kw_only=True):
     stops: Callable[[Call], bool] = lambda call: True
     lacks: frozenset[str] = frozenset()
     server_tools: frozenset[str] = frozenset()
+    first_event_seconds: float | None = None  # overrides timeouts.first_event

@@ -353,6 +353,7 @@ class HubDecoder:
 
 PROVIDER = Provider(
     name="bing",
+    family="bing",
     pool="bing",
     request=request,
     read_error=read_error,
@@ -362,4 +363,6 @@ PROVIDER = Provider(
     prepare=prepare,
     takes_own_key=False,
     anonymous=True,
+    stops=lambda call: False,
+    lacks=frozenset(("tools", "response_format")),
 )

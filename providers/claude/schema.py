@@ -62,7 +62,7 @@ class ImageBlock(Struct, tag_field="type", tag="image", omit_defaults=True):
 class DocumentBlock(Struct, tag_field="type", tag="document", omit_defaults=True):
     """A PDF or a text document."""
 
-    source: Base64Source | TextSource
+    source: Base64Source | TextSource | UrlSource
     title: str | None = None
     cache_control: Mark | None = None
 
@@ -82,6 +82,7 @@ class ToolResultBlock(Struct, tag_field="type", tag="tool_result", omit_defaults
     tool_use_id: str
     content: str | list[TextBlock | ImageBlock | DocumentBlock] | None = None
     cache_control: Mark | None = None
+    is_error: bool = False
 
 
 class ThinkingBlock(Struct, tag_field="type", tag="thinking"):

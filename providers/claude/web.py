@@ -167,6 +167,7 @@ def check_request(config: Config, key: Key) -> UpstreamRequest:
 
 PROVIDER = Provider(
     name="claude-web",
+    family="claude",
     pool=POOL,
     read=read,
     request=request,
@@ -180,6 +181,7 @@ PROVIDER = Provider(
     conversation=conversation,
     conversation_of=conversation_of,
     check_request=check_request,
+    stops=lambda call: False,
 )
 
 
@@ -212,6 +214,7 @@ FORWARDS = (
         prefix="/claude/web/",
         upstream_prefix="/",
         provider="claude-web",
+        family="claude",
         pool=POOL,
         base=_base,
         proxy=_proxy,

@@ -268,6 +268,7 @@ def check_reply(reply: UpstreamReply) -> None:
 
 PROVIDER = Provider(
     name="coze-discord",
+    family="coze",
     pool=POOL,
     request=request,
     read_error=read_error,
@@ -277,4 +278,6 @@ PROVIDER = Provider(
     candidates=candidates,
     check_request=check_request,
     check_reply=check_reply,
+    stops=lambda call: False,
+    lacks=frozenset(("tools", "response_format")),
 )

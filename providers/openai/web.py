@@ -238,6 +238,7 @@ def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
 
 PROVIDER = Provider(
     name="openai-chat-web",
+    family="openai",
     pool=POOL,
     read=read,
     request=request,
@@ -261,6 +262,7 @@ PROVIDER = Provider(
     anonymous=True,
     models_request=models_request,
     read_models=read_models,
+    stops=lambda call: False,
 )
 
 # Anonymous: without a session.
@@ -292,6 +294,7 @@ FORWARDS = tuple(
         prefix=prefix,
         upstream_prefix=prefix,
         provider="openai-chat-web",
+        family="openai",
         pool=POOL,
         base=origin,
         proxy=_proxy,

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from app.config.field_types import Section
+from app.config.fields import bare
 from app.config.load import (
     ConfigError,
     Loaded,
@@ -130,7 +131,7 @@ def paths_of_structs(kind: type[Section] = Config, path: str = "") -> dict[str, 
     found: dict[str, object] = {}
     for field in msgspec.structs.fields(kind):
         at = f"{path}.{field.name}".lstrip(".")
-        item = getattr(field.type, "__args__", [None])[0]
+        item = getattr(bare(field.type), "__args__", [None])[0]
         if isinstance(field.type, type) and issubclass(field.type, Section):
             found |= {at: None, **paths_of_structs(field.type, at)}
         elif isinstance(item, type) and issubclass(item, Section):

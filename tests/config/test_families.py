@@ -1,13 +1,13 @@
 """API keys from environment variables."""
 
-from typing import get_args, get_type_hints
+from typing import get_type_hints
 
-from app.config.families import FAMILIES, KEY_VARIABLES, pool_sizes
-from app.config.fields import field_hints
+import providers
+from app.config.families import FAMILIES, KEY_VARIABLES, PROVIDER_NAMES, pool_sizes
 from app.config.load import (
     load,
 )
-from app.config.schema import AccessToken, Config, KeyEntry, OpenAI
+from app.config.schema import Config, KeyEntry, OpenAI
 from tests.config.files import load_text
 
 
@@ -35,9 +35,9 @@ def test_beside_a_file_the_environments_keys_are_not_mixed_in_but_hinted_at():
     ]
 
 
-def test_a_token_may_be_for_every_family_and_each_has_its_section():
-    (families,) = get_args(field_hints(AccessToken)["providers"])
-    assert get_args(families) == tuple(family.name for family in FAMILIES)
+def test_every_family_is_a_row_of_the_providers_with_a_section_of_its_own():
+    assert [family.name for family in providers.FAMILIES] == [family.name for family in FAMILIES]
+    assert set(PROVIDER_NAMES) == {name for each in providers.FAMILIES for name in each.named}
     assert get_type_hints(Config).keys() >= {family.section for family in FAMILIES}
 
 

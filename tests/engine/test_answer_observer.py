@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-import providers
 from app.config.schema import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
 from app.engine.answer_observer import AnswerObserver
 from app.engine.forward_call import ForwardCall
@@ -14,6 +13,7 @@ from app.engine.reverse_proxy import ReverseProxy
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
+from tests.calls import DIRECTORY
 from tests.engine.fakes import CUT, FakeClients, FakeResponse, ListLog
 from tests.recorded import recorded
 
@@ -60,7 +60,7 @@ def forwarded(pieces, headers=SSE, path="chat/completions", prefix="/v1/", metho
         yield body
 
     call = ForwardCall(
-        rule=next(rule for rule in providers.FORWARDS if rule.prefix == prefix),
+        rule=next(rule for rule in DIRECTORY.forwards if rule.prefix == prefix),
         method=method,
         path=path,
         query="",

@@ -5,16 +5,15 @@ import json
 
 import pytest
 
-import providers
 from app.config.schema import Config, KeyEntry, OpenAI, Timeouts
-from app.engine.call import ChatCall
+from app.engine.call import ChatCall, Target
 from app.engine.chat_call import Exchange
 from app.fronts.openai_chat.errors import error_body
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
-from tests.calls import CHAT, asked_of
+from tests.calls import CHAT, DIRECTORY, asked_of
 from tests.engine.fakes import CUT, FakeClients, FakeResponse, FakeSink, ListLog
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -39,15 +38,14 @@ class Bench:
     async def ask(self, body=None, headers=None, **members):
         body = body or json.dumps({"model": "m", "messages": [], **members}).encode()
         asked = asked_of(body)
-        provider, model = providers.choose(asked.provider, asked.model, asked)
+        provider, model, _ = DIRECTORY.choose(asked.provider, asked.model, asked)
         record = CallRecord(request_id="r", route="t")
         await self.exchange.run(
             ChatCall(
-                provider=provider,
+                target=Target(provider, model, asked.model),
                 front=CHAT,
                 asked=asked,
                 headers=headers or {},
-                model=model,
                 record=record,
             ),
             self.sink,
@@ -363,6 +361,7 @@ def test_a_caller_who_says_something_about_usage_is_respected(options):
 
 
 def test_an_upstream_that_knows_no_stream_options_is_asked_again_without_and_once(monkeypatch):
+    # Private: else the next test's upstream, at the same address, would be known for it too.
     monkeypatch.setattr("providers.openai.api._refuse_usage", {})
 
     def answer(request):

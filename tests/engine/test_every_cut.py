@@ -11,7 +11,6 @@ from collections import Counter
 
 import pytest
 
-import providers
 from app.clients import Clients
 from app.config.schema import (
     Bing,
@@ -24,13 +23,13 @@ from app.config.schema import (
     GoogleGemini,
     OpenAI,
 )
-from app.engine.call import ChatCall
+from app.engine.call import ChatCall, Target
 from app.engine.chat_call import Exchange
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError, upstream_cut
-from tests.calls import CHAT, asked_of
+from tests.calls import CHAT, DIRECTORY, asked_of
 from tests.engine.fakes import FakeClients, FakeResponse, FakeSink, ListLog
 
 DISCORD = b"""event: asked\ndata: {"bot_id":"B"}\n
@@ -130,14 +129,13 @@ async def ask(exchange, what, stream):
         body["model"] = re.sub(r"replay-.*", "m", body["model"])
     raw = json.dumps(body).encode()
     asked = asked_of(raw)
-    provider, model = providers.choose(asked.provider, asked.model, asked)
+    provider, model, _ = DIRECTORY.choose(asked.provider, asked.model, asked)
     sink = FakeSink()
     ask = ChatCall(
-        provider=provider,
+        target=Target(provider, model, asked.model),
         front=CHAT,
         asked=asked,
         headers=headers,
-        model=model,
         record=CallRecord(request_id="r", route="t"),
     )
     await exchange.run(ask, sink)

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-import providers
 from app.auth.caller import OPERATOR
 from app.config.schema import (
     Claude,
@@ -24,7 +23,7 @@ from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
-from tests.calls import CHAT, asked_of
+from tests.calls import CHAT, DIRECTORY, asked_of
 from tests.engine.fakes import CUT, FakeClients, FakeResponse, FakeSink, ListLog
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -82,11 +81,18 @@ class Bench:
         )
         self.clients = FakeClients(self.answer)
         self.log, self.sink = ListLog(), sink or FakeSink()
-        self.pool = KeyPool(self.config, SharedState())
+        self.state = SharedState()
+        self.pool = KeyPool(self.config, self.state)
         self.exchange = Exchange(self.config, self.clients, self.pool, self.log)
-        self.ways = [Target(*providers.choose(None, name), name) for name in fallbacks]
+        self.ways = [Target(*DIRECTORY.choose(None, name)[:2], name) for name in fallbacks]
         self.used = []
         self.caller = OPERATOR
+
+    def move_to_another_worker(self, later=0.0):
+        """To one that knows what is in shared memory only, so many seconds later."""
+        state = SharedState(self.state.handles)
+        self.pool = KeyPool(self.config, state, lambda: time.time() + later)
+        self.exchange = Exchange(self.config, self.clients, self.pool, self.log)
 
     def answer(self, request):
         headers = {name.lower(): value for name, value in request.headers}
@@ -102,13 +108,12 @@ class Bench:
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
         raw = json.dumps(body | members).encode()
         asked = asked_of(raw)
-        provider, model = providers.choose(asked.provider, asked.model, asked)
+        provider, model, _ = DIRECTORY.choose(asked.provider, asked.model, asked)
         ask = ChatCall(
-            provider=provider,
+            target=Target(provider, model, asked.model),
             front=CHAT,
             asked=asked,
             headers=headers or {},
-            model=model,
             record=CallRecord(request_id="r", route="t"),
             fallbacks=self.ways,
             caller=self.caller,
@@ -254,7 +259,7 @@ def test_a_request_that_the_client_had_to_send_again_counts_twice(then):
             return good() if then == "answers" else REFUSED
         return good()
 
-    bench.clients._answer = answer
+    bench.clients.answer = answer
     assert bench.run() == EVENT + EVENT + DONE
     attempts = 2 if then == "answers" else 3
     assert bench.record.attempts == attempts

@@ -2,13 +2,13 @@
 
 import asyncio
 
-import providers
 from app.config.schema import Config, KeyEntry, OpenAI
 from app.engine.forward_call import ForwardCall
 from app.engine.reverse_proxy import ReverseProxy
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
+from tests.calls import DIRECTORY
 from tests.engine.fakes import FakeClients, FakeResponse, ListLog
 from tests.engine.test_reverse_proxy import ForwardSink
 
@@ -30,7 +30,7 @@ def test_of_the_answers_headers_only_what_is_the_callers_business():
     ]
     clients = FakeClients(lambda request: FakeResponse(200, headers))
     call = ForwardCall(
-        rule=next(rule for rule in providers.FORWARDS if rule.prefix == "/v1/"),
+        rule=next(rule for rule in DIRECTORY.forwards if rule.prefix == "/v1/"),
         method="GET",
         path="x",
         query="",

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-import providers
 from app.config.schema import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
 from app.engine.forward_call import ForwardCall
 from app.engine.forwarded_request import safe_path
@@ -13,10 +12,11 @@ from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
+from tests.calls import DIRECTORY
 from tests.engine.fakes import FakeClients, FakeResponse, ListLog
 from tests.engine.test_reverse_proxy import ForwardSink
 
-RULE = next(rule for rule in providers.FORWARDS if rule.prefix == "/v1/")
+RULE = next(rule for rule in DIRECTORY.forwards if rule.prefix == "/v1/")
 
 
 CONFIG = Config(
@@ -218,7 +218,7 @@ def claude_and_gemini(headers, prefix, path="v1/x", query=""):
             api_url="https://up.example", api_keys=[GeminiKeyEntry(id="1", val="pool-key")]
         ),
     )
-    rule = next(rule for rule in providers.FORWARDS if rule.prefix == prefix)
+    rule = next(rule for rule in DIRECTORY.forwards if rule.prefix == prefix)
     return sent(config, rule, headers, path, query)
 
 
@@ -274,7 +274,7 @@ def test_a_placeholder_in_the_query_means_the_pool_and_does_not_travel(value):
     ],
 )
 def test_only_batch_objects_are_rewritten_and_asked_for_in_plain(path, is_rewritten):
-    rule = next(rule for rule in providers.FORWARDS if rule.prefix == "/claude/api/")
+    rule = next(rule for rule in DIRECTORY.forwards if rule.prefix == "/claude/api/")
     rewrite = rule.rewrite(path, "https://gw/claude/api/")
     assert (rewrite is not None) == is_rewritten
     headers = dict(claude_and_gemini([("Accept-Encoding", "br")], "/claude/api/", path)[0].headers)

@@ -5,9 +5,8 @@ import json
 
 import pytest
 
-import providers
 from app.config.schema import Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
-from app.engine.call import ChatCall
+from app.engine.call import ChatCall, Target
 from app.engine.chat_call import Exchange
 from app.engine.forward_call import ForwardCall
 from app.engine.reverse_proxy import ReverseProxy
@@ -15,7 +14,7 @@ from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
-from tests.calls import CHAT, asked_of
+from tests.calls import CHAT, DIRECTORY, asked_of
 from tests.engine.fakes import FakeClients, FakeResponse, FakeSink, ListLog
 from tests.engine.test_reverse_proxy import ForwardSink
 
@@ -107,14 +106,13 @@ class Bench:
             {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
         ).encode()
         asked = asked_of(raw)
-        provider, name = providers.choose(asked.provider, asked.model, asked)
+        provider, name, _ = DIRECTORY.choose(asked.provider, asked.model, asked)
         sink = FakeSink()
         ask = ChatCall(
-            provider=provider,
+            target=Target(provider, name, asked.model),
             front=CHAT,
             asked=asked,
             headers={},
-            model=name,
             record=CallRecord(request_id="r", route="t"),
         )
         exchange = Exchange(self.config, self.clients, self.pool, self.log)
@@ -122,7 +120,7 @@ class Bench:
         return sink.whole or sink.body
 
     def forward(self, path):
-        rule = next(rule for rule in providers.FORWARDS if path.startswith(rule.prefix))
+        rule = next(rule for rule in DIRECTORY.forwards if path.startswith(rule.prefix))
         sent = b'{"model":"grok-4"}'
 
         async def body():

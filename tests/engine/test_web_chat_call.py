@@ -8,7 +8,7 @@ from time import time
 import pytest
 
 from app.config.schema import Config, OpenAI, SessionEntry
-from app.engine.call import ChatCall
+from app.engine.call import ChatCall, Target
 from app.engine.chat_call import Exchange
 from app.pool.conversation_owners import Conversations
 from app.pool.key_pool import KeyPool
@@ -62,10 +62,9 @@ class Site:
         await self.exchange.run(
             ChatCall(
                 front=front,
-                provider=web.PROVIDER,
+                target=Target(web.PROVIDER, "m", asked.model),
                 asked=asked,
                 headers=headers or {},
-                model="m",
                 record=CallRecord(request_id="r", route="t"),
             ),
             sink,

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-import providers
 from app.config.schema import Config
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
-from tests.calls import asked_of, call_of, request_of
+from tests.calls import DIRECTORY, asked_of, call_of, request_of
 
 EMPTY = {
     "no data at all": {"type": "image_url", "image_url": {"url": "data:,"}},
@@ -38,7 +37,7 @@ def test_an_empty_part_is_a_400_that_names_it(who: str, what: str) -> None:
     content: list[Any] = [{"type": "text", "text": "?"}, EMPTY[what]]
     body = json.dumps({"messages": [{"role": "user", "content": content}], **ASKED[who]}).encode()
     read = asked_of(body)
-    provider, model = providers.choose(read.provider, read.model, read)
+    provider, model, _ = DIRECTORY.choose(read.provider, read.model, read)
     with pytest.raises(GatewayError) as caught:
         call = call_of(
             provider,

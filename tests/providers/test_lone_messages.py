@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-import providers
 from app.config.schema import Config
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
-from tests.calls import asked_of, call_of, request_of
+from tests.calls import DIRECTORY, asked_of, call_of, request_of
 
 ASKED: dict[str, dict[str, Any]] = {
     "gemini": {"model": "gemini/gemini-2.5-flash"},
@@ -32,7 +31,7 @@ MESSAGES = {
 
 async def asked(body: bytes) -> Any:
     read = asked_of(body)
-    provider, model = providers.choose(read.provider, read.model, read)
+    provider, model, _ = DIRECTORY.choose(read.provider, read.model, read)
     call = call_of(
         provider,
         read.body,

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import providers
 from app.config.schema import Claude, Config, GeminiKeyEntry, GoogleGemini, KeyEntry, OpenAI
 from app.engine.forward_call import ForwardCall
 from app.engine.reverse_proxy import ReverseProxy
@@ -16,7 +15,7 @@ from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
 from app.telemetry.call_log import CallRecord
 from app.wire.provider import Key
-from tests.calls import asked_of, call_of, request_of
+from tests.calls import DIRECTORY, asked_of, call_of, request_of
 from tests.engine.fakes import FakeClients, FakeResponse, ListLog
 
 KEYS = [KeyEntry(id="1", val="a-key")]
@@ -42,7 +41,7 @@ def chat_proxy(name: str, settings: Config) -> str | None:
         {"provider": name, "model": "m", "messages": [{"role": "user", "content": "x"}]}
     )
     read = asked_of(body.encode())
-    provider, model = providers.choose(read.provider, read.model, read)
+    provider, model, _ = DIRECTORY.choose(read.provider, read.model, read)
     headers: Mapping[str, str] = {}
     call = call_of(
         provider,
@@ -78,7 +77,7 @@ def forward_proxy(prefix: str, settings: Config) -> str | None:
     clients = FakeClients(lambda request: FakeResponse())
     pool = KeyPool(settings, SharedState())
     call = ForwardCall(
-        rule=next(rule for rule in providers.FORWARDS if rule.prefix == prefix),
+        rule=next(rule for rule in DIRECTORY.forwards if rule.prefix == prefix),
         method="GET",
         path="x",
         query="",

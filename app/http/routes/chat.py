@@ -6,15 +6,14 @@ from typing import Any
 from sanic import Request
 
 import providers
-from app.auth.caller import Caller
 from app.auth.credentials import callers_own
 from app.engine.call import Target
-from app.engine.gateway import Gateway
 from app.fronts import registry
-from app.http.responses import App, body_of, gateway_of, record_for
+from app.http.responses import App, body_of, directory_of, gateway_of, record_for
 from app.http.run_chat import run_chat
 from app.wire.asked import Asked
 from app.wire.front import Front, Incoming, Route
+from app.wire.provider import Provider
 
 FRONTS = registry.fronts(providers.MEMBERS)
 
@@ -36,7 +35,7 @@ def register(app: App) -> None:
 def _handler(front: Front, route: Route) -> Callable[..., Coroutine[Any, Any, None]]:
     async def handle(request: Request, **params: str) -> None:
         record_for(request, route.path)
-        gateway = gateway_of(request)
+        gateway, directory = gateway_of(request), directory_of(request)
         incoming = Incoming(
             path=request.path,
             params=params,
@@ -49,42 +48,42 @@ def _handler(front: Front, route: Route) -> Callable[..., Coroutine[Any, Any, No
         asked = front.glance(incoming)
         if route.stream is not None:
             asked.stream = route.stream
-        fallbacks: list[Target] = []
         if route.provider is not None:
-            target = Target(providers.PINNED[route.provider], asked.model, asked.model)
+            targets = [Target(directory.pinned[route.provider], asked.model, asked.model)]
         else:
-            target = _chosen(request, front, asked)
-            fallbacks = _fallbacks(gateway, asked, target.model)
-        await run_chat(request, front, target, asked, fallbacks)
+            targets = targets_of(request, front, asked)
+        await run_chat(request, front, targets, asked)
 
     return handle
 
 
-def _chosen(request: Request, front: Front, asked: Asked) -> Target:
-    """The upstream that `provider`, the model's prefix or its family names."""
-    gateway, caller = gateway_of(request), request.ctx.caller
+def targets_of(request: Request, front: Front, asked: Asked) -> list[Target]:
+    """What is to answer, the first one first: what `provider`, an alias, the model's prefix or its
+    family names, then the fallbacks for when its keys are spent."""
+    gateway, directory = gateway_of(request), directory_of(request)
+    config, caller = gateway.config, request.ctx.caller
 
-    def may_use_key(pool: str) -> bool:
+    def has_key(provider: Provider) -> bool:
+        return provider.anonymous or gateway.pool.size(provider.pool) > 0
+
+    def may_use(provider: Provider) -> bool:
         # A credential of the caller's own was shown to OpenAI's door: no other house gets it.
         own = callers_own(request.headers, front.credential_headers)
-        return _may_use_pool(gateway, caller, pool) and not own
+        return bool(caller.may_use_keys) and has_key(provider) and not own
 
-    provider, model = providers.choose(asked.provider, asked.model, asked, may_use_key)
-    return Target(provider, model, asked.model)
+    def of_name(name: str, alias: str = "") -> Target:
+        choice = directory.choose(None, name, None, has_key)
+        return Target(choice.provider, choice.model, name, is_named=False, alias=alias)
 
-
-def _may_use_pool(gateway: Gateway, caller: Caller, pool: str) -> bool:
-    return bool(caller.may_use_keys) and gateway.pool.size(pool) > 0
-
-
-def _fallbacks(gateway: Gateway, asked: Asked, model: str) -> list[Target]:
-    """The targets that the config names for when this model's keys are spent."""
-    named = gateway.config.fallbacks
-    if not named:
-        return []
-
-    def has_key(pool: str) -> bool:
-        return gateway.pool.size(pool) > 0
-
-    others = named.get(asked.model) or named.get(model) or ()
-    return [Target(*providers.choose(None, name, None, has_key), name) for name in others]
+    aliased = directory.targets(asked.model) if asked.provider is None and config.models else []
+    if aliased:
+        targets = [of_name(name, asked.model) for name in aliased]
+        others = config.fallbacks.get(asked.model, ()) if config.fallbacks else ()
+    else:
+        choice = directory.choose(
+            asked.provider, asked.model, asked, may_use, own_house=front.house
+        )
+        targets = [Target(choice.provider, choice.model, asked.model, choice.is_named)]
+        named = config.fallbacks
+        others = (named.get(asked.model) or named.get(choice.model) or ()) if named else ()
+    return [*targets, *map(of_name, others)] if others else targets

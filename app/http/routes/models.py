@@ -7,12 +7,11 @@ from urllib.parse import unquote
 
 from sanic import HTTPResponse, Request
 
-import providers
 from app.auth.caller import Caller
 from app.auth.credentials import callers_own
 from app.clients import read_whole
 from app.engine.gateway import Gateway, Listing
-from app.http.responses import App, gateway_of, headers_for, json_answer
+from app.http.responses import App, directory_of, gateway_of, headers_for, json_answer
 from app.http.routes.chat import FRONTS
 from app.pool.lease import Lease
 from app.pool.outcomes import Outcome, of_error
@@ -58,15 +57,16 @@ async def model(request: Request, model_id: str) -> HTTPResponse:
 
 async def gather(request: Request) -> list[dict[str, Any]]:
     """Every provider's models; a provider that fails is left out, all failing is an error."""
-    gateway = gateway_of(request)
+    gateway, directory = gateway_of(request), directory_of(request)
     own = callers_own(request.headers, ("authorization",))
     caller: Caller = request.ctx.caller
     if not own:
         caller.need_keys()
     asked = [
         _of(gateway, provider, name, own)
-        for name, provider in providers.LISTED.items()
-        if (gateway.pool.size(provider.pool) and caller.may_use_keys) or (own and name == "openai")
+        for name, provider in directory.listed.items()
+        if ((provider.anonymous or gateway.pool.size(provider.pool)) and caller.may_use_keys)
+        or (own and name == "openai")
     ]
     if not asked:
         raise GatewayError(
@@ -90,7 +90,7 @@ async def gather(request: Request) -> list[dict[str, Any]]:
     if errors and not found:
         raise errors[0]
     return [
-        {**entry, "id": providers.listed_id(entry["provider"], entry["id"])}
+        {**entry, "id": directory.listed_id(entry["provider"], entry["id"])}
         for entry in found
         if caller.may(entry["provider"], entry.get("id"))
     ]

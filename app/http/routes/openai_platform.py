@@ -54,7 +54,7 @@ def _admit(request: Request) -> None:
     """Starts the log record and checks that the caller's token is for OpenAI; no model is named."""
     record_for(request, request.path).provider = _PLATFORM
     caller: Caller = request.ctx.caller
-    caller.allow(_PLATFORM, None)
+    caller.allow("openai", None)
 
 
 async def _pass_on(request: Request, upstream: UpstreamRequest) -> HTTPResponse:

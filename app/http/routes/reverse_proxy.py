@@ -5,7 +5,6 @@ from typing import Any
 
 from sanic import HTTPResponse, Request
 
-import providers
 from app.auth import model_scope
 from app.auth.caller import Caller
 from app.engine.forward_call import ForwardCall
@@ -13,11 +12,13 @@ from app.http.responses import METHODS, App, gateway_of, public_address, record_
 from app.http.sinks import RawSink
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule
+from providers.directory import Directory
 
 
 def register(app: App) -> None:
     """Adds the routes of this module."""
-    for rule in providers.FORWARDS:
+    directory: Directory = app.ctx.directory
+    for rule in directory.forwards:
         name = "forward" + rule.prefix.replace("/", "_").replace("-", "_")
         app.add_route(
             _handler(rule),
@@ -86,13 +87,13 @@ async def _allowed(
 
     The model stands in the body where the token is for some models only: then all of it is read.
     """
-    caller.allow_provider(rule.provider)
+    caller.allow_family(rule.family)
     token = caller.token
     if token is None or not token.models or model_scope.is_model_list(request.method, path):
         return body
     model = model_scope.model_in_path(path) if rule.provider.startswith("gemini") else None
     if body is None or model:
-        caller.allow(rule.provider, model)
+        caller.allow(rule.family, model)
         return body
     limit = gateway_of(request).config.limits.request_bytes
     pieces, size = [], 0
@@ -102,7 +103,7 @@ async def _allowed(
             raise too_large(limit)
         pieces.append(piece)
     whole = b"".join(pieces)
-    caller.allow(rule.provider, model_scope.model_in_body(whole))
+    caller.allow(rule.family, model_scope.model_in_body(whole))
     return _once(whole)
 
 

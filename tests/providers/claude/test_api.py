@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from app.config.schema import Claude, Config
-from app.engine.call import credential_headers
+from app.engine.call import Target, credential_headers
 from app.pool.outcomes import Outcome, of_error
 from app.wire.errors import GatewayError
 from app.wire.provider import Key
@@ -79,11 +80,13 @@ class TestNative:
     def test_a_model_without_its_prefix_replaces_the_one_in_the_body(self, make_call):
         body = {"model": "claude/claude-x", "max_tokens": 5}
         request = PROVIDER.native.request(make_call(body, native=True, model="claude-x"))
-        assert request.body == b'{"model":"claude-x","max_tokens":5}'
+        assert request.body == b'{"model": "claude-x", "max_tokens": 5}'
 
     def test_it_takes_the_callers_key_from_either_header(self):
-        assert credential_headers(CLAUDE_DOOR, PROVIDER) == ("authorization", "x-api-key")
-        assert credential_headers(CHAT, PROVIDER) == ("authorization",)
+        named = Target(PROVIDER, "m", "m")
+        assert credential_headers(CLAUDE_DOOR, named) == ("authorization", "x-api-key")
+        assert credential_headers(CHAT, named) == ("authorization",)
+        assert credential_headers(CHAT, replace(named, is_named=False)) == ()
 
 
 class TestRetry:

@@ -122,6 +122,7 @@ class ParrotDecoder:
 
 PROVIDER = Provider(
     name="parrot-api",
+    family="parrot",
     pool="parrot.api_keys",
     request=request,
     read_error=read_error,
