@@ -95,7 +95,7 @@ PRESETS = (
     Preset("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", _GROQ),
     Preset("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", _OPENROUTER),
     Preset("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", _MISTRAL),
-    Preset("xai", "https://api.x.ai/v1", "XAI_API_KEY", Dialect(), ("grok",)),
+    Preset("xai", "https://api.x.ai/v1", "XAI_API_KEY", OPENAI, ("grok",)),
     Preset(
         "moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", _MOONSHOT, aliases=("kimi",)
     ),

@@ -48,4 +48,4 @@ class Dialect(Struct, frozen=True, kw_only=True):
     keeps_bare_prefix: bool = False
 
 
-OPENAI = Dialect(thinking_back="none")
+OPENAI = Dialect()

@@ -43,8 +43,8 @@ class Call(Struct, kw_only=True):
     """One chat call on its way to one upstream with one key. Pure data: no clients, no clock.
 
     `chat` is what the provider's `read` made of the request. `headers` are the caller's, names
-    lower-cased. `learned` is what `prepare` or `retry` found out; `dropped` names the
-    parameters that were left out because the upstream cannot say them (told in
+    lower-cased. `learned` is what `prepare` found out, `repairs` what `retry` did;
+    `dropped` names the parameters that were left out because the upstream cannot say them (told in
     x-gateway-dropped-params).
     """
 
@@ -58,6 +58,7 @@ class Call(Struct, kw_only=True):
     now: int  # Unix time, seconds
     new_id: Callable[[], str]  # 32 hex digits, different at each call
     learned: Any = None
+    repairs: tuple[Any, ...] = ()
     dropped: list[str] = []
 
 
@@ -164,6 +165,18 @@ class Native(Struct, frozen=True, kw_only=True):
     index: Callable[[Asked], str | None] | None = None
 
 
+class Count(Struct, frozen=True, kw_only=True):
+    """How this upstream counts the tokens of a prompt.
+
+    `request` takes the call as the provider's `request` does, or `native.request` for a body in the
+    upstream's own wire. `read` finds the number, None where there is none.
+    """
+
+    request: Callable[[Call], UpstreamRequest]
+    read: Callable[[UpstreamReply], int | None]
+    seconds: float  # the most to wait
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """How one upstream is spoken to.
 
@@ -183,11 +196,13 @@ class Provider(Struct, frozen=True, kw_only=True):
     conversation that what was `read` continues, `conversation_of` the one in the session object as
     it is handed out: so it is known whose session to go on with.
 
-    `retry` may answer an upstream's refusal with another request for the same key, before the
-    refusal is told: the parameters this upstream turned out not to take are gone from it (and
-    named in `call.dropped`). None: the refusal stands. It is asked again, a few times at most, if
-    that request is refused too; what it did before stands in `call.learned`. `keep` is told of the
-    call once such a request was accepted.
+    `retry` may answer an upstream's refusal with another request for the same key, asked up to
+    `most_retries` times before the refusal is told: the parameters this upstream turned out not to
+    take are gone from it (and named in `call.dropped`). None: the refusal stands. What it did
+    stands in `call.repairs`; `keep` is told of the call once such a request was accepted.
+    `stops` is whether the upstream itself ends its answer at the request's stop sequences; where it
+    does not, the front is given them to cut at. `lacks` are members of the neutral request that it
+    cannot be told, where a front may insist on them; `server_tools` are the tools it runs itself.
     `check_request` asks as cheaply as the upstream allows whether a key is good, `check_reply`
     raises what the reply refuses (default: `read_error` of a status that is not 200); without
     them `models_request` asks.
@@ -227,4 +242,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     cancel: Callable[[Any], UpstreamRequest | None] | None = None
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle
+    most_retries: int = 1
+    stops: Callable[[Call], bool] = lambda call: True
+    lacks: frozenset[str] = frozenset()
+    server_tools: frozenset[str] = frozenset()
+    count: Count | None = None  # None: it cannot, and the count is estimated
     first_event_seconds: float | None = None  # overrides timeouts.first_event

@@ -29,6 +29,7 @@ class ChoiceState:
         "reason",
         "signature",
         "slots",
+        "stop_sequence",
         "tags",
     )
 
@@ -37,6 +38,7 @@ class ChoiceState:
         self._by_index: dict[int, Slot] = {}
         self._last: Slot | None = None
         self.reason = ""
+        self.stop_sequence: str | None = None
         self.has_said = False
         self.tags = tags  # None: text is told as it comes
         self.details: ReasoningDetails | None = None

@@ -103,6 +103,7 @@ class ChatDecoder:
         self, call: Call, *, has_several_choices: bool = False, think_tags: bool = False
     ) -> None:
         self._call = call
+        self._stops = call.chat.stops() if isinstance(call.chat, ChatRequest) else []
         self._several = has_several_choices
         self._think_tags = think_tags
         self._records = SSEParser(call.config.limits.response_bytes)
@@ -254,6 +255,7 @@ class ChatDecoder:
         if not state.reason:
             is_taken_out = is_filtered(choice.content_filter_results)
             state.reason = choice.finish_reason or ("content_filter" if is_taken_out else "")
+            state.stop_sequence = choice.stop_sequence(self._stops)
 
     def _delta(self, said: Delta, choice: Choice, index: int) -> Iterator[Event]:
         yield from self._thinking(said, index)
@@ -373,7 +375,7 @@ class ChatDecoder:
                     yield Unknown("tool_arguments_not_json")
             if state.reason and state.reason not in FINISH_REASONS:
                 yield Unknown(f"finish_reason_{state.reason[:32]}")
-            yield Finish(_finish_reason(state), index, native=state.reason)
+            yield Finish(_finish_reason(state), index, state.reason, state.stop_sequence)
         usage = usage_of(self._usage) if self._usage is not None else None
         if usage is not None:
             yield usage

@@ -15,17 +15,20 @@ from msgspec import UNSET, Struct
 
 from app.config.schema import Config
 from app.wire.asked import Asked
-from app.wire.chat import ChatRequest, read_members
+from app.wire.chat import read_members
 from app.wire.dialect import Dialect
 from app.wire.errors import bad_response
 from app.wire.provider import Call, Key, Native, Provider
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
-from providers.openai.decode import decoder
 from providers.openai.errors import error_reader
-from providers.openai.repairs import Memory, Repair, known_of, meant_by, repaired, written_for
-from providers.openai.request import encode_request
+from providers.openai.learned import learn
+from providers.openai.repairs import Memory, Repair, meant_by, repaired, required_by, written_for
+from providers.openai.request import effort_of, encode_request, known_of, stops
+from providers.openai.translated import decoder, prepare
 
 _COMPLETIONS = "/chat/completions"
+# An upstream may refuse one parameter after the other.
+_MOST_RETRIES = 4
 _USAGE = b'"stream_options":{"include_usage":true},'
 
 
@@ -72,10 +75,13 @@ def provider(host: Host, **more: Any) -> Provider:
             wire="openai-chat",
             read=asking.read,
             request=asking.native_request,
-            retry=asking.retry,
+            retry=asking.native_retry,
             keep=asking.keep,
             adds_usage=asking.adds_usage,
         ),
+        prepare=prepare,
+        stops=asking.stops,
+        most_retries=_MOST_RETRIES,
         own_headers=("api-key",) if host.dialect.auth == "api-key" else (),
         retry=asking.retry,
         keep=asking.keep,
@@ -90,7 +96,7 @@ class _Asking:
 
     def __init__(self, host: Host) -> None:
         self._host, self._dialect, self._memory = host, host.dialect, Memory()
-        self._known = known_of(host.dialect)
+        self._known = required_by(host.dialect)
         self._written = (*self._known, *written_for(host.dialect))
 
     def read(self, asked: Asked) -> bytes:
@@ -115,7 +121,7 @@ class _Asking:
 
     def request(self, call: Call) -> UpstreamRequest:
         """The neutral request in the host's words."""
-        written = encode_request(call, self._dialect)
+        written = encode_request(call, self._base(call), self._dialect)
         members: dict[str, Any] = {n: v for n, v in written.items() if n not in self._host.drop}
         for row in self._written:
             if row.edit(members, self._dialect) and row.name in self._dialect.refuses:
@@ -133,20 +139,34 @@ class _Asking:
         return not is_told and all(row.name != "stream_options" for row in self._learned(call))
 
     def retry(self, call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
-        """The same once more, repaired by the first row that the refusal means and that helps."""
-        is_translated = isinstance(call.chat, ChatRequest)
-        ask = self.request if is_translated else self.native_request
+        """The neutral request once more, as the refusal has taught."""
+        known = known_of(call, self._base(call))
+        if learn(known, reply, call.chat, effort_of(call, known)):
+            return self.request(call)
+        return self._repaired(call, reply, self.request)
+
+    def native_retry(self, call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
+        """The caller's body once more, repaired."""
+        return self._repaired(call, reply, self.native_request)
+
+    def _repaired(
+        self, call: Call, reply: UpstreamReply, ask: Callable[[Call], UpstreamRequest]
+    ) -> UpstreamRequest | None:
+        """The same, repaired by the first row that the refusal means and that changes it."""
         learned, dropped = self._learned(call), list(call.dropped)
-        body = ask(call).body
-        for row in meant_by(reply):
-            if row in learned or (row.of_translated and not is_translated):
-                continue
-            call.learned = (*learned, row)
+        rows = [row for row in meant_by(reply) if row not in learned]
+        body = ask(call).body if rows else None
+        for row in rows:
+            call.repairs = (*learned, row)
             again = ask(call)
             if again.body != body:
                 return again
-        call.learned, call.dropped = learned, dropped
+        call.repairs, call.dropped = learned, dropped
         return None
+
+    def stops(self, call: Call) -> bool:
+        """Whether the host is told the stop sequences."""
+        return stops(call, known_of(call, self._base(call)))
 
     def keep(self, call: Call) -> None:
         """The repaired request was taken: the next one is right at once."""
@@ -164,12 +184,14 @@ class _Asking:
 
     def _learned(self, call: Call) -> tuple[Repair, ...]:
         """The repairs of this call: those remembered, and those its own refusals have taught."""
-        if call.learned is not None:
-            rows: tuple[Repair, ...] = call.learned
-            return rows
+        if call.repairs:
+            return call.repairs
         if not self._memory:
             return ()
         return self._memory.rows(self._url(call), call.model, call.now)
+
+    def _base(self, call: Call) -> str:
+        return self._host.address(call.config, "", call.model)
 
     def _url(self, call: Call) -> str:
         return self._host.address(call.config, _COMPLETIONS, call.model)

@@ -25,15 +25,13 @@ _MOST_KEPT = 1000
 class Repair(Struct, frozen=True, kw_only=True):
     """One row. `name` is told in x-gateway-dropped-params; `is_meant` reads a refusal's text.
 
-    A body without any of `needles` needs no repair. With `of_translated` only a body that the
-    gateway wrote is repaired: in a caller's own words the member is a wish to be kept.
+    A body without any of `needles` needs no repair.
     """
 
     name: str
     is_meant: Callable[[str], bool]
     needles: tuple[bytes, ...]
     edit: edits.Edit
-    of_translated: bool = False
 
 
 _UNKNOWN = re.compile(
@@ -75,13 +73,12 @@ def _needle(*names: str) -> tuple[bytes, ...]:
     return tuple(f'"{name}"'.encode() for name in names)
 
 
-def _without(name: str, *, of_translated: bool = False) -> Repair:
+def _without(name: str) -> Repair:
     return Repair(
         name=name,
         is_meant=_says_unknown(_named(name)),
         needles=_needle(name),
         edit=edits.without(name),
-        of_translated=of_translated,
     )
 
 
@@ -169,11 +166,10 @@ TABLE = (
     *map(_without, MEMBERS),
     _NAMES,
     _TEXT,
-    _without("reasoning_effort", of_translated=True),
 )
 
 
-def known_of(dialect: Dialect) -> tuple[Repair, ...]:
+def required_by(dialect: Dialect) -> tuple[Repair, ...]:
     """What the dialect knows that a caller's body needs: only what is refused for certain."""
     known = [_without(name) for name in sorted(dialect.refuses)]
     if dialect.usage == "told":
@@ -184,7 +180,7 @@ def known_of(dialect: Dialect) -> tuple[Repair, ...]:
 
 
 def written_for(dialect: Dialect) -> tuple[Repair, ...]:
-    """What makes of the gateway's own body one in this dialect, besides `known_of`."""
+    """What makes of the gateway's own body one in this dialect, besides `required_by`."""
     rows = [_THINKING_BACK]
     if dialect.max_tokens != "either":
         rows.append(_MAX_COMPLETION if dialect.max_tokens == "max_tokens" else _MAX)

@@ -54,7 +54,7 @@ _glance = msgspec.json.Decoder(_Glance)
 
 def choices_asked(answering: Answering) -> int:
     """How many choices the caller asked for; 1 for what is no number."""
-    asked = answering.asked.options.n
+    asked = getattr(answering.asked.options, "n", None)  # other APIs have no such member
     return asked if isinstance(asked, int) else 1
 
 
@@ -63,6 +63,7 @@ class Passthrough:
     error event can always stand between two events and a cut never leaves half of one."""
 
     content_type = SSE
+    as_error = staticmethod(as_error)  # reads what an error event tells
 
     def __init__(self, answering: Answering) -> None:
         choices, adds_usage = choices_asked(answering), answering.adds_usage
@@ -106,7 +107,7 @@ class Passthrough:
         """How far the answer has come with the first bytes. Raises the error they hold."""
         stage, told = look(out)
         if told is not None:
-            raise as_error(told)
+            raise self.as_error(told)
         self._opening_bytes += len(out)
         self._is_held = stage is not Stage.SAID and self._opening_bytes <= MAX_HELD_BYTES
         return stage
@@ -155,7 +156,7 @@ class Passthrough:
         told = None
         with suppress(msgspec.DecodeError, ValueError, RecursionError):
             told = _glance.decode(bytes(self._held)).error if start[:1] == b"{" else None
-        raise as_error(told) if told else wrong_type(self._label, "text/event-stream")
+        raise self.as_error(told) if told else wrong_type(self._label, "text/event-stream")
 
     def _special(self, out: bytes) -> bytes:
         if self._choices > 1 and b'"finish_reason"' in out:
@@ -190,13 +191,13 @@ class Passthrough:
         last = self._tail.bytes()
         told = failure(self._tail.records()) if b"error" in last or b"failed" in last else None
         if told:
-            self.refused, self.error = True, as_error(told)
+            self.refused, self.error = True, self.as_error(told)
         if self._is_held and (told or is_done(last)) and look(last)[0] is not Stage.SAID:
             raise self.error or bad_response("The upstream ended its stream without an answer.")
         if is_done(last):
             return out
         if told and not rest:
-            return out if _is_said(last) else out + error_event(as_error(told))
+            return out if _is_said(last) else out + error_event(self.as_error(told))
         if is_cut or rest or not self._is_whole():
             raise upstream_cut()
         return out + DONE
@@ -227,6 +228,7 @@ class Whole:
     """A JSON body, handed on as it came once it is known to be whole and JSON."""
 
     content_type = JSON
+    as_error = staticmethod(as_error)
 
     def __init__(self, answering: Answering) -> None:
         self.commands: list[Follow | Reply] = []
@@ -278,7 +280,7 @@ class Whole:
         if not told and b'error"' in choices:
             told = failure([(b"", b'{"choices":%b}' % choices)])
         if told:
-            self.refused, self.error = True, as_error(told)
+            self.refused, self.error = True, self.as_error(told)
             if choices in (b"", b"null", b"[]"):
                 raise self.error  # nothing but an error: another key may do better
         return body
