@@ -133,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=("serve", "check", "keys", "ping", "presets"),
         default="serve",
         help="serve (the default); check: read the config, tell every mistake, start nothing; "
-        "keys: ask the running gateway; ping: ask whether it is alive; presets: list the hosts that "
-        "upstreams can name",
+        "keys: ask the running gateway; ping: ask whether it is alive; presets: list what "
+        "an entry of upstreams can name",
     )
     parser.add_argument("action", nargs="?", help="of keys: list, reset, disable or enable")
     parser.add_argument("id", nargs="?", metavar="ID", help="of the key")
