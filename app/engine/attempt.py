@@ -199,6 +199,7 @@ class Attempt:
             asked=call.asked,
             chat=self.state.chat,
             model=call.model,
+            alias=self.target.alias,
             created=call.now,
             new_id="" if self.plan.copies else call.new_id(),
             session=self.session,

@@ -41,6 +41,7 @@ class Answering(Struct, kw_only=True):
     asked: Asked
     chat: ChatRequest | None  # None where the wires are equal and nobody read it
     model: str  # that answers, without a prefix
+    alias: str = ""  # the name that the caller asked for, where the config leads elsewhere
     created: int  # Unix time, seconds
     new_id: str  # 32 hex digits, for answers whose upstream gives no id
     session: dict[str, Any]  # the provider's own object ({} for none); renderers keep it current
