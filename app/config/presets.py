@@ -45,7 +45,7 @@ _MISTRAL = Dialect(
     thinking_back="part",
     tool_ids="nine",
     force_tool="any",
-    refuses=frozenset({"user", "logit_bias", "stream_options"}),
+    refuses=frozenset({"user", "logit_bias"}),
 )
 _MOONSHOT = Dialect(developer="system", max_tokens="max_completion_tokens", thinking="thinking")
 _ZAI = Dialect(developer="system", json_schema="object", thinking="thinking")
@@ -76,7 +76,7 @@ _PERPLEXITY = Dialect(
     usage="told",
     thinking_back="none",
     force_tool="no",
-    refuses=frozenset({"tools", "tool_choice", "stop", "n", "logprobs", "seed", "stream_options"}),
+    refuses=frozenset({"tools", "tool_choice", "stop", "n", "logprobs", "seed"}),
     models_path="",
 )
 _COHERE = Dialect(developer="system", max_tokens="max_tokens", thinking_back="none", models_path="")
@@ -85,7 +85,7 @@ _FOUNDRY = Dialect(
     auth="api-key", developer="system", max_tokens="max_tokens", thinking_back="none"
 )
 _DEPLOYMENTS = Dialect(auth="api-key", thinking_back="none", models_path="")
-_OPENROUTER = Dialect(thinking_back="reasoning", keeps_bare_prefix=True)
+_OPENROUTER = Dialect(thinking_back="reasoning_details", keeps_bare_prefix=True)
 _OLLAMA = Dialect(
     developer="system", max_tokens="max_tokens", thinking_back="reasoning", think_tags=True
 )

@@ -159,20 +159,23 @@ class Attempt:
             self.state.sink.headers.append(("x-gateway-dropped-params", ", ".join(dropped)))
 
     async def _refused(self) -> None:
+        """Has the request repaired and asks again, a few times at most; else raises the refusal."""
         provider, call = self.target.provider, self.call
-        reply = await read_whole(self.response, _MAX_ERROR_BYTES)
-        self.state.call.record.upstream_request_id = request_id(reply.headers)
         native = provider.native if self.plan.same_request else None
-        retry = provider.retry if native is None else native.retry
-        for _ in range(provider.most_retries if retry is not None else 0):
-            assert retry is not None
-            again: UpstreamRequest | None = retry(call, reply)
+        retry, keep = (native or provider).retry, (native or provider).keep
+        for left in range(provider.most_retries, -1, -1):
+            reply = await read_whole(self.response, _MAX_ERROR_BYTES)
+            self.state.call.record.upstream_request_id = request_id(reply.headers)
+            again: UpstreamRequest | None = None
+            if retry is not None and left:
+                again = retry(call, reply)
             if again is None:
                 break
             self.response = await self.engine.clients.open(again)
             if is_answer(self.response.status):
+                if keep is not None:
+                    keep(call)
                 return
-            reply = await read_whole(self.response, _MAX_ERROR_BYTES)
         error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
         raise explained(error, reply, call.key)
 
