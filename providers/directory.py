@@ -5,7 +5,8 @@ Source: protocol sheet openai-compatible, sections 5.3 and 8.
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from providers.claude import api as claude_api
 from providers.claude import web as claude_web
 from providers.openai import api as openai_api
 from providers.openai import compatible
+from providers.openai.host import as_model
 
 _OPENAI_MODEL = re.compile(r"(?:gpt|chatgpt)-|o[134](?:-|\\Z)")
 _SHOWN_AS = "anthropic/"
@@ -74,16 +76,38 @@ class Directory:
             for family in families
             for rule in family.forwards
         )
-        # Whose models GET /c/v1/models lists, under the name that `provider` takes.
+        # The models that the config names, which GET /c/v1/models shows without asking.
+        self.named: tuple[tuple[Provider, list[dict[str, Any]]], ...] = tuple(
+            (self._by_name[upstream.name], entries)
+            for upstream in config.upstreams
+            if (entries := _entries(upstream))
+        )
+        # Whose models it asks for besides, under the name that `provider` takes.
         self.listed: dict[str, Provider] = {
             family.name: provider
             for family in families
             if (provider := family.named[family.name]).models_request is not None
+            and all(provider is not known for known, _ in self.named)
         }
+        self._shown = {each.name: each.models for each in config.upstreams if each.models}
+        # The aliases that are names of their own, and the providers they lead to.
+        self.aliases: tuple[tuple[dict[str, Any], list[Provider]], ...] = tuple(
+            self._alias(name, targets) for name, targets in config.models.items() if "*" not in name
+        )
         # What a route of a front may pin.
         self.pinned: dict[str, Provider] = self._by_name | {
             name: each for f in families for name, each in f.pinned.items()
         }
+
+    def shows(self, name: str, model: str) -> bool:
+        """Whether the list of models shows this one: an entry of `upstreams` may say which."""
+        patterns = self._shown.get(name)
+        return patterns is None or any(fnmatchcase(model, pattern) for pattern in patterns)
+
+    def _alias(self, name: str, targets: list[str]) -> tuple[dict[str, Any], list[Provider]]:
+        providers = [self.choose(None, each, None, lambda provider: True)[0] for each in targets]
+        entry = as_model(name, providers[0].family) | {"provider": "", "aliases": True}
+        return entry, providers
 
     def _lives_elsewhere(self, model: str) -> bool:
         """Whether the chat route would ask somebody else than OpenAI for this model."""
@@ -190,6 +214,15 @@ class Directory:
                 code="unknown_provider",
                 param="model",
             )
+
+
+def _entries(upstream: Upstream) -> list[dict[str, Any]]:
+    """The models that its entry names, as the list has them."""
+    return [
+        as_model(model, upstream.name) | {"provider": upstream.name}
+        for model in upstream.models
+        if "*" not in model
+    ]
 
 
 def _family(upstream: Upstream) -> Family:

@@ -36,7 +36,8 @@ class Host(Struct, frozen=True, kw_only=True):
     """Where a host is, and what it wants to be asked with.
 
     `setting` is where the config has its address. `passed_up` are the request headers of the caller
-    that are passed on, `drop` the top-level members that the host shall never see.
+    that are passed on, `drop` the top-level members that the host shall never see, `checked_model`
+    one to check a key with where the host lists none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Host(Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
     passed_up: tuple[str, ...] = ("idempotency-key", "x-client-request-id", "user-agent")
     drop: tuple[str, ...] = ()
+    checked_model: str = ""
 
 
 def credential(dialect: Dialect, key: Key) -> Headers:
@@ -86,6 +88,8 @@ def provider(host: Host, **more: Any) -> Provider:
         retry=asking.retry,
         keep=asking.keep,
         models_request=asking.models_request if lists else None,
+        check_request=None if lists else asking.check_request,
+        check_reply=None if lists else asking.check_reply,
         read_models=partial(read_models, owner=host.family) if lists else None,
         **more,
     )
@@ -96,6 +100,7 @@ class _Asking:
 
     def __init__(self, host: Host) -> None:
         self._host, self._dialect, self._memory = host, host.dialect, Memory()
+        self._read_error = error_reader(host.setting)
         self._known = required_by(host.dialect)
         self._written = (*self._known, *written_for(host.dialect))
 
@@ -181,6 +186,28 @@ class _Asking:
             headers=[*credential(self._dialect, key), ("Accept-Encoding", "gzip"), *host.headers],
             proxy=host.proxy(config) or config.proxy_url or None,
         )
+
+    def check_request(self, config: Config, key: Key) -> UpstreamRequest:
+        """Asks for an answer to nothing, which costs nothing: a good key is told what is wrong."""
+        host, model = self._host, self._host.checked_model
+        return UpstreamRequest(
+            method="POST",
+            url=host.address(config, _COMPLETIONS, model),
+            headers=[
+                *credential(self._dialect, key),
+                ("Content-Type", "application/json"),
+                ("Accept-Encoding", "identity"),
+                *host.headers,
+            ],
+            body=msgspec.json.encode({"model": model, "messages": []}),
+            proxy=host.proxy(config) or config.proxy_url or None,
+        )
+
+    def check_reply(self, reply: UpstreamReply) -> None:
+        """Raises what the reply says against the key, or the address."""
+        error = self._read_error(reply) if reply.status != 200 else None
+        if error is not None and error.status not in (400, 422):
+            raise error
 
     def _learned(self, call: Call) -> tuple[Repair, ...]:
         """The repairs of this call: those remembered, and those its own refusals have taught."""
