@@ -37,6 +37,7 @@ from app.http.routes import (
     chat,
     chatgpt_pictures,
     landing,
+    messages,
     models,
     openai_platform,
     reverse_proxy,
@@ -59,6 +60,7 @@ _ALONE_SECONDS = 2.0  # by then the main process has signalled, if the signal wa
 _ROUTES = (
     landing,
     chat,
+    messages,
     models,
     bing,
     openai_platform,

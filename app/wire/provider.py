@@ -160,6 +160,18 @@ class Native(Struct, frozen=True, kw_only=True):
     index: Callable[[Asked], str | None] | None = None
 
 
+class Count(Struct, frozen=True, kw_only=True):
+    """How this upstream counts the tokens of a prompt.
+
+    `request` takes the call as the provider's `request` does, or `native.request` for a body in the
+    upstream's own wire. `read` finds the number, None where there is none.
+    """
+
+    request: Callable[[Call], UpstreamRequest]
+    read: Callable[[UpstreamReply], int | None]
+    seconds: float  # the most to wait
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """How one upstream is spoken to.
 
@@ -179,9 +191,12 @@ class Provider(Struct, frozen=True, kw_only=True):
     conversation that what was `read` continues, `conversation_of` the one in the session object as
     it is handed out: so it is known whose session to go on with.
 
-    `retry` may answer an upstream's refusal with another request for the same key, asked once per
-    call before the refusal is told: the parameters this upstream turned out not to take are gone
-    from it (and named in `call.dropped`). None: the refusal stands.
+    `retry` may answer an upstream's refusal with another request for the same key, asked up to
+    `most_retries` times before the refusal is told: the parameters this upstream turned out not to
+    take are gone from it (and named in `call.dropped`). None: the refusal stands.
+    `stops` is whether the upstream itself ends its answer at the request's stop sequences; where it
+    does not, the front is given them to cut at. `lacks` are members of the neutral request that it
+    cannot be told, where a front may insist on them; `server_tools` are the tools it runs itself.
     `check_request` asks as cheaply as the upstream allows whether a key is good, `check_reply`
     raises what the reply refuses (default: `read_error` of a status that is not 200); without
     them `models_request` asks.
@@ -220,4 +235,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     cancel: Callable[[Any], UpstreamRequest | None] | None = None
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle
+    most_retries: int = 1
+    stops: Callable[[Call], bool] = lambda call: True
+    lacks: frozenset[str] = frozenset()
+    server_tools: frozenset[str] = frozenset()
+    count: Count | None = None  # None: it cannot, and the count is estimated
     first_event_seconds: float | None = None  # overrides timeouts.first_event

@@ -15,16 +15,20 @@ from msgspec import Struct, structs
 from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request, bad_response
-from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider, Upstream
+from app.wire.provider import Call, Count, Decoder, ForwardRule, Key, Native, Provider, Upstream
+from app.wire.token_limit import limit_in
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
 from providers.gemini.errors import read_error
 from providers.gemini.functions import function_names
+from providers.gemini.limits import remember_limit
 from providers.gemini.media import urls_to_fetch
 from providers.gemini.models import Model
 from providers.gemini.openai_request import Chat
+from providers.gemini.parameters import MOST_STOPS
+from providers.gemini.raw_json import read_object
 from providers.gemini.request import native_body, read, read_native, to_generate_content
-from providers.gemini.schema import ModelList
+from providers.gemini.schema import ModelList, TokenCount
 
 POOL = "google_gemini.api_keys"
 DEFAULT_MODEL = "gemini-2.5-flash"
@@ -89,6 +93,42 @@ def request(call: Call) -> UpstreamRequest:
     model = model_of(call)
     body, call.dropped = to_generate_content(call.chat, model, call.learned or {})
     return _ask(call, model, body)
+
+
+def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
+    """The same request with as many tokens as this model may answer with."""
+    asked = call.chat.max_completion_tokens or call.chat.max_tokens
+    if reply.status != 400 or not asked:
+        return None
+    limit = limit_in(read_error(reply).message, asked)
+    if limit is None:
+        return None
+    remember_limit(model_of(call).path, limit)
+    return request(call)
+
+
+def count_request(call: Call) -> UpstreamRequest:
+    """countTokens of a neutral request."""
+    model = model_of(call)
+    body, _ = to_generate_content(call.chat, model, {})
+    upstream = _ask(call, model, body)
+    upstream.url = upstream.url.replace(":generateContent", ":countTokens")
+    asked = {"model": model.path, **read_object(body)}
+    upstream.body = msgspec.json.encode({"generateContentRequest": asked})
+    return upstream
+
+
+def read_count(reply: UpstreamReply) -> int | None:
+    """The tokens of a prompt; None for another answer."""
+    try:
+        return msgspec.json.decode(reply.body, type=TokenCount).total_tokens
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def stops(call: Call) -> bool:
+    """Whether Gemini is told the stop sequences."""
+    return len(call.chat.stops()) <= MOST_STOPS
 
 
 def native_request(call: Call) -> UpstreamRequest:
@@ -202,6 +242,10 @@ PROVIDER = Provider(
     # A generateContent body with `model` (and `stream`) in it, as POST /gemini/openai takes it.
     native=Native(wire="gemini", read=read_native, request=native_request, decoder=native_decoder),
     prepare=prepare,
+    retry=retry,
+    count=Count(request=count_request, read=read_count, seconds=2.0),
+    stops=stops,
+    server_tools=frozenset(("web_search", "web_fetch")),
     index=index,
     session=session,
     own_headers=("x-goog-api-key",),

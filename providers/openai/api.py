@@ -1,7 +1,8 @@
-"""The OpenAI API as a provider: it speaks the caller's own wire, so nothing is translated.
+"""The OpenAI API as a provider, for OpenAI bodies and for those of any other front.
 
-The body goes on as it came but for the gateway's own members; the answer is passed on byte for
-byte. Shapes and errors: OpenAI's published API document and its official client.
+An OpenAI body goes on as it came but for the gateway's own members; the answer is passed on byte
+for byte. Any other is translated by `request`, and the answer by `decode`. Shapes and errors:
+OpenAI's published API document and its official client.
 """
 
 import re
@@ -20,9 +21,8 @@ from app.wire.refusals import Refusal, read_refusal
 from app.wire.retry_after import retry_after_header
 from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
-from providers.openai.decode import decoder
-from providers.openai.request import encode_request
 from providers.openai.schema import KeyChoice, ModelList
+from providers.openai.translated import translated
 
 POOL = "openai.api_keys"
 _USAGE = b'"stream_options":{"include_usage":true},'
@@ -80,11 +80,6 @@ def native_request(call: Call) -> UpstreamRequest:
         at = body.index(b"{") + 1
         body = b"".join((body[:at], _USAGE, body[at:]))
     return _post(call, body)
-
-
-def request(call: Call) -> UpstreamRequest:
-    """The neutral request in OpenAI's words."""
-    return _post(call, encode_request(call))
 
 
 def _post(call: Call, body: bytes) -> UpstreamRequest:
@@ -172,6 +167,10 @@ def _base(config: Config) -> str:
     return config.openai.api_url
 
 
+def _base_of(call: Call) -> str:
+    return call.config.openai.api_url
+
+
 def models_request(config: Config, key: Key) -> UpstreamRequest:
     """Asks for the list of models."""
     return UpstreamRequest(
@@ -195,9 +194,8 @@ PROVIDER = Provider(
     name="openai-api",
     family="openai",
     pool=POOL,
-    request=request,
+    **translated(_base_of, _post),
     read_error=read_error,
-    decoder=decoder,
     native=Native(
         wire="openai-chat",
         read=read,
