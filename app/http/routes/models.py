@@ -163,7 +163,12 @@ async def _of(
     async with listing.lock:  # one asks, the others wait for what it hears
         if listing.until <= time.monotonic():
             try:
-                turn = gateway.pool.pick(provider.pool)
+                needs_no_key = provider.anonymous and not gateway.pool.size(provider.pool)
+                turn = (
+                    Lease(Key(provider.pool, "", ""))
+                    if needs_no_key
+                    else gateway.pool.pick(provider.pool)
+                )
                 listing.models = await _ask(gateway, provider, name, turn, seconds)
                 listing.error, keep = None, _KEEP_SECONDS
             except GatewayError as error:
