@@ -178,6 +178,6 @@ async def _check(request: Request, name: str, model: str = "") -> Checked:
         return Checked(host, fault, refused(host, host.wrong_key))
     if stopped := await delivery.before_answer(request, fault, failures(host, model)):
         return Checked(host, fault, stopped)
-    if model.startswith("missing-"):
+    if model.rpartition("/")[2].startswith("missing-"):
         return Checked(host, fault, refused(host, host.no_model, model))
     return Checked(host, fault, None)
