@@ -35,6 +35,7 @@ from app.simulator import (
     claude_batches,
     claude_files,
     claude_web,
+    compatible,
     coze,
     discord,
     discord_gateway,
@@ -52,6 +53,7 @@ App = Sanic[Any, Any]
 FAMILIES = (
     openai,
     openai_files,
+    compatible,
     chatgpt,
     chatgpt_files,
     chatgpt_sentinel,
