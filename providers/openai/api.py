@@ -12,8 +12,8 @@ import msgspec
 from msgspec import UNSET
 
 from app.config.schema import Config
-from app.wire.asked import Asked
-from app.wire.chat import read_members
+from app.wire.asked import Asked, with_model
+from app.wire.endpoints import OPENAI_ENDPOINTS
 from app.wire.errors import GatewayError, bad_response
 from app.wire.provider import Call, ForwardRule, Key, Native, Provider
 from app.wire.refusals import Refusal, read_refusal
@@ -21,7 +21,8 @@ from app.wire.retry_after import retry_after_header
 from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.openai.decode import decoder
-from providers.openai.request import encode_request
+from providers.openai.endpoints import with_endpoints
+from providers.openai.request import encode_request, json_kinds
 from providers.openai.schema import KeyChoice, ModelList
 
 POOL = "openai.api_keys"
@@ -44,11 +45,7 @@ _PRIVATE = ("openai-organization", "openai-project")
 
 def read(asked: Asked) -> bytes:
     """The caller's bytes without the gateway's members; the very same bytes when there are none."""
-    if not asked.own_names:
-        return asked.body
-    members = read_members(asked.body)
-    kept = {name: value for name, value in members.items() if name not in asked.own_names}
-    return msgspec.json.encode(kept)
+    return asked.carried()
 
 
 def adds_usage(call: Call) -> bool:
@@ -70,12 +67,7 @@ def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
 
 def native_request(call: Call) -> UpstreamRequest:
     """A chat body as it came, but for the gateway's members and the model's prefix."""
-    body: bytes = call.chat
-    if call.model != call.asked.model:
-        # The caller wrote openai/gpt-...: the prefix was for us.
-        members = read_members(body)
-        members["model"] = msgspec.Raw(msgspec.json.encode(call.model))
-        body = msgspec.json.encode(members)
+    body = with_model(call.chat, call.asked.model, call.model)
     if adds_usage(call):
         at = body.index(b"{") + 1
         body = b"".join((body[:at], _USAGE, body[at:]))
@@ -87,11 +79,12 @@ def request(call: Call) -> UpstreamRequest:
     return _post(call, encode_request(call))
 
 
-def _post(call: Call, body: bytes) -> UpstreamRequest:
+def _post(
+    call: Call, body: bytes, path: str = "/chat/completions", kinds: Headers | None = None
+) -> UpstreamRequest:
     headers: Headers = [
         ("Authorization", f"Bearer {call.key.val}"),
-        ("Content-Type", "application/json"),
-        ("Accept", "text/event-stream" if call.stream else "application/json"),
+        *(kinds or json_kinds(call)),
         ("Accept-Encoding", "identity"),  # a compressor would hold events back
     ]
     lookup = call.headers
@@ -101,7 +94,7 @@ def _post(call: Call, body: bytes) -> UpstreamRequest:
             headers.append((name, value))
     return UpstreamRequest(
         method="POST",
-        url=join_url(call.config.openai.api_url, "/v1/chat/completions"),
+        url=join_url(call.config.openai.api_url, f"/v1{path}"),
         headers=headers,
         body=body,
         proxy=call.config.openai.proxy_url or call.config.proxy_url or None,
@@ -191,7 +184,7 @@ def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
     return [model for model in models if isinstance(model.get("id"), str)]
 
 
-PROVIDER = Provider(
+_CHAT = Provider(
     name="openai-api",
     family="openai",
     pool=POOL,
@@ -209,6 +202,7 @@ PROVIDER = Provider(
     models_request=models_request,
     read_models=read_models,
 )
+PROVIDER = with_endpoints(_CHAT, OPENAI_ENDPOINTS, _post)
 
 FORWARDS = tuple(
     ForwardRule(

@@ -5,17 +5,16 @@ Source: protocol sheet openai-compatible.
 
 from urllib.parse import quote
 
-import msgspec
-
+from app.config.presets import endpoints_of
 from app.config.schema import Config, Upstream
-from app.wire.asked import Asked
-from app.wire.chat import read_members
+from app.wire.asked import Asked, with_model
 from app.wire.dialect import Dialect
 from app.wire.provider import Call, ForwardRule, Key, Native, Provider
 from app.wire.upstream import Headers, UpstreamRequest
 from providers.openai import api
 from providers.openai.decode import decoder
-from providers.openai.request import encode_request
+from providers.openai.endpoints import with_endpoints
+from providers.openai.request import encode_request, json_kinds
 
 _PASSED_UP = ("idempotency-key", "user-agent")
 
@@ -23,11 +22,12 @@ _PASSED_UP = ("idempotency-key", "user-agent")
 def provider(upstream: Upstream, dialect: Dialect) -> Provider:
     """The upstream as a provider, called by its name."""
 
-    def post(call: Call, body: bytes) -> UpstreamRequest:
+    def post(
+        call: Call, body: bytes, path: str = "/chat/completions", kinds: Headers | None = None
+    ) -> UpstreamRequest:
         headers: Headers = [
             *credential(dialect, call.key),
-            ("Content-Type", "application/json"),
-            ("Accept", "text/event-stream" if call.stream else "application/json"),
+            *(kinds or json_kinds(call)),
             ("Accept-Encoding", "identity"),  # a compressor would hold events back
             *upstream.headers.items(),
         ]
@@ -37,26 +37,17 @@ def provider(upstream: Upstream, dialect: Dialect) -> Provider:
                 headers.append((name, value))
         return UpstreamRequest(
             method="POST",
-            url=address(upstream, "/chat/completions", call.model),
+            url=address(upstream, path, call.model),
             headers=headers,
             body=body,
             proxy=upstream.proxy_url or call.config.proxy_url or None,
         )
 
     def read(asked: Asked) -> bytes:
-        names = {*asked.own_names, *upstream.drop}
-        if not names:
-            return asked.body
-        members = read_members(asked.body)
-        return msgspec.json.encode({n: v for n, v in members.items() if n not in names})
+        return asked.carried(upstream.drop)
 
     def native_request(call: Call) -> UpstreamRequest:
-        body: bytes = call.chat
-        if call.model != call.asked.model:
-            members = read_members(body)
-            members["model"] = msgspec.Raw(msgspec.json.encode(call.model))
-            body = msgspec.json.encode(members)
-        return post(call, body)
+        return post(call, with_model(call.chat, call.asked.model, call.model))
 
     def models_request(config: Config, key: Key) -> UpstreamRequest:
         path = dialect.models_path
@@ -72,7 +63,7 @@ def provider(upstream: Upstream, dialect: Dialect) -> Provider:
         )
 
     lists = bool(dialect.models_path)
-    return Provider(
+    chat = Provider(
         name=upstream.name,
         family=upstream.name,
         pool=pool_of(upstream),
@@ -87,6 +78,7 @@ def provider(upstream: Upstream, dialect: Dialect) -> Provider:
         idle_seconds=upstream.timeouts.idle or None,
         first_event_seconds=upstream.timeouts.first_event or None,
     )
+    return with_endpoints(chat, endpoints_of(upstream.name), post, upstream.drop)
 
 
 def forward(upstream: Upstream, dialect: Dialect) -> ForwardRule:

@@ -12,6 +12,7 @@ import msgspec
 from app.wire.chat import ChatRequest, Message, Tool
 from app.wire.dropped import dropped_parameters
 from app.wire.provider import Call
+from app.wire.upstream import Headers
 
 WIRE = "openai-chat"
 # Words of other families in the neutral request, which OpenAI's API does not take.
@@ -21,6 +22,14 @@ _MOST_EXTRAS = 32
 _SPECIAL = frozenset(
     ("messages", "tools", "model", "stream", "extras", "extras_wire", "cache_control", *_FOREIGN)
 )
+
+
+def json_kinds(call: Call) -> Headers:
+    """The headers that say the type of a JSON body and of its answer."""
+    return [
+        ("Content-Type", "application/json"),
+        ("Accept", "text/event-stream" if call.stream else "application/json"),
+    ]
 
 
 def encode_request(call: Call) -> bytes:
