@@ -41,6 +41,7 @@ from app.simulator import (
     gemini,
     gemini_files,
     openai,
+    openai_endpoints,
     openai_files,
 )
 from app.simulator.faults import Faults, Rule, parse
@@ -51,6 +52,7 @@ App = Sanic[Any, Any]
 
 FAMILIES = (
     openai,
+    openai_endpoints,
     openai_files,
     chatgpt,
     chatgpt_files,
