@@ -398,11 +398,6 @@ class KeyPool:
         if tokens is not None and lease.entry.limits.tpm and tokens != lease.guess:
             self.rate_windows.correct(lease.entry.row, tokens - lease.guess, self._clock())
 
-    def is_down(self, pool: str) -> bool:
-        """Whether the breaker of this pool's upstream is open."""
-        group = self._groups.get(pool)
-        return group is not None and self._breaker.is_open(group)
-
     # --- for operators ----------------------------------------------------------------------
 
     def key_statuses(self) -> list[KeyStatus]:

@@ -5,7 +5,6 @@ import time
 import pytest
 from sanic.compat import Header
 
-from app.auth import authenticate as room
 from app.auth.authenticate import Access, equal_secrets
 from app.config.schema import Access as Settings
 from app.config.schema import AccessToken, Config
@@ -259,13 +258,15 @@ def test_a_whole_ipv6_network_is_one_guesser():
     assert refused(gate, "2001:db8:1::1", authorization="wrong").status == 401
 
 
-def test_the_memory_of_addresses_is_bounded(monkeypatch):
-    # Private: what is kept of an address shows in no answer.
-    monkeypatch.setattr(room, "_MAX_CLIENTS", 10)
+def test_of_ten_thousand_addresses_with_wrong_tokens_the_first_is_forgotten():
     gate = access(ALICE)
-    for number in range(50):
-        refused(gate, f"198.51.100.{number}", authorization="wrong")
-    assert len(gate._clients) == 10
+    for _ in range(20):
+        gate.verify(FAR, "wrong", ALICE)
+    for number in range(9_999):
+        gate.verify(f"10.0.{number // 256}.{number % 256}", "wrong", ALICE)
+    assert refused(gate, FAR, authorization="wrong").status == 429
+    gate.verify("10.1.0.0", "wrong", ALICE)
+    assert refused(gate, FAR, authorization="wrong").status == 401
 
 
 def test_secrets_are_compared_whole():

@@ -221,7 +221,7 @@ def test_a_reader_that_does_not_read_stops_the_upstream(loop: str) -> None:
             response = await client.open(get(upstream.url))
             await asyncio.sleep(0.4)
             assert sent < 16_000_000  # what the kernel's buffers hold
-            # How much a response holds is no part of its interface.
+            # Private: how much a response holds is no part of its interface.
             assert response._buffered <= PAUSE_ABOVE + 16384
             got = 0
             while piece := await response.read():
@@ -420,7 +420,7 @@ def _leaving(phase: str, loop: str, rounds: int) -> None:
                 assert len(done) == 50
                 if phase != "headers":  # whose handler sleeps and does not look
                     await upstream.all_gone(1)
-            # What curl_cffi still holds shows nowhere else.
+            # Private: what curl_cffi still holds shows nowhere else.
             (pool,) = client._pools.values()
             assert not pool.open
             assert not pool.curl._curl2future and not pool.curl._curl2curl
@@ -527,7 +527,7 @@ def test_a_tunnel_is_never_shared_between_two_users_of_one_proxy() -> None:
                         )
                     )
             assert [tunnel.user for tunnel in seen] == ["anna", "ben", "anna"]
-            assert len(client._pools) == 2  # no handshake succeeds: nothing else shows it
+            assert len(client._pools) == 2  # private: no handshake succeeds to show it
             await client.close()
 
     run(main)
@@ -611,7 +611,7 @@ def test_idle_pools_make_room_for_other_proxies() -> None:
             for number in range(40):
                 request = get(upstream.url, proxy=f"http://u{number}:p@127.0.0.1:{port}")
                 await read_whole(await client.open(request), 100)
-            assert len(client._pools) <= 32  # idle pools show nowhere else
+            assert len(client._pools) <= 32  # private: idle pools show nowhere else
             await client.close()
 
     run(main)

@@ -93,7 +93,8 @@ def test_a_reader_that_sleeps_stops_the_upstream(loop):
             transport = Transport(5)
             response = await transport.open(get(server.url))
             await asyncio.sleep(0.3)
-            unread = response._reader.unread  # how much it holds is no part of its interface
+            # Private: how much a response holds is no part of its interface.
+            unread = response._reader.unread
             assert HIGH_WATER_BYTES < unread < HIGH_WATER_BYTES + (300 << 10)
             assert sent < total / 2
             got = 0
@@ -282,7 +283,7 @@ def test_a_taker_that_wants_no_more_stops_the_upstream(loop):
 
             assert await response.pump(take)
             await asyncio.sleep(0.2)
-            # How much a response holds is no part of its interface.
+            # Private: how much a response holds is no part of its interface.
             assert response._reader.unread < HIGH_WATER_BYTES + (300 << 10)
             while await response.pump(take):
                 assert response._reader.unread < HIGH_WATER_BYTES + (300 << 10)

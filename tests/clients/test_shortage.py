@@ -15,13 +15,11 @@ from app.clients.shortage import shortage
 from app.clients.transport import Transport
 from app.clients.websocket import WebSocketClient
 from app.pool.outcomes import Outcome, of_error
-from app.state.shared_table import COOLDOWN_UNTIL, REASON
 from app.wire.errors import GatewayError
 from app.wire.upstream import UpstreamRequest
-from tests.engine.test_failover import Bench, good
+from tests.engine.test_failover import Bench, good, refusal
 from tests.engine.test_reverse_proxy import ForwardBench
-
-POOL = "openai.api_keys"
+from tests.pool.pool_bench import POOL, is_down
 
 
 @pytest.fixture
@@ -150,13 +148,15 @@ def test_no_key_rests_for_it_and_no_breaker_opens(bench_of):
         assert error.code == "gateway_out_of_resources" and bench.record.attempts == 1
         assert bench.record.outcome == "gateway_error"
     assert {one.state for one in bench.pool.key_statuses() if one.pool == POOL} == {"awake"}
-    assert not bench.pool.is_down(POOL)
+    assert not is_down(bench.pool)
 
 
 def test_a_probe_that_met_it_leaves_its_place_to_the_next():
-    bench = Bench({"a": ours})
-    cells, base = bench.pool._cells, bench.pool._groups[POOL].by_id["a"].base
-    cells[base + COOLDOWN_UNTIL], cells[base + REASON] = 1.0, float(Outcome.AUTH)
-    bench.fail()
+    bench = Bench({"a": lambda: refusal(401)})
+    assert bench.fail().status == 401
+    bench.answers["a"] = ours
+    assert bench.fail().code == "keys_refused"
+    bench.move_to_another_worker(later=60)
+    assert bench.fail().code == "gateway_out_of_resources"
     bench.answers["a"] = good
     assert bench.run()

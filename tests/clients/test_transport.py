@@ -433,7 +433,7 @@ def test_no_more_than_max_idle_connections_are_kept():
 def test_a_large_body_that_nobody_reads_is_given_up(loop):
     async def main():
         async def handler(reader, writer):
-            reader._transport.pause_reading()
+            writer.transport.pause_reading()
             await asyncio.sleep(10)
 
         async with Server(handler) as server:

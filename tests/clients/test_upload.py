@@ -310,9 +310,9 @@ def test_an_upstream_that_does_not_read_slows_the_upload(loop):
 
         async def handler(reader, writer):
             await read_head(reader)
-            reader._transport.pause_reading()
+            writer.transport.pause_reading()
             await gate.wait()
-            reader._transport.resume_reading()
+            writer.transport.resume_reading()
             writer.write(answer(b"%d" % len(await read_chunks(reader))))
 
         async with Server(handler) as server:
@@ -333,7 +333,7 @@ def test_an_upload_that_is_never_read_is_given_up(loop):
     async def main():
         async def handler(reader, writer):
             await read_head(reader)
-            reader._transport.pause_reading()
+            writer.transport.pause_reading()
             await asyncio.sleep(10)
 
         async with Server(handler) as server:

@@ -278,7 +278,7 @@ def _leaving(phase: str, loop: str, rounds: int) -> None:
                 async with asyncio.timeout(1):
                     while open_upstream:
                         await asyncio.sleep(0.01)
-            assert not client._open  # a response that nobody closed shows nowhere else
+            assert not client._open  # private: one that nobody closed shows nowhere else
             await asyncio.sleep(0.1)
             gc.collect()
             assert len(os.listdir("/proc/self/fd")) <= fds + 2

@@ -15,12 +15,12 @@ class FakeResponse:
     def __init__(self, status=200, headers=None, pieces=()):
         self.status = status
         self.headers = headers or [("content-type", "text/event-stream")]
-        self._pieces = list(pieces)
+        self.pieces = list(pieces)  # those still to come
         self.closed = False
 
     async def read(self):
-        while self._pieces:
-            piece = self._pieces.pop(0)
+        while self.pieces:
+            piece = self.pieces.pop(0)
             if isinstance(piece, int | float):
                 await asyncio.sleep(piece)
             elif isinstance(piece, Exception):
@@ -38,13 +38,13 @@ class FakeClients(Clients):
 
     def __init__(self, answer: Callable[[UpstreamRequest], FakeResponse]):
         super().__init__(1)
-        self._answer = answer
+        self.answer = answer
         self.requests: list[UpstreamRequest] = []
         self.responses: list[FakeResponse] = []
 
     async def open(self, request):
         self.requests.append(request)
-        response = self._answer(request)
+        response = self.answer(request)
         if isinstance(response, Exception):
             raise response
         self.responses.append(response)

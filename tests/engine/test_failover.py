@@ -81,11 +81,18 @@ class Bench:
         )
         self.clients = FakeClients(self.answer)
         self.log, self.sink = ListLog(), sink or FakeSink()
-        self.pool = KeyPool(self.config, SharedState())
+        self.state = SharedState()
+        self.pool = KeyPool(self.config, self.state)
         self.exchange = Exchange(self.config, self.clients, self.pool, self.log)
         self.ways = [Target(*DIRECTORY.choose(None, name)[:2], name) for name in fallbacks]
         self.used = []
         self.caller = OPERATOR
+
+    def move_to_another_worker(self, later=0.0):
+        """To one that knows what is in shared memory only, so many seconds later."""
+        state = SharedState(self.state.handles)
+        self.pool = KeyPool(self.config, state, lambda: time.time() + later)
+        self.exchange = Exchange(self.config, self.clients, self.pool, self.log)
 
     def answer(self, request):
         headers = {name.lower(): value for name, value in request.headers}
@@ -252,7 +259,7 @@ def test_a_request_that_the_client_had_to_send_again_counts_twice(then):
             return good() if then == "answers" else REFUSED
         return good()
 
-    bench.clients._answer = answer
+    bench.clients.answer = answer
     assert bench.run() == EVENT + EVENT + DONE
     attempts = 2 if then == "answers" else 3
     assert bench.record.attempts == attempts

@@ -38,6 +38,10 @@ class ForwardBench(Bench):
         self.reverse_proxy = ReverseProxy(self.config, self.clients, self.pool, self.log)
         self.sink = ForwardSink()
 
+    def move_to_another_worker(self, later=0.0):
+        super().move_to_another_worker(later)
+        self.reverse_proxy.pool = self.pool
+
     async def ask(self, headers=(), pieces=(b'{"model":"m"}',), length=-1, path="embeddings"):
         (rule,) = (rule for rule in DIRECTORY.forwards if rule.prefix == "/v1/")
 
@@ -139,7 +143,7 @@ def test_a_forward_that_the_client_had_to_send_again_counts_twice():
         request.resent = 1
         return forwarded()
 
-    bench.clients._answer = answer
+    bench.clients.answer = answer
     asyncio.run(bench.ask())
     assert ("x-attempts", "2") in bench.sink.headers and bench.record.attempts == 2
 

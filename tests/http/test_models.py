@@ -126,7 +126,7 @@ def test_many_who_ask_at_once_make_one_request_each_and_it_is_kept():
 
 def test_one_who_leaves_while_asking_does_not_spoil_it_for_the_others():
     async def run():
-        room = Room(gemini=lambda: FakeResponse(200, JSON, [0.02, good("gemini.up")._pieces[0]]))
+        room = Room(gemini=lambda: FakeResponse(200, JSON, [0.02, good("gemini.up").pieces[0]]))
         first = asyncio.create_task(room.list())
         second = asyncio.create_task(room.list())
         await asyncio.sleep(0.005)

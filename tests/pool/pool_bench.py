@@ -8,6 +8,11 @@ from app.wire.errors import GatewayError
 POOL = "openai.api_keys"
 
 
+def is_down(pool, name=POOL):
+    """Whether the breaker of this pool's upstream is open, as its operator is told."""
+    return any(status.pool == name and not status.id for status in pool.key_statuses())
+
+
 class Clock:
     def __init__(self):
         self.now = 1_800_000_000.0

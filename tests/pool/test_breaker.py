@@ -4,7 +4,7 @@ import pytest
 
 from app.pool.outcomes import Outcome
 from app.wire.errors import GatewayError
-from tests.pool.pool_bench import POOL, PoolBench
+from tests.pool.pool_bench import POOL, PoolBench, is_down
 
 
 def fail(bench, outcome, ids):
@@ -13,11 +13,11 @@ def fail(bench, outcome, ids):
         bench.end(lease, outcome)
 
 
-def is_down(bench):
+def turns_calls_away(bench):
     try:
         bench.pool.release(bench.begin())
     except GatewayError as error:
-        return error.code in ("upstream_down", "keys_refused") and bench.pool.is_down(POOL)
+        return error.code in ("upstream_down", "keys_refused") and is_down(bench.pool)
     return False
 
 
@@ -26,7 +26,7 @@ def is_down(bench):
 def test_keys_that_fail_alike_open_the_breaker_and_none_is_punished(count, outcome):
     bench = PoolBench(count)
     fail(bench, outcome, map(str, range(count)))
-    assert is_down(bench)
+    assert turns_calls_away(bench)
     with pytest.raises(GatewayError) as caught:
         bench.begin()
     told = {Outcome.UPSTREAM: 503, Outcome.AUTH: 401, Outcome.FORBIDDEN: 403}
@@ -35,7 +35,7 @@ def test_keys_that_fail_alike_open_the_breaker_and_none_is_punished(count, outco
     )
     bench.sleep(2.1)
     probe = bench.begin()
-    assert probe.probes_upstream and is_down(bench)
+    assert probe.probes_upstream and turns_calls_away(bench)
     bench.end(probe, Outcome.OK)
     assert [bench.wait(str(n)) for n in range(count)] == [0] * count
 
@@ -53,7 +53,7 @@ def test_the_breaker_tries_again_within_five_seconds_however_long_it_lasts():
     assert waits == [2, 4, 5, 5, 5, 5, 5, 5]
     bench.sleep(5.1)
     bench.call(Outcome.OK)
-    assert not is_down(bench)
+    assert not turns_calls_away(bench)
 
 
 def test_one_request_that_breaks_the_upstream_does_not_close_the_door():
@@ -62,9 +62,9 @@ def test_one_request_that_breaks_the_upstream_does_not_close_the_door():
         lease = bench.pool.pick(POOL, id, model="m", call=1.0)
         bench.sleep(0.01)
         bench.end(lease, Outcome.UPSTREAM)
-    assert not is_down(bench)
+    assert not turns_calls_away(bench)
     bench.call(Outcome.UPSTREAM, "0")  # a second one says the same
-    assert is_down(bench)
+    assert turns_calls_away(bench)
 
 
 def test_a_success_between_them_shows_that_it_is_the_keys():
@@ -72,13 +72,13 @@ def test_a_success_between_them_shows_that_it_is_the_keys():
     fail(bench, Outcome.UPSTREAM, "01")
     bench.call(Outcome.OK, "3")
     fail(bench, Outcome.UPSTREAM, "2")
-    assert not is_down(bench)
+    assert not turns_calls_away(bench)
 
 
 def test_dead_keys_beside_a_good_one_are_the_keys_own_fault():
     bench = PoolBench(50)
     fail(bench, Outcome.AUTH, map(str, range(49)))
-    assert not is_down(bench)
+    assert not turns_calls_away(bench)
     bench.call(Outcome.OK)
     assert [bench.wait(str(n)) > 0 for n in range(50)] == [True] * 49 + [False]
 
@@ -91,7 +91,7 @@ def test_keys_that_were_dead_before_do_not_count():
     bench.call(Outcome.OK, "0")
     bench.sleep(5)
     fail(bench, Outcome.AUTH, "012")
-    assert is_down(bench)
+    assert turns_calls_away(bench)
     bench.sleep(2.1)
     bench.call(Outcome.OK, "1")
     assert bench.wait("3") > 0  # it died by itself
@@ -102,14 +102,14 @@ def test_an_answer_about_the_key_alone_closes_a_breaker_that_was_about_the_upstr
     fail(bench, Outcome.UPSTREAM, "012")
     bench.sleep(2.1)
     bench.call(Outcome.LIMITED, "0")
-    assert not is_down(bench) and bench.wait("0") == 10
+    assert not turns_calls_away(bench) and bench.wait("0") == 10
 
 
 def test_limits_and_spent_quotas_are_the_keys_own_business():
     for outcome in (Outcome.LIMITED, Outcome.SPENT):
         bench = PoolBench(3)
         fail(bench, outcome, "012")
-        assert not is_down(bench) and bench.wait("0") > 0
+        assert not turns_calls_away(bench) and bench.wait("0") > 0
 
 
 def test_a_call_on_its_way_may_go_on_with_other_keys():
@@ -118,7 +118,7 @@ def test_a_call_on_its_way_may_go_on_with_other_keys():
     bench.sleep(0.01)
     lease = bench.begin(tried={"0", "1", "2"}, insist=True)
     bench.end(lease, Outcome.OK)
-    assert not is_down(bench)
+    assert not turns_calls_away(bench)
 
 
 def test_a_disabled_key_stays_so_when_the_upstream_is_to_blame():
@@ -126,5 +126,5 @@ def test_a_disabled_key_stays_so_when_the_upstream_is_to_blame():
     bench.call(Outcome.AUTH, "0")
     bench.pool.disable(POOL, "0")
     bench.call(Outcome.AUTH, "1")
-    assert bench.pool.is_down(POOL)
+    assert is_down(bench.pool)
     assert [one.state for one in bench.pool.key_statuses() if one.id == "0"] == ["disabled"]

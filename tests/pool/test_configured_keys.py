@@ -22,6 +22,7 @@ from app.pool.key_pool import KeyPool
 from app.pool.outcomes import Outcome
 from app.state.shared_table import SharedState
 from app.wire.errors import GatewayError
+from tests.pool.pool_bench import is_down
 
 NOW = 1_800_000_000.0
 HOUSE, MIRROR = "https://house.example/v", "https://mirror.example"
@@ -107,12 +108,13 @@ def test_another_address_does_not_inherit_an_open_breaker(pool, tmp_path):
         lease = house.pick(pool, id, model="m", call=float(call))
         house.report(lease, Outcome.UPSTREAM)
         house.release(lease)
-    assert house.is_down(pool)
-    assert not at(pool, MIRROR, state).is_down(pool)
+    assert is_down(house, pool)
+    assert not is_down(at(pool, MIRROR, state), pool)
     cooldown_store.save(state, tmp_path / "f", NOW)
     again = SharedState()
     cooldown_store.load(again, tmp_path / "f", NOW)
-    assert at(pool, HOUSE, again).is_down(pool) and not at(pool, MIRROR, again).is_down(pool)
+    assert is_down(at(pool, HOUSE, again), pool)
+    assert not is_down(at(pool, MIRROR, again), pool)
 
 
 def test_an_old_worker_that_still_fails_does_not_cool_the_key_of_the_new_address():

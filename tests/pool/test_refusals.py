@@ -7,7 +7,6 @@ from time import time
 import msgspec
 import pytest
 
-from app.engine.chat_call import Exchange
 from app.fronts.openai_chat.errors import error_body
 from app.pool import cooldown_store
 from app.pool.key_pool import KeyPool
@@ -18,7 +17,7 @@ from app.wire.errors import GatewayError
 from tests.engine.fakes import FakeResponse
 from tests.engine.test_failover import JSON, Bench, good
 from tests.engine.test_reverse_proxy import ForwardBench, ForwardSink
-from tests.pool.pool_bench import POOL, PoolBench
+from tests.pool.pool_bench import POOL, PoolBench, is_down
 
 WORDS = "Your account is not active, please check your billing details"
 
@@ -26,16 +25,6 @@ WORDS = "Your account is not active, please check your billing details"
 def refusal(status, words=WORDS, code="x"):
     body = json.dumps({"error": {"message": words, "type": "t", "param": None, "code": code}})
     return FakeResponse(status, JSON, [body.encode()])
-
-
-def in_another_worker(bench):
-    """The same call in a worker that knows what is in shared memory only."""
-    # A private name: the bench makes its state itself and keeps no hold of it.
-    pool = KeyPool(bench.config, SharedState(bench.pool._state.handles))
-    bench.pool = pool
-    bench.exchange = Exchange(bench.config, bench.clients, pool, bench.log)
-    if isinstance(bench, ForwardBench):
-        bench.reverse_proxy.pool = pool
 
 
 def told(error):
@@ -62,7 +51,7 @@ def test_all_callers_hear_the_status_and_the_words(
     for _ in range(2):  # a 403 alone is forgiven
         assert WORDS in bench.fail().message
     for _ in range(3):
-        in_another_worker(bench)
+        bench.move_to_another_worker()
         bench.used.clear()
         error = bench.fail()
         assert not bench.used
@@ -79,7 +68,7 @@ def test_a_forward_says_the_same(status, code, told_status, type, told_code):
         bench.sink = ForwardSink()
         asyncio.run(bench.ask())
         assert bench.sink.status == status
-    in_another_worker(bench)
+    bench.move_to_another_worker()
     bench.sink = ForwardSink()
     with pytest.raises(GatewayError) as caught:
         asyncio.run(bench.ask())
@@ -100,7 +89,7 @@ def test_what_the_servers_fail_at_stays_a_503_with_their_words():
     bench = Bench(dict.fromkeys("ab", lambda: refusal(500, "The engine is on fire")))
     bench.fail()
     bench.fail()
-    in_another_worker(bench)
+    bench.move_to_another_worker()
     error = bench.fail()
     assert (error.status, error.code, error.type) == (503, "upstream_down", "server_error")
     assert "HTTP 500: The engine is on fire" in error.message
@@ -129,7 +118,7 @@ def test_another_host_and_a_restart_know_the_status_but_no_words():
     bench.fail()
     state = SharedState()
     pool = KeyPool(bench.config, state)
-    for cooldown in cooldown_store.export(bench.pool._state):
+    for cooldown in cooldown_store.export(bench.state):
         assert cooldown_store.merge(
             state,
             msgspec.json.decode(msgspec.json.encode(cooldown), type=cooldown_store.Cooldown),
@@ -188,7 +177,7 @@ def test_all_keys_behind_an_open_breaker_are_refused_until_one_is_answered():
     bench = PoolBench(2)
     for id in "01":
         bench.call(Outcome.AUTH, id)
-    assert bench.pool.is_down(POOL)
+    assert is_down(bench.pool)
     bench.sleep(3600)
     assert refused(bench, "0") and refused(bench, "1")
     for id in "01":

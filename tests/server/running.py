@@ -7,8 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Collection
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -19,6 +22,20 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def until(
+    what: Callable[[], Any],
+    seconds: float = 8,
+    told: Callable[[], object] = str,
+    every: float = 0.02,
+) -> Any:
+    """What `what()` gives, once that is true. `told()` says what was there when it never came."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, told()
+        time.sleep(every)
+    return found
 
 
 class Running:
@@ -43,8 +60,8 @@ class Running:
             "port": f"127.0.0.1:{self.port}",
             "workers": 1,
             "state_path": str(folder / "rests.json"),  # what rests here is nobody else's business
-        }
-        self.file.write_text(json.dumps(own | config))
+        } | config
+        self.file.write_text(json.dumps(own))
         self.file.chmod(0o600)
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
@@ -56,18 +73,22 @@ class Running:
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
+        # A flag wins over the file.
+        self.count = int(dict(pairwise(flags)).get("--workers", own["workers"]))
 
     def wait(self, seconds: float = 20) -> "Running":
-        """Until every worker it has answers."""
+        """Until it answers, and all its workers serve."""
         end = time.monotonic() + seconds
         while True:
             try:
                 httpx.get(f"{self.url}/ping", timeout=2).raise_for_status()
-                return self
+                break
             except httpx.HTTPError:
                 if self.process.poll() is not None or time.monotonic() > end:
                     raise AssertionError(f"no start: {self.err.read_text()}") from None
                 time.sleep(0.05)
+        self.wait_workers(self.count, end - time.monotonic())
+        return self
 
     def log(self, **having) -> list[dict]:
         """The call lines whose members have these values."""
@@ -80,18 +101,34 @@ class Running:
 
     def wait_lines(self, enough, seconds: float = 5, **having) -> list[dict]:
         """The lines once `enough(lines)` is true."""
-        end = time.monotonic() + seconds
-        while not enough(lines := self.log(**having)):
-            assert time.monotonic() < end, (having, self.log()[-5:])
-            time.sleep(0.02)
-        return lines
+        until(lambda: enough(self.log(**having)), seconds, lambda: (having, self.log()[-5:]))
+        return self.log(**having)
 
     def workers(self) -> list[int]:
-        """Pids of the serving processes: the children that listen on the port's socket."""
+        """Pids of its workers: the children that hold the port's socket, if they serve or not."""
         return [pid for pid in children(self.process.pid) if _inherits_listener(pid, self.port)]
+
+    def wait_workers(self, count: int, seconds: float = 8, gone: Collection[int] = ()) -> list[int]:
+        """The pids of its workers, once they are so many, all serve, and none is one of `gone`.
+
+        Between its start and the moment it serves a worker loses signals: Sanic ignores them then.
+        """
+
+        def serving() -> list[int] | None:
+            pids, told = self.workers(), self.err.read_text()
+            are_ready = all(f"Worker ready [{pid}]" in told for pid in pids)
+            is_so = len(pids) == count and are_ready and not set(gone) & set(pids)
+            return pids if is_so else None
+
+        # Not too often: to look takes milliseconds, of what may be a gateway under load.
+        return until(serving, seconds, lambda: (self.workers(), self.err.read_text()), every=0.05)
 
     def open_files(self) -> int:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.workers())
+
+    def wait_gone(self, seconds: float = 3) -> None:
+        """Until no process is left that it started."""
+        until(lambda: not of_session(self.process.pid), seconds)
 
     def stop(self, seconds: float = 15) -> int:
         if self.process.poll() is None:

@@ -1,8 +1,15 @@
-"""An upstream that answers as it was told, in order, and remembers what it was asked."""
+"""An upstream that answers as it was told, in order, and remembers what it was asked.
+
+A module that imports `gateway` and `upstream` has a gateway of its own before such an upstream.
+"""
 
 import json
 import socketserver
 import threading
+
+import pytest
+
+from tests.server.running import Running
 
 
 class Asked:
@@ -96,6 +103,26 @@ class ScriptedUpstream:
         reader.read(2)
         self.names.append((kind, name.decode("latin-1")))
         writer.write(b"\x05\x00\x00\x01\0\0\0\0\0\0")
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    scripted = ScriptedUpstream()
+    yield scripted
+    scripted.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream, tmp_path_factory):
+    """OpenAI, Claude and Gemini are the scripted upstream; as many keys as a module wears out."""
+    keys = [{"id": f"k{n}", "val": f"sk-up-{n}"} for n in range(12)]
+    config = {
+        name: {"api_url": upstream.url, "api_keys": keys}
+        for name in ("openai", "claude", "google_gemini")
+    }
+    running = Running(tmp_path_factory.mktemp("scripted"), config)
+    yield running.wait()
+    assert running.stop() == 0
 
 
 def _content(answer: dict) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.conftest import config_for
 from tests.server.load import CHAT, Load
-from tests.server.running import running
+from tests.server.running import running, until
 
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 TOKEN = "operator-token-0123456789"
@@ -188,14 +188,14 @@ def kill_and_reload(gateway, *, per_second, streams, model, kills):
     """SIGKILLs workers under load; what they carried is lost, everything else is whole."""
     lost_streams = 0
     with Load(gateway.port, streams=streams, model=model, per_second=per_second) as load:
-        wait(lambda: load.open >= streams, 30)
-        count = len(gateway.workers())
+        until(lambda: load.open >= streams, 30)
         last = counters(gateway)
         for n in range(kills):
             state = httpx.get(f"{gateway.url}/admin/state", timeout=10).json()
             victim = max(state["workers"], key=lambda worker: worker["open_streams"])
             before = sum(load.streamed.values()) - load.streamed["whole"]
-            kill_and_wait(gateway, victim["pid"], count)
+            os.kill(victim["pid"], signal.SIGKILL)
+            gateway.wait_workers(gateway.count, 5, gone=[victim["pid"]])
             time.sleep(1)
             lost = sum(load.streamed.values()) - load.streamed["whole"] - before
             # Streams that began or ended between the look and the kill.
@@ -216,15 +216,3 @@ def kill_and_reload(gateway, *, per_second, streams, model, kills):
     state = httpx.get(f"{gateway.url}/admin/state", timeout=10).json()
     assert not any(worker["open_streams"] for worker in state["workers"])
     assert {key["state"] for key in state["keys"]} == {"awake"}
-
-
-def kill_and_wait(gateway, pid: int, count: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    wait(lambda: pid not in gateway.workers() and len(gateway.workers()) == count, 5)
-
-
-def wait(what, seconds):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)

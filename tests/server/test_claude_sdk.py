@@ -457,7 +457,7 @@ def test_no_secret_and_no_prompt_is_in_the_log(doors):
 
 def test_the_id_that_anthropic_gave_is_told_under_its_own_name(native, doors):
     message = native.messages.create(model=HAIKU, max_tokens=99, messages=ask("hi"))
-    assert message._request_id.startswith("req_")
+    assert message._request_id.startswith("req_")  # not private: Anthropic documents it
     with native.messages.stream(model=HAIKU, max_tokens=99, messages=ask("hi")) as stream:
         assert stream.request_id.startswith("req_")
     with pytest.raises(anthropic.BadRequestError) as caught:

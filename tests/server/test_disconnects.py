@@ -8,16 +8,9 @@ import httpx
 import pytest
 
 from tests.server.conftest import config_for
-from tests.server.running import running
+from tests.server.running import running, until
 
 CHAT = "/c/v1/chat/completions"
-
-
-def until(condition, seconds=3.0):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert condition()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 
 from tests.server.bing_coze import config_for
 from tests.server.running import children, running
-from tests.server.test_group_signals import nobody_is_left
 
 
 def gateway_does(simulator, what):
@@ -238,5 +237,5 @@ def test_answers_that_are_under_way_come_when_the_whole_process_group_is_told_to
 
         assert run(stopped()) == [f"You said: n{i}/slow-400" for i in range(4)]
         assert gateway.process.wait(15) == 0
-        assert nobody_is_left(gateway.process.pid)
+        gateway.wait_gone()
     assert "Traceback" not in gateway.err.read_text()

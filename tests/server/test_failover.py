@@ -60,17 +60,7 @@ class Four(Running):
             },
             "fallbacks": {"sim-429-after-1": ["claude/claude-sonnet-4-5"]},
         }
-        config |= more
-        self.count = config["workers"]
-        super().__init__(folder, config)
-
-    def wait(self, seconds=20):
-        super().wait(seconds)
-        end = time.monotonic() + seconds
-        while self.err.read_text().count("Worker ready") < self.count:
-            assert time.monotonic() < end, self.err.read_text()
-            time.sleep(0.05)
-        return self
+        super().__init__(folder, config | more)
 
 
 @pytest.fixture(scope="module")

@@ -23,13 +23,6 @@ def open_stream(gateway, model):
     return stream, pieces
 
 
-def nobody_is_left(leader, seconds=3):
-    end = time.monotonic() + seconds
-    while (left := of_session(leader)) and time.monotonic() < end:
-        time.sleep(0.05)
-    return not left
-
-
 def end_all(gateway):
     for each in of_session(gateway.process.pid):
         os.kill(each, signal.SIGKILL)
@@ -59,7 +52,7 @@ def test_the_group_is_told_and_open_streams_finish(simulator, tmp_path, send, nu
         assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
         stream.__exit__(None, None, None)
         assert gateway.process.wait(10) == 0
-        assert nobody_is_left(gateway.process.pid)
+        gateway.wait_gone()
     finally:
         end_all(gateway)
     told = gateway.err.read_text()
@@ -78,7 +71,7 @@ def test_a_second_signal_to_the_group_stops_at_once(simulator, tmp_path, number)
         assert gateway.process.poll() is None  # it waits for the stream
         os.killpg(gateway.process.pid, number)
         assert gateway.process.wait(3) == 1
-        assert nobody_is_left(gateway.process.pid)
+        gateway.wait_gone()
     finally:
         end_all(gateway)
     told = gateway.err.read_text()
@@ -95,7 +88,7 @@ def test_a_group_that_still_starts_ends_without_a_traceback(simulator, tmp_path,
                 time.sleep(0.01)
             os.killpg(gateway.process.pid, number)
             assert gateway.process.wait(10) == 0
-            assert nobody_is_left(gateway.process.pid)
+            gateway.wait_gone()
         finally:
             end_all(gateway)
         assert "Traceback" not in gateway.err.read_text()

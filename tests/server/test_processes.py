@@ -17,7 +17,16 @@ import pytest
 
 from app import __version__
 from tests.server.conftest import config_for
-from tests.server.running import ROOT, Running, alive, children, free_port, of_session, running
+from tests.server.running import (
+    ROOT,
+    Running,
+    alive,
+    children,
+    free_port,
+    of_session,
+    running,
+    until,
+)
 
 CHAT = "/c/v1/chat/completions"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
@@ -97,15 +106,7 @@ def test_a_signal_during_start_up_stops_at_once(simulator, tmp_path):
 def test_flags_win_over_environment_and_file(simulator, tmp_path):
     env = {"ANY_PROXY_LOG_FORMAT": "json", "ANY_PROXY_WORKERS": "1"}
     with running(tmp_path, config_for(simulator.url), "--workers", "2", env=env) as gateway:
-        assert len(set(wait_workers(gateway, 2))) == 2
-
-
-def wait_workers(gateway, count, seconds=8.0):
-    end = time.monotonic() + seconds
-    while len(pids := gateway.workers()) != count and time.monotonic() < end:
-        time.sleep(0.05)
-    assert len(pids) == count, pids
-    return pids
+        assert len(gateway.wait_workers(2)) == 2
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,6 @@ def four(simulator, tmp_path_factory):
     config = config_for(simulator.url, workers=4)
     config["openai"]["api_keys"] = [{"id": f"k{n}", "val": f"sk-key-{n}"} for n in range(4)]
     with running(tmp_path_factory.mktemp("four"), config) as gateway:
-        wait_workers(gateway, 4)
         yield gateway
 
 
@@ -136,31 +136,20 @@ def test_every_worker_picks_keys_uniformly(four):
 
 
 def test_a_killed_worker_comes_back_within_five_seconds(four):
-    pids = set(wait_workers(four, 4))
-    victims = sorted(pids)[:2]
+    victims = four.wait_workers(4)[:2]
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
-    end = time.monotonic() + 5
-    while time.monotonic() < end:
-        now = set(four.workers())
-        if len(now) == 4 and not now & set(victims):
-            break
-        time.sleep(0.05)
-    assert len(now) == 4 and not now & set(victims)
+    four.wait_workers(4, 5, gone=victims)
     for _ in range(20):
         assert httpx.post(four.url + CHAT, json=BODY, timeout=30).status_code == 200
 
 
 def test_workers_leave_when_the_main_process_dies(simulator, tmp_path):
     gateway = Running(tmp_path, config_for(simulator.url, workers=2)).wait()
-    wait_workers(gateway, 2)
     pids = children(gateway.process.pid)
     gateway.process.kill()
     gateway.process.wait()
-    end = time.monotonic() + 8
-    while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not any(map(alive, pids))
+    until(lambda: not any(map(alive, pids)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -199,10 +188,7 @@ def test_a_second_signal_leaves_no_process_behind(simulator, tmp_path, number):
             assert gateway.process.poll() is None  # it waits for the stream
             gateway.process.send_signal(number)
             assert gateway.process.wait(3) == 1
-        end = time.monotonic() + 3
-        while (left := of_session(pid)) and time.monotonic() < end:
-            time.sleep(0.05)
-        assert not left
+        gateway.wait_gone()
     finally:
         for each in of_session(pid):
             os.kill(each, signal.SIGKILL)

@@ -6,33 +6,14 @@ import json
 import httpx
 import pytest
 
-from tests.server.running import Running
-from tests.server.scripted_upstream import ScriptedUpstream
+from tests.server.scripted_upstream import gateway as gateway
+from tests.server.scripted_upstream import upstream as upstream
 
 CHAT = "/c/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hi"}]
 JSON = {"content-type": "application/json"}
 OK = {"status": 200, "headers": JSON, "body": {"id": "x", "choices": []}}
 RAW_PATHS = {"openai": "/v1/chat/completions", "gemini": "/gemini/v1beta/openai/chat/completions"}
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    scripted = ScriptedUpstream()
-    yield scripted
-    scripted.stop()
-
-
-@pytest.fixture(scope="module")
-def gateway(upstream, tmp_path_factory):
-    keys = [{"id": f"k{n}", "val": f"sk-up-{n}"} for n in range(12)]
-    config = {
-        name: {"api_url": upstream.url, "api_keys": keys}
-        for name in ("openai", "claude", "google_gemini")
-    }
-    running = Running(tmp_path_factory.mktemp("refused"), config)
-    yield running.wait()
-    assert running.stop() == 0
 
 
 def refusal(status: int, body, **headers: str) -> dict:

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import httpx
@@ -12,7 +10,7 @@ import pytest
 
 from tests.server.conftest import config_for
 from tests.server.load import CHAT, Load
-from tests.server.running import ROOT, Running, free_port, running
+from tests.server.running import ROOT, Running, free_port, running, until
 
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 BAD = "port: 127.0.0.1:1\nopenai:\n  api_keyz: []\n"
@@ -32,28 +30,9 @@ def keys_used(gateway, calls: int = 12) -> set[str]:
     return found
 
 
-def until(what, seconds: float = 8):
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
-
-
-def serving_workers(gateway) -> list[int]:
-    """The pids of both workers, once both serve. Sanic drops a SIGTERM of before that."""
-
-    def found() -> list[int] | None:
-        pids, log = gateway.workers(), gateway.err.read_text()
-        return pids if len(pids) == 2 and all(f"Worker ready [{p}]" in log for p in pids) else None
-
-    return until(found)
-
-
 @pytest.fixture
 def gateway(simulator, tmp_path):
     with running(tmp_path, config_for(simulator.url, workers=2)) as started:
-        serving_workers(started)
         yield started
 
 
@@ -71,7 +50,7 @@ def only_key(name):
 
 
 def test_new_keys_are_in_all_workers_and_removed_ones_finish_their_streams(gateway):
-    before = set(gateway.workers())
+    before = gateway.workers()
     body = BODY | {"model": "sim-long-20+drip-100", "stream": True}
     headers = {"x-auth-id": "k1"}
     with httpx.stream("POST", gateway.url + CHAT, json=body, headers=headers) as stream:
@@ -83,8 +62,7 @@ def test_new_keys_are_in_all_workers_and_removed_ones_finish_their_streams(gatew
         assert keys_used(gateway) == {"k3"}
         rest = b"".join(pieces)
     assert rest.endswith(b"data: [DONE]\n\n")
-    after = until(lambda: len(pids := set(gateway.workers())) == 2 and pids)
-    assert not after & before
+    gateway.wait_workers(2, gone=before)
 
 
 def test_a_bad_file_changes_nothing_and_its_lines_are_told(gateway):
@@ -114,24 +92,24 @@ def test_a_worker_that_dies_comes_back_with_the_last_good_config(gateway):
     assert reload(gateway).status_code == 200
     gateway.file.write_text(BAD)
     assert reload(gateway).status_code == 400
-    before = until(lambda: len(pids := gateway.workers()) == 2 and pids)
+    before = gateway.wait_workers(2)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    until(lambda: len(pids := set(gateway.workers())) == 2 and not pids & set(before))
+    gateway.wait_workers(2, gone=before)
     assert keys_used(gateway) == {"k5"}
 
 
 def test_a_worker_that_is_told_to_leave_is_replaced(gateway):
-    first, second = serving_workers(gateway)
+    first, second = gateway.wait_workers(2)
     os.kill(first, signal.SIGTERM)
-    until(lambda: len(pids := gateway.workers()) == 2 and first not in pids and second in pids)
+    assert second in gateway.wait_workers(2, gone=[first])
 
 
 def test_what_needs_a_restart_is_told_and_stays(gateway):
     rewrite(gateway, lambda config: config.update(port=f"127.0.0.1:{free_port()}", workers=3))
     answer = reload(gateway)
     assert answer.status_code == 200 and answer.json()["kept"] == ["port"]
-    until(lambda: len(gateway.workers()) == 3)  # at the old port, where we look
+    gateway.wait_workers(3)  # at the old port, where we look
     assert httpx.get(f"{gateway.url}/readyz").status_code == 200
 
 
@@ -142,7 +120,7 @@ def test_two_reloads_at_once_both_end(gateway):
     with concurrent.futures.ThreadPoolExecutor(3) as callers:
         answers = list(callers.map(lambda _: reload(gateway), range(3)))
     assert [answer.status_code for answer in answers] == [200] * 3
-    until(lambda: len(gateway.workers()) == 2)
+    gateway.wait_workers(2)
 
 
 _CANNOT_START = """
@@ -162,7 +140,7 @@ def loader(config):
 
 if __name__ == "__main__":
     server.loader_for = loader
-    reread = partial(load, sys.argv[1], {})
+    reread = partial(load, sys.argv[2], {})  # behind -c, as run.py has it
     server.serve(reread().config, reread)
 """
 
@@ -171,40 +149,20 @@ if __name__ == "__main__":
 def test_a_reload_whose_workers_cannot_start_is_taken_back(simulator, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(_CANNOT_START)
-    port = free_port()
-    file = tmp_path / "c.yaml"
-    config = config_for(simulator.url, workers=2, port=f"127.0.0.1:{port}")
-    file.write_text(json.dumps(config))
-    url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [sys.executable, str(program), str(file)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def answers():
-        try:
-            return httpx.get(f"{url}/ping").status_code == 200
-        except httpx.TransportError:
-            return False
-
+    config = config_for(simulator.url, workers=2)
+    env = {"PYTHONPATH": str(ROOT)}
+    gateway = Running(tmp_path, config, env=env, program=program)
     try:
-        until(answers, 20)
-        config["openai"]["api_keys"][0]["id"] = "cursed"
-        file.write_text(json.dumps(config))
-        answer = httpx.post(f"{url}/admin/reload", timeout=60)
+        gateway.wait()
+        rewrite(gateway, only_key("cursed"))
+        answer = reload(gateway)
         assert answer.status_code == 503 and "could not start" in answer.json()["message"]
-        assert httpx.post(url + CHAT, json=BODY, headers={"x-auth-id": "k1"}).status_code == 200
-        config["openai"]["api_keys"][0]["id"] = "blessed"
-        file.write_text(json.dumps(config))
-        assert httpx.post(f"{url}/admin/reload", timeout=60).status_code == 200
-        used = {"x-auth-id": "blessed"}
-        assert httpx.post(url + CHAT, json=BODY, headers=used).status_code == 200
+        assert keys_used(gateway) == {"k1", "k2"}
+        rewrite(gateway, only_key("blessed"))
+        assert reload(gateway).status_code == 200
+        assert keys_used(gateway) == {"blessed"}
     finally:
-        process.terminate()
-        assert process.wait(15) == 0
+        assert gateway.stop() == 0
 
 
 class Hands:
@@ -258,7 +216,7 @@ def test_reloads_under_streams_fail_and_cut_nothing(gateway):
 def test_a_hundred_reloads_under_two_hundred_streams_fail_and_cut_nothing(simulator, tmp_path):
     with running(tmp_path, config_for(simulator.url, workers=2)) as gateway:
         reloads_under_load(gateway, 100, 5, 200, "sim-long-30+drip-300")
-        until(lambda: len(gateway.workers()) == 2, 20)
+        gateway.wait_workers(2, 20)
 
 
 def start_long_stream(gateway, model: str):

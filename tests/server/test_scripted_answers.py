@@ -5,32 +5,13 @@ import json
 import httpx
 import pytest
 
-from tests.server.running import Running
-from tests.server.scripted_upstream import ScriptedUpstream
+from tests.server.scripted_upstream import gateway as gateway
+from tests.server.scripted_upstream import upstream as upstream
 
 CHAT = "/c/v1/chat/completions"
 JSON = {"content-type": "application/json"}
 EVENTS = {"content-type": "text/event-stream"}
 NUMBERS = '{"a":12345678901234567890123,"b":1e400,"c":0.1000000000000000055511,"d":-0,"e":[1E5]}'
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    scripted = ScriptedUpstream()
-    yield scripted
-    scripted.stop()
-
-
-@pytest.fixture(scope="module")
-def gateway(upstream, tmp_path_factory):
-    keys = [{"id": f"k{n}", "val": f"sk-up-{n}"} for n in range(12)]
-    config = {
-        name: {"api_url": upstream.url, "api_keys": keys}
-        for name in ("openai", "claude", "google_gemini")
-    }
-    running = Running(tmp_path_factory.mktemp("answers"), config)
-    yield running.wait()
-    assert running.stop() == 0
 
 
 def ask(gateway, body: str | dict) -> httpx.Response:

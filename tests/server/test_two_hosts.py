@@ -15,7 +15,7 @@ import pytest
 
 from tests.server.load import CHAT, Load
 from tests.server.nginx import nginx, wait_port
-from tests.server.running import Running, free_port
+from tests.server.running import Running, free_port, until
 
 _MISSING = [name for name in ("redis-server", "nginx") if not shutil.which(name)]
 pytestmark = [
@@ -129,10 +129,7 @@ class Hosts:
         return [key for key in keys if key["pool"] == pool]
 
     def wait_for(self, what: Callable[[], bool], seconds: float = 15) -> None:
-        end = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < end, self.errors()
-            time.sleep(0.02)
+        until(what, seconds, self.errors)
 
     def all_say(self, what: str, times: int) -> bool:
         """Whether every host has logged it so often."""

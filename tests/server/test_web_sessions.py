@@ -18,7 +18,7 @@ import pytest
 from openai import OpenAI
 
 from bench.loop_lag import write_har
-from tests.server.running import ROOT, Running, children
+from tests.server.running import ROOT, Running, children, until
 from tests.wire.test_cookies import jwt
 
 CHAT = "/c/v1/chat/completions"
@@ -168,13 +168,6 @@ def _remembered(folder, conversation_id, pool="openai.web_sessions") -> bool:
             await memory.close()
 
     return asyncio.run(owner()) is not None
-
-
-def until(condition, seconds: float = 5) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_a_forged_index_or_a_strangers_conversation_is_an_error(web) -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 from app.pool.outcomes import Outcome
+from app.state import shared_table
+from app.state.process_identity import own
 from app.state.shared_table import PROBE_PID, SharedState, fingerprint
 from tests.pool.pool_bench import POOL, PoolBench
 from tests.server.running import ROOT
@@ -85,13 +87,13 @@ def test_a_probe_of_a_process_whose_number_another_one_has_is_taken_over():
     assert bench.begin("0").claims
 
 
-def test_open_calls_of_a_process_whose_number_another_one_has_are_freed():
+def test_open_calls_of_a_process_whose_number_another_one_has_are_freed(monkeypatch):
     state = SharedState()
-    with state.guard:
+    with monkeypatch.context() as patch, state.guard:
+        # No other process can get this one's pid while it runs.
+        patch.setattr(shared_table, "own", lambda: own() + 2**22)
         state.count(5, 2)
     assert state.open_calls(5) == 2
-    # Private names: no other process can get this one's pid while it runs.
-    state.cells[state._owners + state._slot] += 2**22
     assert state.forget_dead() and state.open_calls(5) == 0
 
 

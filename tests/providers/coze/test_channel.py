@@ -302,6 +302,7 @@ def test_a_refused_question_is_told_in_words(answer: UpstreamReply, status: int,
     assert (caught.value.status, caught.value.code) == (status, code)
 
 
+# Private: in words of its own, the test would have to keep up with the table.
 @pytest.mark.parametrize("each", channel._SPENT, ids=lambda each: each.begins[:20])
 def test_a_spent_bot_is_known_by_its_words(each: channel.Spent) -> None:
     assert channel.spent(each.begins + " Try tomorrow.") == each
