@@ -9,7 +9,7 @@ _UNIT = 1e-6  # how far from 1 a length may be that counts as 1
 
 
 def as_base64(values: list[float]) -> str:
-    """The numbers as little-endian float32 in base64. Raises OverflowError for one beyond them."""
+    """The numbers as little-endian float32 in base64."""
     packed = array("f", values)
     if sys.byteorder == "big":
         packed.byteswap()

@@ -162,7 +162,7 @@ class EmbeddingsDecoder:
         try:
             replies = [_reply.decode(body) for body in (*self._replies, bytes(self._body))]
             vectors = [self._value(each.values) for reply in replies for each in reply.embeddings]
-        except (*_NOT_READABLE, OverflowError):
+        except _NOT_READABLE:
             raise bad_response("Gemini's embeddings cannot be read.") from None
         if len(vectors) != len(self._asked.texts):
             raise bad_response(

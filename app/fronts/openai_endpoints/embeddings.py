@@ -15,7 +15,8 @@ from app.fronts.openai_chat.passthrough import Whole
 from app.wire.front import Answering
 from app.wire.vectors import as_base64
 
-_NOT_READABLE = (msgspec.DecodeError, ValueError, RecursionError, OverflowError)
+# What an answer of another shape raises, which is not ours to judge.
+_OTHER_SHAPE = (msgspec.DecodeError, ValueError, RecursionError, KeyError)
 # A vector's first byte. All are alike in one answer.
 _FIRST = re.compile(rb'"embedding"\s*:\s*(["\[])').search
 
@@ -57,7 +58,7 @@ def in_asked_format(answer: bytes, asked: bytes) -> bytes:
     if found is None:
         return answer
     recode = None
-    with suppress(*_NOT_READABLE):
+    with suppress(*_OTHER_SHAPE):
         match _wanted.decode(asked).encoding_format:
             case "base64" if found[1] == b"[":
                 recode = _to_base64
@@ -70,7 +71,7 @@ def in_asked_format(answer: bytes, asked: bytes) -> bytes:
             members = _members.decode(answer)
             members["data"] = Raw(msgspec.json.encode(data))
             return msgspec.json.encode(members)
-    return answer  # of another shape, which is not ours to judge
+    return answer
 
 
 def _to_base64(vector: Raw) -> Raw:
@@ -80,5 +81,5 @@ def _to_base64(vector: Raw) -> Raw:
 def _to_numbers(vector: Raw) -> Raw:
     packed = b64decode(_text.decode(vector), validate=True)
     if len(packed) % 4 == 0:
-        return vector
+        raise ValueError("these may be float32")
     return Raw(msgspec.json.encode(list(memoryview(packed).cast("b"))))
