@@ -42,6 +42,8 @@ class Asked(Struct, kw_only=True):
         if not names:
             return self.body
         members = read_members(self.body)
+        if names.isdisjoint(members):
+            return self.body
         return msgspec.json.encode({n: v for n, v in members.items() if n not in names})
 
     def member(self, name: str, shape: type[T]) -> T | None:
