@@ -18,7 +18,7 @@ from app.wire.errors import GatewayError, bad_request, bad_response
 from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider, Upstream
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
-from providers.gemini.embeddings import Embeddings, EmbeddingsDecoder, batch_body
+from providers.gemini.embeddings import Embeddings, EmbeddingsDecoder, batch_body, converted
 from providers.gemini.embeddings import read as read_embeddings
 from providers.gemini.errors import read_error
 from providers.gemini.functions import function_names
@@ -214,14 +214,15 @@ def embeddings_request(call: Call, number: int = -1) -> UpstreamRequest:
 
 
 async def embed_the_others(call: Call, upstream: Upstream) -> Call:
-    """Asks for all batches but the last. `learned`: the bodies of the answers, in order."""
+    """Asks for all batches but the last. `learned`: what `converted` makes of the answers."""
     asked: Embeddings = call.chat
+    how = call.config.limits.response_bytes, asked.dimensions is not None, asked.is_base64
     replies = []
     for number in range(len(asked.batches()) - 1):
         reply = await upstream.send(embeddings_request(call, number))
         if reply.status != 200:
             raise read_error(reply)
-        replies.append(reply.body)
+        replies.append(await upstream.offload(converted, reply.body, *how))
     return structs.replace(call, learned=replies)
 
 

@@ -11,10 +11,10 @@ from msgspec import Raw, Struct
 
 from app.wire.asked import Asked
 from app.wire.chat import not_json
-from app.wire.errors import bad_request, bad_response, from_validation
+from app.wire.errors import GatewayError, bad_request, bad_response, from_validation
 from app.wire.events import Event, Piece, Usage
 from app.wire.provider import Call
-from app.wire.vectors import as_base64, unit
+from app.wire.vectors import VectorFinder, as_base64, unit
 
 MOST_AT_ONCE = 100
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -64,7 +64,7 @@ class Embeddings(Struct, frozen=True):
 
 
 class _Vector(Struct):
-    values: Raw = Raw(b"[]")
+    values: list[int] = []  # the place of the vector that stood here
 
 
 class _Usage(Struct, rename="camel"):
@@ -79,6 +79,7 @@ class _Reply(Struct, rename="camel"):
 _body = msgspec.json.Decoder(_Body)
 _reply = msgspec.json.Decoder(_Reply)
 _numbers = msgspec.json.Decoder(list[float])
+_any = msgspec.json.Decoder(Raw)
 
 
 def read(asked: Asked) -> Embeddings:
@@ -135,50 +136,103 @@ def _beginning(task_type: str, title: str) -> str:
     return f"task: {task} | query: " if task else ""
 
 
+class _Answer:
+    """One answer while it comes. Its vectors are converted one by one, to JSON as it was asked for.
+
+    A shortened vector of gemini-embedding-001 is not of length 1, as OpenAI's are. What needs no
+    conversion keeps its bytes.
+    """
+
+    def __init__(self, max_bytes: int, *, is_short: bool, is_base64: bool) -> None:
+        self._is_short, self._is_base64 = is_short, is_base64
+        self._finder = VectorFinder(max_bytes)
+        self._found: list[bytes] = []
+        self._text: list[bytes] = []  # each vector is its place in `_found`
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes. Raises GatewayError 502 for what is no vector."""
+        for text, vector in self._finder.feed(data):
+            self._text += (text, b"[%d]" % len(self._found))
+            try:
+                self._found.append(self._converted(vector))
+            except _NOT_READABLE:
+                raise _unreadable() from None
+
+    def finish(self) -> tuple[list[bytes], int | None]:
+        """The vectors in order, and the tokens of the texts, None if they were not counted."""
+        try:
+            reply = _reply.decode(b"".join((*self._text, self._finder.rest())))
+            vectors = [self._found[each.values[0]] for each in reply.embeddings]
+        except (*_NOT_READABLE, IndexError):
+            raise _unreadable() from None
+        usage = reply.usage_metadata
+        return vectors, None if usage is None else usage.prompt_token_count
+
+    def _converted(self, vector: bytes) -> bytes:
+        if not (self._is_short or self._is_base64):
+            _any.decode(vector)
+            return vector
+        numbers = _numbers.decode(vector)
+        if self._is_short:
+            numbers = unit(numbers)
+        return msgspec.json.encode(as_base64(numbers) if self._is_base64 else numbers)
+
+
+def converted(
+    body: bytes, max_bytes: int, is_short: bool, is_base64: bool
+) -> tuple[list[bytes], int | None] | None:
+    """A whole answer's vectors and tokens, for a process of its own. None: it cannot be read."""
+    answer = _Answer(max_bytes, is_short=is_short, is_base64=is_base64)
+    try:
+        answer.feed(body)
+        return answer.finish()
+    except GatewayError:
+        return None
+
+
+def _unreadable() -> GatewayError:
+    return bad_response("Gemini's embeddings cannot be read.")
+
+
 class EmbeddingsDecoder:
     """The answers of all batches as one of OpenAI's, in one `Piece`.
 
-    `call.chat` is what `read` made of the request, `call.learned` the bodies of the answers that
-    came before this one.
+    `call.chat` is what `read` made of the request, `call.learned` what `converted` made of the
+    answers that came before this one.
     """
 
     def __init__(self, call: Call) -> None:
         self._asked: Embeddings = call.chat
-        self._replies: list[bytes] = call.learned or []
+        self._before: list[tuple[list[bytes], int | None] | None] = call.learned or []
         self._model = call.model.removeprefix("models/")
-        self._body = bytearray()
-        self._left = call.config.limits.response_bytes - sum(map(len, self._replies))
+        self._last = _Answer(
+            call.config.limits.response_bytes,
+            is_short=self._asked.dimensions is not None,
+            is_base64=self._asked.is_base64,
+        )
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Keeps the bytes: nothing can be said before all is there."""
-        self._left -= len(data)
-        if self._left < 0:
-            raise bad_response("Gemini's answer is above limits.response_bytes.")
-        self._body += data
+        """Nothing can be said before all is there."""
+        self._last.feed(data)
         return iter(())
 
     def finish(self) -> list[Event]:
         """Raises GatewayError 502 for an answer that is not whole, or not one for each text."""
-        try:
-            replies = [_reply.decode(body) for body in (*self._replies, bytes(self._body))]
-            vectors = [self._value(each.values) for reply in replies for each in reply.embeddings]
-        except _NOT_READABLE:
-            raise bad_response("Gemini's embeddings cannot be read.") from None
+        answers = [*self._before, self._last.finish()]
+        whole = [answer for answer in answers if answer is not None]
+        if len(whole) < len(answers):
+            raise _unreadable()
+        vectors = [vector for each, _ in whole for vector in each]
         if len(vectors) != len(self._asked.texts):
             raise bad_response(
                 f"Gemini sent {len(vectors)} embeddings for {len(self._asked.texts)} texts."
             )
-        counts = [
-            reply.usage_metadata.prompt_token_count
-            for reply in replies
-            if reply.usage_metadata is not None
-            and reply.usage_metadata.prompt_token_count is not None
-        ]
+        counts = [count for _, count in whole if count is not None]
         tokens = sum(counts)
         body = {
             "object": "list",
             "data": [
-                {"object": "embedding", "index": index, "embedding": vector}
+                {"object": "embedding", "index": index, "embedding": Raw(vector)}
                 for index, vector in enumerate(vectors)
             ],
             "model": self._model,
@@ -186,16 +240,3 @@ class EmbeddingsDecoder:
         }
         events: list[Event] = [Piece(msgspec.json.encode(body))]
         return [*events, Usage(tokens, 0, tokens)] if counts else events
-
-    def _value(self, values: Raw) -> Any:
-        """The vector as it was asked for. Its bytes stay as they are where nothing is to be done.
-
-        A shortened vector of gemini-embedding-001 is not of length 1, as OpenAI's are.
-        """
-        asked = self._asked
-        if asked.dimensions is None and not asked.is_base64:
-            return values
-        numbers = _numbers.decode(values)
-        if asked.dimensions is not None:
-            numbers = unit(numbers)
-        return as_base64(numbers) if asked.is_base64 else numbers

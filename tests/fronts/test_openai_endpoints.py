@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 import pytest
 
 from app.fronts.openai_endpoints.copied import Copied
-from app.fronts.openai_endpoints.embeddings import Embeddings, in_asked_format
+from app.fronts.openai_endpoints.embeddings import Embeddings
 from app.wire.endpoints import ENDPOINTS, FORMS
 from app.wire.errors import GatewayError
 from app.wire.events import Usage
@@ -27,6 +27,14 @@ def of(name) -> bytes:
 
 def wants(encoding_format) -> bytes:
     return json.dumps({"input": "x", "encoding_format": encoding_format}).encode()
+
+
+def in_asked_format(body: bytes, asked: bytes, at: int = 0) -> bytes:
+    """What the caller gets of an answer, which came in two pieces."""
+    renderer = Embeddings(answering(body=json.loads(asked)))
+    renderer.labelled("application/json")
+    assert renderer.feed(body[:at]) + renderer.feed(body[at:]) == b""
+    return renderer.finish()
 
 
 def vectors(body: bytes):
@@ -50,7 +58,7 @@ def test_a_recorded_answer_in_the_asked_format_or_an_odd_one_passes_as_it_came(n
     if asked == "base64" and name in FLOATS:
         pytest.skip("made base64")
     body = of(name)
-    assert in_asked_format(body, wants(asked)) is body
+    assert in_asked_format(body, wants(asked)) == body
 
 
 def test_bytes_that_cannot_be_float32_are_numbers_where_those_were_asked_for():
@@ -58,33 +66,52 @@ def test_bytes_that_cannot_be_float32_are_numbers_where_those_were_asked_for():
     odd["data"][0]["embedding"] = b64encode(bytes([1, 255, 0, 128, 127])).decode()
     body = json.dumps(odd).encode()
     assert vectors(in_asked_format(body, wants("float"))) == [[1, -1, 0, -128, 127]]
-    assert in_asked_format(body, wants(None)) is body
+    assert in_asked_format(body, wants(None)) == body
 
 
 @pytest.mark.parametrize(
     "body",
     [
         b'{"data":[{"embedding":[[1,2],[3]]}]}',
-        b'{"data":[{"embedding":[1,2]},{"object":"embedding"}]}',
-        b'{"data":{"embedding":[1]}}',
         b'{"object":"list"}',
-        b'[{"embedding":[1]}]',
-        b"not json",
+        b'{"data":[{"values":[1,2],"embedding":{"int8":[1]}}]}',
+        b'{"data":[{"embedding":[[]]}],"x":[1,2]}',
     ],
 )
 def test_an_answer_of_another_shape_passes_as_it_came(body):
     assert in_asked_format(body, wants("base64")) == body
 
 
-def test_a_list_of_embeddings_tells_its_usage_in_every_split():
+def test_every_split_gives_the_same():
     body = of("openrouter")
+    whole = in_asked_format(body, wants("base64"))
+    assert whole != body
     for at in range(len(body)):
-        told = answering(body=json.loads(wants("base64")))
-        renderer = Embeddings(told)
+        assert in_asked_format(body, wants("base64"), at) == whole
+
+
+def test_a_list_of_embeddings_tells_its_usage():
+    for wanted in ("base64", "float"):
+        renderer = Embeddings(answering(body=json.loads(wants(wanted))))
         renderer.labelled("application/json")
-        assert renderer.feed(body[:at]) + renderer.feed(body[at:]) == b""
-        assert renderer.finish() == in_asked_format(body, wants("base64"))
+        renderer.feed(of("openrouter"))
+        renderer.finish()
         assert renderer.usage.prompt_tokens == 7
+
+
+@pytest.mark.parametrize("body", [b"not json", b"", b'{"data":[{"embedding":[1,2]'])
+@pytest.mark.parametrize("asked", ["float", "base64"])
+def test_what_is_no_json_is_a_502(body, asked):
+    with pytest.raises(GatewayError) as caught:
+        in_asked_format(body, wants(asked))
+    assert (caught.value.status, caught.value.code) == (502, "upstream_bad_response")
+
+
+def test_a_list_of_embeddings_above_the_limit_is_a_502():
+    for asked in ("float", "base64"):
+        renderer = Embeddings(answering(body=json.loads(wants(asked)), max_bytes=10))
+        with pytest.raises(GatewayError):
+            renderer.feed(b'{"data":[' + b" " * 10)
 
 
 @pytest.mark.parametrize("is_stream", [True, False])

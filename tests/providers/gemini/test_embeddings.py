@@ -14,7 +14,7 @@ from app.wire.errors import GatewayError
 from app.wire.events import Piece, Usage
 from app.wire.provider import Call, Key
 from providers.gemini import api
-from providers.gemini.embeddings import EmbeddingsDecoder, batch_body, read
+from providers.gemini.embeddings import EmbeddingsDecoder, batch_body, converted, read
 from tests.calls import FRONTS, asked_of
 from tests.recorded import recorded
 
@@ -52,7 +52,8 @@ def call(learned=None, config=None, **members) -> Call:
 def answer(replies, **members):
     """The answer's body, and the events beside it."""
     *before, last = replies
-    decoder = EmbeddingsDecoder(call(before, **members))
+    how = 1 << 20, "dimensions" in members, members.get("encoding_format") == "base64"
+    decoder = EmbeddingsDecoder(call([converted(each, *how) for each in before], **members))
     events = [*decoder.feed(last), *decoder.finish()]
     assert isinstance(events[0], Piece)
     return json.loads(events[0].data), events[1:]
@@ -209,20 +210,29 @@ def test_a_shortened_vector_gets_length_1_and_a_whole_one_keeps_its_digits():
         reply([[1.0], [2.0]]),
         b'{"embeddings":[{"values":["a"]}]}',
         b'{"embeddings":[{"values":[1e400]}]}',
+        b'{"embeddings":[{"values":[1,,2]}]}',
+        b'{"embeddings":[{"values":5}]}',
+        b'{"embeddings":[{}]}',
     ],
 )
 def test_an_answer_that_is_not_one_vector_for_each_text_is_a_502(broken):
     decoder = EmbeddingsDecoder(call([], encoding_format="base64"))
-    decoder.feed(broken)
     with pytest.raises(GatewayError) as caught:
+        decoder.feed(broken)
         decoder.finish()
     assert (caught.value.status, caught.value.code) == (502, "upstream_bad_response")
 
 
+def test_a_broken_answer_to_an_earlier_batch_is_a_502():
+    with pytest.raises(GatewayError) as caught:
+        answer([b"{", reply([[1.0]])], input=["x"] * 101)
+    assert caught.value.status == 502
+
+
 def test_an_answer_above_the_limit_is_a_502():
     config = Config(limits=Limits(response_bytes=100))
-    decoder = EmbeddingsDecoder(call([b"x" * 60], config))
-    decoder.feed(b"x" * 40)
+    decoder = EmbeddingsDecoder(call([], config))
+    decoder.feed(b"x" * 100)
     with pytest.raises(GatewayError) as caught:
         decoder.feed(b"x")
     assert caught.value.status == 502
