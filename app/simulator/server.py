@@ -42,6 +42,7 @@ from app.simulator import (
     gemini,
     gemini_files,
     openai,
+    openai_endpoints,
     openai_files,
 )
 from app.simulator.faults import Faults, Rule, parse
@@ -52,6 +53,7 @@ App = Sanic[Any, Any]
 
 FAMILIES = (
     openai,
+    openai_endpoints,
     openai_files,
     compatible,
     chatgpt,
