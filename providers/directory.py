@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from app.config.presets import dialect_of
 from app.config.schema import Config, Upstream
 from app.wire.asked import Asked
+from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule, Provider
 from providers import FAMILIES, Family
@@ -205,6 +206,31 @@ class Directory:
         ):
             return claude_web.PROVIDER
         return self._by_model.get((house, model), provider)
+
+    def at_endpoint(self, endpoint: Endpoint, provider: Provider) -> Provider:
+        """The provider of this endpoint of the same upstream. Raises GatewayError 501, with who has
+        one, where it has none."""
+        found = provider.endpoints.get(endpoint)
+        if found is not None:
+            return found
+        having = [name for name, each in self._by_name.items() if endpoint in each.endpoints]
+        below = next((r.prefix for r in self.forwards if r.provider == provider.name), "")
+        said = f"The upstream {provider.family} has no {endpoint}"
+        if having:
+            said += (
+                f"; there are {', '.join(having)}: name one by `provider` or by a prefix of the "
+                f"model, as in {having[-1]}/MODEL"
+            )
+        if below:
+            said += f". Whatever else {provider.family} has is below {below}"
+        raise GatewayError(
+            501,
+            f"{said}.",
+            type="invalid_request_error",
+            code="not_supported",
+            headers=(("x-should-retry", "false"),),
+            outcome="refused",
+        )
 
     def _refuse_unknown(self, name: str) -> None:
         if self._config.unknown_provider == "refuse":

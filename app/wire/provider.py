@@ -11,12 +11,15 @@ from msgspec import Struct
 from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
+from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
 from app.wire.events import Event
 from app.wire.upstream import UpstreamReply, UpstreamRequest, Via
 
-# The chat protocols that callers and upstreams speak.
-Wire = Literal["openai-chat", "openai-responses", "anthropic", "gemini", "chatgpt-web"]
+# The protocols that callers and upstreams speak; all but the last are for chat.
+Wire = Literal[
+    "openai-chat", "openai-responses", "anthropic", "gemini", "chatgpt-web", "openai-endpoint"
+]
 
 
 class Key(Struct, frozen=True):
@@ -209,6 +212,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     `models_request` asks the upstream what it offers; `read_models` makes OpenAI model objects of
     the reply and raises what `read_error` says for a refusal. Both or neither.
 
+    `endpoints` are what the upstream has beside chat, each as a provider of its own: it shares name
+    and pool, and its `native` is of the wire "openai-endpoint".
+
     `explain` is `read_error` for the answer to a call, where the call itself helps to understand.
     `renewed` is the key after an answer with these Set-Cookie lines, None when it did not change.
     `cancel` is what to send when a call is left before its end, to an upstream that would go on
@@ -240,6 +246,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     explain: Callable[[Call, UpstreamReply], GatewayError] | None = None
     renewed: Callable[[Key, list[str], int], Key | None] | None = None
     cancel: Callable[[Any], UpstreamRequest | None] | None = None
+    endpoints: Mapping[Endpoint, "Provider"] = {}
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle
     most_retries: int = 1

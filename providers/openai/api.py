@@ -5,6 +5,7 @@ Shapes and errors: OpenAI's published API document and its official client.
 
 from app.wire.asked import Asked
 from app.wire.dialect import OPENAI
+from app.wire.endpoints import OPENAI_ENDPOINTS
 from app.wire.provider import ForwardRule
 from app.wire.upstream import join_url
 from providers.openai.errors import error_reader
@@ -27,6 +28,7 @@ HOST = Host(
     family="openai",
     pool=POOL,
     dialect=OPENAI,
+    endpoints=OPENAI_ENDPOINTS,
     setting="openai.api_url",
     address=lambda config, path, model: join_url(config.openai.api_url, f"/v1{path}"),
     proxy=lambda config: config.openai.proxy_url,

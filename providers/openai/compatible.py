@@ -6,6 +6,7 @@ Source: protocol sheet openai-compatible.
 import re
 from urllib.parse import quote
 
+from app.config.presets import endpoints_of
 from app.config.schema import Upstream
 from app.wire.dialect import Dialect
 from app.wire.provider import ForwardRule, Provider
@@ -68,6 +69,7 @@ def _host(upstream: Upstream, dialect: Dialect) -> host.Host:
         proxy=lambda config: upstream.proxy_url,
         headers=tuple(upstream.headers.items()),
         drop=tuple(upstream.drop),
+        endpoints=endpoints_of(upstream.name),
         checked_model=next((model for model in upstream.models if "*" not in model), ""),
     )
 

@@ -15,11 +15,12 @@ from msgspec import UNSET, Struct
 
 from app.config.schema import Config
 from app.wire.asked import Asked
-from app.wire.chat import read_members
 from app.wire.dialect import Dialect
+from app.wire.endpoints import Endpoint
 from app.wire.errors import bad_response
 from app.wire.provider import Call, Key, Native, Provider
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
+from providers.openai.endpoints import with_endpoints
 from providers.openai.errors import error_reader
 from providers.openai.learned import learn
 from providers.openai.repairs import Memory, Repair, meant_by, repaired, required_by, written_for
@@ -36,8 +37,8 @@ class Host(Struct, frozen=True, kw_only=True):
     """Where a host is, and what it wants to be asked with.
 
     `setting` is where the config has its address. `passed_up` are the request headers of the caller
-    that are passed on, `drop` the top-level members that the host shall never see, `checked_model`
-    one to check a key with where the host lists none.
+    that are passed on, `drop` the top-level members that the host shall never see, `endpoints`
+    those it has beside chat, `checked_model` one to check a key with where the host lists none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Host(Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
     passed_up: tuple[str, ...] = ("idempotency-key", "x-client-request-id", "user-agent")
     drop: tuple[str, ...] = ()
+    endpoints: frozenset[Endpoint] = frozenset()
     checked_model: str = ""
 
 
@@ -66,7 +68,7 @@ def provider(host: Host, **more: Any) -> Provider:
     """The provider of a host; `more` are further members of it."""
     asking = _Asking(host)
     lists = bool(host.dialect.models_path)
-    return Provider(
+    chat = Provider(
         name=host.name,
         family=host.family,
         pool=host.pool,
@@ -93,6 +95,7 @@ def provider(host: Host, **more: Any) -> Provider:
         read_models=partial(read_models, owner=host.family) if lists else None,
         **more,
     )
+    return with_endpoints(chat, host.endpoints, asking.post, host.drop)
 
 
 class _Asking:
@@ -106,11 +109,7 @@ class _Asking:
 
     def read(self, asked: Asked) -> bytes:
         """The caller's bytes without the gateway's members; the same bytes where there are none."""
-        names = {*asked.own_names, *self._host.drop}
-        if not names:
-            return asked.body
-        members = read_members(asked.body)
-        return msgspec.json.encode({n: v for n, v in members.items() if n not in names})
+        return asked.carried(self._host.drop)
 
     def native_request(self, call: Call) -> UpstreamRequest:
         """A chat body as it came, but for what the module's docstring says."""
@@ -122,7 +121,7 @@ class _Asking:
         if self.adds_usage(call):
             at = body.index(b"{") + 1
             body = b"".join((body[:at], _USAGE, body[at:]))
-        return self._post(call, body)
+        return self.post(call, body)
 
     def request(self, call: Call) -> UpstreamRequest:
         """The neutral request in the host's words."""
@@ -134,7 +133,7 @@ class _Asking:
         for row in self._learned(call):
             if row.edit(members, self._dialect) and row.name != "stream_options":
                 _note(call, [row.name])
-        return self._post(call, msgspec.json.encode(members))
+        return self.post(call, msgspec.json.encode(members))
 
     def adds_usage(self, call: Call) -> bool:
         """Whether usage is asked for on behalf of a caller who streams and says nothing of it."""
@@ -223,12 +222,15 @@ class _Asking:
     def _url(self, call: Call) -> str:
         return self._host.address(call.config, _COMPLETIONS, call.model)
 
-    def _post(self, call: Call, body: bytes) -> UpstreamRequest:
+    def post(
+        self, call: Call, body: bytes, path: str = _COMPLETIONS, kinds: Headers | None = None
+    ) -> UpstreamRequest:
+        """The request with this body. `kinds` are the headers that say the type of the body and of
+        the answer; by default JSON, or events where the caller streams."""
         host, lookup = self._host, call.headers
         headers: Headers = [
             *credential(self._dialect, call.key),
-            ("Content-Type", "application/json"),
-            ("Accept", "text/event-stream" if call.stream else "application/json"),
+            *(kinds or _json_kinds(call)),
             ("Accept-Encoding", "identity"),  # a compressor would hold events back
             *host.headers,
         ]
@@ -238,11 +240,18 @@ class _Asking:
                 headers.append((name, value))
         return UpstreamRequest(
             method="POST",
-            url=self._url(call),
+            url=host.address(call.config, path, call.model),
             headers=headers,
             body=body,
             proxy=host.proxy(call.config) or call.config.proxy_url or None,
         )
+
+
+def _json_kinds(call: Call) -> Headers:
+    return [
+        ("Content-Type", "application/json"),
+        ("Accept", "text/event-stream" if call.stream else "application/json"),
+    ]
 
 
 def _note(call: Call, names: list[str]) -> None:

@@ -1,424 +1,339 @@
-"""Entries of `upstreams` as callers meet them: names, addresses, credentials, repairs, lists.
-
-The numbers are those of the acceptance list, protocol sheet openai-compatible, section 12.
-"""
+"""`upstreams` of the config over real sockets: many hosts of OpenAI's wire behind one gateway."""
 
 import json
 import re
-import time
+import subprocess
+import sys
 
 import httpx
+import openai
 import pytest
 
-from tests.recorded import recorded
-from tests.server.running import free_port, running
-from tests.server.scripted_upstream import ScriptedUpstream
+from tests.server.conftest import config_for
+from tests.server.hosts import HOSTS, KEYED, upstream
+from tests.server.running import ROOT, running
 
-CHAT = "/c/v1/chat/completions"
-JSON = {"content-type": "application/json"}
-ERRORS = json.loads((recorded("openai-compatible") / "errors.json").read_text("utf-8"))
-LISTS = json.loads((recorded("openai-compatible") / "models-lists.json").read_text("utf-8"))
-GOOD = {
-    "status": 200,
-    "headers": JSON,
-    "body": {
-        "id": "c",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "m",
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": "ok"},
-                "finish_reason": "stop",
-            }
-        ],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+HI = [{"role": "user", "content": "hi"}]
+CALL = [{"role": "user", "content": 'call get_weather with {"city": "Paris"}'}]
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
-HI = [{"role": "user", "content": "hi"}]
-
-
-def refusal(status: int, body, **headers) -> dict:
-    return {"status": status, "headers": JSON | headers, "body": body}
-
-
-def said(message: str, **more) -> dict:
-    return {"error": {"message": message, **more}}
+TOOLED = [name for name in HOSTS if name != "perplexity"]
 
 
 @pytest.fixture(scope="module")
-def upstream():
-    server = ScriptedUpstream()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory, upstream):
-    """Every upstream is the scripted server, below a path of its own."""
-
-    def entry(name, *ids, **more):
-        keys = [{"id": id, "val": f"key-{name}-{id}"} for id in ids or ("a",)]
-        return {"name": name, "api_url": f"{upstream.url}/{name}/v1", "api_keys": keys} | more
-
-    config = {
-        "openai": {
-            "api_url": f"{upstream.url}/openai",
-            "api_keys": [{"id": "o", "val": "key-openai"}],
+def hosts(simulator, tmp_path_factory):
+    entries = [upstream(simulator.url, name) for name in HOSTS]
+    by_name = {entry["name"]: entry for entry in entries}
+    by_name["groq"]["api_keys"].append({"id": "b", "val": "demo-groq-two"})
+    by_name["azure-deployments"]["models"] = ["my-gpt"]
+    entries += [
+        upstream(simulator.url, "openai-eu", "vllm"),
+        upstream(
+            simulator.url,
+            "xai-two-keys",
+            "xai",
+            api_keys=[{"id": "wrong", "val": "demo-bad"}, {"id": "right", "val": "demo-right"}],
+        ),
+    ]
+    config = config_for(simulator.url) | {
+        "upstreams": entries,
+        "models": {
+            "fast": "groq/llama-3.3-70b-versatile",
+            "smart": ["deepseek/sim-503-smart", "openrouter/anthropic/claude-haiku-4.5"],
+            "local-*": "ollama/*",
         },
-        "upstreams": [
-            "deepseek",
-            entry("lab", api_keys=[], models=["qwen3-32b"]),
-            entry("groq"),
-            entry("pair", "a", "b"),
-            entry("openrouter"),
-            entry("mistral"),
-            entry("think", like="deepseek"),
-            entry("openai-eu"),
-            {
-                "name": "az",
-                "like": "azure-deployments",
-                "api_url": f"{upstream.url}/openai/deployments/{{model}}",
-                "api_version": "2024-10-21",
-                "api_keys": [{"id": "a", "val": "key-az"}],
-                "models": ["gpt-az"],
-            },
-        ],
-        "models": {"smart": ["think/deepseek-reasoner", "groq/llama"]},
     }
-    folder = tmp_path_factory.mktemp("upstreams")
-    with running(folder, config, env={"DEEPSEEK_API_KEY": ""}) as started:
-        yield started
+    with running(tmp_path_factory.mktemp("hosts"), config) as gateway:
+        yield gateway
 
 
-@pytest.fixture(autouse=True)
-def nothing_rests(gateway):
-    yield
-    for key in httpx.get(f"{gateway.url}/admin/keys").json()["keys"]:
-        if key["id"]:
-            order = {"action": "reset", "id": key["id"], "pool": key["pool"]}
-            httpx.post(f"{gateway.url}/admin/keys", json=order).raise_for_status()
+@pytest.fixture(scope="module")
+def client(hosts):
+    with openai.OpenAI(
+        base_url=f"{hosts.url}/c/v1", api_key="pool", max_retries=0, timeout=20
+    ) as made:
+        yield made
 
 
-def ask(gateway, body: dict, path: str = CHAT, **headers) -> httpx.Response:
-    body = {"messages": HI} | body
+def sent(name, model):
+    """The name that reaches the host. OpenRouter's always hold a slash."""
+    return f"x/{model}" if name == "openrouter" else model
+
+
+def ask(client, name, model="a-model", **members):
+    model = f"{name}/{sent(name, model)}"
+    return client.chat.completions.create(model=model, **{"messages": HI} | members)
+
+
+def post(gateway, body, path="/c/v1/chat/completions", headers=None):
     return httpx.post(gateway.url + path, json=body, headers=headers, timeout=20)
 
 
-def answered(gateway, upstream, body, *answers, **headers):
-    """The reply to a call, and what the upstream was asked."""
-    upstream.script(list(answers) or [GOOD])
-    reply = ask(gateway, body, **headers)
-    return reply, list(upstream.asked)
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_host_answers_streamed_and_whole(hosts, client, name):
+    whole = ask(client, name)
+    assert whole.choices[0].message.content == "You said: hi"
+    assert whole.usage.total_tokens > 0
+    chunks = list(ask(client, name, stream=True))
+    said = [choice for chunk in chunks for choice in chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in said) == "You said: hi"
+    assert said[-1].finish_reason in ("stop", "eos")
+    calls = hosts.wait_log(2, provider=name, model=sent(name, "a-model"), outcome="complete")
+    assert {call.get("stream", False) for call in calls} == {True, False}
 
 
-def test_1_a_preset_without_its_variable_takes_a_callers_key_only(gateway, upstream):
-    reply, asked = answered(gateway, upstream, {"model": "deepseek/deepseek-v4-flash"})
-    assert reply.status_code == 401 and asked == []
-    assert "upstreams.deepseek" in reply.json()["error"]["message"]
+@pytest.mark.parametrize("name", HOSTS)
+def test_thinking_arrives_as_the_host_spells_it(client, name):
+    """Bytes travel untouched: clients of these hosts know their spelling."""
+    chunks = list(ask(client, name, "thinking-model", stream=True))
+    deltas = [choice.delta.to_dict(warnings=False) for chunk in chunks for choice in chunk.choices]
+    thought = "".join(d.get("reasoning_content") or d.get("reasoning") or "" for d in deltas)
+    parts = [p for d in deltas if isinstance(d.get("content"), list) for p in d["content"]]
+    thought += "".join(part["thinking"][0]["text"] for part in parts)
+    text = "".join(d["content"] for d in deltas if isinstance(d.get("content"), str))
+    if "<think>" in text:
+        assert text.startswith("<think>\nThe user said: hi\n</think>")
+    elif name != "azure-deployments":
+        assert thought == "The user said: hi"
+    assert text.endswith("You said: hi")
 
 
-@pytest.mark.parametrize(
-    ("body", "path", "model"),
-    [
-        ({"model": "qwen3-32b", "provider": "lab"}, "/lab/v1", "qwen3-32b"),
-        ({"model": "lab/qwen3-32b"}, "/lab/v1", "qwen3-32b"),
-        ({"model": "qwen3-32b"}, "/lab/v1", "qwen3-32b"),
-        ({"model": "groq/openai/gpt-oss-120b"}, "/groq/v1", "openai/gpt-oss-120b"),
-        ({"model": "openrouter/auto"}, "/openrouter/v1", "openrouter/auto"),
-        ({"model": "openai/gpt-4o"}, "/openai/v1", "gpt-4o"),
-        ({"model": "gpt-4o"}, "/openai/v1", "gpt-4o"),
-    ],
-)
-def test_2_names_and_prefixes_lead_to_one_url_and_do_not_travel(
-    gateway, upstream, body, path, model
-):
-    reply, (asked,) = answered(gateway, upstream, body)
-    assert reply.status_code == 200 and asked.target == f"{path}/chat/completions"
-    assert asked.json() == {"messages": HI, "model": model}
-
-
-def test_2_an_object_named_provider_is_openrouters_own(gateway, upstream):
-    wish = {"only": ["xai"], "x": [1, {"y": None}]}
-    body = {"model": "openrouter/x-ai/grok-4", "provider": wish}
-    _, (asked,) = answered(gateway, upstream, body)
-    assert asked.json() == {"messages": HI, "model": "x-ai/grok-4", "provider": wish}
-
-
-def test_4_azures_deployments_get_the_api_key_header_and_no_bearer(gateway, upstream):
-    for headers in ({}, {"authorization": "Bearer none"}):
-        _, (asked,) = answered(gateway, upstream, {"model": "az/gpt 4o/x"}, **headers)
-        assert asked.target == (
-            "/openai/deployments/gpt%204o%2Fx/chat/completions?api-version=2024-10-21"
-        )
-        assert asked.headers["api-key"] == "key-az" and "authorization" not in asked.headers
-    for query, wanted in (
-        ("", "?api-version=2024-10-21"),
-        ("?a=1", "?a=1&api-version=2024-10-21"),
-        ("?api-version=preview", "?api-version=preview"),
-    ):
-        upstream.script([GOOD])
-        raw = f"{gateway.url}/upstreams/az/deployments/e/embeddings{query}"
-        httpx.post(raw, json={"input": "x"}, headers={"api-key": "EMPTY"})
-        assert upstream.asked[0].target == f"/openai/deployments/e/embeddings{wanted}"
-        assert upstream.asked[0].headers["api-key"] == "key-az"
-        assert "authorization" not in upstream.asked[0].headers
-
-
-@pytest.mark.parametrize("key", ["", "Bearer EMPTY", "Bearer sk-of-the-caller"])
-def test_4_without_a_key_no_credential_leaves(gateway, upstream, key):
-    headers = {"authorization": key} if key else {}
-    for path, body in ((CHAT, {"model": "lab/x"}), ("/upstreams/lab/rerank", {"query": "q"})):
-        upstream.script([GOOD])
-        reply = ask(gateway, body, path, **headers)
-        assert reply.status_code == 200, reply.text
-        (asked,) = upstream.asked
-        assert not {"authorization", "api-key", "x-api-key"} & set(asked.headers)
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "outcome"),
-    [
-        (401, said("no"), "refused"),
-        (400, ERRORS["xai-400-wrong-key"]["body"], "refused"),
-        (402, said("Insufficient Balance"), "spent"),
-        (429, said("slow down", code="rate_limit_exceeded"), "rate limited"),
-        (429, said("quota", type="exceeded_current_quota_error"), "spent"),
-        (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}, "spent"),
-        (498, said("flex tier capacity exceeded"), "upstream failed"),
-        (529, said("overloaded"), "upstream failed"),
-    ],
-)
-def test_5_a_refused_key_rests_as_its_refusal_says_and_the_next_answers(
-    gateway, upstream, status, body, outcome
-):
-    reply, asked = answered(gateway, upstream, {"model": "pair/m"}, refusal(status, body), GOOD)
-    assert reply.status_code == 200 and len({each.key for each in asked}) == 2
-    lines = gateway.wait_log(1, request_id=reply.headers["x-request-id"])
-    assert lines[0]["tried"][0]["outcome"] == outcome
-
-
-def test_5_azures_zero_milliseconds_beside_a_second_are_a_second(gateway, upstream):
-    one = ERRORS["azure-foundry-429"]
-    busy = refusal(429, one["body"], **{"retry-after": "1", "retry-after-ms": "0"})
-    reply, _ = answered(gateway, upstream, {"model": "groq/m"}, busy)
-    assert reply.status_code == 429 and 0 < float(reply.headers["retry-after"]) <= 2
-
-
-@pytest.mark.parametrize("case", ERRORS)
-def test_6_every_recorded_refusal_is_told_with_its_own_message(gateway, upstream, case):
-    one = ERRORS[case]
-    kept = {n: v for n, v in one["headers"].items() if n != "content-length"}
-    reply, _ = answered(
-        gateway,
-        upstream,
-        {"model": "groq/m"},
-        {"status": one["status"], "headers": kept, "body": one["body"]},
-    )
-    status = 401 if case == "xai-400-wrong-key" else one["status"]
-    assert reply.status_code == status and "user_EXAMPLE" not in reply.text
-    given = json.loads(one["body"])
-    words = given.get("error") or given
-    words = words.get("message") or words.get("detail") if isinstance(words, dict) else words
-    told = reply.json()["error"]
-    # Even a masked key of the operator's is not quoted.
-    words = re.sub(r"\S*\*{3}\S*", "[secret]", words)
-    assert words.rstrip(".") in told["message"] and set(told) >= {"message", "code"}
-
-
-def test_6_a_redirect_names_the_setting(gateway, upstream):
-    reply, _ = answered(gateway, upstream, {"model": "groq/m"}, refusal(308, "", location="/x"))
-    assert reply.status_code == 502
-    assert "upstreams[].api_url (groq)" in reply.json()["error"]["message"]
-
-
-def test_8_keys_of_two_upstreams_with_one_id_rest_apart(gateway, upstream):
-    answered(gateway, upstream, {"model": "groq/m"}, refusal(401, said("no")))
-    keys = httpx.get(f"{gateway.url}/admin/keys").json()["keys"]
-    states = {f"{key['pool']}/{key['id']}": key["state"] for key in keys}
-    assert states["upstreams.groq/a"] != "awake" and states["upstreams.mistral/a"] == "awake"
-
-
-REPAIRS = {
-    "max_completion_tokens": (
-        {"max_completion_tokens": 7},
-        "Unrecognized request argument supplied: max_completion_tokens",
-        lambda body: body.get("max_tokens") == 7 and "max_completion_tokens" not in body,
-    ),
-    "developer": (
-        {"messages": [{"role": "developer", "content": "x"}, *HI]},
-        "messages[0].role: unknown variant `developer`, expected one of `system`, `user`",
-        lambda body: body["messages"][0]["role"] == "system",
-    ),
-    "stream_options": (
-        {"stream_options": {"include_usage": True}},
-        "Unrecognized request argument supplied: stream_options",
-        lambda body: "stream_options" not in body,
-    ),
-    "reasoning_content": (
-        {"messages": [*HI, {"role": "assistant", "content": "a", "reasoning_content": "t"}, *HI]},
-        "'messages.1' : property 'reasoning_content' is unsupported",
-        lambda body: body["messages"][1] == {"role": "assistant", "content": "a", "reasoning": "t"},
-    ),
-    "tool_call_id": (
-        {"messages": [*HI, {"role": "tool", "tool_call_id": "call_1", "content": "1"}]},
-        "Tool call id was call_1 but must be a-z, A-Z, 0-9, with a length of 9.",
-        lambda body: len(body["messages"][1]["tool_call_id"]) == 9,
-    ),
-}
-
-
-@pytest.mark.parametrize("where", ["groq", "openai"])
-@pytest.mark.parametrize("name", REPAIRS)
-def test_18_a_refused_body_is_repaired_named_and_right_at_once_the_next_time(
-    gateway, upstream, name, where
-):
-    more, message, is_right = REPAIRS[name]
-    if where == "openai" and name == "reasoning_content":
-        is_right = lambda body: body["messages"][1] == {"role": "assistant", "content": "a"}  # noqa: E731
-    body = {"model": f"{where}/{name}"} | more
-    reply, asked = answered(gateway, upstream, body, refusal(400, said(message)), GOOD)
-    assert reply.status_code == 200 and len(asked) == 2 and is_right(asked[1].json())
-    assert asked[0].key == asked[1].key and not is_right(asked[0].json())
-    assert reply.headers["x-gateway-dropped-params"] == name
-    reply, asked = answered(gateway, upstream, body)
-    assert len(asked) == 1 and is_right(asked[0].json())
-    assert reply.headers["x-gateway-dropped-params"] == name
-
-
-def test_18_two_repairs_one_after_the_other_and_not_without_end(gateway, upstream):
-    wrong = [
-        refusal(400, said(f"Unsupported parameter: '{name}'"))
-        for name in ("seed", "stop", "user", "store", "metadata")
+@pytest.mark.parametrize("name", TOOLED)
+def test_a_tool_is_called_and_its_result_comes_back(client, name):
+    first = ask(client, name, messages=CALL, tools=[TOOL])
+    (call,) = first.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"city": "Paris"} and call.id
+    streamed = [
+        part
+        for chunk in ask(client, name, messages=CALL, tools=[TOOL], stream=True)
+        for choice in chunk.choices
+        for part in choice.delta.tool_calls or []
     ]
-    members = {"seed": 1, "stop": ["a"], "user": "u", "store": True, "metadata": {}}
-    reply, asked = answered(gateway, upstream, {"model": "groq/two"} | members, *wrong[:2], GOOD)
-    assert reply.status_code == 200 and len(asked) == 3
-    assert set(asked[2].json()) == {"model", "messages", "user", "store", "metadata"}
-    reply, asked = answered(gateway, upstream, {"model": "groq/all"} | members, *wrong)
-    assert reply.status_code == 400 and len(asked) == 5
-    assert reply.json()["error"]["message"].startswith("Unsupported parameter")
-    # What did not help is not remembered.
-    _, asked = answered(gateway, upstream, {"model": "groq/all"} | members)
-    assert asked[0].json().keys() == {"model", "messages", *members}
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"tool_choice": "required"}, "tool_choice 'required' is not supported"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}},
-            "'response_format' of type json_schema is not supported",
-        ),
-        ({"n": 2}, "'n' is not supported"),
-    ],
-)
-def test_18_what_would_mean_something_else_is_told(gateway, upstream, more, message):
-    body = {"model": "groq/told"} | more
-    reply, asked = answered(gateway, upstream, body, refusal(400, said(message)))
-    assert reply.status_code == 400 and len(asked) == 1
-    assert reply.json()["error"]["message"] == message
-
-
-def test_19_thinking_survives_a_fallback_to_an_upstream_with_another_name_for_it(gateway, upstream):
-    """DeepSeek's turn goes to Groq, which takes no reasoning_content."""
-    turn = {"role": "assistant", "content": "a", "reasoning_content": "thought"}
-    body = {"model": "smart", "messages": [*HI, turn, *HI]}
-    groq = refusal(400, said("'messages.1' : property 'reasoning_content' is unsupported"))
-    spent = refusal(402, said("Insufficient Balance"))
-    reply, asked = answered(gateway, upstream, body, spent, groq, GOOD)
-    assert reply.status_code == 200, reply.text
-    assert [each.target.split("/")[1] for each in asked] == ["think", "groq", "groq"]
-    assert asked[0].json()["messages"][1] == turn
-    assert asked[2].json()["messages"][1] == {
-        "role": "assistant",
-        "content": "a",
-        "reasoning": "thought",
-    }
-    assert reply.headers["x-gateway-model"] == "groq/llama"
-
-
-def test_19_a_tool_loop_through_messages_gives_deepseek_its_thinking_back(gateway, upstream):
-    blocks = [
-        {"type": "thinking", "thinking": "first 1+1", "signature": ""},
-        {"type": "tool_use", "id": "call_1", "name": "f", "input": {}},
+    assert "".join(part.function.arguments for part in streamed) == '{"city":"Paris"}'
+    history = [
+        *CALL,
+        first.choices[0].message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": "sunny"},
     ]
-    result = {"type": "tool_result", "tool_use_id": "call_1", "content": "2"}
+    last = ask(client, name, messages=history, tools=[TOOL])
+    assert last.choices[0].message.content == "The tool said: sunny"
+
+
+def test_the_key_of_a_host_is_sent_as_the_host_wants_it(simulator, client):
+    for name in HOSTS:
+        ask(client, name, f"key-of-{name}")
+        (seen,) = simulator.last(1, model=sent(name, f"key-of-{name}"))
+        headers = {header.lower(): value for header, value in seen["headers"]}
+        if name == "azure-deployments":
+            assert headers["api-key"] and "authorization" not in headers
+            assert seen["target"].endswith(
+                f"/deployments/key-of-{name}/chat/completions?api-version=2024-10-21"
+            )
+        else:
+            assert ("authorization" in headers) == (name in KEYED)
+        assert "x-auth-id" not in headers
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the chat front refuses a `provider` that is no string (sheet, 5.3)"
+)
+def test_openrouters_own_provider_member_travels(simulator, hosts):
     body = {
-        "model": "think/deepseek-reasoner",
-        "max_tokens": 50,
-        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
-        "messages": [
-            *HI,
-            {"role": "assistant", "content": blocks},
-            {"role": "user", "content": [result]},
-        ],
+        "model": "openrouter/x-ai/grok-4-here",
+        "messages": HI,
+        "provider": {"only": ["xai"]},
     }
-    upstream.script([GOOD])
-    reply = ask(gateway, body, "/c/v1/messages", **{"anthropic-version": "2023-06-01"})
-    assert reply.status_code == 200, reply.text
-    sent = upstream.asked[0].json()
-    assert sent["max_tokens"] == 50 and "max_completion_tokens" not in sent
-    assert sent["messages"][1]["reasoning_content"] == "first 1+1"
+    assert post(hosts, body).status_code == 200
+    (seen,) = simulator.last(1, model="x-ai/grok-4-here")
+    assert seen["json"]["provider"] == {"only": ["xai"]}
+    assert seen["json"]["model"] == "x-ai/grok-4-here"
 
 
-def test_23_a_callers_own_key_goes_where_its_name_says_and_nowhere_else(gateway, upstream):
-    own = {"authorization": "Bearer sk-of-the-caller"}
-    for body in ({"model": "groq/m"}, {"model": "m", "provider": "groq"}):
-        _, (asked,) = answered(gateway, upstream, body, **own)
-        assert asked.target.startswith("/groq/") and asked.key == "sk-of-the-caller"
-    _, (asked,) = answered(gateway, upstream, {"model": "smart"}, **own)
-    assert asked.key == "key-think-a"
-    # A refused key of the caller's is never tried at a fallback.
-    _, (asked,) = answered(gateway, upstream, {"model": "groq/m"}, refusal(401, said("no")), **own)
-    assert asked.key == "sk-of-the-caller"
+def test_every_list_is_read_and_a_listed_id_can_be_asked(client):
+    ids = {model.id for model in client.models.list()}
+    wanted = {
+        "deepseek/deepseek-v4-flash",
+        "groq/openai/gpt-oss-120b",
+        "openrouter/anthropic/claude-haiku-4.5",
+        "cerebras/gpt-oss-120b",
+        "ollama/qwen3",
+        "vllm/Qwen/Qwen3-32B",
+        "llamacpp/tiny",
+        "huggingface/Qwen/Qwen3-32B:groq",
+        "gpt-4o",
+    }
+    assert wanted <= ids
+    for model in wanted:
+        answer = client.chat.completions.create(model=model, messages=HI)
+        assert answer.choices[0].message.content == "You said: hi"
 
 
-@pytest.mark.parametrize("name", ["api_base", "base_url", "custom_host", "api_url"])
-def test_23_nobody_names_a_host(gateway, upstream, name):
-    other = f"http://127.0.0.1:{free_port()}"
-    upstream.script([GOOD])
+def test_aliases_lead_to_upstreams_and_a_list_fails_over(client):
+    raw = client.chat.completions.with_raw_response
+    for alias, model in (
+        ("fast", "llama-3.3-70b-versatile"),
+        ("smart", "anthropic/claude-haiku-4.5"),
+        ("local-qwen3", "qwen3"),
+    ):
+        answer = raw.create(model=alias, messages=HI)
+        assert answer.parse().model == model
+        assert answer.parse().choices[0].message.content == "You said: hi"
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_an_unknown_model_is_told_in_openais_envelope(hosts, name):
+    refused = post(hosts, {"model": f"{name}/missing-model", "messages": HI})
+    assert refused.status_code in (400, 404)
+    error = refused.json()["error"]
+    assert error["message"] and "without a message" not in error["message"]
+    assert "user_SIMULATOR" not in refused.text
+
+
+def test_a_token_for_openai_does_not_reach_openai_eu(simulator, tmp_path):
+    tokens = [
+        {"id": "narrow", "val": "narrow-token-0001", "providers": ["openai"]},
+        {"id": "eu", "val": "eu-token-00000001", "providers": ["openai-eu"]},
+    ]
+    config = config_for(
+        simulator.url,
+        upstreams=[upstream(simulator.url, "openai-eu", "vllm", models=["eu-model"])],
+        access={"tokens": tokens},
+    )
+    with running(tmp_path, config) as gateway:
+
+        def status(token, model):
+            headers = {"authorization": f"Bearer {token}"}
+            return post(gateway, {"model": model, "messages": HI}, headers=headers).status_code
+
+        assert status("narrow-token-0001", "gpt-4o") == 200
+        assert status("narrow-token-0001", "openai-eu/eu-model") == 403
+        assert status("eu-token-00000001", "openai-eu/eu-model") == 200
+        assert status("eu-token-00000001", "gpt-4o") == 403
+        assert {each["path"] for each in simulator.last(2)} == {
+            "/openai/v1/chat/completions",
+            "/compatible/vllm/v1/chat/completions",
+        }
+        raw = httpx.post(
+            f"{gateway.url}/upstreams/openai-eu/chat/completions",
+            json={"model": "m", "messages": HI},
+            headers={"authorization": "Bearer narrow-token-0001"},
+        )
+        assert raw.status_code == 403
+
+
+def test_operators_see_upstreams_like_any_other_pool(hosts, client):
+    ask(client, "groq", "seen-by-operators")
+    metrics = httpx.get(f"{hosts.url}/metrics").text
+    assert 'gateway_key_state{provider="upstreams.groq",key_id="a"} 1' in metrics
+    assert 'gateway_requests_total{provider="groq"' in metrics
+    keys = httpx.get(f"{hosts.url}/admin/keys").json()["keys"]
+    groq = {key["id"] for key in keys if key["pool"] == "upstreams.groq"}
+    assert groq == {"a", "b"}
+    assert sum(key["uses"] for key in keys if key["pool"] == "upstreams.groq") > 0
+    said = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "keys", "list", "-c", str(hosts.file)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    assert re.search(r"upstreams\.groq +a ", said) and re.search(r"upstreams\.groq +b ", said)
+    assert "demo-groq-one" not in said + metrics
+
+
+def test_the_raw_route_forwards_with_the_pools_key(simulator, hosts):
     reply = httpx.post(
-        f"{gateway.url}{CHAT}?{name}={other}",
-        json={"model": "groq/m", "messages": HI, name: other},
-        headers={name: other, f"x-{name.replace('_', '-')}": other, "x-portkey-custom-host": other},
+        f"{hosts.url}/upstreams/mistral/embeddings",
+        json={"model": "mistral-embed-raw", "input": "a"},
         timeout=20,
     )
-    assert reply.status_code == 200 and upstream.asked[0].target == "/groq/v1/chat/completions"
+    assert reply.status_code == 200 and len(reply.json()["data"][0]["embedding"]) == 1024
+    assert simulator.last(1, model="mistral-embed-raw")[0]["key"] == "demo-mistral-one"
 
 
-def test_6_and_7_lists_of_every_shape_and_tokens_that_name_their_upstreams(tmp_path, upstream):
-    dead = f"http://127.0.0.1:{free_port()}/v1"
-    key = [{"id": "a", "val": "k"}]
-    config = {
-        "upstreams": [
-            {"name": "openrouter", "api_url": f"{upstream.url}/v1", "api_keys": key},
-            {"name": "lab", "api_url": dead, "api_keys": [], "models": ["qwen3-32b", "other"]},
-            {"name": "openai-eu", "api_url": dead, "api_keys": key},
-        ],
-        "models": {"fast": "lab/other", "any-*": "lab/*"},
-        "access": {
-            "tokens": [
-                {"id": "all", "val": "token-of-all-0123456789"},
-                {"id": "few", "val": "token-of-few-0123456789", "providers": ["openai"]},
+def test_a_limited_key_rests_and_the_other_one_answers(simulator, tmp_path):
+    keys = [{"id": "a", "val": "demo-limited-9"}, {"id": "b", "val": "demo-well"}]
+    config = config_for(simulator.url, upstreams=[upstream(simulator.url, "groq", api_keys=keys)])
+    with running(tmp_path, config) as gateway:
+        for number in range(4):
+            body = {"model": f"groq/two-keys-{number}", "messages": HI}
+            assert post(gateway, body).status_code == 200
+        last = {
+            key["id"]: key["last_status"]
+            for key in httpx.get(f"{gateway.url}/admin/keys").json()["keys"]
+            if key["pool"] == "upstreams.groq"
+        }
+        assert last == {"a": 429, "b": 200}
+
+
+def test_xais_400_for_a_wrong_key_goes_to_the_next_key(client):
+    for number in range(3):
+        answer = ask(client, "xai-two-keys", f"round-{number}")
+        assert answer.choices[0].message.content == "You said: hi"
+
+
+REPAIRS = [
+    ("deepseek", {"messages": [{"role": "developer", "content": "be brief"}, *HI]}),
+    ("mistral", {"messages": [{"role": "developer", "content": "be brief"}, *HI]}),
+    ("dashscope", {"messages": [{"role": "developer", "content": "be brief"}, *HI]}),
+    ("zai", {"messages": [{"role": "developer", "content": "be brief"}, *HI]}),
+    ("mistral", {"max_completion_tokens": 50}),
+    ("mistral", {"stream": True, "stream_options": {"include_usage": True}}),
+    ("mistral", {"user": "a", "seed": 1}),
+    ("groq", {"logprobs": True}),
+    ("cerebras", {"frequency_penalty": 0.1}),
+    ("groq", {"messages": [*HI, {"role": "assistant", "content": "a", "reasoning_content": "b"}]}),
+    (
+        "mistral",
+        {
+            "messages": [
+                *CALL,
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [
+                        {
+                            "id": "call_0123456789abcdef",
+                            "type": "function",
+                            "function": {"name": "get_weather", "arguments": "{}"},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "call_0123456789abcdef", "content": "sunny"},
             ]
         },
-    }
-    bearer = {"authorization": "Bearer token-of-all-0123456789"}
-    with running(tmp_path, config) as gateway:
-        upstream.script([{"status": 200, "headers": JSON, "body": LISTS["openrouter"]["body"]}])
-        began = time.monotonic()
-        models = httpx.get(f"{gateway.url}/c/v1/models", headers=bearer, timeout=20).json()["data"]
-        assert time.monotonic() - began < 4  # the dead one delays nobody
-        assert [model["id"] for model in models[:3]] == ["fast", "qwen3-32b", "other"]
-        assert models[0]["aliases"] is True
-        assert models[3]["id"].startswith("openrouter/") and models[3]["pricing"]
-        for model in models:
-            assert model["object"] == "model" and model["owned_by"]
-            assert isinstance(model["created"], int)
-        few = {"authorization": "Bearer token-of-few-0123456789"}
-        for name in ("openai-eu/gpt-4o", "lab/qwen3-32b"):
-            reply = ask(gateway, {"model": name}, **few)
-            assert reply.status_code == 403 and "openai" in reply.text
+    ),
+]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="refusals are told, not yet repaired on the byte path (sheet, section 6)"
+)
+@pytest.mark.parametrize(("name", "members"), REPAIRS)
+def test_what_a_host_refuses_is_repaired(hosts, name, members):
+    reply = post(hosts, {"model": f"{name}/a-model", "messages": HI} | members)
+    assert reply.status_code == 200, reply.text
+    assert "x-gateway-dropped-params" in reply.headers
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("groq", "sim-error-event-1"),
+        ("vllm", "sim-error-event-1"),
+        ("llamacpp", "sim-error-event-1"),
+        ("openrouter", "sim-error-event-3"),
+        ("deepseek", "sim-error-event-3"),
+    ],
+)
+def test_an_error_inside_a_200_is_an_upstream_error(hosts, client, name, model):
+    with pytest.raises(openai.APIError, match="had an error while processing"):
+        for chunk in ask(client, name, model, stream=True):
+            assert chunk
+    (call, *_) = hosts.wait_log(provider=name, model=sent(name, model))
+    assert call["outcome"] == "upstream_error"

@@ -198,7 +198,10 @@ async def _refresh(gateway: Gateway, provider: Provider, name: str, listing: Lis
     """Asks once, also if nobody waits any more: the next one who asks is told at once."""
     keep = _KEEP_FAILED_SECONDS
     try:
-        turn = gateway.pool.pick(provider.pool)
+        if provider.anonymous and not gateway.pool.size(provider.pool):
+            turn = Lease(Key(provider.pool, "", ""))
+        else:
+            turn = gateway.pool.pick(provider.pool)
         listing.models = await _ask(gateway, provider, name, turn)
         listing.error, keep = None, _KEEP_SECONDS
     except GatewayError as error:
