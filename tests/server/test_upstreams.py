@@ -246,6 +246,12 @@ def test_operators_see_upstreams_like_any_other_pool(hosts, client):
     assert "demo-groq-one" not in said + metrics
 
 
+def test_the_raw_route_to_a_host_that_wants_no_key_sends_none(simulator, hosts):
+    reply = httpx.get(f"{hosts.url}/upstreams/llamacpp/models", timeout=20)
+    assert reply.status_code == 200 and reply.json()["models"]
+    assert simulator.last(1, path="/compatible/llamacpp/v1/models")[0]["key"] == ""
+
+
 def test_the_raw_route_forwards_with_the_pools_key(simulator, hosts):
     reply = httpx.post(
         f"{hosts.url}/upstreams/mistral/embeddings",
