@@ -22,7 +22,6 @@ _REMINDER = re.compile(r"(?s)<system-reminder>.*?</system-reminder>\s*")
 _QUOTED = r"""(?:"([^"]+)"|'([^']+)'|`([^`]+)`|([^\s"'`]+))"""
 _READ = re.compile(rf"(?i)\bread\s+{_QUOTED}")
 _REPLACE = re.compile(rf"(?i)\s+and\s+replace\s+{_QUOTED}\s+(?:by|with)\s+{_QUOTED}")
-_FAILED = re.compile(r'(?i)\s*(?:error\b|<tool_use_error>|\{"error")')
 # The words of agent programs for one input of a tool.
 _PATH = ("file_path", "filePath", "absolute_path", "path")
 _OLD = ("old_string", "oldString", "old_str")
@@ -35,15 +34,19 @@ class Turn(Struct, frozen=True):
     prompt: str
     results: list[str]
     latest: list[str]  # those of the results that came after the model's last word
+    failed: bool = False  # whether the last result is of a call that failed
 
 
 def turn_of(said: Iterable[tuple[str, str]]) -> Turn:
-    """The turn that a conversation is in: pairs of "user", "result" or another role, and a text."""
+    """The turn that a conversation is in: pairs of a role and a text.
+
+    A result's role is "result", or "failure" for a call that failed.
+    """
     turn = Turn("", [], [])
     for role, text in said:
-        if role == "result":
-            turn.results.append(_REMINDER.sub("", text))
-            turn.latest.append(turn.results[-1])
+        if role in ("result", "failure"):
+            text = _REMINDER.sub("", text)
+            turn = Turn(turn.prompt, [*turn.results, text], [*turn.latest, text], role == "failure")
         elif role == "user" and (words := _REMINDER.sub("", text)).strip():
             turn = Turn(words, [], [])
         elif role in ("assistant", "model"):
@@ -59,7 +62,7 @@ def act(tools: Mapping[str, Any], turn: Turn) -> Call | str | None:
     file, change, steps = _task(tools, turn.prompt)
     if not steps:
         return None
-    if turn.results and _FAILED.match(turn.results[-1]):
+    if turn.failed:
         return f"The tool failed: {turn.results[-1]}"
     if len(turn.results) < len(steps):
         return steps[len(turn.results)]

@@ -69,7 +69,8 @@ def _said(messages: list[JSON]) -> Iterator[tuple[str, str]]:
         content = message["content"]
         for block in content if isinstance(content, list) else ():
             if block["type"] == "tool_result":
-                yield "result", text_of(block.get("content"))
+                role = "failure" if block.get("is_error") else "result"
+                yield role, text_of(block.get("content"))
         yield message["role"], text_of(content)
 
 

@@ -50,7 +50,8 @@ class Answer:
         """The conversation for `turn_of`: responses before the texts of their content."""
         for content in self.request.contents:
             for said in responses_of(content):
-                yield "result", json.dumps(said["response"], ensure_ascii=False)
+                role = "failure" if "error" in said["response"] else "result"
+                yield role, json.dumps(said["response"], ensure_ascii=False)
             text = "".join(str(part.get("text") or "") for part in parts_of(content))
             yield "model" if content.get("role") == "model" else "user", text
 

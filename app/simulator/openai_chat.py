@@ -192,8 +192,11 @@ def text_of(content: Any) -> str:
 def _said(messages: list[JSON]) -> Iterator[tuple[str, str]]:
     """The conversation for `turn_of`."""
     for message in messages:
-        is_result = message["role"] in ("tool", "function")
-        yield "result" if is_result else message["role"], text_of(message.get("content"))
+        role, text = message["role"], text_of(message.get("content"))
+        if role in ("tool", "function"):
+            # The wire has no word for a failure; agents write it.
+            role = "failure" if text.startswith("Error") else "result"
+        yield role, text
 
 
 class Answer:
