@@ -137,8 +137,8 @@ def test_fixed_names_of_claude_code_lead_to_another_house(gateway, tmp_path):
     said = code.ask("hello from an alias")
     check(said, "You said: hello from an alias")
     assert list(said["modelUsage"]) == ["claude-haiku-4-5"]
-    line = gateway.wait_log(alias="claude-haiku-4-5")[-1]
-    assert (line["provider"], line["model"]) == ("gemini-api", "gemini-2.5-flash")
+    line = gateway.wait_log(model="gemini-2.5-flash")[-1]
+    assert (line["front"], line["provider"]) == ("anthropic", "gemini-api")
 
 
 def test_an_answer_of_a_schema(code):
