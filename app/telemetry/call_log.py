@@ -81,6 +81,7 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     upstream_request_id: str = ""
+    session_id: str = ""  # of the client's conversation, as the client names it
     code: str = ""
     outcome: str = ""
     tried: list[Attempt] = []

@@ -20,8 +20,9 @@ class Asked(Struct, kw_only=True):
 
     `members` are the gateway's own top-level members by family name ("claude", "bing" ...), each as
     JSON. `own_names` are all top-level names that are the gateway's, "provider" included: they
-    never travel upstream. `options` belongs to the front alone. `file_bytes` are those of the body
-    that are a file's, and so say nothing of how many tokens it has.
+    never travel upstream. `options` belongs to the front alone. `session_id` is what the client
+    calls its conversation, safe to log. `file_bytes` are those of the body that are a file's, and
+    so say nothing of how many tokens it has.
     """
 
     body: bytes
@@ -32,6 +33,7 @@ class Asked(Struct, kw_only=True):
     own_names: tuple[str, ...] = ()
     query: str = ""  # the caller's, for an upstream of the same wire
     options: Any = None
+    session_id: str = ""
     file_bytes: int = 0
 
     @property

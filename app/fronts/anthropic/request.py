@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from app.fronts.anthropic.messages import Talk, read_messages
 from app.fronts.anthropic.schema import Body, Format, OutputConfig, Thinking
@@ -43,20 +43,12 @@ def word(member: str) -> str:
     return _WORDS.get(member, member)
 
 
-class MessagesOptions(Struct, frozen=True):
-    """What this front needs to know of the request besides."""
-
-    session: str = ""  # Claude Code's conversation
-    max_tokens: int | None = None
-
-
 def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
     """The `glance` of this front. `families` name the gateway's own members of a body."""
     members: list[tuple[str, Any, Any]] = [
         ("provider", str | UnsetType | None, UNSET),
         ("model", str | None, None),
         ("stream", bool | None, None),
-        ("max_tokens", int | None, None),
     ]
     members += [(name, Raw | UnsetType, UNSET) for name in families]
     decode = msgspec.json.Decoder(msgspec.defstruct("MessagesGlance", members)).decode
@@ -64,6 +56,7 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
     def glance(incoming: Incoming) -> Asked:
         """Raises GatewayError 400 for what is not a JSON object with members of the right type."""
         session = incoming.headers.get(_SESSION) or ""
+        session_id = session if _PLAIN_NAME.fullmatch(session) else ""
 
         def read(body: bytes) -> Asked:
             found: Any = decode(body)
@@ -79,7 +72,7 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
                 members=own,
                 own_names=(*own, *named),
                 query=urlencode(dict(incoming.query)) if incoming.query else "",
-                options=MessagesOptions(session[:128], found.max_tokens),
+                session_id=session_id,
             )
 
         return read_mended(incoming.body, read)
@@ -114,7 +107,7 @@ def read(asked: Asked) -> ChatRequest:
         top_k=body.top_k,
         stop=[stop for stop in body.stop_sequences or () if stop.strip()] or None,
         cuts_stops=True,
-        prompt_cache_key=asked.options.session or None,
+        prompt_cache_key=asked.session_id or None,
         service_tier="default" if body.service_tier == "standard_only" else None,
         extras_wire=WIRE,
     )
