@@ -111,7 +111,7 @@ class Attempt:
     async def _ask(self) -> Response:
         """Prepares and sends the request; the response's head has come when this returns."""
         engine, provider = self.engine, self.target.provider
-        native = provider.native if self.plan.same_request else None
+        native = self.plan.native
         prepare = provider.prepare if native is None else native.prepare
         timeouts = engine.config.timeouts
         first_event = provider.first_event_seconds or timeouts.first_event
@@ -160,7 +160,7 @@ class Attempt:
         provider, call = self.target.provider, self.call
         reply = await read_whole(self.response, _MAX_ERROR_BYTES)
         self.state.call.record.upstream_request_id = request_id(reply.headers)
-        native = provider.native if self.plan.same_request else None
+        native = self.plan.native
         retry = provider.retry if native is None else native.retry
         again: UpstreamRequest | None = retry(call, reply) if retry is not None else None
         if again is not None:
@@ -176,10 +176,9 @@ class Attempt:
     def _decoder(self) -> Decoder | None:
         """The decoder of this answer; None where it is copied without one."""
         provider = self.target.provider
-        if not self.plan.same_request:
+        native = self.plan.native
+        if native is None:
             return provider.decoder(self.call)
-        native = provider.native
-        assert native is not None
         if self.plan.copies:
             return native.untouched(self.call) if native.untouched is not None else None
         return (native.decoder or provider.decoder)(self.call)
@@ -188,8 +187,8 @@ class Attempt:
         call, front = self.call, self.state.call.front
         provider = self.target.provider
         self.session = provider.session(call)
-        native = provider.native
-        adds_usage = native.adds_usage if native is not None and self.plan.same_request else None
+        native = self.plan.native
+        adds_usage = native.adds_usage if native is not None else None
         answering = Answering(
             asked=call.asked,
             chat=self.state.chat,

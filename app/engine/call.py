@@ -13,7 +13,7 @@ from app.telemetry.call_log import CallRecord
 from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
 from app.wire.front import Front
-from app.wire.provider import Key, Provider
+from app.wire.provider import Key, Native, Provider
 
 
 class Target(Struct):
@@ -91,7 +91,7 @@ class CallState(Struct):
 class Plan(Struct):
     """How this front meets this provider: in one wire, or in the neutral words between them."""
 
-    same_request: bool  # the body travels in its own wire
+    native: Native | None  # the body travels in its own wire
     copies: bool  # and the answer comes back untouched
     read: Callable[[CallState], Any]
     index: Callable[[Asked], str | None]
@@ -99,17 +99,17 @@ class Plan(Struct):
 
 def plan(front: Front, provider: Provider) -> Plan:
     """Chooses in one place. A translated request gets no untouched answer: names were changed."""
-    native = provider.native
-    if native is None or native.wire != front.asks:
+    native = provider.native(front.asks)
+    if native is None:
         return Plan(
-            same_request=False,
+            native=None,
             copies=False,
             read=lambda state: provider.read(state.neutral(), state.call.asked),
             index=provider.index,
         )
     read = native.read
     return Plan(
-        same_request=True,
+        native=native,
         copies=native.wire == front.answers,
         read=lambda state: read(state.call.asked),
         index=native.index or provider.index,

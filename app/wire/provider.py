@@ -164,7 +164,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     """How one upstream is spoken to.
 
     `request` translates the neutral request that stands in `call.chat`, or what `read` made of it.
-    `decoder` reads its answer. `native` is for bodies in the upstream's own wire.
+    `decoder` reads its answer. `natives` are for bodies in a wire that the upstream speaks itself.
     `read` turns the neutral request into what `request` wants, once per call however many keys are
     tried: it raises GatewayError 400 for what cannot be asked, and finds the conversation.
 
@@ -203,7 +203,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     request: Callable[[Call], UpstreamRequest]
     read_error: Callable[[UpstreamReply], GatewayError]
     decoder: Callable[[Call], Decoder]
-    native: Native | None = None
+    natives: tuple[Native, ...] = ()
     read: Callable[[ChatRequest, Asked], Any] = lambda chat, asked: chat
     index: Callable[[Asked], str | None] = lambda asked: None
     takes_own_key: bool = True
@@ -228,3 +228,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     stops: Callable[[Call], bool] = lambda call: True
     lacks: frozenset[str] = frozenset()
     server_tools: frozenset[str] = frozenset()
+
+    def native(self, wire: Wire) -> Native | None:
+        """How a body of this wire goes up as it is; None where it has to be translated."""
+        return next((each for each in self.natives if each.wire == wire), None)

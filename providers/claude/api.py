@@ -198,7 +198,7 @@ PROVIDER = Provider(
     request=request,
     read_error=read_error,
     decoder=decoder,
-    native=Native(wire="anthropic", read=read_native, request=request_native),
+    natives=(Native(wire="anthropic", read=read_native, request=request_native),),
     index=index,
     session=session,
     retry=retry,

@@ -200,7 +200,9 @@ PROVIDER = Provider(
     decoder=decoder,
     read_error=read_error,
     # A generateContent body with `model` (and `stream`) in it, as POST /gemini/openai takes it.
-    native=Native(wire="gemini", read=read_native, request=native_request, decoder=native_decoder),
+    natives=(
+        Native(wire="gemini", read=read_native, request=native_request, decoder=native_decoder),
+    ),
     prepare=prepare,
     index=index,
     session=session,

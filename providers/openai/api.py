@@ -198,12 +198,14 @@ PROVIDER = Provider(
     request=request,
     read_error=read_error,
     decoder=decoder,
-    native=Native(
-        wire="openai-chat",
-        read=read,
-        request=native_request,
-        retry=retry,
-        adds_usage=adds_usage,
+    natives=(
+        Native(
+            wire="openai-chat",
+            read=read,
+            request=native_request,
+            retry=retry,
+            adds_usage=adds_usage,
+        ),
     ),
     index=index,
     models_request=models_request,

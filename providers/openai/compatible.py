@@ -79,7 +79,7 @@ def provider(upstream: Upstream, dialect: Dialect) -> Provider:
         request=lambda call: post(call, encode_request(call)),
         read_error=api.read_error,
         decoder=decoder,
-        native=Native(wire="openai-chat", read=read, request=native_request),
+        natives=(Native(wire="openai-chat", read=read, request=native_request),),
         models_request=models_request if lists else None,
         read_models=api.read_models if lists else None,
         takes_own_key=not needs_no_key(upstream),

@@ -251,13 +251,15 @@ PROVIDER = Provider(
     conversation=conversation,
     conversation_of=conversation_of,
     # The site's own body, answered in OpenAI's words or with the site's own stream.
-    native=Native(
-        wire="chatgpt-web",
-        read=read_native,
-        request=request,
-        prepare=prepare,
-        untouched=own_stream,
-        index=lambda asked: None,
+    natives=(
+        Native(
+            wire="chatgpt-web",
+            read=read_native,
+            request=request,
+            prepare=prepare,
+            untouched=own_stream,
+            index=lambda asked: None,
+        ),
     ),
     anonymous=True,
     models_request=models_request,

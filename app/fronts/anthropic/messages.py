@@ -227,7 +227,7 @@ class _Reader:
                     texts.append(block.text or "")
                 case "thinking":
                     found = read_mark(block.signature or "")
-                    if found is not None and found[0] == GEMINI:
+                    if found is not None and found[0] == "g":
                         signature = found[1]
                     elif not block.signature or found is not None:
                         thoughts.append(block.thinking or "")
