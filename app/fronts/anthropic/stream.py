@@ -75,7 +75,7 @@ class MessageStream(MessagesRenderer):
             if type(event) is Text and self._headed[1] == TEXT == self._open and not event.index:
                 if text := event.text:
                     piece = encode(text)
-                    self.counts.bytes += len(piece)
+                    self.counts.bytes += len(piece) - 2  # its quotes
                     out += (self._head, piece, _DELTA_END)
             else:
                 self.take(event)
