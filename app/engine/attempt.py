@@ -26,6 +26,7 @@ from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
 from app.wire.events import Follow
 from app.wire.front import Answering
+from app.wire.kept import Kept, family_of
 from app.wire.provider import Call, Decoder, Key
 from app.wire.renderer import Renderer
 from app.wire.retry_after import retry_after
@@ -48,6 +49,7 @@ class Attempt:
         "call",
         "engine",
         "held",
+        "kept",
         "lease",
         "opened",
         "plan",
@@ -73,6 +75,7 @@ class Attempt:
         self.renderer: Renderer | None = None
         self.session: dict[str, Any] = {}
         self.held: Held | None = None
+        self.kept: Kept | None = None  # to be written before the last bytes are sent
         self.opened: list[bytes] | None = []  # the stream so far, as long as it says nothing
 
     async def run(self) -> None:
@@ -173,7 +176,12 @@ class Attempt:
             if is_answer(self.response.status):
                 return
             reply = await read_whole(self.response, _MAX_ERROR_BYTES)
-        error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
+        if native is not None and native.read_error is not None:
+            error = native.read_error(reply)
+        else:
+            error = (
+                provider.explain(call, reply) if provider.explain else provider.read_error(reply)
+            )
         raise explained(error, reply, call.key)
 
     # --- the answer -------------------------------------------------------------------------
@@ -204,6 +212,8 @@ class Attempt:
             max_bytes=self.engine.config.limits.response_bytes,
             adds_usage=adds_usage is not None and adds_usage(call),
             cuts=self._cuts(),
+            keep=self._keep if self.state.call.owner is not None else None,
+            remember=self._remember if call.key.id else None,
         )
         if self.plan.copies:
             renderer = front.copy(answering, decoder)
@@ -212,6 +222,15 @@ class Attempt:
             renderer = (front.stream if call.stream else front.whole)(answering, decoder)
         self.state.sink.content_type = renderer.content_type
         return renderer
+
+    def _keep(self, kept: Kept) -> None:
+        self.kept = kept
+
+    def _remember(self, answer_id: str) -> None:
+        """Notes whose key has made this answer, for the turn that goes on from it."""
+        if self.engine.conversations is not None:
+            key = self.call.key
+            self.engine.conversations.remember(key.pool, family_of(answer_id), key.id)
 
     def _cuts(self) -> tuple[str, ...]:
         """The stop sequences at which the front has to end the answer."""
@@ -373,6 +392,8 @@ class Attempt:
             out = b"".join(self.opened) + out
             self._said()
         deadline.stop()
+        if self.kept is not None:
+            await self.engine.keep(self.kept, self.state.call.owner, self.call.key)
         record.bytes_out += len(out)
         usage = renderer.usage
         if usage is not None:

@@ -45,6 +45,7 @@ class ChatCall(Struct, kw_only=True):
     record: CallRecord
     caller: Caller = OPERATOR
     fallbacks: list[Target] = []
+    owner: bytes | None = None  # whose answers are kept for a next turn; None: nobody's
 
 
 class KeyChoice(Struct):

@@ -7,6 +7,8 @@ from app.fronts.anthropic import errors as anthropic
 from app.fronts.gemini import errors as gemini
 from app.fronts.openai_chat import errors as openai
 from app.fronts.openai_chat.front import door, front
+from app.fronts.openai_responses import errors as responses
+from app.fronts.openai_responses.front import front as responses_front
 from app.wire.errors import GatewayError
 from app.wire.front import Front, Route
 
@@ -20,6 +22,7 @@ def fronts(families: Sequence[str]) -> tuple[Front, ...]:
     google = Route("/gemini/openai", provider="gemini")
     return (
         chat,
+        responses_front(families),
         door(chat, "claude-openai", "anthropic", claude, "x-api-key"),
         door(chat, "gemini-openai", "gemini", google),
         *chatgpt_web.fronts(chat),
@@ -39,6 +42,7 @@ _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     # A vendor's own client with a wrong base URL.
     ("/v1/messages", anthropic.error_body),
     ("/c/v1/messages", anthropic.error_body),
+    ("/c/v1/responses", responses.error_body),
     ("/v1alpha", gemini.error_body),
     ("/v1beta", gemini.error_body),
     ("/c/v1alpha", gemini.error_body),

@@ -8,6 +8,7 @@ from app.auth.caller import Caller
 from app.auth.credentials import callers_own
 from app.auth.model_scope import check_unambiguous
 from app.engine.call import ChatCall, Target, credential_headers
+from app.http.kept_answers import answers_are_kept, owner_of_answers
 from app.http.responses import gateway_of
 from app.http.sinks import ChatSink
 from app.telemetry.call_log import CallRecord
@@ -33,6 +34,9 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
     caller.allow(provider.family, target.alias or model)
     if caller.token is not None and caller.token.models:
         check_unambiguous(asked.body, "model", "provider")
+    owner = None
+    if front.refers is not None and answers_are_kept(request):
+        owner = owner_of_answers(request, credential_headers(front, target))
     sink = ChatSink(request, front.id_header, front.id_prefix)
     ctx.carried = True  # from here on the engine writes the log line
     await gateway_of(request).exchange.run(
@@ -43,6 +47,7 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
             headers=request.headers if sink.lookup is None else sink.lookup,
             record=record,
             caller=caller,
+            owner=owner,
             fallbacks=[
                 each
                 for each in fallbacks

@@ -39,6 +39,7 @@ from app.http.routes import (
     landing,
     models,
     openai_platform,
+    responses,
     reverse_proxy,
 )
 from app.offload import group_signals
@@ -59,6 +60,7 @@ _ALONE_SECONDS = 2.0  # by then the main process has signalled, if the signal wa
 _ROUTES = (
     landing,
     chat,
+    responses,
     models,
     bing,
     openai_platform,

@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 
 from app.wire.chat import not_json
 from app.wire.errors import GatewayError, from_validation
+from app.wire.kept import Kept
 from app.wire.surrogates import mend
 
 # What msgspec raises for another shape, no JSON, broken UTF-8 and absurd nesting.
@@ -20,7 +21,8 @@ class Asked(Struct, kw_only=True):
 
     `members` are the gateway's own top-level members by family name ("claude", "bing" ...), each as
     JSON. `own_names` are all top-level names that are the gateway's, "provider" included: they
-    never travel upstream. `options` belongs to the front alone.
+    never travel upstream. `options` belongs to the front alone. `kept` are earlier answers that
+    the body names, by their ids.
     """
 
     body: bytes
@@ -31,6 +33,7 @@ class Asked(Struct, kw_only=True):
     own_names: tuple[str, ...] = ()
     query: str = ""  # the caller's, for an upstream of the same wire
     options: Any = None
+    kept: Mapping[str, Kept] = {}
 
     def member(self, name: str, shape: type[T]) -> T | None:
         """The gateway's own member `name` as its family's struct, None where it is absent or null.

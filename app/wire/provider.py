@@ -147,6 +147,8 @@ class Native(Struct, frozen=True, kw_only=True):
     `request` is the provider's for such a body, and so are `prepare`, `retry` and `adds_usage`.
     `decoder` and `index` are None where the provider's own serve. `untouched` decodes an answer
     that is copied, where the upstream says where it goes on or ends: it says `Piece`.
+    `read_error` is the provider's for a refusal of such a body. `earlier` is the id of an earlier
+    answer that the body goes on from: the key that has made it is asked, where that is known.
     """
 
     wire: Wire
@@ -158,6 +160,8 @@ class Native(Struct, frozen=True, kw_only=True):
     decoder: Callable[[Call], Decoder] | None = None
     untouched: Callable[[Call], Decoder] | None = None
     index: Callable[[Asked], str | None] | None = None
+    read_error: Callable[[UpstreamReply], GatewayError] | None = None
+    earlier: Callable[[Asked], str | None] | None = None
 
 
 class Provider(Struct, frozen=True, kw_only=True):

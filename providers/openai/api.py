@@ -17,11 +17,13 @@ from app.wire.asked import Asked
 from app.wire.chat import ChatRequest, read_members
 from app.wire.errors import GatewayError, bad_response
 from app.wire.events import Event, ToolCall
+from app.wire.kept import family_of
 from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider, Upstream
 from app.wire.refusals import Refusal, read_refusal
 from app.wire.retry_after import retry_after_header
 from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
+from providers.openai import responses
 from providers.openai.decode import decoder
 from providers.openai.learned import learn
 from providers.openai.messages import urls_to_fetch
@@ -41,6 +43,10 @@ _PASSED_UP = (
     "idempotency-key",
     "x-client-request-id",
     "user-agent",
+)
+# What Codex tells of itself, besides its x-codex-*.
+_OF_CODEX = frozenset(
+    ("originator", "session-id", "thread-id", "version", "x-openai-internal-codex-responses-lite")
 )
 # They name the operator's account, not the caller's.
 _PRIVATE = ("openai-organization", "openai-project")
@@ -132,7 +138,7 @@ def translated_decoder(call: Call) -> Decoder:
     return Renaming(decoder(call), renamed) if renamed else decoder(call)
 
 
-def _post(call: Call, body: bytes) -> UpstreamRequest:
+def _post(call: Call, body: bytes, path: str = "/v1/chat/completions") -> UpstreamRequest:
     headers: Headers = [
         ("Authorization", f"Bearer {call.key.val}"),
         ("Content-Type", "application/json"),
@@ -146,11 +152,19 @@ def _post(call: Call, body: bytes) -> UpstreamRequest:
             headers.append((name, value))
     return UpstreamRequest(
         method="POST",
-        url=join_url(call.config.openai.api_url, "/v1/chat/completions"),
+        url=join_url(call.config.openai.api_url, path),
         headers=headers,
         body=body,
         proxy=call.config.openai.proxy_url or call.config.proxy_url or None,
     )
+
+
+def _post_responses(call: Call, body: bytes, path: str) -> UpstreamRequest:
+    request = _post(call, body, path)
+    for name, value in call.headers.items():
+        if name.startswith("x-codex-") or name in _OF_CODEX:
+            request.headers.append((name, value))
+    return request
 
 
 _BAD_KEY = re.compile(
@@ -217,6 +231,15 @@ def _base(config: Config) -> str:
     return config.openai.api_url
 
 
+_ANSWER = re.compile(r"responses/(resp_[A-Za-z0-9_-]{8,120})")
+
+
+def _answer_in(path: str) -> str | None:
+    """What leads to the key that has made the answer of this path."""
+    found = _ANSWER.match(path)
+    return family_of(found[1]) if found else None
+
+
 def models_request(config: Config, key: Key) -> UpstreamRequest:
     """Asks for the list of models."""
     return UpstreamRequest(
@@ -251,6 +274,7 @@ PROVIDER = Provider(
             retry=retry,
             adds_usage=adds_usage,
         ),
+        responses.native(_post_responses, read_error, path="/v1/responses"),
     ),
     prepare=prepare,
     retry=retry_translated,
@@ -273,6 +297,7 @@ FORWARDS = tuple(
         credential=_credential,
         private_headers=_PRIVATE,
         read_error=read_error,
+        conversation=_answer_in,
     )
     for prefix in ("/v1/", "/dashboard/")
 )

@@ -13,7 +13,7 @@ from app.wire.chat import read_members
 from app.wire.dialect import Dialect
 from app.wire.provider import Call, ForwardRule, Key, Native, Provider
 from app.wire.upstream import Headers, UpstreamRequest
-from providers.openai import api
+from providers.openai import api, responses
 from providers.openai.decode import decoder
 from providers.openai.request import encode_request
 
@@ -23,7 +23,7 @@ _PASSED_UP = ("idempotency-key", "user-agent")
 def provider(upstream: Upstream, dialect: Dialect) -> Provider:
     """The upstream as a provider, called by its name."""
 
-    def post(call: Call, body: bytes) -> UpstreamRequest:
+    def post(call: Call, body: bytes, path: str = "/chat/completions") -> UpstreamRequest:
         headers: Headers = [
             *credential(dialect, call.key),
             ("Content-Type", "application/json"),
@@ -37,7 +37,7 @@ def provider(upstream: Upstream, dialect: Dialect) -> Provider:
                 headers.append((name, value))
         return UpstreamRequest(
             method="POST",
-            url=address(upstream, "/chat/completions", call.model),
+            url=address(upstream, path, call.model),
             headers=headers,
             body=body,
             proxy=upstream.proxy_url or call.config.proxy_url or None,
@@ -71,6 +71,10 @@ def provider(upstream: Upstream, dialect: Dialect) -> Provider:
             proxy=upstream.proxy_url or config.proxy_url or None,
         )
 
+    natives: tuple[Native, ...] = (Native(wire="openai-chat", read=read, request=native_request),)
+    if upstream.responses == "native":
+        drop = tuple(upstream.drop)
+        natives += (responses.native(post, api.read_error, path="/responses", drop=drop),)
     lists = bool(dialect.models_path)
     return Provider(
         name=upstream.name,
@@ -79,7 +83,7 @@ def provider(upstream: Upstream, dialect: Dialect) -> Provider:
         request=lambda call: post(call, encode_request(call)),
         read_error=api.read_error,
         decoder=decoder,
-        natives=(Native(wire="openai-chat", read=read, request=native_request),),
+        natives=natives,
         models_request=models_request if lists else None,
         read_models=api.read_models if lists else None,
         takes_own_key=not needs_no_key(upstream),

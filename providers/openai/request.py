@@ -32,6 +32,8 @@ _MADE_HERE = frozenset(
 _REASONS = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d))(?![a-z])")
 _ALWAYS_THINKS = re.compile(r"(?:.*/)?(?:o\d|gpt-5(?!\.\d))")
 _MOST_STOPS = 4
+# Members of other wires of OpenAI that its chat knows by the same name.
+_SHARED = ("verbosity",)
 # An answer of a few tokens would be all thinking, and empty.
 _ROOM_TO_THINK = 2048
 
@@ -87,7 +89,9 @@ def encode_request(call: Call) -> bytes:
         body |= {name: raw for name, raw in chat.extras.items() if name not in body}
     else:
         _fit(call, body, known)
-    _drop(call, *_left_out(chat))
+        if _is_openai(call):
+            body |= {name: raw for name, raw in chat.extras.items() if name in _SHARED}
+    _drop(call, *(name for name in _left_out(chat) if name not in body))
     if not call.stream:
         body.pop("stream_options", None)
     return msgspec.json.encode(body)
