@@ -116,11 +116,11 @@ class Answer:
             "usage": usage,
         }
 
-    def usage(self, told: Usage | None, bytes_said: int) -> dict[str, Any]:
+    def usage(self, told: Usage | None, output: list[dict[str, Any]]) -> dict[str, Any]:
         """Token counts, all five; what the upstream does not tell is estimated."""
         usage = told or Usage()
         prompt = usage.prompt_tokens or self._estimate()
-        completion = usage.completion_tokens or round(bytes_said / _BYTES_PER_TOKEN)
+        completion = usage.completion_tokens or round(_size(output) / _BYTES_PER_TOKEN)
         return {
             "input_tokens": prompt,
             "input_tokens_details": {
@@ -136,3 +136,14 @@ class Answer:
         chat = self._answering.chat
         estimated = prompt_tokens(chat) if chat is not None else 1
         return LEARNED.applied(self._answering.model, estimated)
+
+
+def _size(output: list[dict[str, Any]]) -> int:
+    """Bytes of what was said in the items."""
+    said = 0
+    for item in output:
+        parts = (*item.get("content", ()), *item.get("summary", ()))
+        texts = [part.get("text") or part.get("refusal") or "" for part in parts]
+        texts += [item.get(name) or "" for name in ("input", "arguments")]
+        said += sum(len(text.encode()) for text in texts if isinstance(text, str))
+    return said

@@ -66,7 +66,6 @@ class ResponsesRenderer:
         self.id = response_id(answering.new_id)
         self.answer = Answer(answering, self.id)
         self.output: list[Object] = []
-        self.bytes_said = 0
         self._has_begun = False
         self._open = ""  # TEXT, REFUSAL or THOUGHT: what pieces are added to
         self._pieces: list[str] = []  # of it
@@ -181,7 +180,7 @@ class ResponsesRenderer:
         told = self.answer.object(
             status,
             self.output,
-            usage=self.answer.usage(self.usage, self.bytes_said),
+            usage=self.answer.usage(self.usage, self.output),
             reason=reason,
             completed_at=self._answering.created if status == "completed" else None,
         )
@@ -246,7 +245,6 @@ class ResponsesRenderer:
     # --- text -----------------------------------------------------------------------------------
 
     def _text(self, kind: str, text: str, logprobs: list[TokenLogprob] | None = None) -> None:
-        self.bytes_said += len(text.encode())
         if self._options.compacts:
             self._pieces.append(text)
             self.said = True
@@ -276,7 +274,9 @@ class ResponsesRenderer:
         item = self.output[-1]
         at = self._at(content_index=len(item["content"]))
         part = _part(kind, text, logprobs)
-        done = {"text": text, "logprobs": logprobs} if kind == TEXT else {"refusal": text}
+        done: Object = {"refusal": text}
+        if kind == TEXT:
+            done = {"text": text, "logprobs": logprobs_of_piece(logprobs)}
         self.tell(f"response.{kind}.done", {**at, **done})
         self.tell("response.content_part.done", {**at, "part": part})
         self.output[-1] = {**item, "content": [*item["content"], part]}
@@ -289,7 +289,6 @@ class ResponsesRenderer:
     # --- thoughts -------------------------------------------------------------------------------
 
     def _reasoning(self, text: str) -> None:
-        self.bytes_said += len(text.encode())
         if self._options.compacts:
             return
         if self._open != THOUGHT:
@@ -359,7 +358,6 @@ class ResponsesRenderer:
             self._arguments(call, event.arguments)
 
     def _arguments(self, call: Call, piece: str) -> None:
-        self.bytes_said += len(piece.encode())
         call.add(piece)
         if call is self._current and call.is_streamed:
             self._call_piece(call, call.delta_of(piece))
@@ -428,4 +426,30 @@ class ResponsesRenderer:
 def _part(kind: str, text: str, logprobs: list[TokenLogprob]) -> Object:
     if kind == REFUSAL:
         return {"type": REFUSAL, "refusal": text}
-    return {"type": TEXT, "annotations": [], "logprobs": logprobs, "text": text}
+    told = [
+        {
+            "token": each.token,
+            "bytes": each.bytes or [],
+            "logprob": each.logprob,
+            "top_logprobs": [
+                {"token": top.token, "bytes": top.bytes or [], "logprob": top.logprob}
+                for top in each.top_logprobs
+            ],
+        }
+        for each in logprobs
+    ]
+    return {"type": TEXT, "annotations": [], "logprobs": told, "text": text}
+
+
+def logprobs_of_piece(logprobs: list[TokenLogprob]) -> list[Object]:
+    """Probabilities as the events of a text have them: without bytes, which only parts have."""
+    return [
+        {
+            "token": each.token,
+            "logprob": each.logprob,
+            "top_logprobs": [
+                {"token": top.token, "logprob": top.logprob} for top in each.top_logprobs
+            ],
+        }
+        for each in logprobs
+    ]

@@ -52,7 +52,7 @@ class WholeResponse(ResponsesRenderer):
             "object": COMPACT_OBJECT,
             "created_at": self._answering.created,
             "output": [*asked, *self.output],
-            "usage": self.answer.usage(self.usage, self.bytes_said),
+            "usage": self.answer.usage(self.usage, self.output),
         }
 
     def begin(self) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 
 import msgspec
 
-from app.fronts.openai_responses.base import REFUSAL, TEXT, THOUGHT, Object, ResponsesRenderer
+from app.fronts.openai_responses.base import (
+    REFUSAL,
+    TEXT,
+    THOUGHT,
+    Object,
+    ResponsesRenderer,
+    logprobs_of_piece,
+)
 from app.fronts.openai_responses.errors import event_of, failure_of
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Text, TokenLogprob
@@ -89,7 +96,6 @@ class ResponseStream(ResponsesRenderer):
             ):
                 if text := event.text:
                     piece = encode(text)
-                    self.bytes_said += len(piece)
                     self._pieces.append(text)
                     out.append(
                         b'%b%b,"logprobs":[],"sequence_number":%d}\n\n'
@@ -135,7 +141,9 @@ class ResponseStream(ResponsesRenderer):
             self._head = head
         tail = b""
         if kind == TEXT:
-            tail = b',"logprobs":' + encode(logprobs) if logprobs else _NO_LOGPROBS
+            tail = _NO_LOGPROBS
+            if logprobs:
+                tail = b',"logprobs":' + encode(logprobs_of_piece(logprobs))
         self._out.append(
             b'%b%b%b,"sequence_number":%d}\n\n' % (self._head, encode(text), tail, self._number)
         )
