@@ -1,7 +1,5 @@
 """Which kept answers a caller may see: those that they have been given themselves."""
 
-from collections.abc import Sequence
-
 from sanic import Request
 
 from app.auth.caller import Caller
@@ -19,16 +17,19 @@ def answers_are_kept(request: Request) -> bool:
     return gateway_of(request).answers.is_on and (token is None or token.store)
 
 
-def owner_of_answers(request: Request, headers: Sequence[str]) -> bytes:
+def owner_of_answers(request: Request, front: Front) -> bytes:
     """Whose answers the caller's are: the access token's, else the owner's of their own key.
 
-    `headers` are those in which their key may stand. Callers who send neither share theirs: they
-    are all on one machine, or the config lets everybody in.
+    Callers who send neither share theirs: they are all on this machine, or the config lets
+    everybody in. Raises GatewayError 401 for others.
     """
     caller: Caller = request.ctx.caller
     if caller.token is not None:
         return owner_of(f"token {caller.token.val}")
-    return owner_of(f"key {callers_own(request.headers, tuple(headers))}")
+    own = callers_own(request.headers, front.credential_headers)
+    if not own:
+        caller.need_keys()
+    return owner_of(f"key {own}")
 
 
 async def find_kept(request: Request, front: Front, asked: Asked) -> None:
@@ -38,7 +39,7 @@ async def find_kept(request: Request, front: Front, asked: Asked) -> None:
     chain, ids = front.refers(asked)
     if chain is None and not ids:
         return
-    owner = owner_of_answers(request, front.credential_headers)
+    owner = owner_of_answers(request, front)
     found = await gateway_of(request).answers.find(owner, chain, ids)
     if found.is_too_long:
         raise bad_request(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sanic import Request
 
 from app.auth.caller import Caller
-from app.auth.credentials import callers_own
+from app.auth.credentials import callers_own, check_house
 from app.auth.model_scope import check_unambiguous
 from app.engine.call import ChatCall, Target, credential_headers
 from app.http.kept_answers import answers_are_kept, owner_of_answers
@@ -27,16 +27,17 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
     provider, model = target.provider, target.model
     record.provider, record.model, record.front = provider.name, model[:128], front.name
     caller: Caller = ctx.caller
-    if not caller.may_use_keys and not callers_own(
-        request.headers, credential_headers(front, target)
-    ):
+    own = callers_own(request.headers, credential_headers(front, target))
+    if own:
+        check_house(own, provider.family, front.house)
+    elif not caller.may_use_keys:
         caller.need_keys()  # before the body is looked at
     caller.allow(provider.family, target.alias or model)
     if caller.token is not None and caller.token.models:
         check_unambiguous(asked.body, "model", "provider")
     owner = None
     if front.refers is not None and answers_are_kept(request):
-        owner = owner_of_answers(request, credential_headers(front, target))
+        owner = owner_of_answers(request, front)
     sink = ChatSink(request, front.id_header, front.id_prefix)
     ctx.carried = True  # from here on the engine writes the log line
     await gateway_of(request).exchange.run(

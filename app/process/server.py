@@ -37,6 +37,7 @@ from app.http.routes import (
     chat,
     chatgpt_pictures,
     landing,
+    messages,
     models,
     openai_platform,
     responses,
@@ -60,6 +61,7 @@ _ALONE_SECONDS = 2.0  # by then the main process has signalled, if the signal wa
 _ROUTES = (
     landing,
     chat,
+    messages,
     responses,
     models,
     bing,

@@ -86,8 +86,8 @@ class Front(Struct, frozen=True, kw_only=True):
     list of what the providers offer; None: it has no such route.
 
     `error_status` is the HTTP status of an error, `id_header` where the caller is told our id of
-    the request, behind `id_prefix`. `words` are the caller's for members of the neutral
-    request, where they differ. `house` is the family that is asked for a model whose name says
+    the request, behind `id_prefix`. `word` is what the caller calls a member of the
+    neutral request. `house` is the family that is asked for a model whose name says
     nothing else.
 
     `refers` tells which kept answer a body goes on from, and the further ones that it names; they
@@ -113,7 +113,7 @@ class Front(Struct, frozen=True, kw_only=True):
     error_status: Callable[[GatewayError], int] = lambda error: error.status
     id_header: str = ""
     id_prefix: str = ""
-    words: Mapping[str, str] = {}
+    word: Callable[[str], str] = lambda member: member
     refers: Callable[[Asked], tuple[str | None, Sequence[str]]] | None = None
     fail: Callable[[Asked, GatewayError, str], bytes] | None = None
     wake: Callable[[Asked], bytes] | None = None

@@ -164,6 +164,18 @@ class Native(Struct, frozen=True, kw_only=True):
     earlier: Callable[[Asked], str | None] | None = None
 
 
+class Count(Struct, frozen=True, kw_only=True):
+    """How this upstream counts the tokens of a prompt.
+
+    `request` takes the call as the provider's `request` does, or `native.request` for a body in the
+    upstream's own wire. `read` finds the number, None where there is none.
+    """
+
+    request: Callable[[Call], UpstreamRequest]
+    read: Callable[[UpstreamReply], int | None]
+    seconds: float  # the most to wait
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """How one upstream is spoken to.
 
@@ -227,11 +239,12 @@ class Provider(Struct, frozen=True, kw_only=True):
     cancel: Callable[[Any], UpstreamRequest | None] | None = None
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle
-    first_event_seconds: float | None = None  # overrides timeouts.first_event
     most_retries: int = 1
     stops: Callable[[Call], bool] = lambda call: True
     lacks: frozenset[str] = frozenset()
     server_tools: frozenset[str] = frozenset()
+    count: Count | None = None  # None: it cannot, and the count is estimated
+    first_event_seconds: float | None = None  # overrides timeouts.first_event
 
     def native(self, wire: Wire) -> Native | None:
         """How a body of this wire goes up as it is; None where it has to be translated."""

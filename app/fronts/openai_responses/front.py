@@ -9,7 +9,7 @@ from app.fronts.openai_responses.errors import (
     error_status,
 )
 from app.fronts.openai_responses.passthrough import ResponsesPassthrough, WholeBody
-from app.fronts.openai_responses.request import COMPACT, RESPONSES, WIRE, WORDS, glance_for, read
+from app.fronts.openai_responses.request import COMPACT, RESPONSES, WIRE, glance_for, read, word
 from app.fronts.openai_responses.response import WholeResponse
 from app.fronts.openai_responses.stream import ResponseStream
 from app.wire.asked import Asked
@@ -62,7 +62,7 @@ def front(families: Sequence[str]) -> Front:
         error_event=error_event,
         error_headers=error_headers,
         error_status=error_status,
-        words=WORDS,
+        word=word,
         refers=refers,
         fail=fail,
         wake=wake,

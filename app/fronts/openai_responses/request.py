@@ -31,8 +31,7 @@ COMPACT_OBJECT = "response.compaction"
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,80}")
 _MOST_NAMES = 32
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-# What a caller calls the members of the neutral request.
-WORDS = {
+_WORDS = {
     "max_completion_tokens": "max_output_tokens",
     "reasoning_effort": "reasoning.effort",
     "response_format": "text.format",
@@ -43,6 +42,11 @@ WORDS = {
 _LIVES_AT_OPENAI = ("conversation", "prompt", "moderation", "background")
 _KNOWN_INCLUDES = ("reasoning.encrypted_content", "message.output_text.logprobs")
 _UNNAMED = frozenset(("disabled", "auto", "default", "standard", "all_turns"))
+
+
+def word(member: str) -> str:
+    """What a caller calls a member of the neutral request."""
+    return _WORDS.get(member, member)
 
 
 class ResponsesOptions(Struct):

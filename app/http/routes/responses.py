@@ -13,22 +13,23 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
+from app.auth.credentials import callers_own
+from app.engine.call import credential_headers
 from app.fronts.openai_responses.request import COUNT, RESPONSES, WIRE
+from app.http.ask_once import logged
 from app.http.kept_answers import find_kept, owner_of_answers
 from app.http.responses import (
     METHODS,
     App,
-    body_of,
     directory_of,
     gateway_of,
     json_answer,
     record_for,
 )
-from app.http.routes.chat import FRONTS, targets_of
+from app.http.routes.chat import FRONTS, incoming_of, targets_of
 from app.http.routes.reverse_proxy import forward
 from app.http.run_chat import run_chat
 from app.wire.errors import GatewayError, bad_request
-from app.wire.front import Incoming
 from app.wire.kept import PREFIX, Kept
 from app.wire.token_estimate import LEARNED, prompt_tokens
 from providers.openai import api as openai_api
@@ -95,25 +96,20 @@ async def _no_websocket(request: Request) -> HTTPResponse:
 async def _count_tokens(request: Request) -> HTTPResponse | None:
     """OpenAI counts for its own models; for others it is an estimate, on the high side."""
     record_for(request, RESPONSES + COUNT)
-    asked = _FRONT.glance(
-        Incoming(
-            path=request.path,
-            params={},
-            query={},
-            headers=request.headers,
-            body=body_of(request, gateway_of(request).config.limits.request_bytes),
-        )
-    )
+    asked = _FRONT.glance(incoming_of(request, {}))
     await find_kept(request, _FRONT, asked)
     targets = targets_of(request, _FRONT, asked)
     target = targets[0]
     if target.provider.native(WIRE) is not None:
         await run_chat(request, _FRONT, targets[:1], asked)
         return None
+    if not callers_own(request.headers, credential_headers(_FRONT, target)):
+        request.ctx.caller.need_keys()
     request.ctx.caller.allow(target.provider.family, target.alias or target.model)
     assert _FRONT.read is not None
     count = LEARNED.applied(target.model, prompt_tokens(_FRONT.read(asked)))
-    return json_answer(request, {"object": "response.input_tokens", "input_tokens": count})
+    told = {"object": "response.input_tokens", "input_tokens": count}
+    return logged(request, json_answer(request, told))
 
 
 async def _get(request: Request, id: str) -> HTTPResponse | None:
@@ -124,17 +120,18 @@ async def _get(request: Request, id: str) -> HTTPResponse | None:
         raise bad_request("stream: only answers in the background can be streamed again.", "stream")
     kept = await _kept(request, id)
     told = msgspec.json.decode(kept.object, type=dict[str, Raw])
-    return json_answer(request, {**told, "tools": [], "output": kept.output})
+    return logged(request, json_answer(request, {**told, "tools": [], "output": kept.output}))
 
 
 async def _delete(request: Request, id: str) -> HTTPResponse | None:
     record_for(request, f"{RESPONSES}/:id")
     if _is_elsewhere(id):
         return await _at_openai(request)
-    owner = owner_of_answers(request, _FRONT.credential_headers)
+    owner = owner_of_answers(request, _FRONT)
     if not await gateway_of(request).answers.delete(owner, id):
         raise _not_found(id)
-    return json_answer(request, {"id": id, "object": "response", "deleted": True})
+    told = {"id": id, "object": "response", "deleted": True}
+    return logged(request, json_answer(request, told))
 
 
 async def _cancel(request: Request, id: str) -> HTTPResponse | None:
@@ -170,16 +167,14 @@ async def _list_input(request: Request, id: str) -> HTTPResponse | None:
         items = items[at + 1 :]
     limit = _limit(request.args.get("limit"))
     page = items[:limit]
-    return json_answer(
-        request,
-        {
-            "object": "list",
-            "data": page,
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
-            "has_more": len(items) > limit,
-        },
-    )
+    told = {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(items) > limit,
+    }
+    return logged(request, json_answer(request, told))
 
 
 def _limit(said: str | None) -> int:
@@ -209,7 +204,7 @@ def _is_elsewhere(id: str) -> bool:
 
 
 async def _kept(request: Request, id: str) -> Kept:
-    owner = owner_of_answers(request, _FRONT.credential_headers)
+    owner = owner_of_answers(request, _FRONT)
     found = await gateway_of(request).answers.find(owner, None, (id,))
     if id not in found.turns:
         raise _not_found(id)
