@@ -170,10 +170,18 @@ def test_what_is_not_to_be_kept_is_not_kept(client, model):
         client.responses.retrieve(answer.id)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TRANSLATED)
 def test_tokens_are_counted(client, model):
     counted = client.responses.input_tokens.count(model=model, input="How many are these?")
     assert counted.input_tokens > 0
+
+
+def test_openai_counts_its_own_tokens_and_compacts_its_own_answers(client):
+    # The simulated API has neither path; the refusal is its own.
+    with pytest.raises(openai.NotFoundError, match="/openai/v1/responses/input_tokens"):
+        client.responses.input_tokens.count(model="gpt-5", input="Hi")
+    with pytest.raises(openai.NotFoundError, match="/openai/v1/responses/compact"):
+        client.responses.compact(model="gpt-5", input="Hi")
 
 
 @pytest.mark.parametrize("model", TRANSLATED)
@@ -186,7 +194,8 @@ def test_a_conversation_is_compacted_and_goes_on(client, model):
     assert compacted.object == "response.compaction"
     *_, last = compacted.output
     assert last.type == "compaction"
-    items = [*(item.to_dict() for item in compacted.output), {"role": "user", "content": "Hm?"}]
+    assert [item.type for item in compacted.output] == ["message", "compaction"]
+    items = [last.to_dict(), {"role": "user", "content": "Hm?"}]
     assert client.responses.create(model=model, input=items).output_text
     with client.responses.stream(
         model=model, input=[*talk, {"type": "compaction_trigger"}]

@@ -9,6 +9,7 @@ from app.fronts.openai_responses.request import COMPACT, COMPACT_OBJECT
 from app.wire.errors import bad_response
 from app.wire.events import TokenLogprob
 from app.wire.front import Answering
+from app.wire.kept import PREFIX
 from app.wire.provider import Decoder
 from app.wire.renderer import JSON
 
@@ -46,7 +47,12 @@ class WholeResponse(ResponsesRenderer):
 
     def _compaction(self) -> dict[str, Any]:
         """The answer to /compact: what the user said as it was, and the summary of all."""
-        asked = [raw for raw in self._options.input if _is_from_user(raw)]
+        items = (msgspec.json.decode(raw, type=dict[str, Any]) for raw in self._options.input)
+        asked = [
+            _as_told(item, f"msg_{self.id.removeprefix(PREFIX)}{place:03x}")
+            for place, item in enumerate(items)
+            if item.get("type", "message") == "message" and item.get("role") == "user"
+        ]
         return {
             "id": self.id,
             "object": COMPACT_OBJECT,
@@ -65,6 +71,10 @@ class WholeResponse(ResponsesRenderer):
         """The items say it all at the end."""
 
 
-def _is_from_user(raw: msgspec.Raw) -> bool:
-    item = msgspec.json.decode(raw, type=dict[str, Any])
-    return item.get("type", "message") == "message" and item.get("role") == "user"
+def _as_told(item: dict[str, Any], id: str) -> dict[str, Any]:
+    """What the user said, in the one form that answers have."""
+    content = item.get("content")
+    if isinstance(content, str):
+        content = [{"type": "input_text", "text": content}]
+    told = {"id": id, "type": "message", "status": "completed"} | item
+    return told | {"content": content or []}
