@@ -184,12 +184,13 @@ class TestOrder:
         assert said[-1]["response"]["output"] == []
 
     def test_an_error_in_a_stream_leaves_its_items_open(self):
-        front = ResponseStream(answering_of({}), Given([STARTED, Text("a")]))
+        told_of = answering_of({})
+        front = ResponseStream(told_of, Given([STARTED, Text("a")]))
         out = front.feed(b"")
         front.opening(out)
         error = GatewayError(429, "Slow down.", retry_after=12)
         assert FRONT.fail is not None
-        out += FRONT.fail(front._answering.asked, error, "r-1")  # private: what the engine holds
+        out += FRONT.fail(told_of.asked, error, "r-1")
         said = responses_types.events_of(out)
         assert short(said)[-2:] == ["error", "failed"]
         assert said[-2]["error"]["code"] == "rate_limit_exceeded"
@@ -199,23 +200,19 @@ class TestOrder:
         }
 
     def test_silence_is_bridged_by_an_event_with_the_next_number(self):
-        front = ResponseStream(answering_of({}), Given([STARTED, Text("a"), Finish("stop")]))
+        told_of = answering_of({})
+        front = ResponseStream(told_of, Given([STARTED, Text("a")]))
         assert FRONT.wake is not None
-        asked = front._answering.asked  # private: what the engine holds
-        assert FRONT.wake(asked) == b""  # nothing has begun
-        front.take_all([STARTED, Text("a")])
-        out = front._taken_out()  # private: as a read of the upstream that holds no more
+        assert FRONT.wake(told_of.asked) == b""  # nothing has begun
+        out = front.feed(b"")
         front.opening(out)
-        out += FRONT.wake(asked)
-        front.take_all([Text("b"), Finish("stop")])
-        assert FRONT.wake(asked) == b""  # the end is near
-        said = responses_types.events_of(out + front._taken_out() + _end(front))
+        out += FRONT.wake(told_of.asked)
+        front.decoder = Given([Text("b"), Finish("stop")])
+        out += front.feed(b"")
+        assert FRONT.wake(told_of.asked) == b""  # the end is near
+        front.decoder = Given([])
+        said = responses_types.events_of(out + front.finish())
         assert short(said)[5] == "i" and said[5]["sequence_number"] == 5
-
-
-def _end(front: ResponseStream) -> bytes:
-    front.decoder = Given([])
-    return front.finish()
 
 
 class TestThoughts:
