@@ -153,7 +153,7 @@ def test_a_patch(codex, gateway, simulator, tmp_path, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_cut_stream_is_no_storm(codex, gateway, target):
     before = len(gateway.log(front="openai-responses"))
-    code, _, events = codex.run(PREFIXES[target] + "sim-cut-after-2", "one two three four")
+    code, _, events = codex.run(PREFIXES[target] + "sim-cut-after-8", "word " * 40)
     assert code != 0
     assert any("error" in event["type"] or "failed" in event["type"] for event in events)
     assert len(calls_of(gateway, before)) == 2  # once, and once again
