@@ -39,9 +39,10 @@ def chat_of(body: bytes | Mapping[str, Any]) -> ChatRequest:
 
 def read_by(provider: Provider, asked: Asked, *, native: bool | None = None) -> Any:
     """What the provider makes of the request; by default as the engine does it for OpenAI chat."""
-    own = provider.native(CHAT.asks)
-    if own is not None if native is None else native:
-        return (own or provider.natives[0]).read(asked)
+    is_native = provider.native is not None and provider.native.wire == CHAT.asks
+    if is_native if native is None else native:
+        assert provider.native is not None
+        return provider.native.read(asked)
     assert CHAT.read is not None
     return provider.read(CHAT.read(asked), asked)
 
@@ -99,8 +100,8 @@ def answering(call: Call | None = None, **more: Any) -> Answering:
 
 def request_of(provider: Provider, call: Call) -> UpstreamRequest:
     """What goes upstream for an OpenAI body."""
-    native = provider.native(CHAT.asks)
-    if native is not None:
+    native = provider.native
+    if native is not None and native.wire == CHAT.asks:
         return native.request(call)
     return provider.request(call)
 

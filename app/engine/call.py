@@ -101,7 +101,7 @@ class Plan(Struct):
 
 def plan(front: Front, provider: Provider) -> Plan:
     """Chooses in one place. A translated request gets no untouched answer: names were changed."""
-    native = provider.native(front.asks)
+    native = provider.speaking(front.asks)
     if native is None:
         return Plan(
             native=None,

@@ -54,9 +54,7 @@ from app.state.rate_windows import guess_answered, guess_tokens
 from app.telemetry.call_log import OVERTAKEN, CallLog, CallRecord, unanswered
 from app.telemetry.call_log import Attempt as AttemptRecord
 from app.telemetry.redaction import redact
-from app.wire.asked import Asked
 from app.wire.errors import GatewayError
-from app.wire.front import Front
 from app.wire.kept import Kept
 from app.wire.overflow import is_too_long
 from app.wire.provider import Call, Key, Provider
@@ -125,7 +123,7 @@ class Exchange:
             deadline.stop()
             record.total_ms = round((perf_counter() - began) * 1000, 3)
             if record.prompt_tokens is None and record.bytes_out:
-                record.prompt_tokens = guess_tokens(record.bytes_in)
+                record.prompt_tokens = guess_tokens(asked.text_bytes)
                 record.completion_tokens = guess_answered(record.bytes_out, is_stream=stream)
             self.log.write(record)
 
@@ -141,9 +139,11 @@ class Exchange:
             error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
             raise error
         deadline.stop()
+        if ask.front.error_event is None:
+            sink.abort()
+            return
         with suppress(Exception):
-            fail = ask.front.fail or _plain_failure(ask.front)
-            await sink.send(error.said + fail(ask.asked, error, record.request_id))
+            await sink.send(error.said + _failure(ask, error, record.request_id))
             await sink.end()
 
     async def _ask_beside(self, state: CallState, asked: Target) -> GatewayError | None:
@@ -384,7 +384,7 @@ class Exchange:
         if choice is not ANY or tried:
             return None
         lease = self.pool.quick(
-            target.provider.pool, target.model, state.id, len(state.call.asked.body)
+            target.provider.pool, target.model, state.id, state.call.asked.text_bytes
         )
         if lease is not None and self.sessions is not None:
             lease.key = self.sessions.current(lease.key)
@@ -405,7 +405,7 @@ class Exchange:
             among=choice.among,
             tried=tried,
             call=state.id,
-            body_bytes=len(state.call.asked.body),
+            body_bytes=state.call.asked.text_bytes,
             insist=insist,
         )
 
@@ -443,8 +443,12 @@ class Exchange:
             await self.sessions.renew(key)
 
 
-def _plain_failure(front: Front) -> Callable[[Asked, GatewayError, str], bytes]:
-    return lambda asked, error, request_id: front.error_event(error, request_id)
+def _failure(ask: ChatCall, error: GatewayError, request_id: str) -> bytes:
+    """What ends a stream that has begun."""
+    front = ask.front
+    if front.fail is not None:
+        return front.fail(ask.asked, error, request_id)
+    return front.error_event(error, request_id)
 
 
 def _cost(record: CallRecord, call: Call) -> int | None:
@@ -454,7 +458,7 @@ def _cost(record: CallRecord, call: Call) -> int | None:
     if not record.bytes_out:
         return None
     answered = guess_answered(record.bytes_out, is_stream=call.stream)
-    return guess_tokens(len(call.asked.body)) + answered
+    return guess_tokens(call.asked.text_bytes) + answered
 
 
 def _new_id() -> str:

@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import msgspec
 from msgspec import Struct
@@ -49,11 +49,7 @@ def upstream_request(state: ForwardState, key: Key, config: Config) -> UpstreamR
     call, rule, body = state.call, state.call.rule, state.body
     _refuse_websocket(call, state.lookup)
     path = safe_path(call.path)
-    query = call.query
-    if rule.credential_query and query:
-        query = "&".join(
-            part for part in query.split("&") if _query_name(part) not in rule.credential_query
-        )
+    query = _query(rule, call.query)
     headers = _headers(state, key, config)
     if call.length is not None and body is not None and not isinstance(body, bytes):
         headers.append(("Content-Length", str(call.length)))
@@ -66,6 +62,18 @@ def upstream_request(state: ForwardState, key: Key, config: Config) -> UpstreamR
         via=rule.via,
         proxy=rule.proxy(config) or config.proxy_url or None,
     )
+
+
+def _query(rule: ForwardRule, query: str) -> str:
+    """The caller's query without credentials, and with what the rule adds."""
+    if not rule.credential_query and not rule.query:
+        return query
+    parts = [
+        part for part in query.split("&") if part and _query_name(part) not in rule.credential_query
+    ]
+    said = {_query_name(part) for part in parts}
+    parts += [f"{name}={quote(value)}" for name, value in rule.query if name not in said]
+    return "&".join(parts)
 
 
 def _headers(state: ForwardState, key: Key, config: Config) -> Headers:
@@ -106,10 +114,7 @@ def callers_key(
     if rule.own is not None:
         if value := bare_token(rule.own(lookup)):
             return Key(rule.pool, "", value), False
-        call.caller.need_keys()
-        if rule.anonymous and not pool.size(rule.pool):
-            return Key(rule.pool, "", ""), False
-        return None, False
+        return _pools_key(call, pool), False
     for name in rule.credential_headers:
         if token := bare_token(lookup.get(name, "")):
             if rule.moves(name, token):
@@ -118,8 +123,15 @@ def callers_key(
     for name, value in parse_qsl(call.query) if rule.credential_query else ():
         if name in rule.credential_query and bare_token(value):
             return Key(rule.pool, "", value), False
+    return _pools_key(call, pool), False
+
+
+def _pools_key(call: ForwardCall, pool: KeyPool) -> Key | None:
+    """None: any key of the pool; an empty key where the upstream wants none and none is there."""
     call.caller.need_keys()
-    return None, False
+    if call.rule.anonymous and not pool.size(call.rule.pool):
+        return Key(call.rule.pool, "", "")
+    return None
 
 
 def header_lookup(headers: Headers) -> dict[str, str]:

@@ -8,6 +8,7 @@ from app.fronts.anthropic.front import front as messages
 from app.fronts.gemini import errors as gemini
 from app.fronts.openai_chat import errors as openai
 from app.fronts.openai_chat.front import door, front
+from app.fronts.openai_endpoints.front import fronts as endpoint_fronts
 from app.fronts.openai_responses import errors as responses
 from app.fronts.openai_responses.front import front as responses_front
 from app.wire.errors import GatewayError
@@ -28,6 +29,7 @@ def fronts(families: Sequence[str]) -> tuple[Front, ...]:
         door(chat, "claude-openai", "anthropic", claude, "x-api-key"),
         door(chat, "gemini-openai", "gemini", google),
         *chatgpt_web.fronts(chat),
+        *endpoint_fronts(chat),
     )
 
 

@@ -216,7 +216,7 @@ PROVIDER = Provider(
     request=request,
     read_error=read_error,
     decoder=decoder,
-    natives=(Native(wire="anthropic", read=read_native, request=request_native),),
+    native=Native(wire="anthropic", read=read_native, request=request_native),
     index=index,
     session=session,
     retry=retry,

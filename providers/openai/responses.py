@@ -40,20 +40,16 @@ _seen = msgspec.json.Decoder(_Item)
 _text = msgspec.json.Decoder(str | None)
 
 
-def read(asked: Asked) -> bytes:
+def read(asked: Asked, drop: tuple[str, ...] = ()) -> bytes:
     """The body for OpenAI. Raises GatewayError 400 for an answer that is not kept any more."""
-    body = asked.body
-    is_ours = _OURS.search(body)
-    if not asked.own_names and not is_ours:
+    body = asked.carried(drop)
+    if not _OURS.search(body):
         return body
     members = read_members(body)
-    for name in asked.own_names:
-        members.pop(name, None)
-    if is_ours:
-        try:
-            _translate(members, asked)
-        except UNREADABLE as error:
-            raise as_bad_request(error, body) from None
+    try:
+        _translate(members, asked)
+    except UNREADABLE as error:
+        raise as_bad_request(error, body) from None
     return msgspec.json.encode(members)
 
 
@@ -120,14 +116,13 @@ def earlier(asked: Asked) -> str | None:
 def native(
     post: Callable[[Call, bytes, str], UpstreamRequest],
     read_error: Callable[[UpstreamReply], GatewayError],
-    *,
     path: str,
-    drop: tuple[str, ...] = (),
+    drop: tuple[str, ...],
 ) -> Native:
     """How an upstream is asked that speaks Responses itself.
 
     `post` makes the request of a body and the path behind the upstream's base address; `drop` are
-    members that it does not take.
+    members that it shall never see.
     """
 
     def request(call: Call) -> UpstreamRequest:
@@ -136,16 +131,15 @@ def native(
             body = with_model(body, call.asked.model, call.model)
         return post(call, body, path + call.asked.options.path)
 
-    def read_body(asked: Asked) -> bytes:
-        body = read(asked)
-        if not drop:
-            return body
-        members = read_members(body)
-        return msgspec.json.encode({n: v for n, v in members.items() if n not in drop})
-
     def refused(reply: UpstreamReply) -> GatewayError:
         error = read_error(reply)
         error.raw_wire = WIRE
         return error
 
-    return Native(wire=WIRE, read=read_body, request=request, read_error=refused, earlier=earlier)
+    return Native(
+        wire=WIRE,
+        read=lambda asked: read(asked, drop),
+        request=request,
+        read_error=refused,
+        earlier=earlier,
+    )

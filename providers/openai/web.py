@@ -251,15 +251,13 @@ PROVIDER = Provider(
     conversation=conversation,
     conversation_of=conversation_of,
     # The site's own body, answered in OpenAI's words or with the site's own stream.
-    natives=(
-        Native(
-            wire="chatgpt-web",
-            read=read_native,
-            request=request,
-            prepare=prepare,
-            untouched=own_stream,
-            index=lambda asked: None,
-        ),
+    native=Native(
+        wire="chatgpt-web",
+        read=read_native,
+        request=request,
+        prepare=prepare,
+        untouched=own_stream,
+        index=lambda asked: None,
     ),
     anonymous=True,
     models_request=models_request,

@@ -135,7 +135,7 @@ def up(body: bytes, model: str = "gpt-5", kept_turns: dict[str, Kept] | None = N
 
     asked = FRONT.glance(Incoming("/c/v1/responses", {}, {}, {}, body))
     asked.kept = kept_turns or {}
-    native = openai.PROVIDER.native("openai-responses")
+    native = openai.PROVIDER.speaking("openai-responses")
     assert native is not None
     request = native.request(
         Call(
@@ -233,7 +233,7 @@ def test_an_earlier_answer_of_openais_leads_to_its_key(body, wanted):
 
 
 def test_openais_refusals_are_handed_on_with_their_status():
-    native = openai.PROVIDER.native("openai-responses")
+    native = openai.PROVIDER.speaking("openai-responses")
     assert native is not None and native.read_error is not None
     for path in RECORDED.glob("error-*.json"):
         data = path.read_bytes()

@@ -201,8 +201,8 @@ def fuzz_request(random_: random.Random, seeds: list[Any]) -> None:
     try:
         call = make_call(body, native=native, key=CALLERS, config=CONFIG)
         PROVIDER.index(call.asked)
-        own = PROVIDER.natives[0]
-        assert own.decoder is not None
+        own = PROVIDER.native
+        assert own is not None and own.decoder is not None
         request = (own.request if native else PROVIDER.request)(call)
         (own.decoder if native else PROVIDER.decoder)(call)
     except GatewayError as error:

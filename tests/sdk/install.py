@@ -36,42 +36,49 @@ def node_commands() -> tuple[Path, list[str]] | None:
 
 def main() -> None:
     for folder, pins in ((OPENAI_1X, "openai-1x.txt"), (COZEPY, "cozepy.txt")):
-        if _is_new(folder, pins):
+        if is_new(folder, pins):
             shutil.rmtree(folder, ignore_errors=True)
             _pip("install", "--target", str(folder), "-r", str(PINS / pins))
-            _stamp(folder, pins)
+            stamp(folder, pins)
     if node_commands() is None:
         _pip("install", "-r", str(PINS / "node.txt"))
         importlib.invalidate_caches()
-    if _is_new(NODE_MODULES.parent, "package-lock.json"):
-        NODE_MODULES.parent.mkdir(exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(PINS / name, NODE_MODULES.parent / name)
-        found = node_commands()
-        assert found is not None, "no Node although its wheel was installed"
-        node, npm = found
-        path = f"{node.parent}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run(
-            [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-            cwd=NODE_MODULES.parent,
-            env={**os.environ, "PATH": path},
-            check=True,
-        )
-        _stamp(NODE_MODULES.parent, "package-lock.json")
+    npm_packages(NODE_MODULES.parent, PINS)
+
+
+def npm_packages(folder: Path, pins: Path) -> None:
+    """Installs what package.json and package-lock.json of `pins` say, unless it is there."""
+    if not is_new(folder, "package-lock.json", pins):
+        return
+    folder.mkdir(exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(pins / name, folder / name)
+    found = node_commands()
+    assert found is not None, "no Node although its wheel was installed"
+    node, npm = found
+    path = f"{node.parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        check=True,
+    )
+    stamp(folder, "package-lock.json", pins)
 
 
 def _pip(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", "-q", *arguments], check=True)
 
 
-def _is_new(folder: Path, pins: str) -> bool:
+def is_new(folder: Path, name: str, pins: Path = PINS) -> bool:
     """Whether the folder was not made from these very pins."""
-    stamp = folder / f".made-from-{pins}"
-    return not stamp.is_file() or stamp.read_bytes() != (PINS / pins).read_bytes()
+    made_from = folder / f".made-from-{name}"
+    return not made_from.is_file() or made_from.read_bytes() != (pins / name).read_bytes()
 
 
-def _stamp(folder: Path, pins: str) -> None:
-    shutil.copy(PINS / pins, folder / f".made-from-{pins}")
+def stamp(folder: Path, name: str, pins: Path = PINS) -> None:
+    """Notes from which pins the folder was made."""
+    shutil.copy(pins / name, folder / f".made-from-{name}")
 
 
 if __name__ == "__main__":

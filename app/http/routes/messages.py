@@ -105,9 +105,10 @@ async def _counted(request: Request, asked: Asked, target: Target, own: str) -> 
     lease: Lease | None = None
     try:
         async with asyncio.timeout(count.seconds):
-            native = provider.native(_FRONT.asks)
-            if native is not None:
-                chat = native.read(asked)
+            same_wire = provider.native is not None and provider.native.wire == _FRONT.asks
+            if same_wire:
+                assert provider.native is not None
+                chat = provider.native.read(asked)
             else:
                 assert _FRONT.read is not None
                 chat = provider.read(_FRONT.read(asked), asked)

@@ -100,7 +100,7 @@ async def _count_tokens(request: Request) -> HTTPResponse | None:
     await find_kept(request, _FRONT, asked)
     targets = targets_of(request, _FRONT, asked)
     target = targets[0]
-    if target.provider.native(WIRE) is not None:
+    if target.provider.speaking(WIRE) is not None:
         await run_chat(request, _FRONT, targets[:1], asked)
         return None
     if not callers_own(request.headers, credential_headers(_FRONT, target)):

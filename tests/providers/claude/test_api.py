@@ -64,14 +64,14 @@ class TestNative:
         body = (
             b'{ "model":"m", "top_k": 5.0,"system":[{"type":"text","text":"\\u00e9"}],"new":[1] }'
         )
-        assert PROVIDER.natives[0].request(make_call(body, native=True)).body == body
+        assert PROVIDER.native.request(make_call(body, native=True)).body == body
 
     def test_gateway_members_go_and_the_values_of_the_rest_are_untouched(self, make_call):
         body = (
             b'{"provider":"claude","model":"m","top_k":5.0,"claude":{"index":"7"},'
             b'"thinking":{"type":"enabled", "budget_tokens":2000},"max_tokens":1e4,"stream":true}'
         )
-        request = PROVIDER.natives[0].request(make_call(body, native=True))
+        request = PROVIDER.native.request(make_call(body, native=True))
         assert request.body == (
             b'{"model":"m","top_k":5.0,"thinking":{"type":"enabled", "budget_tokens":2000},'
             b'"max_tokens":1e4,"stream":true}'
@@ -79,7 +79,7 @@ class TestNative:
 
     def test_a_model_without_its_prefix_replaces_the_one_in_the_body(self, make_call):
         body = {"model": "claude/claude-x", "max_tokens": 5}
-        request = PROVIDER.natives[0].request(make_call(body, native=True, model="claude-x"))
+        request = PROVIDER.native.request(make_call(body, native=True, model="claude-x"))
         assert request.body == b'{"model": "claude-x", "max_tokens": 5}'
 
     def test_it_takes_the_callers_key_from_either_header(self):

@@ -258,7 +258,7 @@ def test_models_before_2_5_take_no_urls(model: str, fetches: bool) -> None:
 
 
 def native(body: Any, **more: Any) -> Any:
-    return json.loads(PROVIDER.natives[0].request(make_call(body, native=True, **more)).body)  # type: ignore[arg-type]
+    return json.loads(PROVIDER.native.request(make_call(body, native=True, **more)).body)  # type: ignore[arg-type]
 
 
 CONTENTS = [{"role": "user", "parts": [{"text": "Hi"}]}]
@@ -270,7 +270,7 @@ def test_a_native_body_goes_on_as_it_came_without_our_members() -> None:
         b'"contents": [{"parts": [{"text": "\\u00e9"}]}], "generationConfig": {"seed": 1.0e3},'
         b'"stream_options": {"include_usage": true}, "newMember": {"a" : [1.50]}}'
     )
-    request = PROVIDER.natives[0].request(make_call(raw, native=True))
+    request = PROVIDER.native.request(make_call(raw, native=True))
     assert request.body == (
         b'{"contents":[{"parts": [{"text": "\\u00e9"}]}],"generationConfig":{"seed": 1.0e3},'
         b'"newMember":{"a" : [1.50]}}'
@@ -279,7 +279,7 @@ def test_a_native_body_goes_on_as_it_came_without_our_members() -> None:
 
 
 def test_a_native_body_without_stream_and_model_gets_the_defaults() -> None:
-    request = PROVIDER.natives[0].request(make_call({"contents": CONTENTS}, native=True))
+    request = PROVIDER.native.request(make_call({"contents": CONTENTS}, native=True))
     assert request.url.endswith("/v1beta/models/gemini-2.5-flash:generateContent")
 
 
@@ -311,12 +311,12 @@ def test_a_native_instruction_is_folded_into_one_content(name: str, given: Any, 
 )
 def test_a_native_body_that_is_none_is_refused(body: bytes, param: str | None) -> None:
     with pytest.raises(GatewayError) as caught:
-        PROVIDER.natives[0].read(asked_of(body))
+        PROVIDER.native.read(asked_of(body))
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
 def test_a_native_call_is_answered_with_the_same_events() -> None:
-    decoder = PROVIDER.natives[0].decoder(
+    decoder = PROVIDER.native.decoder(
         make_call({"contents": CONTENTS, "stream": True}, native=True)
     )
     kinds = [type(e).__name__ for e in decoder.feed(sse(chunk({"text": "a"}, finish="STOP")))]

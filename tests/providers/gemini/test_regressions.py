@@ -84,7 +84,7 @@ def test_the_whole_conversation_and_its_settings_reach_the_upstream() -> None:
 def test_the_key_is_in_no_url() -> None:
     for make, native, body in (
         (PROVIDER.request, False, user()),
-        (PROVIDER.natives[0].request, True, {"contents": []}),
+        (PROVIDER.native.request, True, {"contents": []}),
     ):
         request = make(make_call(body, native=native))
         assert "AIza" not in request.url
@@ -110,7 +110,7 @@ def test_native_media_and_instructions_are_not_mangled() -> None:
         "systemInstruction": [{"parts": [{"text": "s"}]}],
         "model": "gemini-2.5-flash",
     }
-    out = json.loads(PROVIDER.natives[0].request(make_call(body, native=True)).body)  # type: ignore[arg-type]
+    out = json.loads(PROVIDER.native.request(make_call(body, native=True)).body)  # type: ignore[arg-type]
     assert out == {
         "contents": body["contents"],
         "systemInstruction": {"parts": [{"text": "s"}]},
@@ -119,7 +119,7 @@ def test_native_media_and_instructions_are_not_mangled() -> None:
 
 def test_the_model_is_not_in_the_body() -> None:
     assert "model" not in sent(user())
-    request = PROVIDER.natives[0].request(make_call({"contents": [], "model": "m"}, native=True))
+    request = PROVIDER.native.request(make_call({"contents": [], "model": "m"}, native=True))
     assert request.body == b'{"contents":[]}'
 
 
