@@ -40,6 +40,7 @@ from app.http.routes import (
     messages,
     models,
     openai_platform,
+    responses,
     reverse_proxy,
 )
 from app.offload import group_signals
@@ -61,6 +62,7 @@ _ROUTES = (
     landing,
     chat,
     messages,
+    responses,
     models,
     bing,
     openai_platform,
