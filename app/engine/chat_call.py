@@ -143,7 +143,11 @@ class Exchange:
             sink.abort()
             return
         with suppress(Exception):
-            await sink.send(error.said + _failure(ask, error, record.request_id))
+            if (fail := ask.front.fail) is not None:
+                last = fail(ask.asked, error, record.request_id)
+            else:
+                last = ask.front.error_event(error, record.request_id)
+            await sink.send(error.said + last)
             await sink.end()
 
     async def _ask_beside(self, state: CallState, asked: Target) -> GatewayError | None:
@@ -441,14 +445,6 @@ class Exchange:
         """A configured key changed: from now on it is this one, in every worker."""
         if self.sessions is not None:
             await self.sessions.renew(key)
-
-
-def _failure(ask: ChatCall, error: GatewayError, request_id: str) -> bytes:
-    """What ends a stream that has begun."""
-    front = ask.front
-    if front.fail is not None:
-        return front.fail(ask.asked, error, request_id)
-    return front.error_event(error, request_id)
 
 
 def _cost(record: CallRecord, call: Call) -> int | None:

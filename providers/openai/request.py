@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from app.wire.chat import ChatRequest, Tool, plain
-from app.wire.dialect import OPENAI, Dialect
+from app.wire.dialect import Dialect
 from app.wire.dropped import dropped_parameters
 from app.wire.provider import Call
 from app.wire.strict_schema import is_strict
@@ -108,7 +108,7 @@ def encode_request(call: Call, address: str, dialect: Dialect) -> dict[str, Any]
         body |= {name: raw for name, raw in chat.extras.items() if name not in body}
     else:
         _fit(call, body, known)
-        if dialect is OPENAI:
+        if is_openai:
             body |= {name: raw for name, raw in chat.extras.items() if name in _SHARED}
     if not call.stream:
         body.pop("stream_options", None)
