@@ -46,7 +46,6 @@ from app.pool.outcomes import (
     OTHER_KEY_MAY_DO,
     SILENCE,
     Outcome,
-    is_too_long,
     most_telling,
     of_error,
 )
@@ -56,6 +55,7 @@ from app.telemetry.call_log import OVERTAKEN, CallLog, CallRecord, unanswered
 from app.telemetry.call_log import Attempt as AttemptRecord
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
+from app.wire.overflow import is_too_long
 from app.wire.provider import Call, Key, Provider
 from app.wire.upstream import UpstreamRequest
 
@@ -138,7 +138,7 @@ class Exchange:
             raise error
         deadline.stop()
         with suppress(Exception):
-            await sink.send(error.said + ask.front.error_event(error))
+            await sink.send(error.said + ask.front.error_event(error, record.request_id))
             await sink.end()
 
     async def _ask_beside(self, state: CallState, asked: Target) -> GatewayError | None:

@@ -30,7 +30,7 @@ def fronts(families: Sequence[str]) -> tuple[Front, ...]:
 # OpenAI's refuses as OpenAI.
 _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     ("/claude/api/openai", openai.error_body),
-    ("/claude/api", anthropic.error_body),
+    ("/claude/api", anthropic.forward_error_body),
     ("/gemini/openai", openai.error_body),
     ("/gemini/v1/openai", openai.error_body),
     ("/gemini/v1alpha/openai", openai.error_body),

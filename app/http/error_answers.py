@@ -24,8 +24,11 @@ def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
     if error.code and _CODE.fullmatch(error.code):  # some are the upstream's own words
         headers["x-gateway-error"] = error.code
     error_body = front.error_body if front else error_body_of(request.path)
-    body = error_body(error, request_id(request))
-    return HTTPResponse(body, error.status, headers, JSON)
+    id = request_id(request)
+    status = front.error_status(error) if front else error.status
+    if front and front.id_header and front.id_header not in headers:
+        headers[front.id_header] = front.id_prefix + id
+    return HTTPResponse(error_body(error, id), status, headers, JSON)
 
 
 def _front_of(request: Request) -> Front | None:

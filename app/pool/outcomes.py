@@ -58,24 +58,6 @@ TELLING = (
     Outcome.FORBIDDEN,
     Outcome.AUTH,
 )
-_TOO_LONG_CODES = frozenset(
-    (
-        "context_length_exceeded",
-        "context_window_exceeded",
-        "exceed_context_size_error",
-        "message_length_exceeds_limit",
-        "string_above_max_length",
-        "tokens_limit_reached",
-    )
-)
-# As said by OpenAI and vLLM, Anthropic, Gemini, Mistral, xAI, Moonshot, Qwen, Cohere, Together.
-_TOO_LONG = re.compile(
-    r"context (?:length|window|limit|size)|prompt is too long|input is too long"
-    r"|token count.{0,40}exceeds the maximum|maximum (?:prompt|input) length"
-    r"|exceeded model token limit|range of input length|too many (?:input )?tokens"
-    r"|reduce the length of the (?:messages|prompt|input)|max_new_tokens.{0,20}must be <=",
-    re.IGNORECASE,
-)
 # Codes and types that mean an empty account. Upstreams send them with various statuses.
 _SPENT_CODES = frozenset(
     (
@@ -164,13 +146,6 @@ def _of_account(error: GatewayError) -> Outcome | None:
     if error.status in (403, 429) and "limit" not in code:
         return Outcome.SPENT if _SPENT_WORDS.search(error.message) else None
     return None
-
-
-def is_too_long(error: GatewayError) -> bool:
-    """Whether the request is too long for this model. A model with a larger window may take it."""
-    if error.status not in (400, 413, 422):
-        return False
-    return error.code in _TOO_LONG_CODES or _TOO_LONG.search(error.message) is not None
 
 
 def of_told(error: GatewayError) -> Outcome:

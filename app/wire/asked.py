@@ -1,14 +1,17 @@
 """What routing and the engine need of a request, read without a look at its messages."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from app.wire.chat import not_json
-from app.wire.errors import from_validation
+from app.wire.errors import GatewayError, from_validation
+from app.wire.surrogates import mend
 
+# What msgspec raises for another shape, no JSON, broken UTF-8 and absurd nesting.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 T = TypeVar("T")
 
 
@@ -44,3 +47,28 @@ class Asked(Struct, kw_only=True):
             raise wrong from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise not_json(bytes(raw), error) from None  # a Raw has not been looked at before
+
+
+def read_mended(body: bytes, read: Callable[[bytes], T]) -> T:
+    """What `read` makes of the body. Raises GatewayError 400 for what it cannot decode.
+
+    Clients cut texts in the middle of a character. Such a body is mended, as no half of one can be
+    read.
+    """
+    try:
+        return read(body)
+    except UNREADABLE as error:
+        mended = mend(body)
+        if mended is body:
+            raise as_bad_request(error, body) from None
+    try:
+        return read(mended)
+    except UNREADABLE as error:
+        raise as_bad_request(error, mended) from None
+
+
+def as_bad_request(error: Exception, body: bytes) -> GatewayError:
+    """The 400 for a body that msgspec refused, to be raised."""
+    if isinstance(error, msgspec.ValidationError):
+        return from_validation(error)
+    return not_json(body, error)

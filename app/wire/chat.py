@@ -12,6 +12,11 @@ from msgspec import Raw, Struct
 from app.wire.errors import GatewayError, bad_request, from_validation
 
 
+def _hidden(name: str, default: Any = None) -> Any:
+    """A member for fronts to set: with a blank in its name no body can."""
+    return msgspec.field(default=default, name=f" {name}")
+
+
 class ImageUrl(Struct):
     """An image by its http(s) or data: URL."""
 
@@ -27,11 +32,12 @@ class InputAudio(Struct):
 
 
 class File(Struct):
-    """A file: by the id of an upload, or inline as a data: URL or base64."""
+    """A file: by the id of an upload, inline as a data: URL or base64, or by its http(s) URL."""
 
     file_id: str | None = None
     file_data: str | None = None
     filename: str | None = None
+    url: str | None = _hidden("url")
 
 
 class Part(Struct):
@@ -59,16 +65,26 @@ class FunctionCall(Struct):
 
 
 class ToolCallRequest(Struct):
-    """A tool call of an earlier answer, as the caller sends it back."""
+    """A tool call of an earlier answer, as the caller sends it back.
+
+    `extra_content` is Google's member: `{"google": {"thought_signature"}}` must go back with the
+    call. `thinking_blocks` are Anthropic's, of the thought right before this call.
+    """
 
     id: str | None = None
     type: str = "function"
     function: FunctionCall | None = None
     extra_content: dict[str, Any] | None = None
+    thinking_blocks: list[dict[str, Any]] | None = _hidden("thinking_blocks")
 
 
 class Message(Struct):
-    """One message; the role says which members are set."""
+    """One message; the role says which members are set.
+
+    `is_error`: the tool whose result this is has failed. `keeps_place`: a system message that came
+    up during the conversation. An upstream with one system text at the top is told it in its place,
+    as `reminder()` of the user: moved to the top it would change what a prompt cache has seen.
+    """
 
     role: str
     content: str | list[Part] | None = None
@@ -80,6 +96,8 @@ class Message(Struct):
     reasoning_content: str | None = None
     thinking_blocks: list[dict[str, Any]] | None = None
     cache_control: dict[str, Any] | None = None
+    is_error: bool = _hidden("is_error", False)
+    keeps_place: bool = _hidden("keeps_place", False)
 
     def text(self) -> str:
         """All text of the message joined, other parts left out."""
@@ -88,6 +106,18 @@ class Message(Struct):
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text or "" for part in self.content)
+
+    def reminder(self) -> str:
+        """The text of a system message as a user may say it; "" for none."""
+        text = self.text()
+        return f"<system-reminder>\n{text}\n</system-reminder>" if text else ""
+
+    def result(self) -> str:
+        """The text of a tool's result, for an upstream that is told of a failure by it alone."""
+        text = self.text()
+        if not self.is_error or "error" in text[:64].lower():
+            return text
+        return f"Error: {text}" if text else "Error: the tool failed."
 
     def parts(self) -> list[Part]:
         """The content as parts, a plain string being one text part."""
@@ -114,6 +144,14 @@ class Tool(Struct):
     type: str = "function"
     function: Function | None = None
     cache_control: dict[str, Any] | None = None
+
+
+class ServerTool(Struct):
+    """A tool that the upstream itself runs: `kind` is web_search or web_fetch."""
+
+    kind: str
+    name: str  # the caller's word for it
+    path: str  # where it stands in the caller's body
 
 
 class StreamOptions(Struct):
@@ -155,10 +193,31 @@ class ChatRequest(Struct, kw_only=True):
     user: str | None = None
     safety_identifier: str | None = None
     cache_control: dict[str, Any] | None = None
+    # What follows is the fronts' to set; no body can name it.
     # Members that this vocabulary does not know, as they stand in the body of the wire that
-    # `extras_wire` names. No body can name these two.
+    # `extras_wire` names.
     extras: dict[str, Raw] = msgspec.field(default_factory=dict, name=" extras")
-    extras_wire: str = msgspec.field(default="", name=" extras_wire")
+    extras_wire: str = _hidden("extras_wire", "")
+    # What the front itself has left out, in the caller's words.
+    dropped: list[str] = msgspec.field(default_factory=list, name=" dropped")
+    # Members without which the answer would be another one -> what the caller calls them. An
+    # upstream that lacks one is not asked.
+    insists: dict[str, str] = msgspec.field(default_factory=dict, name=" insists")
+    server_tools: list[ServerTool] = msgspec.field(default_factory=list, name=" server_tools")
+    # The front ends the answer at `stop` where the upstream cannot.
+    cuts_stops: bool = _hidden("cuts_stops", False)
+    # What the caller wants of the model's thinking: shown, omitted (it thinks, unseen) or off.
+    # None: the wire has no word for it.
+    thoughts: str | None = _hidden("thoughts")
+    # Tokens to think with, -1 for as many as it takes; `reasoning_effort` says about the same.
+    thinking_budget: int | None = _hidden("thinking_budget")
+    prompt_cache_key: str | None = _hidden("prompt_cache_key")
+    service_tier: str | None = _hidden("service_tier")
+
+    def stops(self) -> list[str]:
+        """The stop sequences as a list, empty ones left out."""
+        said = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [stop for stop in said if stop]
 
     def has_cache_marks(self) -> bool:
         """Anywhere: an upstream without such marks drops them all."""

@@ -62,7 +62,9 @@ class GatewayError(Exception):
         self.outcome = outcome
         self.said = b""  # rendered before it in the same read, to be sent if the stream has begun
         self.words = ""  # the upstream's own, where `message` is another one
-        self.raw: bytes | None = None  # an upstream's OpenAI-shaped body, to be passed on as it is
+        # An upstream's own body, to be passed on as it is to callers who speak `raw_wire`.
+        self.raw: bytes | None = None
+        self.raw_wire = "openai-chat"
 
     @property
     def wait(self) -> int | None:

@@ -46,6 +46,7 @@ class Answering(Struct, kw_only=True):
     session: dict[str, Any]  # the provider's own object ({} for none); renderers keep it current
     max_bytes: int  # limits.response_bytes, of whole answers and of one event
     adds_usage: bool = False  # usage was asked for on the caller's behalf, who must not see it
+    cuts_stops: tuple[str, ...] = ()  # stop sequences that the upstream was not told: cut here
 
 
 class Route(Struct, frozen=True):
@@ -73,11 +74,15 @@ class Front(Struct, frozen=True, kw_only=True):
 
     `error_body` (of the error and our id of the request), `error_event` and `error_headers` say a
     GatewayError as this API's SDKs expect it, also for errors from before routing. `error_event`
-    ends a stream: nothing may follow it.
+    ends a stream: nothing may follow it; it is given our id of the request too. `error_status` is
+    the HTTP status of an error, `id_header` where the caller is told our id of the request, behind `id_prefix`.
 
     `credential_headers` are where this API's SDKs put a key; the first match wins. `keep_alive`
     bridges silence in a stream, b"" where the framing has no room for it. `models` makes this API's
     list of what the providers offer; None: it has no such route.
+
+    `words` are the caller's for members of the neutral request, where they differ. `house` is the
+    family that is asked for a model whose name says nothing else.
     """
 
     name: str  # in logs and metrics
@@ -90,8 +95,13 @@ class Front(Struct, frozen=True, kw_only=True):
     stream: Callable[[Answering, Decoder], Renderer]
     whole: Callable[[Answering, Decoder], Renderer]
     error_body: Callable[[GatewayError, str], bytes]
-    error_event: Callable[[GatewayError], bytes]
+    error_event: Callable[[GatewayError, str], bytes]
     error_headers: Callable[[GatewayError], Headers] = lambda error: []
     credential_headers: tuple[str, ...] = ("authorization",)
     keep_alive: bytes = b": ping\n\n"
     models: Callable[[list[dict[str, Any]]], bytes] | None = None
+    words: Mapping[str, str] = {}
+    house: str = "openai"
+    error_status: Callable[[GatewayError], int] = lambda error: error.status
+    id_header: str = ""
+    id_prefix: str = ""

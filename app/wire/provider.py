@@ -179,9 +179,12 @@ class Provider(Struct, frozen=True, kw_only=True):
     conversation that what was `read` continues, `conversation_of` the one in the session object as
     it is handed out: so it is known whose session to go on with.
 
-    `retry` may answer an upstream's refusal with another request for the same key, asked once per
-    call before the refusal is told: the parameters this upstream turned out not to take are gone
-    from it (and named in `call.dropped`). None: the refusal stands.
+    `retry` may answer an upstream's refusal with another request for the same key, asked up to
+    `most_retries` times before the refusal is told: the parameters this upstream turned out not to
+    take are gone from it (and named in `call.dropped`). None: the refusal stands.
+    `stops` is whether the upstream itself ends its answer at the request's stop sequences; where it
+    does not, the front is given them to cut at. `lacks` are members of the neutral request that it
+    cannot be told, where a front may insist on them; `server_tools` are the tools it runs itself.
     `check_request` asks as cheaply as the upstream allows whether a key is good, `check_reply`
     raises what the reply refuses (default: `read_error` of a status that is not 200); without
     them `models_request` asks.
@@ -221,3 +224,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle
     first_event_seconds: float | None = None  # overrides timeouts.first_event
+    most_retries: int = 1
+    stops: Callable[[Call], bool] = lambda call: True
+    lacks: frozenset[str] = frozenset()
+    server_tools: frozenset[str] = frozenset()

@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[int, str, str | None]] = {
     "overloaded_error": (503, "server_error", "overloaded_error"),
 }
 _BY_STATUS = {status: kind for kind, (status, _, _) in KINDS.items()} | {529: "overloaded_error"}
+_AS_TOLD = {529: 503}
 _OVERLOADED_SECONDS = 5.0  # a 529 seldom has a Retry-After header
 _MOST_MESSAGE = 4000
 
@@ -69,6 +70,9 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     error.retry_after = _retry_after(reply.headers, error.status)
     if reply.headers.get("x-should-retry") == "false":
         error.headers = (("x-should-retry", "false"),)
+    if details is not None and error.status in (reply.status, _AS_TOLD.get(reply.status)):
+        error.raw = _PRIVATE.sub("[redacted]", reply.body.decode()).encode()
+        error.raw_wire = "anthropic"
     return error
 
 

@@ -10,10 +10,12 @@ from app.wire.errors import ErrorBody, ErrorDetail, GatewayError
 
 def error_body(error: GatewayError, request_id: str = "") -> bytes:
     """The JSON body, UTF-8; an upstream's body in this very shape is passed on as it came."""
-    return error.raw if error.raw is not None else _encoded(error)
+    if error.raw is not None and error.raw_wire == "openai-chat":
+        return error.raw
+    return _encoded(error)
 
 
-def error_event(error: GatewayError) -> bytes:
+def error_event(error: GatewayError, request_id: str = "") -> bytes:
     """The same as one server-sent event, for a stream that has already begun."""
     # Event data is one line: what an upstream pretty-printed is encoded anew.
     return b"data: " + _encoded(error) + b"\n\n"

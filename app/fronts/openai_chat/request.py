@@ -6,16 +6,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from app.wire.asked import Asked
-from app.wire.chat import ChatRequest, StreamOptions, not_json, read_members
-from app.wire.errors import GatewayError, from_validation
+from app.wire.asked import UNREADABLE, Asked, as_bad_request, read_mended
+from app.wire.chat import ChatRequest, StreamOptions, read_members
 from app.wire.front import Incoming
 from app.wire.provider import Wire
-from app.wire.surrogates import mend
 
 WIRE: Wire = "openai-chat"
-# What msgspec raises for another shape, no JSON, broken UTF-8 and absurd nesting.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ChatOptions(Struct, frozen=True):
@@ -76,28 +72,14 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
         )
 
     def glance(incoming: Incoming) -> Asked:
-        """Raises GatewayError 400 for what is not a JSON object with members of the right type.
-
-        Clients cut texts in the middle of a character. Such a body is mended, as no half of one
-        can be read.
-        """
-        body = incoming.body
-        try:
-            return read(body)
-        except _UNREADABLE as error:
-            mended = mend(body)
-            if mended is body:
-                raise _as_bad_request(error, body) from None
-        try:
-            return read(mended)
-        except _UNREADABLE as error:
-            raise _as_bad_request(error, mended) from None
+        """Raises GatewayError 400 for what is not a JSON object with members of the right type."""
+        return read_mended(incoming.body, read)
 
     return glance
 
 
 _chat = msgspec.json.Decoder(ChatRequest)
-_KNOWN = frozenset(ChatRequest.__struct_fields__) - {"extras", "extras_wire"}
+_KNOWN = frozenset(name for name in ChatRequest.__struct_encode_fields__ if name[0] != " ")
 
 
 def read(asked: Asked) -> ChatRequest:
@@ -105,16 +87,10 @@ def read(asked: Asked) -> ChatRequest:
     body = asked.body
     try:
         chat = _chat.decode(body)
-    except _UNREADABLE as error:
-        raise _as_bad_request(error, body) from None
+    except UNREADABLE as error:
+        raise as_bad_request(error, body) from None
     members = read_members(body)
     own = asked.own_names
     chat.extras = {n: v for n, v in members.items() if n not in _KNOWN and n not in own}
     chat.extras_wire = WIRE
     return chat
-
-
-def _as_bad_request(error: Exception, body: bytes) -> GatewayError:
-    if isinstance(error, msgspec.ValidationError):
-        return from_validation(error)
-    return not_json(body, error)
