@@ -33,7 +33,7 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
     caller.allow(provider.family, target.alias or model)
     if caller.token is not None and caller.token.models:
         check_unambiguous(asked.body, "model", "provider")
-    sink = ChatSink(request)
+    sink = ChatSink(request, front.id_header, front.id_prefix)
     ctx.carried = True  # from here on the engine writes the log line
     await gateway_of(request).exchange.run(
         ChatCall(

@@ -31,10 +31,11 @@ def _streamed(content_type: str) -> bytes:
 class ChatSink:
     """The exchange's way to the caller."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, id_header: str = "", id_prefix: str = "") -> None:
         self._request = request
         http: Any = request.stream
         self._http = http
+        self._id_header, self._id_prefix = id_header, id_prefix
         self.lookup: dict[str, str] | None = http.known.lookup if http.known is not None else None
         self.headers: Headers = []
         self.content_type = JSON
@@ -44,8 +45,7 @@ class ChatSink:
         """Sends bytes, behind the response head at the first call. Waits for a slow caller."""
         if not self.started:
             self.started = True
-            own = ("x-request-id", request_id(self._request))
-            await self._http.begin(_streamed(self.content_type), [own, *self.headers], data)
+            await self._http.begin(_streamed(self.content_type), self._all_headers(), data)
         else:
             await self._http.send(data, False)
 
@@ -64,8 +64,16 @@ class ChatSink:
 
     async def answer(self, body: bytes) -> None:
         """Sends a whole response."""
-        own = ("x-request-id", request_id(self._request))
-        await self._http.answer(_whole(self.content_type), [own, *self.headers], body)
+        await self._http.answer(_whole(self.content_type), self._all_headers(), body)
+
+    def _all_headers(self) -> Headers:
+        """The answer's headers behind our id of the request, under each of its names."""
+        own = request_id(self._request)
+        headers = [("x-request-id", own), *self.headers]
+        name = self._id_header
+        if name and all(known != name for known, _ in self.headers):  # else the upstream's own
+            headers.append((name, self._id_prefix + own))
+        return headers
 
 
 class RawSink:

@@ -74,15 +74,16 @@ class Front(Struct, frozen=True, kw_only=True):
 
     `error_body` (of the error and our id of the request), `error_event` and `error_headers` say a
     GatewayError as this API's SDKs expect it, also for errors from before routing. `error_event`
-    ends a stream: nothing may follow it; it is given our id of the request too. `error_status` is
-    the HTTP status of an error, `id_header` where the caller is told our id of the request, behind `id_prefix`.
+    ends a stream: nothing may follow it; it is given our id of the request too.
 
     `credential_headers` are where this API's SDKs put a key; the first match wins. `keep_alive`
     bridges silence in a stream, b"" where the framing has no room for it. `models` makes this API's
     list of what the providers offer; None: it has no such route.
 
-    `words` are the caller's for members of the neutral request, where they differ. `house` is the
-    family that is asked for a model whose name says nothing else.
+    `error_status` is the HTTP status of an error, `id_header` where the caller is told our id of
+    the request, behind `id_prefix`. `words` are the caller's for members of the neutral
+    request, where they differ. `house` is the family that is asked for a model whose name says
+    nothing else.
     """
 
     name: str  # in logs and metrics
@@ -100,8 +101,8 @@ class Front(Struct, frozen=True, kw_only=True):
     credential_headers: tuple[str, ...] = ("authorization",)
     keep_alive: bytes = b": ping\n\n"
     models: Callable[[list[dict[str, Any]]], bytes] | None = None
-    words: Mapping[str, str] = {}
-    house: str = "openai"
     error_status: Callable[[GatewayError], int] = lambda error: error.status
     id_header: str = ""
     id_prefix: str = ""
+    words: Mapping[str, str] = {}
+    house: str = "openai"

@@ -2,7 +2,8 @@
 
 Blocks are numbered 0, 1, 2 .. in the order in which they begin. A text and a thinking block are
 open one at a time. Tool calls may be told in turns: their blocks stay open side by side, until
-their arguments are whole and another block begins, or to the end. Protocol sheet: front-messages, 5.
+their arguments are whole and another block begins, or to the end. Protocol sheet: front-messages,
+section 5.
 """
 
 import re
@@ -12,7 +13,6 @@ from typing import Any
 import msgspec
 
 from app.fronts.anthropic.usage import Counts
-from app.wire import signatures
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.events import (
     End,
@@ -32,12 +32,13 @@ from app.wire.events import (
 )
 from app.wire.front import Answering
 from app.wire.provider import Decoder
+from app.wire.signature_mark import mark
 from app.wire.stop_cutter import StopCutter
 from app.wire.stream_start import Stage
 from app.wire.tool_ids import legal, original
 
 TEXT, THINKING = "text", "thinking"
-_UNSIGNED = signatures.encode(signatures.UNSIGNED)
+_UNSIGNED = mark("t")
 _KEPT_ID = re.compile(r"[A-Za-z0-9_-]{9,64}").fullmatch
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -271,7 +272,7 @@ class MessagesRenderer:
 
     def _tool_call(self, event: ToolCall) -> None:
         if event.signature is not None:
-            self._sign(signatures.encode(signatures.GEMINI, event.signature))
+            self._sign(mark("g", event.signature))
         call_id = self._tool_id(event.id)
         self._start("", {"type": "tool_use", "id": call_id, "name": event.name, "input": {}})
         block = self._tools[event.tool] = ToolBlock(self._blocks - 1)

@@ -17,7 +17,7 @@ from app.fronts.anthropic.schema import Block
 from app.fronts.anthropic.tools import definition_in, names_in
 from app.wire.chat import File, FunctionCall, ImageUrl, Message, Part, ToolCallRequest
 from app.wire.errors import bad_request
-from app.wire.signatures import GEMINI, decode
+from app.wire.signature_mark import read_mark
 from app.wire.tool_ids import original
 
 _BILLING = "x-anthropic-billing-header:"
@@ -226,8 +226,8 @@ class _Reader:
                 case "text":
                     texts.append(block.text or "")
                 case "thinking":
-                    found = decode(block.signature or "")
-                    if found is not None and found[0] == GEMINI:
+                    found = read_mark(block.signature or "")
+                    if found is not None and found[0] == "g":
                         signature = found[1]
                     elif not block.signature or found is not None:
                         thoughts.append(block.thinking or "")

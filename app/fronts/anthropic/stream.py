@@ -12,6 +12,8 @@ import msgspec
 from app.fronts.anthropic.base import TEXT, THINKING, MessagesRenderer
 from app.wire.errors import GatewayError
 from app.wire.events import Event, Text
+from app.wire.front import Answering
+from app.wire.provider import Decoder
 from app.wire.renderer import SSE
 
 KEEP_ALIVE = b'event: ping\ndata: {"type": "ping"}\n\n'
@@ -32,7 +34,7 @@ class MessageStream(MessagesRenderer):
 
     content_type = SSE
 
-    def __init__(self, answering: Any, decoder: Any) -> None:
+    def __init__(self, answering: Answering, decoder: Decoder) -> None:
         super().__init__(answering, decoder)
         self._out: list[bytes] = []
         self._head = b""  # of the pieces of `_headed`
@@ -87,7 +89,7 @@ class MessageStream(MessagesRenderer):
 
     def begin(self) -> None:
         """message_start, with the caller's own name of the model."""
-        message = {
+        message: dict[str, Any] = {
             "id": self.id,
             "type": "message",
             "role": "assistant",

@@ -51,7 +51,7 @@ _glance = msgspec.json.Decoder(_Glance)
 
 def choices_asked(answering: Answering) -> int:
     """How many choices the caller asked for; 1 for what is no number."""
-    asked = answering.asked.options.n
+    asked = getattr(answering.asked.options, "n", None)  # other APIs have no such member
     return asked if isinstance(asked, int) else 1
 
 
@@ -60,6 +60,7 @@ class Passthrough:
     error event can always stand between two events and a cut never leaves half of one."""
 
     content_type = SSE
+    as_error = staticmethod(as_error)  # reads what an error event tells
 
     def __init__(self, answering: Answering) -> None:
         choices, adds_usage = choices_asked(answering), answering.adds_usage
@@ -101,7 +102,7 @@ class Passthrough:
         """How far the answer has come with the first bytes. Raises the error they hold."""
         stage, told = look(out)
         if told is not None:
-            raise as_error(told)
+            raise self.as_error(told)
         return stage
 
     def _whole_events(self, data: bytes) -> bytes:
@@ -148,7 +149,7 @@ class Passthrough:
         told = None
         with suppress(msgspec.DecodeError, ValueError, RecursionError):
             told = _glance.decode(bytes(self._held)).error if start[:1] == b"{" else None
-        raise as_error(told) if told else wrong_type(self._label, "text/event-stream")
+        raise self.as_error(told) if told else wrong_type(self._label, "text/event-stream")
 
     def _special(self, out: bytes) -> bytes:
         if self._choices > 1 and b'"finish_reason"' in out:
@@ -183,7 +184,7 @@ class Passthrough:
         last = self._tail.bytes()
         told = failure(self._tail.records()) if b"error" in last or b"failed" in last else None
         if told:
-            self.refused, self.error = True, as_error(told)
+            self.refused, self.error = True, self.as_error(told)
         if is_done(last) or (told and not rest):
             return out
         if is_cut or rest or not self._is_whole():
@@ -217,6 +218,7 @@ class Whole:
     """A JSON body, handed on as it came once it is known to be whole and JSON."""
 
     content_type = JSON
+    as_error = staticmethod(as_error)
 
     def __init__(self, answering: Answering) -> None:
         self.commands: list[Follow | Reply] = []
@@ -265,7 +267,7 @@ class Whole:
         else:
             self.usage = usage_in(body[-_USAGE_BYTES:])
         if glance.error:
-            self.refused, self.error = True, as_error(glance.error)
+            self.refused, self.error = True, self.as_error(glance.error)
             if bytes(glance.choices) in (b"", b"null", b"[]"):
                 raise self.error  # nothing but an error: another key may do better
         return body
