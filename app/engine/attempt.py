@@ -16,7 +16,7 @@ from app.engine.answer_headers import (
     kinds,
     request_id,
 )
-from app.engine.call import CallState, Plan, Target
+from app.engine.call import CallState, Plan, Target, dropped_names
 from app.engine.holdback import Held
 from app.engine.upstream_access import UpstreamAccess
 from app.pool.lease import Lease
@@ -152,9 +152,11 @@ class Attempt:
             await sessions.renew_from(provider.renewed, call.key, self.response.headers, call.now)
         if not is_answer(self.response.status):
             await self._refused()
-        if call.dropped:
-            dropped = ", ".join(call.dropped)
-            self.state.sink.headers.append(("x-gateway-dropped-params", dropped))
+        dropped, chat = call.dropped, self.state.chat
+        if chat is not None and not self.plan.same_request:
+            dropped = dropped_names(chat, provider, self.state.call.front, dropped)
+        if dropped:
+            self.state.sink.headers.append(("x-gateway-dropped-params", ", ".join(dropped)))
 
     async def _refused(self) -> None:
         provider, call = self.target.provider, self.call
@@ -162,8 +164,11 @@ class Attempt:
         self.state.call.record.upstream_request_id = request_id(reply.headers)
         native = provider.native if self.plan.same_request else None
         retry = provider.retry if native is None else native.retry
-        again: UpstreamRequest | None = retry(call, reply) if retry is not None else None
-        if again is not None:
+        for _ in range(provider.most_retries if retry is not None else 0):
+            assert retry is not None
+            again: UpstreamRequest | None = retry(call, reply)
+            if again is None:
+                break
             self.response = await self.engine.clients.open(again)
             if is_answer(self.response.status):
                 return
@@ -199,6 +204,7 @@ class Attempt:
             session=self.session,
             max_bytes=self.engine.config.limits.response_bytes,
             adds_usage=adds_usage is not None and adds_usage(call),
+            cuts=self._cuts(),
         )
         if self.plan.copies:
             renderer = front.copy(answering, decoder)
@@ -207,6 +213,13 @@ class Attempt:
             renderer = (front.stream if call.stream else front.whole)(answering, decoder)
         self.state.sink.content_type = renderer.content_type
         return renderer
+
+    def _cuts(self) -> tuple[str, ...]:
+        """The stop sequences at which the front has to end the answer."""
+        chat = self.state.chat
+        if chat is None or not chat.cuts_stops or self.plan.same_request:
+            return ()
+        return () if self.target.provider.stops(self.call) else tuple(chat.stops())
 
     def _read_headers(self, headers: Headers, renderer: Renderer) -> Inflate | None:
         """What the answer's headers say: some of it to the caller, some to the gateway.

@@ -12,6 +12,7 @@ from app.engine.sink import Sink
 from app.telemetry.call_log import CallRecord
 from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
+from app.wire.errors import bad_request
 from app.wire.front import Front
 from app.wire.provider import Key, Provider
 
@@ -104,7 +105,7 @@ def plan(front: Front, provider: Provider) -> Plan:
         return Plan(
             same_request=False,
             copies=False,
-            read=lambda state: provider.read(state.neutral(), state.call.asked),
+            read=lambda state: provider.read(_sayable(state.neutral(), provider), state.call.asked),
             index=provider.index,
         )
     read = native.read
@@ -114,6 +115,36 @@ def plan(front: Front, provider: Provider) -> Plan:
         read=lambda state: read(state.call.asked),
         index=native.index or provider.index,
     )
+
+
+def _sayable(chat: ChatRequest, provider: Provider) -> ChatRequest:
+    """The request. Raises GatewayError 400 where what matters of it cannot be told upstream."""
+    for name, path in chat.insists.items():
+        if name in provider.lacks:
+            raise bad_request(
+                f"{path}: {provider.name} has nothing like it; leave it out, or ask another model.",
+                path,
+            )
+    if not chat.tools:
+        for tool in chat.server_tools:
+            if tool.kind not in provider.server_tools:
+                raise bad_request(
+                    f"{tool.path}: {tool.name[:64]!r} is run by the provider of a model, and "
+                    f"{provider.name} has no {tool.kind.replace('_', ' ')} here.",
+                    tool.path,
+                )
+    return chat
+
+
+def dropped_names(
+    chat: ChatRequest, provider: Provider, front: Front, said: list[str]
+) -> list[str]:
+    """What was left out on the way to this provider, in the caller's words. `said` is the
+    provider's own part of it."""
+    names = chat.dropped + [
+        f"tools.{tool.name}" for tool in chat.server_tools if tool.kind not in provider.server_tools
+    ]
+    return list(dict.fromkeys([*names, *(front.words.get(name, name) for name in said)]))
 
 
 def credential_headers(front: Front, target: Target) -> tuple[str, ...]:

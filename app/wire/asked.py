@@ -29,6 +29,7 @@ class Asked(Struct, kw_only=True):
     stream: bool = False
     members: Mapping[str, Raw] = {}
     own_names: tuple[str, ...] = ()
+    query: str = ""  # the caller's, for an upstream of the same wire
     options: Any = None
 
     def member(self, name: str, shape: type[T]) -> T | None:

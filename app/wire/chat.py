@@ -253,8 +253,15 @@ def read_members(body: bytes) -> dict[str, Raw]:
 
 
 def plain(members: dict[str, Raw]) -> dict[str, Any]:
-    """The members' values decoded. Numbers become Python's, which do not keep every digit."""
-    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(members))
+    """The members' values decoded. Numbers become Python's, which do not keep every digit.
+
+    Raises GatewayError 400 for what is no JSON: such a value was not looked at before.
+    """
+    body = msgspec.json.encode(members)
+    try:
+        decoded: dict[str, Any] = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise not_json(body, error) from None
     return decoded
 
 

@@ -37,7 +37,11 @@ ALL_BUT_MESSAGES = (
 
 def dropped_parameters(chat: ChatRequest, names: Iterable[str] = ALL_BUT_MESSAGES) -> list[str]:
     """Those of `names` that the caller has set; `cache_control` too where any part is marked."""
-    dropped = [name for name in names if getattr(chat, name) is not None]
+    dropped = [
+        name
+        for name in names
+        if getattr(chat, name) is not None and not (name == "stop" and chat.cuts_stops)
+    ]
     if chat.has_cache_marks():
         dropped.append("cache_control")
     return dropped

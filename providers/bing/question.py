@@ -118,7 +118,8 @@ def question(call: Call) -> str:
         "participant": {"id": conversation.client_id},
     }
     # A continued conversation knows its turns; a new one is told what came before.
-    if learned.is_start and (told := _before(chat.messages[:place])):
+    late = [message for message in chat.messages[place:] if message.keeps_place]
+    if learned.is_start and (told := _before([*chat.messages[:place], *late])):
         argument["previousMessages"] = [schema.Context(told)]
     invocation = {
         "arguments": [argument],

@@ -363,4 +363,6 @@ PROVIDER = Provider(
     prepare=prepare,
     takes_own_key=False,
     anonymous=True,
+    stops=lambda call: False,
+    lacks=frozenset(("tools", "response_format")),
 )

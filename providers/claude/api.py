@@ -14,13 +14,13 @@ import msgspec
 
 from app.config.schema import Config
 from app.wire.asked import Asked
-from app.wire.chat import read_members
 from app.wire.errors import bad_response
 from app.wire.provider import Call, ForwardRule, Key, Native, Provider
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.claude.decode import decoder
 from providers.claude.errors import read_error
 from providers.claude.generations import api_version
+from providers.claude.native_body import read_native, with_model
 from providers.claude.parameters import drop
 from providers.claude.schema import ClaudeMember, MessagesRequest, ModelsAnswer
 from providers.claude.translate import encode_request, to_messages_request
@@ -28,6 +28,9 @@ from providers.claude.translate import encode_request, to_messages_request
 POOL = "claude.api_keys"
 _DEFAULT_VERSION = "2023-06-01"
 _OAUTH_BETA = "oauth-2025-04-20"
+# Request headers of Anthropic's own clients that are passed on with their bodies.
+_PASSED_FAMILIES = ("anthropic-", "x-claude-code-", "x-stainless-", "x-app", "user-agent")
+_SAID_ANYWAY = ("anthropic-version", "anthropic-beta")
 _SAMPLING = ("temperature", "top_p", "top_k")
 # In the messages of refusals that are about strict output.
 _STRICT = re.compile(r"output_config\.format|\bschema|\bgrammar\b|\bstrict\b", re.IGNORECASE)
@@ -39,21 +42,20 @@ def request(call: Call) -> UpstreamRequest:
     return _post(call, encode_request(to_messages_request(call)))
 
 
-def read_native(asked: Asked) -> dict[str, msgspec.Raw]:
-    """The members of an Anthropic body without the gateway's own."""
-    own = asked.own_names
-    return {name: value for name, value in read_members(asked.body).items() if name not in own}
-
-
 def request_native(call: Call) -> UpstreamRequest:
-    """An Anthropic body as it came, but for the members that are the gateway's."""
-    asked, members = call.asked, call.chat
-    renamed = call.model != asked.model
-    if not asked.own_names and not renamed:
-        return _post(call, asked.body)
-    if renamed:
-        members = {**members, "model": msgspec.Raw(msgspec.json.encode(call.model))}
-    return _post(call, msgspec.json.encode(members))
+    """An Anthropic body as it came, but for what only the gateway understands."""
+    asked, body = call.asked, call.chat
+    if call.model != asked.model:
+        body = with_model(body, asked.model, call.model)
+    upstream = _post(call, body)
+    if asked.query:
+        upstream.url += f"?{asked.query}"
+    upstream.headers += [
+        (name.lower(), value)
+        for name, value in call.headers.items()
+        if name.lower().startswith(_PASSED_FAMILIES) and name.lower() not in _SAID_ANYWAY
+    ]
+    return upstream
 
 
 def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:

@@ -57,6 +57,8 @@ def document(file: File | None, at: str) -> DocumentBlock | ImageBlock:
 
     Raises GatewayError 400 for another type, broken data, or a file that is named by id only.
     """
+    if file is not None and file.url:
+        return DocumentBlock(UrlSource(file.url), title=file.filename or None)
     if file is None or not file.file_data:
         raise bad_request(
             "Send the file itself in file_data; ids of files stored elsewhere are unknown here.",

@@ -13,6 +13,7 @@ from msgspec import Raw
 from app.wire.chat import FunctionCall, ImageUrl, Message, Part
 from app.wire.errors import bad_request
 from app.wire.provider import Call
+from app.wire.signatures import is_marked
 from app.wire.surrogates import mend
 from providers.claude.attachments import document, image
 from providers.claude.parameters import drop
@@ -56,6 +57,9 @@ class Conversation:
         Raises GatewayError 400 for a message that Claude cannot be given.
         """
         match message.role:
+            case "system" | "developer" if message.keeps_place and self._has_answered():
+                if text := message.reminder():
+                    self._said.append(TextBlock(text))
             case "system" | "developer":
                 self._add_system(message, at)
             case "user":
@@ -98,6 +102,9 @@ class Conversation:
         last.content = [*begun]
         return turns, True
 
+    def _has_answered(self) -> bool:
+        return any(turn.role == "assistant" for turn in self._turns)
+
     def _add_system(self, message: Message, at: str) -> None:
         blocks: list[Block] = []
         text = ""
@@ -129,6 +136,7 @@ class Conversation:
         if message.refusal and message.refusal.strip():
             blocks.append(TextBlock(message.refusal))
         calls: list[tuple[str, str | None, FunctionCall | None]] = []
+        thoughts: dict[str, list[Block]] = {}  # the path of a call -> what was thought before it
         for index, tool_call in enumerate(message.tool_calls or ()):
             where = f"{at}.tool_calls[{index}]"
             if tool_call.type != "function":
@@ -136,13 +144,15 @@ class Conversation:
             if not tool_call.id:
                 raise bad_request("A tool call needs its id.", param=f"{where}.id")
             calls.append((f"{where}.function", tool_call.id, tool_call.function))
+            thoughts[f"{where}.function"] = _thinking_blocks(tool_call.thinking_blocks)
         if message.function_call is not None:
             calls.append((f"{at}.function_call", None, message.function_call))
         if not blocks and not calls:
             return  # nothing said; thinking alone may not be a message
         self._close_user()
-        blocks = [*_thinking_blocks(message), *blocks]
+        blocks = [*_thinking_blocks(message.thinking_blocks), *blocks]
         for where, call_id, function in calls:
+            blocks += thoughts.get(where, ())
             blocks.append(self._tool_use(where, call_id, function))
         self._mark_last(blocks, message.cache_control)
         if self._turns and self._turns[-1].role == "assistant":
@@ -210,7 +220,7 @@ class Conversation:
             content: Any = blocks or None
         else:
             content = message.content if message.content and message.content.strip() else None
-        self._results[sent] = ToolResultBlock(sent, content, mark)
+        self._results[sent] = ToolResultBlock(sent, content, mark, message.is_error)
 
     def _close_user(self, final: bool = False) -> None:
         """Ends a user message that has begun; with `final`, adds the results that are missing."""
@@ -276,15 +286,15 @@ def _arguments(said: str | None, at: str) -> Raw:
         raise bad_request("arguments must be a JSON object as text.", param=at) from None
 
 
-def _thinking_blocks(message: Message) -> list[Block]:
-    """The caller's `thinking_blocks` that can be sent back: those with a signature."""
+def _thinking_blocks(given: list[dict[str, Any]] | None) -> list[Block]:
+    """The caller's `thinking_blocks` that can be sent back: those with a signature of Claude's."""
     blocks: list[Block] = []
-    for block in message.thinking_blocks or ():
+    for block in given or ():
         match block:
             case {"type": "redacted_thinking", "data": str(data)} if data:
                 blocks.append(RedactedThinkingBlock(data))
             case {"type": "thinking", "thinking": str(text), "signature": str(signature)} if (
-                signature
+                signature and not is_marked(signature)
             ):
                 blocks.append(ThinkingBlock(text, signature))
     return blocks

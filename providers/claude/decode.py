@@ -159,15 +159,21 @@ class _Teller:
             reasoning_tokens=(details.thinking_tokens or 0) if details else 0,
         )
 
-    def ending(self, stop_reason: str, details: StopDetails | None) -> list[Event]:
+    def ending(
+        self,
+        stop_reason: str,
+        details: StopDetails | None = None,
+        stop_sequence: str | None = None,
+    ) -> list[Event]:
         reason = FINISH_REASONS.get(stop_reason, "stop")
         if reason in ("tool_calls", "stop"):
             # A call in the answer decides, for some servers end its turn with end_turn; without
             # one the only call was the stand-in for json_schema.
             reason = "tool_calls" if self.tools else "stop"
+        finish = Finish(reason, native=stop_reason, stop_sequence=stop_sequence)
         if stop_reason == "refusal" and details is not None and details.explanation:
-            return [Refusal(details.explanation), Finish(reason, native=stop_reason)]
-        return [Finish(reason, native=stop_reason)]
+            return [Refusal(details.explanation), finish]
+        return [finish]
 
 
 def _thinking_block(block: ContentBlock) -> Event | None:
@@ -382,7 +388,7 @@ class MessagesDecoder:
         if delta is not None and delta.stop_reason and not self._finished:
             self._close_blocks(out)
             self._finished = True
-            out += self._teller.ending(delta.stop_reason, delta.stop_details)
+            out += self._teller.ending(delta.stop_reason, delta.stop_details, delta.stop_sequence)
         self._teller.count(event.usage)
         out.append(self._teller.usage())
 
@@ -390,7 +396,7 @@ class MessagesDecoder:
         self._stopped = True
         if not self._finished:
             self._close_blocks(out)
-            out += self._teller.ending("end_turn", None)
+            out += self._teller.ending("end_turn")
             out.append(self._teller.usage())
 
     def _close_blocks(self, out: list[Event]) -> None:
@@ -458,7 +464,8 @@ class AnswerDecoder:
         out: list[Event] = [self._teller.started(answer)]
         for raw in answer.content:
             self._block(raw, out)
-        out += self._teller.ending(answer.stop_reason or "end_turn", answer.stop_details)
+        reason = answer.stop_reason or "end_turn"
+        out += self._teller.ending(reason, answer.stop_details, answer.stop_sequence)
         out.append(self._teller.usage())
         return out
 

@@ -62,7 +62,7 @@ class ImageBlock(Struct, tag_field="type", tag="image", omit_defaults=True):
 class DocumentBlock(Struct, tag_field="type", tag="document", omit_defaults=True):
     """A PDF or a text document."""
 
-    source: Base64Source | TextSource
+    source: Base64Source | TextSource | UrlSource
     title: str | None = None
     cache_control: Mark | None = None
 
@@ -82,6 +82,7 @@ class ToolResultBlock(Struct, tag_field="type", tag="tool_result", omit_defaults
     tool_use_id: str
     content: str | list[TextBlock | ImageBlock | DocumentBlock] | None = None
     cache_control: Mark | None = None
+    is_error: bool = False
 
 
 class ThinkingBlock(Struct, tag_field="type", tag="thinking"):
@@ -212,6 +213,7 @@ class MessageAnswer(Struct):
     model: str | None = None
     content: list[Raw] | None = None  # blocks; read one by one, for some may be unknown
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     stop_details: StopDetails | None = None
     usage: UsageCounts | None = None
     error: ErrorDetails | None = None
@@ -226,6 +228,7 @@ class Delta(Struct):
     signature: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     stop_details: StopDetails | None = None
 
 

@@ -181,6 +181,7 @@ PROVIDER = Provider(
     conversation=conversation,
     conversation_of=conversation_of,
     check_request=check_request,
+    stops=lambda call: False,
 )
 
 

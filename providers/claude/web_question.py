@@ -115,7 +115,10 @@ def to_prompt(messages: list[Message], continued: bool) -> tuple[str, str, Enclo
     for i, message in enumerate(messages[first:], first):
         text = _text(message, f"messages[{i}]", enclosed)
         if message.role in ("system", "developer"):
-            if not continued and text:  # a continued conversation has had it
+            answered = continued or any(role == "assistant" for role, _ in turns)
+            if message.keeps_place and answered and text:
+                turns.append(("user", message.reminder()))
+            elif not continued and text:  # a continued conversation has had it
                 system.append(text)
         elif text:
             turns.append((message.role, text))
@@ -153,6 +156,8 @@ def _text(message: Message, at: str, enclosed: Enclosed) -> str:
     for call in message.tool_calls or []:
         if call.function is not None:
             texts.append(f"[called {call.function.name}({call.function.arguments or ''})]")
+    if message.is_error:
+        return message.result()
     return "\n\n".join(text for text in texts if text)
 
 
@@ -169,6 +174,7 @@ def _enclose(part: Part, at: str, enclosed: Enclosed) -> None:
     if isinstance(source, TextSource):
         enclosed.texts.append(pasted_text(source.data, title or "paste.txt"))
         return
+    assert isinstance(source, Base64Source), "a file has no address"
     try:
         data = b64decode(source.data, validate=True)
     except ValueError:

@@ -119,6 +119,12 @@ def _asked(call: Call) -> list[tuple[int, Message]]:
     if _conversation(call.asked).conversation_id:
         answers = [i for i, message in numbered if message.role == "assistant"]
         numbered = numbered[answers[-1] + 1 :] if answers else numbered
+    late = [(i, message) for i, message in numbered if message.keeps_place]
+    while numbered and numbered[-1][1].keeps_place:  # Coze is told it before the question
+        numbered.pop()
+    if late and numbered:
+        at = numbered[-1][0]
+        numbered[-1:] = [*(pair for pair in late if pair[0] > at), numbered[-1]]
     if not numbered or numbered[-1][1].role != "user":
         raise bad_request("The last message must be the user's question.", param="messages")
     return numbered
@@ -455,4 +461,6 @@ PROVIDER = Provider(
     check_request=check_request,
     check_reply=check_reply,
     idle_seconds=300,  # nothing comes while plugins and workflows run
+    stops=lambda call: False,
+    lacks=frozenset(("tools", "response_format")),
 )

@@ -278,4 +278,6 @@ PROVIDER = Provider(
     candidates=candidates,
     check_request=check_request,
     check_reply=check_reply,
+    stops=lambda call: False,
+    lacks=frozenset(("tools", "response_format")),
 )

@@ -16,13 +16,16 @@ from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request, bad_response
 from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider, Upstream
+from app.wire.token_limit import limit_in
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
 from providers.gemini.errors import read_error
 from providers.gemini.functions import function_names
+from providers.gemini.limits import remember_limit
 from providers.gemini.media import urls_to_fetch
 from providers.gemini.models import Model
 from providers.gemini.openai_request import Chat
+from providers.gemini.parameters import MOST_STOPS
 from providers.gemini.request import native_body, read, read_native, to_generate_content
 from providers.gemini.schema import ModelList
 
@@ -89,6 +92,23 @@ def request(call: Call) -> UpstreamRequest:
     model = model_of(call)
     body, call.dropped = to_generate_content(call.chat, model, call.learned or {})
     return _ask(call, model, body)
+
+
+def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
+    """The same request with as many tokens as this model may answer with."""
+    asked = call.chat.max_completion_tokens or call.chat.max_tokens
+    if reply.status != 400 or not asked:
+        return None
+    limit = limit_in(read_error(reply).message, asked)
+    if limit is None:
+        return None
+    remember_limit(model_of(call).path, limit)
+    return request(call)
+
+
+def stops(call: Call) -> bool:
+    """Whether Gemini is told the stop sequences."""
+    return len(call.chat.stops()) <= MOST_STOPS
 
 
 def native_request(call: Call) -> UpstreamRequest:
@@ -202,6 +222,9 @@ PROVIDER = Provider(
     # A generateContent body with `model` (and `stream`) in it, as POST /gemini/openai takes it.
     native=Native(wire="gemini", read=read_native, request=native_request, decoder=native_decoder),
     prepare=prepare,
+    retry=retry,
+    stops=stops,
+    server_tools=frozenset(("web_search", "web_fetch")),
     index=index,
     session=session,
     own_headers=("x-goog-api-key",),

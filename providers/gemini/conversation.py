@@ -50,6 +50,8 @@ class Conversation:
             if message.role not in ("tool", "function"):
                 self._close_calls()
             match message.role:
+                case "system" | "developer" if message.keeps_place and self._has_answered():
+                    self._add("user", [RequestPart(text=message.reminder())])
                 case "system" | "developer":
                     self._system += self._texts(message, at)
                 case "user":
@@ -93,6 +95,9 @@ class Conversation:
         if contents[0].role != "user":
             contents.insert(0, RequestContent([RequestPart(text=".")], "user"))
         return contents, system
+
+    def _has_answered(self) -> bool:
+        return any(content.role == "model" for content in self._contents)
 
     def _add(self, role: str, parts: list[RequestPart]) -> None:
         if not parts:
@@ -193,7 +198,11 @@ class Conversation:
         if slot is None:
             raise bad_request("This tool call has had its result already.", param)
         parts = self._parts(message, at)
-        slot.sent.response = _response("".join(part.text or "" for part in parts))
+        text = "".join(part.text or "" for part in parts)
+        if message.is_error:
+            slot.sent.response = {"error": text or "the tool failed"}
+        else:
+            slot.sent.response = _response(text)
         for part in parts:
             blob = part.inline_data
             if blob is not None and blob.mime_type in self._model.in_results:
@@ -224,7 +233,7 @@ def _response(text: str) -> Any:
     return {"result": text}
 
 
-_GENERATED_ID = re.compile(r"call_[0-9a-f]{24}")
+_GENERATED_ID = re.compile(r"(?:call|toolu)_[0-9a-f]{24}")
 
 
 def _upstream_id(call_id: str | None) -> str | None:

@@ -9,9 +9,15 @@ from typing import Any
 
 from app.wire.chat import Tool
 from app.wire.errors import bad_request
+from providers.gemini.models import Model
 from providers.gemini.openai_request import Chat
-from providers.gemini.raw_json import json_schema
-from providers.gemini.schema import FunctionCallingConfig, FunctionDeclaration, ToolConfig
+from providers.gemini.raw_json import json_schema, known_schema
+from providers.gemini.schema import (
+    FunctionCallingConfig,
+    FunctionDeclaration,
+    ToolConfig,
+    ToolList,
+)
 
 
 class Names:
@@ -71,6 +77,8 @@ def function_declarations(chat: Chat, names: Names) -> list[FunctionDeclaration]
     Raises GatewayError 400 for tools of another type and for functions without a name.
     """
     tools, at = _all_tools(chat)
+    # A caller of Google's API through OpenAI's words knows its keywords; others do not.
+    schema_of = json_schema if chat.extras_wire == "openai-chat" else known_schema
     declarations = []
     for k, tool in enumerate(tools):
         if tool.type != "function":
@@ -84,10 +92,26 @@ def function_declarations(chat: Chat, names: Names) -> list[FunctionDeclaration]
             FunctionDeclaration(
                 names.sent(function.name),
                 function.description or None,
-                json_schema(function.parameters) or None,
+                schema_of(function.parameters) or None,
             )
         )
     return declarations
+
+
+def tool_lists(
+    chat: Chat, model: Model, functions: list[FunctionDeclaration], dropped: list[str]
+) -> list[ToolList]:
+    """The functions, and Google's own tools where the model takes them: up to 2.5 it takes
+    either. Names in `dropped` what is left out."""
+    lists = [ToolList(function_declarations=functions)] if functions else []
+    for tool in chat.server_tools:
+        if functions and model.generation < (3, 0):
+            dropped.append(f"tools.{tool.name}")
+        elif tool.kind == "web_search":
+            lists.append(ToolList(google_search={}))
+        elif tool.kind == "web_fetch":
+            lists.append(ToolList(url_context={}))
+    return lists
 
 
 def tool_config(chat: Chat, tools: list[FunctionDeclaration], names: Names) -> ToolConfig | None:

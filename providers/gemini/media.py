@@ -34,7 +34,7 @@ def to_media(part: Part, at: str, learned: Learned) -> RequestPart:
         case "input_audio" if part.input_audio is not None:
             return _audio(part.input_audio, f"{at}.input_audio")
         case "file" if part.file is not None:
-            return _file(part.file, f"{at}.file")
+            return _file(part.file, f"{at}.file", learned)
         case "image_url" | "input_audio" | "file":
             raise bad_request(f"A part of type {part.type} needs the member {part.type}.", at)
         case _:
@@ -46,10 +46,12 @@ def to_media(part: Part, at: str, learned: Learned) -> RequestPart:
 
 
 def urls_to_fetch(chat: ChatRequest) -> list[str]:
-    """The http(s) image URLs of a chat that a model without URL fetching cannot resolve."""
+    """The http(s) URLs of a chat that a model without URL fetching cannot resolve."""
     urls: dict[str, None] = {}
     for message in chat.messages:
         for part in message.parts():
+            if part.file is not None and part.file.url:
+                urls[part.file.url] = None
             if part.type == "image_url" and part.image_url is not None:
                 url = _url(part.image_url)
                 if url[:8].lower().startswith(("http://", "https://")) and _host(url) not in (
@@ -104,7 +106,9 @@ def _audio(audio: InputAudio, at: str) -> RequestPart:
     return _blob(kind, data)
 
 
-def _file(file: File, at: str) -> RequestPart:
+def _file(file: File, at: str, learned: Learned) -> RequestPart:
+    if file.url is not None:
+        return _fetched(file.url, at, learned)
     if file.file_data is None:
         raise bad_request(
             "Gemini does not know OpenAI's file ids; send the content in file_data.",
@@ -115,6 +119,17 @@ def _file(file: File, at: str) -> RequestPart:
         return _inline(file.file_data, at, file.filename or "")
     data = _checked(file.file_data, at)
     return _blob(_type_of(data, "", file.filename or "", at), data)
+
+
+def _fetched(url: str, at: str, learned: Learned) -> RequestPart:
+    """A document by its URL, which is a PDF where nothing says otherwise."""
+    if not _host(url) or not url.lower().startswith(("http://", "https://")):
+        raise bad_request(f"{url[:200]!r} is not an http(s) URL.", at)
+    if url not in learned:
+        return RequestPart(file_data=FileData(media_type(b"", "", url) or "application/pdf", url))
+    mime, content = learned[url]
+    kind = media_type(content[:HEAD_BYTES], mime, url) or "application/pdf"
+    return _blob(kind, base64.b64encode(content).decode())
 
 
 def _inline(url: str, at: str, name: str = "") -> RequestPart:

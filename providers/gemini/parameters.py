@@ -11,10 +11,12 @@ from typing import Any
 from msgspec import UNSET, Raw
 
 from app.wire.errors import bad_request
+from providers.gemini.limits import within_limit
 from providers.gemini.models import Model
 from providers.gemini.openai_request import Chat, GoogleExtras
 from providers.gemini.raw_json import checked_utf8, encode, json_schema, read_object
 
+MOST_STOPS = 5
 _DROPPED = (
     "metadata",
     "moderation",
@@ -86,7 +88,8 @@ def generation_config(
     if limit is None:
         limit, at = chat.max_tokens, "max_tokens"
     if limit is not None:
-        config["maxOutputTokens"] = _within(limit, at, 1, 2**31 - 1)
+        limit = _within(limit, at, 1, 2**31 - 1) + _room_to_think(chat, model, limit)
+        config["maxOutputTokens"] = within_limit(model.path, limit)
     if chat.temperature is not None:
         config["temperature"] = _within(chat.temperature, "temperature", 0, 2)
     if chat.top_p is not None:
@@ -95,11 +98,10 @@ def generation_config(
         config["topK"] = _within(chat.top_k, "top_k", 1, 2**31 - 1)
     if chat.n is not None and _within(chat.n, "n", 1, 8) > 1:
         config["candidateCount"] = chat.n
-    stop = [chat.stop] if isinstance(chat.stop, str) else chat.stop or []
-    stop = [word for word in stop if word]
-    if len(stop) > 5:
-        raise bad_request("Gemini takes at most 5 stop sequences.", "stop")
-    if stop:
+    stop = chat.stops()
+    if len(stop) > MOST_STOPS and not chat.cuts_stops:
+        raise bad_request(f"Gemini takes at most {MOST_STOPS} stop sequences.", "stop")
+    if 0 < len(stop) <= MOST_STOPS:
         config["stopSequences"] = stop
     if chat.seed is not None:
         # OpenAI's seed has 64 bits, Gemini's 32: equal seeds stay equal.
@@ -124,6 +126,13 @@ def generation_config(
     if extras.thinking_config:
         config["thinkingConfig"] = _camel_keys(extras.thinking_config)
     return config
+
+
+def _room_to_think(chat: Chat, model: Model, limit: int) -> int:
+    """What a short answer needs more where thinking, though unwanted, cannot be switched off."""
+    is_unwanted = chat.thoughts is not None and chat.reasoning_effort == "none"
+    insists = model.thinks and (model.is_pro or model.generation >= (3, 0))
+    return _ROOM_TO_THINK if is_unwanted and insists and limit < _ROOM_TO_THINK else 0
 
 
 def _within(value: Any, name: str, low: float, high: float) -> Any:
@@ -162,6 +171,8 @@ def _say_response_format(chat: Chat, config: dict[str, Any]) -> None:
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192}
+_MOST_BUDGET, _MOST_BUDGET_PRO = 24576, 32768
+_ROOM_TO_THINK = 2048
 
 
 def _say_thinking(
@@ -171,26 +182,31 @@ def _say_thinking(
     config: dict[str, Any],
     dropped: list[str],
 ) -> None:
-    effort = chat.reasoning_effort
-    if effort is None:
+    effort, budget = chat.reasoning_effort, chat.thinking_budget
+    if effort is None and budget is None:
         return
-    if effort not in _EFFORTS:
+    if effort is not None and effort not in _EFFORTS:
         raise bad_request(f"Use one of {', '.join(_EFFORTS)}.", "reasoning_effort")
     if extras.thinking_config:
         return  # the caller's own setting wins
     if not model.thinks:
-        dropped.append("reasoning_effort")
+        if chat.thoughts is None or effort != "none":
+            dropped.append("reasoning_effort")
         return
     thinking: dict[str, Any] = {}
     if model.generation >= (3, 0):
-        thinking["thinkingLevel"] = _level(effort, model)
+        if effort is not None:
+            thinking["thinkingLevel"] = _level(effort, model)
+    elif budget is not None:
+        thinking["thinkingBudget"] = min(budget, _MOST_BUDGET_PRO if model.is_pro else _MOST_BUDGET)
     elif effort == "none":
         thinking["thinkingBudget"] = 128 if model.is_pro else 0  # 2.5 Pro cannot stop thinking
     else:
-        thinking["thinkingBudget"] = _BUDGETS.get(effort, 24576)
-    if effort != "none":
+        thinking["thinkingBudget"] = _BUDGETS.get(effort or "", _MOST_BUDGET)
+    if effort != "none" if chat.thoughts is None else chat.thoughts == "shown":
         thinking["includeThoughts"] = True
-    config["thinkingConfig"] = thinking
+    if thinking:
+        config["thinkingConfig"] = thinking
 
 
 def _level(effort: str, model: Model) -> str:

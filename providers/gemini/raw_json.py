@@ -43,6 +43,44 @@ def checked_utf8(raw: Raw) -> Raw:
     return raw
 
 
+# Keywords of a JSON Schema that Gemini knows; it refuses some of the others.
+_KEYWORDS = frozenset(
+    (
+        *("$id", "$defs", "$ref", "$anchor", "type", "format", "title", "description", "enum"),
+        *("items", "prefixItems", "minItems", "maxItems", "minimum", "maximum", "anyOf", "oneOf"),
+        *("properties", "additionalProperties", "required", "propertyOrdering"),
+    )
+)
+_NAMED_SCHEMAS = ("$defs", "properties")  # their members are names, not keywords
+
+
+def known_schema(given: dict[str, Raw] | None) -> dict[str, Any]:
+    """A caller's JSON Schema with nothing but keywords that Gemini knows, at every depth."""
+    try:
+        known: dict[str, Any] = _known(msgspec.json.decode(msgspec.json.encode(given or {})))
+    except JSON_ERRORS as error:
+        raise bad_request(f"A JSON Schema cannot be read: {error}.") from None
+    return known
+
+
+def _known(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_known(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    known: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name in _NAMED_SCHEMAS and isinstance(value, dict):
+            known[name] = {key: _known(inner) for key, inner in value.items()}
+        elif name in ("enum", "required", "propertyOrdering"):
+            known[name] = value
+        elif name == "const":
+            known["enum"] = [value]
+        elif name in _KEYWORDS:
+            known[name] = _known(value)
+    return known
+
+
 def json_schema(given: dict[str, Raw] | None) -> dict[str, Raw]:
     """A caller's JSON Schema, unchanged but for the top-level members that Gemini refuses."""
     return {

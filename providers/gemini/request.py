@@ -13,13 +13,18 @@ from app.wire.asked import Asked
 from app.wire.chat import ChatRequest, not_json, read_members
 from app.wire.errors import GatewayError, bad_request, from_validation
 from providers.gemini.conversation import Conversation
-from providers.gemini.functions import function_declarations, function_names, tool_config
+from providers.gemini.functions import (
+    function_declarations,
+    function_names,
+    tool_config,
+    tool_lists,
+)
 from providers.gemini.media import Learned
 from providers.gemini.models import Model
 from providers.gemini.openai_request import Chat, Extras, ResponseFormat
 from providers.gemini.parameters import dropped_parameters, generation_config, google_extras
 from providers.gemini.raw_json import JSON_ERRORS, encode
-from providers.gemini.schema import GenerateContentRequest, RequestContent, ToolList
+from providers.gemini.schema import GenerateContentRequest, RequestContent
 from providers.gemini.signatures import REMEMBERED, Signatures
 
 _read_extras = msgspec.json.Decoder(Extras).decode
@@ -71,7 +76,7 @@ def to_generate_content(
     request = GenerateContentRequest(
         contents=contents,
         system_instruction=RequestContent(system) if system else None,
-        tools=[ToolList(tools)] if tools else None,
+        tools=tool_lists(chat, model, tools, dropped) or None,
         tool_config=tool_config(chat, tools, names),
         generation_config=generation_config(chat, model, extras, dropped),
         safety_settings=extras.safety_settings,

@@ -253,10 +253,12 @@ class FunctionDeclaration(Struct, rename="camel", omit_defaults=True):
     parameters_json_schema: dict[str, Raw] | None = None
 
 
-class ToolList(Struct, rename="camel"):
-    """The one tool list of a request."""
+class ToolList(Struct, rename="camel", omit_defaults=True):
+    """Functions, or one of the tools that Google runs."""
 
-    function_declarations: list[FunctionDeclaration]
+    function_declarations: list[FunctionDeclaration] | None = None
+    google_search: dict[str, Any] | None = None
+    url_context: dict[str, Any] | None = None
 
 
 class FunctionCallingConfig(Struct, rename="camel", omit_defaults=True):

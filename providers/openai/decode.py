@@ -107,13 +107,14 @@ class _Slot:
 class _ChoiceState:
     """What is known of one choice so far."""
 
-    __slots__ = ("by_index", "has_said", "last", "reason", "slots")
+    __slots__ = ("by_index", "has_said", "last", "reason", "slots", "stop_sequence")
 
     def __init__(self) -> None:
         self.slots: list[_Slot] = []
         self.by_index: dict[int, _Slot] = {}
         self.last: _Slot | None = None
         self.reason = ""
+        self.stop_sequence: str | None = None
         self.has_said = False
 
     def slot_of(self, part: ToolPart, new_id: str) -> _Slot:
@@ -146,6 +147,7 @@ class ChatDecoder:
 
     def __init__(self, call: Call, *, has_several_choices: bool = False) -> None:
         self._call = call
+        self._stops = call.chat.stops() if isinstance(call.chat, ChatRequest) else []
         self._several = has_several_choices
         self._records = SSEParser(call.config.limits.response_bytes)
         self._body: bytearray | None = None  # of an answer in one piece
@@ -285,6 +287,7 @@ class ChatDecoder:
                     f"The upstream ended its answer with finish_reason {choice.finish_reason!r}."
                 )
             state.reason = choice.finish_reason
+            state.stop_sequence = choice.stop_sequence(self._stops)
         elif not state.reason and is_filtered(choice.content_filter_results):
             state.reason = "content_filter"
 
@@ -364,7 +367,7 @@ class ChatDecoder:
                     yield Unknown("tool_arguments_not_json")
             if state.reason and state.reason not in FINISH_REASONS:
                 yield Unknown(f"finish_reason_{state.reason[:32]}")
-            yield Finish(_finish_reason(state), index, native=state.reason)
+            yield Finish(_finish_reason(state), index, state.reason, state.stop_sequence)
         usage = usage_of(self._usage) if self._usage is not None else None
         if usage is not None:
             yield usage

@@ -66,6 +66,15 @@ class Choice(Struct):
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
     content_filter_results: Any = None
+    stop_reason: Any = None  # vLLM's; SGLang has matched_stop: a stop sequence, or a token's number
+    matched_stop: Any = None
+
+    def stop_sequence(self, asked: list[str]) -> str | None:
+        """The caller's stop sequence that ended the choice, where the server tells it."""
+        for told in (self.stop_reason, self.matched_stop):
+            if isinstance(told, str) and told in asked:
+                return told
+        return None
 
 
 class Answer(Struct):

@@ -1,49 +1,140 @@
 """The neutral chat request as an OpenAI chat body.
 
 Its words are OpenAI's already: what other families added to them is left out and named, members
-that only the caller's own wire knew travel when that was OpenAI's.
+that only the caller's own wire knew travel when that was OpenAI's. What this upstream is known to
+refuse is left out, see `learned`.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
-from app.wire.chat import ChatRequest, Message, Tool
+from app.wire.chat import ChatRequest, Tool, plain
 from app.wire.dropped import dropped_parameters
 from app.wire.provider import Call
+from app.wire.strict_schema import is_strict
+from app.wire.tool_names import ToolNames
+from providers.openai.learned import Learned, learned_of
+from providers.openai.messages import Conversation, sayable
 
 WIRE = "openai-chat"
 # Words of other families in the neutral request, which OpenAI's API does not take.
 _FOREIGN = ("top_k", "thinking")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_EXTRAS = 32
-_SPECIAL = frozenset(
-    ("messages", "tools", "model", "stream", "extras", "extras_wire", "cache_control", *_FOREIGN)
+_MADE_HERE = frozenset(
+    ("messages", "tools", "tool_choice", "model", "stream", "cache_control", "stop", *_FOREIGN)
 )
+# Reasoning models: they cannot be told to stop, and from 5.1 on to leave the thinking out.
+_REASONS = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d))(?![a-z])")
+_ALWAYS_THINKS = re.compile(r"(?:.*/)?(?:o\d|gpt-5(?!\.\d))")
+_MOST_STOPS = 4
+# An answer of a few tokens would be all thinking, and empty.
+_ROOM_TO_THINK = 2048
+
+
+def known_of(call: Call) -> Learned:
+    """What this call's upstream is known to refuse."""
+    return learned_of(call.config.openai.api_url, call.model)
+
+
+def stops(call: Call) -> bool:
+    """Whether the upstream is told the stop sequences."""
+    chat = call.chat
+    if not isinstance(chat, ChatRequest) or not chat.cuts_stops:
+        return True
+    refuses = _REASONS.match(call.model) or "stop" in known_of(call).refused
+    return len(chat.stops()) <= _MOST_STOPS and not refuses
+
+
+def effort_of(call: Call) -> str | None:
+    """The reasoning_effort that is sent."""
+    said = call.chat.reasoning_effort
+    return None if said is None else known_of(call).effort(said)
+
+
+def tool_names(chat: ChatRequest) -> ToolNames:
+    """How the request's functions are called here."""
+    return ToolNames(tool.function.name for tool in chat.tools or () if tool.function is not None)
 
 
 def encode_request(call: Call) -> bytes:
     """The body, UTF-8 JSON. What is left out is named in `call.dropped`."""
     chat: ChatRequest = call.chat
-    body: dict[str, Any] = {"model": call.model, "messages": [_message(m) for m in chat.messages]}
+    known, names = known_of(call), tool_names(chat)
+    thinks_back = not _is_openai(call) and "reasoning_content" not in known.refused
+    messages = Conversation(names, call.learned or {}, thinks_back=thinks_back).read(chat.messages)
+    body: dict[str, Any] = {"model": call.model, "messages": messages}
     if call.stream:
         body["stream"] = True
-        body["stream_options"] = {**_sayable(chat.stream_options or {}), "include_usage": True}
-    for name in ChatRequest.__struct_fields__:
+        body["stream_options"] = {**sayable(chat.stream_options or {}), "include_usage": True}
+    for name, key in _SAID:
         value = getattr(chat, name)
-        if value is not None and name not in _SPECIAL and name not in body:
-            body[name] = _sayable(value)
+        if value is not None and key not in body:
+            body[key] = sayable(value)
+    if chat.stop is not None and stops(call):
+        body["stop"] = chat.stop
     if chat.tools is not None:
-        body["tools"] = [_tool(tool) for tool in chat.tools]
+        body["tools"] = [_tool(call, tool, names) for tool in chat.tools]
+    if chat.tool_choice is not None:
+        body["tool_choice"] = _choice(chat.tool_choice, names)
     for function in body.get("functions", ()):
         function.pop("cache_control", None)
     if chat.extras_wire == WIRE:
         body |= {name: raw for name, raw in chat.extras.items() if name not in body}
-    call.dropped += [name for name in _left_out(chat) if name not in call.dropped]
+    else:
+        _fit(call, body, known)
+    _drop(call, *_left_out(chat))
     if not call.stream:
         body.pop("stream_options", None)
     return msgspec.json.encode(body)
+
+
+# The members that are sent as they are, and their names in the body.
+_SAID = tuple(
+    (name, key.strip())
+    for name, key in zip(
+        ChatRequest.__struct_fields__, ChatRequest.__struct_encode_fields__, strict=True
+    )
+    if name not in _MADE_HERE and (key[0] != " " or name in ("prompt_cache_key", "service_tier"))
+)
+
+
+def _is_openai(call: Call) -> bool:
+    return urlsplit(call.config.openai.api_url).hostname == "api.openai.com"
+
+
+def _drop(call: Call, *names: str) -> None:
+    call.dropped += [name for name in names if name not in call.dropped]
+
+
+def _fit(call: Call, body: dict[str, Any], known: Learned) -> None:
+    """Makes a translated body one that this upstream takes."""
+    chat: ChatRequest = call.chat
+    if body.get("temperature") == 1:
+        del body["temperature"]  # the default, which reasoning models refuse to be told
+    if chat.reasoning_effort is not None:
+        body["reasoning_effort"] = effort = effort_of(call)
+        if effort is None:
+            del body["reasoning_effort"]
+            if chat.reasoning_effort != "none":
+                _drop(call, "reasoning_effort")
+    limit = body.get("max_completion_tokens")
+    if limit is not None:
+        if chat.reasoning_effort == "none" and _ALWAYS_THINKS.match(call.model):
+            limit += _ROOM_TO_THINK if limit < _ROOM_TO_THINK else 0
+        limit = min(limit, known.most_tokens or limit)
+        older = "max_completion_tokens" in known.refused
+        body.pop("max_completion_tokens")
+        body["max_tokens" if older else "max_completion_tokens"] = limit
+    for name in known.refused - {"max_completion_tokens", "stop", "reasoning_effort"}:
+        if body.pop(name, None) is not None and name in ("temperature", "top_p"):
+            _drop(call, name)
+    if chat.messages and chat.messages[-1].role == "assistant":
+        _drop(call, "prefill")  # it is read, and not gone on with
 
 
 def _left_out(chat: ChatRequest) -> list[str]:
@@ -56,33 +147,23 @@ def _left_out(chat: ChatRequest) -> list[str]:
     return names
 
 
-def _message(message: Message) -> dict[str, Any]:
-    """One message. Thoughts of other models and their signatures mean nothing here."""
-    said: dict[str, Any] = _sayable(message)
-    for name in ("reasoning_content", "thinking_blocks", "cache_control"):
-        said.pop(name, None)
-    for call in said.get("tool_calls", ()):
-        call.pop("extra_content", None)
-    content = said.get("content")
-    for part in content if isinstance(content, list) else ():
-        part.pop("cache_control", None)
-        if isinstance(part.get("image_url"), str):
-            part["image_url"] = {"url": part["image_url"]}
-    return said
-
-
-def _tool(tool: Tool) -> dict[str, Any]:
-    said: dict[str, Any] = _sayable(tool)
+def _tool(call: Call, tool: Tool, names: ToolNames) -> dict[str, Any]:
+    said: dict[str, Any] = sayable(tool)
     said.pop("cache_control", None)
-    said.get("function", {}).pop("cache_control", None)
+    function = said.get("function")
+    if function is not None:
+        function.pop("cache_control", None)
+        function["name"] = names.sent(function["name"])
+        is_foreign = call.chat.extras_wire != WIRE
+        if is_foreign and function.get("strict") and not is_strict(plain(function["parameters"])):
+            del function["strict"]
+            _drop(call, "tools.function.strict")
     return said
 
 
-def _sayable(value: Any) -> Any:
-    """Structs as objects, without the members that nobody set."""
-    if isinstance(value, msgspec.Struct):
-        pairs = ((name, getattr(value, name)) for name in value.__struct_fields__)
-        return {name: _sayable(each) for name, each in pairs if each is not None}
-    if isinstance(value, list):
-        return [_sayable(each) for each in value]
-    return value
+def _choice(choice: str | Mapping[str, Any], names: ToolNames) -> Any:
+    match choice:
+        case {"type": "function", "function": {"name": str(name)}}:
+            return {"type": "function", "function": {"name": names.sent(name)}}
+        case _:
+            return choice

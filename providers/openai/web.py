@@ -262,6 +262,7 @@ PROVIDER = Provider(
     anonymous=True,
     models_request=models_request,
     read_models=read_models,
+    stops=lambda call: False,
 )
 
 # Anonymous: without a session.

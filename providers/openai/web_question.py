@@ -83,7 +83,10 @@ def to_prompt(messages: list[Message], continued: bool) -> tuple[str, list[Pictu
     for i, message in enumerate(messages[first:], first):
         text = _text(message, f"messages[{i}]", pictures)
         if message.role in ("system", "developer"):
-            if not continued and text:  # a continued conversation has had it
+            answered = continued or any(role == "assistant" for role, _ in turns)
+            if message.keeps_place and answered and text:
+                turns.append(("user", message.reminder()))
+            elif not continued and text:  # a continued conversation has had it
                 system.append(text)
         elif text:
             turns.append((message.role, text))
@@ -116,6 +119,8 @@ def _text(message: Message, at: str, pictures: list[Picture]) -> str:
     for call in message.tool_calls or []:
         if call.function is not None:
             texts.append(f"[called {call.function.name}({call.function.arguments or ''})]")
+    if message.is_error:
+        return message.result()
     return "\n".join(text for text in texts if text)
 
 

@@ -8,6 +8,7 @@ Anthropic, and every request has them. Protocol sheet: front-messages.
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -73,6 +74,7 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
                 stream=found.stream is True,
                 members=own,
                 own_names=(*own, *named),
+                query=urlencode(dict(incoming.query)) if incoming.query else "",
                 options=MessagesOptions(session[:128], found.max_tokens),
             )
 

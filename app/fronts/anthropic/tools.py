@@ -86,7 +86,9 @@ def _custom(tool: Tool, path: str) -> chat.Function:
 def _description(tool: Tool) -> str | None:
     if not tool.input_examples:
         return tool.description
-    examples = "\n".join(bytes(example).decode() for example in tool.input_examples)
+    examples = "\n".join(
+        bytes(example).decode("utf-8", "replace") for example in tool.input_examples
+    )
     return "\n\n".join(filter(None, (tool.description, f"Examples of its input:\n{examples}")))
 
 

@@ -80,7 +80,7 @@ class TestNative:
     def test_a_model_without_its_prefix_replaces_the_one_in_the_body(self, make_call):
         body = {"model": "claude/claude-x", "max_tokens": 5}
         request = PROVIDER.native.request(make_call(body, native=True, model="claude-x"))
-        assert request.body == b'{"model":"claude-x","max_tokens":5}'
+        assert request.body == b'{"model": "claude-x", "max_tokens": 5}'
 
     def test_it_takes_the_callers_key_from_either_header(self):
         named = Target(PROVIDER, "m", "m")
