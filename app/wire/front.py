@@ -46,7 +46,7 @@ class Answering(Struct, kw_only=True):
     session: dict[str, Any]  # the provider's own object ({} for none); renderers keep it current
     max_bytes: int  # limits.response_bytes, of whole answers and of one event
     adds_usage: bool = False  # usage was asked for on the caller's behalf, who must not see it
-    cuts_stops: tuple[str, ...] = ()  # stop sequences that the upstream was not told: cut here
+    cuts: tuple[str, ...] = ()  # end the answer before these, as the upstream does not
 
 
 class Route(Struct, frozen=True):

@@ -13,7 +13,7 @@ from msgspec import Raw
 from app.wire.chat import FunctionCall, ImageUrl, Message, Part
 from app.wire.errors import bad_request
 from app.wire.provider import Call
-from app.wire.signatures import is_marked
+from app.wire.signature_mark import START
 from app.wire.surrogates import mend
 from providers.claude.attachments import document, image
 from providers.claude.parameters import drop
@@ -294,7 +294,7 @@ def _thinking_blocks(given: list[dict[str, Any]] | None) -> list[Block]:
             case {"type": "redacted_thinking", "data": str(data)} if data:
                 blocks.append(RedactedThinkingBlock(data))
             case {"type": "thinking", "thinking": str(text), "signature": str(signature)} if (
-                signature and not is_marked(signature)
+                signature and not signature.startswith(START)
             ):
                 blocks.append(ThinkingBlock(text, signature))
     return blocks

@@ -81,7 +81,7 @@ class MessagesRenderer:
         self._answering = answering
         chat = answering.chat
         self._shows_thoughts = chat is None or chat.thoughts == "shown"
-        self._cutter = StopCutter(answering.cuts_stops) if answering.cuts_stops else None
+        self._cutter = StopCutter(answering.cuts) if answering.cuts else None
         self._has_begun = False
         self._blocks = 0  # how many have begun
         self._open = ""  # TEXT or THINKING: the kind of the block that is open
