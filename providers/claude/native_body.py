@@ -13,9 +13,9 @@ from msgspec import Raw, Struct
 
 from app.wire.asked import UNREADABLE, Asked, as_bad_request
 from app.wire.chat import read_members
-from app.wire.signatures import MARK
+from app.wire.signature_mark import START
 
-_FOREIGN = re.compile(rb'"%b|"signature"\s*:\s*""' % MARK.encode())
+_FOREIGN = re.compile(rb'"%b|"signature"\s*:\s*""' % START.encode())
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -90,5 +90,5 @@ def _is_foreign(block: Raw) -> bool:
     except UNREADABLE:
         return False  # Anthropic will say what is wrong with it
     if said.type == "redacted_thinking":
-        return (said.data or "").startswith(MARK)
-    return said.type == "thinking" and (not said.signature or said.signature.startswith(MARK))
+        return (said.data or "").startswith(START)
+    return said.type == "thinking" and (not said.signature or said.signature.startswith(START))
