@@ -54,7 +54,9 @@ from app.state.rate_windows import guess_answered, guess_tokens
 from app.telemetry.call_log import OVERTAKEN, CallLog, CallRecord, unanswered
 from app.telemetry.call_log import Attempt as AttemptRecord
 from app.telemetry.redaction import redact
+from app.wire.asked import Asked
 from app.wire.errors import GatewayError
+from app.wire.front import Front
 from app.wire.overflow import is_too_long
 from app.wire.provider import Call, Key, Provider
 from app.wire.upstream import UpstreamRequest
@@ -88,7 +90,7 @@ class Exchange:
         record, asked, front = ask.record, ask.asked, ask.front
         began = perf_counter()
         stream = asked.stream
-        comment = partial(_keep_alive, sink, front.keep_alive)
+        comment = partial(_keep_alive, sink, front, asked)
         deadline = Deadline(self.config.timeouts, comment if stream and front.keep_alive else None)
         self.calls.add(deadline, stream)
         record.stream = stream
@@ -177,7 +179,7 @@ class Exchange:
 
         async def comment() -> None:
             if lane.has_won:
-                await _keep_alive(state.sink, state.call.front.keep_alive)
+                await _keep_alive(state.sink, state.call.front, state.call.asked)
 
         async def run() -> Any:
             deadline = Deadline(
@@ -478,10 +480,15 @@ class Exchange:
             await self.sessions.renew(key)
 
 
-async def _keep_alive(sink: Sink, comment: bytes) -> None:
+async def _keep_alive(sink: Sink, front: Front, asked: Asked) -> None:
     """Bridges the upstream's silence."""
+    said = front.keep_alive
+    if not isinstance(said, bytes):
+        said = said(asked, sink.started)
+    if not said:
+        return
     with suppress(Exception):  # the main send will meet the same trouble and tell it
-        await sink.send(comment)
+        await sink.send(said)
 
 
 def _cost(record: CallRecord, call: Call) -> int | None:

@@ -77,7 +77,8 @@ class Front(Struct, frozen=True, kw_only=True):
     ends a stream: nothing may follow it; it is given our id of the request too.
 
     `credential_headers` are where this API's SDKs put a key; the first match wins. `keep_alive`
-    bridges silence in a stream, b"" where the framing has no room for it. `models` makes this API's
+    bridges silence in a stream, b"" where the framing has no room for it; where it depends on the
+    request it is made of that, and of whether anything has been sent. `models` makes this API's
     list of what the providers offer; None: it has no such route.
 
     `error_status` is the HTTP status of an error, `id_header` where the caller is told our id of
@@ -99,7 +100,7 @@ class Front(Struct, frozen=True, kw_only=True):
     error_event: Callable[[GatewayError, str], bytes]
     error_headers: Callable[[GatewayError], Headers] = lambda error: []
     credential_headers: tuple[str, ...] = ("authorization",)
-    keep_alive: bytes = b": ping\n\n"
+    keep_alive: bytes | Callable[[Asked, bool], bytes] = b": ping\n\n"
     models: Callable[[list[dict[str, Any]]], bytes] | None = None
     error_status: Callable[[GatewayError], int] = lambda error: error.status
     id_header: str = ""
