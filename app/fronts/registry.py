@@ -35,7 +35,7 @@ _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     ("/gemini/v1/openai", openai.error_body),
     ("/gemini/v1alpha/openai", openai.error_body),
     ("/gemini/v1beta/openai", openai.error_body),
-    ("/gemini", gemini.error_body),
+    ("/gemini", gemini.forward_error_body),
     # A vendor's own client with a wrong base URL.
     ("/v1/messages", anthropic.error_body),
     ("/c/v1/messages", anthropic.error_body),
