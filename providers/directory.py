@@ -3,6 +3,7 @@
 Source: protocol sheet openai-compatible, sections 5.3 and 8.
 """
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,6 +19,10 @@ from providers.claude import api as claude_api
 from providers.claude import web as claude_web
 from providers.openai import api as openai_api
 from providers.openai import compatible
+
+
+_OPENAI_MODEL = re.compile(r"(?:gpt|chatgpt)-|o[134](?:-|\\Z)")
+_SHOWN_AS = "anthropic/"
 
 
 class Choice(NamedTuple):
@@ -115,17 +120,23 @@ class Directory:
         model: str,
         asked: Asked | None = None,
         may_use: Callable[[Provider], bool] = lambda provider: False,
+        own_house: str = "openai",
     ) -> Choice:
         """The provider of a call, by `provider`, the model's prefix, or its bare name.
 
         An explicit `name` wins, and then the model goes on as it is; else one prefix of the model
         (`claude/claude-...`) decides; else a bare name that an upstream's `models` holds, or that
         begins as a well-known family's, if `may_use` says so; else OpenAI. `asked`, where there is
-        one, tells which of a family's upstreams is meant. Raises GatewayError 400 for an unknown
+        one, tells which of a family's upstreams is meant. `own_house` is asked in place of OpenAI
+        by a front of another family's: it goes by the names alone, for it speaks to no compatible
+        server that might have them all. Raises GatewayError 400 for an unknown
         name where `unknown_provider` is `refuse`.
         """
         house = name
         if house is None:
+            # As Claude Code must be shown the models of others, or it leaves them out.
+            if model.startswith(_SHOWN_AS) and self._has_prefix(model.removeprefix(_SHOWN_AS)):
+                model = model.removeprefix(_SHOWN_AS)
             prefix, slash, rest = model.partition("/")
             if slash and prefix in self._by_name:
                 house = prefix
@@ -138,6 +149,10 @@ class Directory:
                 provider = openai_api.PROVIDER
             return Choice(self._of_family(provider, house, model, asked), model)
         found = self._bare.get(model)
+        if own_house != "openai":
+            house = found or self._house_of(model) or own_house
+            provider = self._of_family(self._by_name[house], house, model, asked)
+            return Choice(provider, model)
         if found is None and model.startswith(self._starts):
             found = next(house for start, house in self._by_start if model.startswith(start))
         if found is not None and may_use(self._by_name[found]):
@@ -146,6 +161,15 @@ class Directory:
         if "/" in model:
             self._refuse_unknown(model.partition("/")[0])
         return Choice(openai_api.PROVIDER, model)
+
+    def _has_prefix(self, model: str) -> bool:
+        prefix, slash, _ = model.partition("/")
+        return bool(slash) and prefix in self._by_name
+
+    def _house_of(self, model: str) -> str | None:
+        if _OPENAI_MODEL.match(model):
+            return "openai"
+        return next((house for start, house in self._by_start if model.startswith(start)), None)
 
     def _of_family(
         self, provider: Provider, house: str, model: str, asked: Asked | None

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from app.wire.errors import GatewayError
+
 # What users type where an SDK insists on a key though the gateway has one: not a credential.
 PLACEHOLDERS = frozenset({"", "pool", "none", "empty"})
 
@@ -24,3 +26,38 @@ def callers_own(headers: Mapping[str, str], accepts: Sequence[str]) -> str:
         if value is not None and (token := bare_token(value)):
             return token
     return ""
+
+
+# How keys begin, and whose they are; the first that fits counts.
+_HOUSES = (
+    ("sk-ant-", "claude"),
+    ("AIza", "gemini"),
+    ("AQ.", "gemini"),
+    ("ya29.", "gemini"),
+    ("sk-", "openai"),
+)
+_VENDORS = frozenset(("claude", "gemini"))
+
+
+def check_house(token: str, family: str, house: str) -> None:
+    """Raises GatewayError 401 where a caller's own key would reach another house than its own.
+
+    `family` is whom the caller asks, `house` whose API the caller speaks. OpenAI's API is spoken by
+    many houses, whose keys look alike.
+    """
+    owner = next((owner for start, owner in _HOUSES if token.startswith(start)), None)
+    if house == "openai":
+        wrong = owner in _VENDORS and family in _VENDORS and owner != family
+    elif owner == "openai":
+        wrong = family in _VENDORS
+    else:
+        wrong = family != (owner or house)
+    if wrong:
+        raise GatewayError(
+            401,
+            f"The key that was sent is not one of {family}'s, and the gateway sends it nowhere "
+            f"else; send a key of {family}'s, an access token of the gateway, or the word `pool` "
+            "for the gateway's own keys.",
+            code="foreign_api_key",
+            headers=(("x-should-retry", "false"),),
+        )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from app.fronts import chatgpt_web
 from app.fronts.anthropic import errors as anthropic
+from app.fronts.anthropic.front import front as messages
 from app.fronts.gemini import errors as gemini
 from app.fronts.openai_chat import errors as openai
 from app.fronts.openai_chat.front import door, front
@@ -20,6 +21,7 @@ def fronts(families: Sequence[str]) -> tuple[Front, ...]:
     google = Route("/gemini/openai", provider="gemini")
     return (
         chat,
+        messages(families),
         door(chat, "claude-openai", "anthropic", claude, "x-api-key"),
         door(chat, "gemini-openai", "gemini", google),
         *chatgpt_web.fronts(chat),
@@ -39,6 +41,7 @@ _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     # A vendor's own client with a wrong base URL.
     ("/v1/messages", anthropic.error_body),
     ("/c/v1/messages", anthropic.error_body),
+    ("/c/api", anthropic.error_body),
     ("/v1alpha", gemini.error_body),
     ("/v1beta", gemini.error_body),
     ("/c/v1alpha", gemini.error_body),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sanic import Request
 
 from app.auth.caller import Caller
-from app.auth.credentials import callers_own
+from app.auth.credentials import callers_own, check_house
 from app.auth.model_scope import check_unambiguous
 from app.engine.call import ChatCall, Target, credential_headers
 from app.http.responses import gateway_of
@@ -26,9 +26,10 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
     provider, model = target.provider, target.model
     record.provider, record.model, record.front = provider.name, model[:128], front.name
     caller: Caller = ctx.caller
-    if not caller.may_use_keys and not callers_own(
-        request.headers, credential_headers(front, target)
-    ):
+    own = callers_own(request.headers, credential_headers(front, target))
+    if own:
+        check_house(own, provider.family, front.house)
+    elif not caller.may_use_keys:
         caller.need_keys()  # before the body is looked at
     caller.allow(provider.family, target.alias or model)
     if caller.token is not None and caller.token.models:

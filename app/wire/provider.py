@@ -223,8 +223,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     cancel: Callable[[Any], UpstreamRequest | None] | None = None
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle
-    first_event_seconds: float | None = None  # overrides timeouts.first_event
     most_retries: int = 1
     stops: Callable[[Call], bool] = lambda call: True
     lacks: frozenset[str] = frozenset()
     server_tools: frozenset[str] = frozenset()
+    first_event_seconds: float | None = None  # overrides timeouts.first_event

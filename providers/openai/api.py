@@ -6,27 +6,23 @@ OpenAI's published API document and its official client.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, structs
+from msgspec import UNSET
 
 from app.config.schema import Config
 from app.wire.asked import Asked
-from app.wire.chat import ChatRequest, read_members
+from app.wire.chat import read_members
 from app.wire.errors import GatewayError, bad_response
-from app.wire.events import Event, ToolCall
-from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider, Upstream
+from app.wire.provider import Call, ForwardRule, Key, Native, Provider
 from app.wire.refusals import Refusal, read_refusal
 from app.wire.retry_after import retry_after_header
 from app.wire.surrogates import mend
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
-from providers.openai.decode import decoder
-from providers.openai.learned import learn
-from providers.openai.messages import urls_to_fetch
-from providers.openai.request import effort_of, encode_request, known_of, stops, tool_names
 from providers.openai.schema import KeyChoice, ModelList
+from providers.openai.translated import translated
 
 POOL = "openai.api_keys"
 _USAGE = b'"stream_options":{"include_usage":true},'
@@ -84,52 +80,6 @@ def native_request(call: Call) -> UpstreamRequest:
         at = body.index(b"{") + 1
         body = b"".join((body[:at], _USAGE, body[at:]))
     return _post(call, body)
-
-
-def request(call: Call) -> UpstreamRequest:
-    """The neutral request in OpenAI's words."""
-    return _post(call, encode_request(call))
-
-
-async def prepare(call: Call, upstream: Upstream) -> Call:
-    """Fetches files by URL. `learned`: url -> (mime type, content)."""
-    urls = urls_to_fetch(call.chat.messages)
-    if not urls or call.learned:
-        return call
-    return structs.replace(call, learned=await upstream.fetch(urls))
-
-
-def retry_translated(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
-    """The neutral request again, without what this upstream has just refused."""
-    known = known_of(call)
-    return request(call) if learn(known, reply, call.chat, effort_of(call)) else None
-
-
-class Renaming:
-    """A decoder whose tool calls have the caller's names for functions."""
-
-    def __init__(self, inner: Decoder, renamed: Mapping[str, str]) -> None:
-        self._inner, self._renamed = inner, renamed
-
-    def feed(self, data: bytes) -> Iterator[Event]:
-        """The events that the next bytes complete."""
-        yield from map(self._as_called, self._inner.feed(data))
-
-    def finish(self) -> Iterator[Event]:
-        """The events of the end."""
-        yield from map(self._as_called, self._inner.finish())
-
-    def _as_called(self, event: Event) -> Event:
-        if isinstance(event, ToolCall):
-            event.name = self._renamed.get(event.name, event.name)
-        return event
-
-
-def translated_decoder(call: Call) -> Decoder:
-    """The decoder of the answer to a neutral request."""
-    chat = call.chat
-    renamed = tool_names(chat).renamed if isinstance(chat, ChatRequest) else {}
-    return Renaming(decoder(call), renamed) if renamed else decoder(call)
 
 
 def _post(call: Call, body: bytes) -> UpstreamRequest:
@@ -217,6 +167,10 @@ def _base(config: Config) -> str:
     return config.openai.api_url
 
 
+def _base_of(call: Call) -> str:
+    return call.config.openai.api_url
+
+
 def models_request(config: Config, key: Key) -> UpstreamRequest:
     """Asks for the list of models."""
     return UpstreamRequest(
@@ -240,9 +194,8 @@ PROVIDER = Provider(
     name="openai-api",
     family="openai",
     pool=POOL,
-    request=request,
+    **translated(_base_of, _post),
     read_error=read_error,
-    decoder=translated_decoder,
     native=Native(
         wire="openai-chat",
         read=read,
@@ -250,10 +203,6 @@ PROVIDER = Provider(
         retry=retry,
         adds_usage=adds_usage,
     ),
-    prepare=prepare,
-    retry=retry_translated,
-    most_retries=4,
-    stops=stops,
     index=index,
     models_request=models_request,
     read_models=read_models,

@@ -14,8 +14,7 @@ from app.wire.dialect import Dialect
 from app.wire.provider import Call, ForwardRule, Key, Native, Provider
 from app.wire.upstream import Headers, UpstreamRequest
 from providers.openai import api
-from providers.openai.decode import decoder
-from providers.openai.request import encode_request
+from providers.openai.translated import translated
 
 _PASSED_UP = ("idempotency-key", "user-agent")
 
@@ -76,9 +75,8 @@ def provider(upstream: Upstream, dialect: Dialect) -> Provider:
         name=upstream.name,
         family=upstream.name,
         pool=pool_of(upstream),
-        request=lambda call: post(call, encode_request(call)),
+        **translated(lambda call: upstream.api_url, post),
         read_error=api.read_error,
-        decoder=decoder,
         native=Native(wire="openai-chat", read=read, request=native_request),
         models_request=models_request if lists else None,
         read_models=api.read_models if lists else None,

@@ -36,24 +36,24 @@ _MOST_STOPS = 4
 _ROOM_TO_THINK = 2048
 
 
-def known_of(call: Call) -> Learned:
-    """What this call's upstream is known to refuse."""
-    return learned_of(call.config.openai.api_url, call.model)
+def known_of(call: Call, address: str) -> Learned:
+    """What this call's model at this address is known to refuse."""
+    return learned_of(address, call.model)
 
 
-def stops(call: Call) -> bool:
+def stops(call: Call, known: Learned) -> bool:
     """Whether the upstream is told the stop sequences."""
-    chat = call.chat
-    if not isinstance(chat, ChatRequest) or not chat.cuts_stops:
+    chat: ChatRequest = call.chat
+    if not chat.cuts_stops:
         return True
-    refuses = _REASONS.match(call.model) or "stop" in known_of(call).refused
+    refuses = _REASONS.match(call.model) or "stop" in known.refused
     return len(chat.stops()) <= _MOST_STOPS and not refuses
 
 
-def effort_of(call: Call) -> str | None:
+def effort_of(call: Call, known: Learned) -> str | None:
     """The reasoning_effort that is sent."""
     said = call.chat.reasoning_effort
-    return None if said is None else known_of(call).effort(said)
+    return None if said is None else known.effort(said)
 
 
 def tool_names(chat: ChatRequest) -> ToolNames:
@@ -61,11 +61,12 @@ def tool_names(chat: ChatRequest) -> ToolNames:
     return ToolNames(tool.function.name for tool in chat.tools or () if tool.function is not None)
 
 
-def encode_request(call: Call) -> bytes:
-    """The body, UTF-8 JSON. What is left out is named in `call.dropped`."""
+def encode_request(call: Call, address: str) -> bytes:
+    """The body, UTF-8 JSON, for the upstream there. What is left out is named in `call.dropped`."""
     chat: ChatRequest = call.chat
-    known, names = known_of(call), tool_names(chat)
-    thinks_back = not _is_openai(call) and "reasoning_content" not in known.refused
+    known, names = known_of(call, address), tool_names(chat)
+    is_openai = urlsplit(address).hostname == "api.openai.com"  # it refuses members it knows not
+    thinks_back = not is_openai and "reasoning_content" not in known.refused
     messages = Conversation(names, call.learned or {}, thinks_back=thinks_back).read(chat.messages)
     body: dict[str, Any] = {"model": call.model, "messages": messages}
     if call.stream:
@@ -75,7 +76,7 @@ def encode_request(call: Call) -> bytes:
         value = getattr(chat, name)
         if value is not None and key not in body:
             body[key] = sayable(value)
-    if chat.stop is not None and stops(call):
+    if chat.stop is not None and stops(call, known):
         body["stop"] = chat.stop
     if chat.tools is not None:
         body["tools"] = [_tool(call, tool, names) for tool in chat.tools]
@@ -103,10 +104,6 @@ _SAID = tuple(
 )
 
 
-def _is_openai(call: Call) -> bool:
-    return urlsplit(call.config.openai.api_url).hostname == "api.openai.com"
-
-
 def _drop(call: Call, *names: str) -> None:
     call.dropped += [name for name in names if name not in call.dropped]
 
@@ -117,7 +114,7 @@ def _fit(call: Call, body: dict[str, Any], known: Learned) -> None:
     if body.get("temperature") == 1:
         del body["temperature"]  # the default, which reasoning models refuse to be told
     if chat.reasoning_effort is not None:
-        body["reasoning_effort"] = effort = effort_of(call)
+        body["reasoning_effort"] = effort = effort_of(call, known)
         if effort is None:
             del body["reasoning_effort"]
             if chat.reasoning_effort != "none":

@@ -38,3 +38,19 @@ def test_the_front_of_the_route_writes_body_and_headers():
 def test_without_a_front_the_path_says_the_shape(route, path, member):
     answer = error_answer(request_of(route, path), GatewayError(400, "No."))
     assert member in answer.body
+
+
+def test_the_front_says_the_status_and_where_the_id_stands():
+    front = replace(
+        CHAT,
+        error_body=lambda error, id: id.encode(),
+        error_status=lambda error: 529 if error.status == 503 else error.status,
+        id_header="request-id",
+        id_prefix="req_",
+    )
+    route = SimpleNamespace(ctx=SimpleNamespace(front=front))
+    answer = error_answer(request_of(route), GatewayError(503, "Full."))
+    assert answer.status == 529
+    assert answer.headers["request-id"] == "req_r1" and answer.headers["x-request-id"] == "r1"
+    theirs = GatewayError(503, "Full.", headers=(("request-id", "req_theirs"),))
+    assert error_answer(request_of(route), theirs).headers.getall("request-id") == ["req_theirs"]

@@ -37,12 +37,24 @@ class MessageStream(MessagesRenderer):
     def __init__(self, answering: Answering, decoder: Decoder) -> None:
         super().__init__(answering, decoder)
         self._out: list[bytes] = []
-        self._head = b""  # of the pieces of `_headed`
-        self._headed = (-1, "")  # block and kind
+        self._headed = (-1, "")  # block and kind of the last piece
+        self._head = b""  # what stands before it
+        self._text_head = b""  # the same while a text is open, else empty
 
     def feed(self, data: bytes) -> bytes:
         """Renders a piece of the upstream's answer."""
-        return self._render(self.decoder.feed(data))
+        try:
+            events = self.decoder.feed(data)
+            if self._cutter is None:
+                self._tell(events)
+            else:
+                self.take_all(events)
+        except GatewayError as error:
+            # What was said in the same read stands before the error, unless nothing was sent yet:
+            # then the caller gets a true status, or another key's answer.
+            error.said = self._taken_out()
+            raise
+        return self._taken_out()
 
     def finish(self, *, is_cut: bool = False) -> bytes:
         """Renders the end. Raises GatewayError 502 for an answer without an ending."""
@@ -55,28 +67,15 @@ class MessageStream(MessagesRenderer):
         self._event("message_stop", {})
         return self._taken_out()
 
-    def _render(self, events: Iterable[Event]) -> bytes:
-        try:
-            self._tell(events)
-        except GatewayError as error:
-            # What was said in the same read stands before the error, unless nothing was sent yet:
-            # then the caller gets a true status, or another key's answer.
-            error.said = self._taken_out()
-            raise
-        return self._taken_out()
-
     def _tell(self, events: Iterable[Event]) -> None:
-        if self._cutter is not None:
-            self.take_all(events)
-            return
         out = self._out
         for event in events:
             # The hot line first: nine of ten events are plain text of an open block.
-            if type(event) is Text and self._headed[1] == TEXT == self._open and not event.index:
-                if text := event.text:
-                    piece = encode(text)
-                    self.counts.bytes += len(piece)
-                    out += (self._head, piece, _DELTA_END)
+            if type(event) is Text and (head := self._text_head) and not event.index:
+                piece = encode(event.text)
+                if len(piece) > 2:
+                    self.counts.bytes += len(piece) - 2
+                    out += (head, piece, _DELTA_END)
             else:
                 self.take(event)
 
@@ -113,10 +112,13 @@ class MessageStream(MessagesRenderer):
                 b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,%b'
                 % (index, _DELTAS[kind])
             )
+        if kind == TEXT:
+            self._text_head = self._head
         self._out += (self._head, encode(piece), _DELTA_END)
 
     def close_block(self, index: int) -> None:
         """content_block_stop."""
+        self._text_head = b""
         self._event("content_block_stop", {"index": index})
 
     def _event(self, name: str, fields: dict[str, Any]) -> None:

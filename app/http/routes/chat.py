@@ -80,7 +80,9 @@ def targets_of(request: Request, front: Front, asked: Asked) -> list[Target]:
         targets = [of_name(name, asked.model) for name in aliased]
         others = config.fallbacks.get(asked.model, ()) if config.fallbacks else ()
     else:
-        choice = directory.choose(asked.provider, asked.model, asked, may_use)
+        choice = directory.choose(
+            asked.provider, asked.model, asked, may_use, own_house=front.house
+        )
         targets = [Target(choice.provider, choice.model, asked.model, choice.is_named)]
         named = config.fallbacks
         others = (named.get(asked.model) or named.get(choice.model) or ()) if named else ()
