@@ -41,8 +41,9 @@ def routes():
 
 
 def exists(routes, method, path):
-    """`*` stands for the rest of a path, `{id}` for one member; ANY for at least GET and POST."""
-    pattern = re.escape(path).replace(r"\*", r"\{\w+\}").replace(r"\{id\}", r"\{\w+\}")
+    """`*` stands for the rest of a path; ANY for at least GET and POST."""
+    plain = re.sub(r"\{\w+\}|\*", "{}", path)
+    pattern = re.escape(plain).replace(re.escape("{}"), r"\{\w+\}")
     wanted = ["GET", "POST"] if method == "ANY" else [method]
     return all(any(m == w and re.fullmatch(pattern, p) for m, p in routes) for w in wanted)
 

@@ -8,26 +8,57 @@ from sanic import HTTPResponse, Request
 from app.auth import model_scope
 from app.auth.caller import Caller
 from app.engine.forward_call import ForwardCall
-from app.http.responses import METHODS, App, gateway_of, public_address, record_for, too_large
+from app.http.responses import (
+    METHODS,
+    App,
+    directory_of,
+    gateway_of,
+    public_address,
+    record_for,
+    too_large,
+)
 from app.http.sinks import RawSink
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule
 from providers.directory import Directory
 
+UPSTREAMS = "/upstreams/"
+
 
 def register(app: App) -> None:
     """Adds the routes of this module."""
     directory: Directory = app.ctx.directory
-    for rule in directory.forwards:
-        name = "forward" + rule.prefix.replace("/", "_").replace("-", "_")
+    routes = {
+        rule.prefix: _handler(rule)
+        for rule in directory.forwards
+        if not rule.prefix.startswith(UPSTREAMS)
+    }
+    routes[UPSTREAMS + "<name:str>/"] = _to_upstream
+    for prefix, handler in routes.items():
         app.add_route(
-            _handler(rule),
-            rule.prefix + "<path:path>",
+            handler,
+            prefix + "<path:path>",
             methods=METHODS,
             stream=True,
-            name=name,
+            name="forward" + "".join(c if c.isalnum() else "_" for c in prefix),
             ctx_own_credential=True,
         )
+
+
+async def _to_upstream(request: Request, name: str, path: str) -> HTTPResponse | None:
+    """Forwards to an entry of `upstreams`. Raises GatewayError 404 where none has this name."""
+    rules = {
+        rule.family: rule
+        for rule in directory_of(request).forwards
+        if rule.prefix.startswith(UPSTREAMS)
+    }
+    rule = rules.get(name)
+    if rule is None:
+        there_are = f"there are {', '.join(rules)}" if rules else "the config has none"
+        raise GatewayError(
+            404, f"There is no upstream {name[:64]!r}; {there_are}.", code="unknown_provider"
+        )
+    return await forward(request, rule)
 
 
 def _handler(rule: ForwardRule) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
