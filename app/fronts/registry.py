@@ -6,6 +6,7 @@ from app.fronts import chatgpt_web
 from app.fronts.anthropic import errors as anthropic
 from app.fronts.anthropic.front import front as messages
 from app.fronts.gemini import errors as gemini
+from app.fronts.gemini.front import fronts as google
 from app.fronts.openai_chat import errors as openai
 from app.fronts.openai_chat.front import door, front
 from app.wire.errors import GatewayError
@@ -18,12 +19,13 @@ def fronts(families: Sequence[str]) -> tuple[Front, ...]:
     """All fronts. `families` name the gateway's own members of a body."""
     chat = front(families)
     claude = Route("/claude/api/openai", provider="claude")
-    google = Route("/gemini/openai", provider="gemini")
+    gemini_door = Route("/gemini/openai", provider="gemini")
     return (
         chat,
         messages(families),
         door(chat, "claude-openai", "anthropic", claude, "x-api-key"),
-        door(chat, "gemini-openai", "gemini", google),
+        *google(families),
+        door(chat, "gemini-openai", "gemini", gemini_door),
         *chatgpt_web.fronts(chat),
     )
 

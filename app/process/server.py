@@ -36,6 +36,7 @@ from app.http.routes import (
     bing,
     chat,
     chatgpt_pictures,
+    gemini,
     landing,
     models,
     openai_platform,
@@ -59,6 +60,7 @@ _ALONE_SECONDS = 2.0  # by then the main process has signalled, if the signal wa
 _ROUTES = (
     landing,
     chat,
+    gemini,
     models,
     bing,
     openai_platform,

@@ -24,15 +24,18 @@ from providers.gemini.functions import function_names
 from providers.gemini.limits import remember_limit
 from providers.gemini.media import urls_to_fetch
 from providers.gemini.models import Model
+from providers.gemini.native_body import read_native
 from providers.gemini.openai_request import Chat
 from providers.gemini.parameters import MOST_STOPS
-from providers.gemini.request import native_body, read, read_native, to_generate_content
+from providers.gemini.request import read, to_generate_content
 from providers.gemini.schema import ModelList
 
 POOL = "google_gemini.api_keys"
 DEFAULT_MODEL = "gemini-2.5-flash"
 DEFAULT_VERSION = "v1beta"
 
+# Request headers of Google's own clients that are passed on with their bodies.
+_PASSED = ("x-goog-api-client", "x-server-timeout")
 _VERSION = re.compile(r"v1(beta|alpha)?\d*")
 
 
@@ -112,18 +115,30 @@ def stops(call: Call) -> bool:
 
 
 def native_request(call: Call) -> UpstreamRequest:
-    """generateContent for a body that is already in its shape."""
-    return _ask(call, model_of(call), native_body(call.chat))
+    """generateContent for a body that is already in its shape, or another method of the model."""
+    asked = call.asked
+    if not asked.method:
+        return _ask(call, model_of(call), call.chat)
+    model = _model(call.model, asked.api_version)  # the caller's version, whatever the key's is
+    method = f"{asked.method}?{asked.query}" if asked.query else asked.method
+    upstream = _post(call, model, method, call.chat)
+    upstream.headers += [(n, value) for n in _PASSED if (value := call.headers.get(n))]
+    return upstream
 
 
 def _ask(call: Call, model: Model, body: bytes) -> UpstreamRequest:
     method = "streamGenerateContent?alt=sse" if call.stream else "generateContent"
+    return _post(call, model, method, body)
+
+
+def _post(call: Call, model: Model, method: str, body: bytes) -> UpstreamRequest:
+    is_events = "alt=sse" in method
     return UpstreamRequest(
         method="POST",
         url=join_url(call.config.google_gemini.api_url, f"/{model.version}/{model.path}:{method}"),
         headers=[
             ("Content-Type", "application/json"),
-            ("Accept", "text/event-stream" if call.stream else "application/json"),
+            ("Accept", "text/event-stream" if is_events else "application/json"),
             ("Accept-Encoding", "identity"),  # compression would delay events
             *credential(call.key),
         ],

@@ -25,7 +25,7 @@ from app.fronts.gemini.schema import (
 )
 from app.wire.asked import UNREADABLE, Asked, as_bad_request, read_mended
 from app.wire.chat import ChatRequest, Tool, plain, read_members
-from app.wire.errors import GatewayError, bad_request
+from app.wire.errors import bad_request
 from app.wire.front import Incoming
 from app.wire.provider import Wire
 from app.wire.strict_schema import is_strict
@@ -321,12 +321,3 @@ def _unknown(members: dict[str, Raw], known: frozenset[str] | set[str], at: str)
     return [
         at + name for name, raw in members.items() if name not in known and bytes(raw) != b"null"
     ]
-
-
-def not_offered(path: str, raw_path: str) -> GatewayError:
-    """404 for a part of Google's API that is not translated."""
-    return GatewayError(
-        404,
-        f"{path[:200]} is not offered here; {raw_path[:200]} passes it on to Google as it is.",
-        code="route_not_found",
-    )

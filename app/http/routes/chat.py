@@ -1,6 +1,6 @@
 """Chat by every front: one loop over what the fronts offer."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sanic import Request
@@ -35,17 +35,8 @@ def register(app: App) -> None:
 def _handler(front: Front, route: Route) -> Callable[..., Coroutine[Any, Any, None]]:
     async def handle(request: Request, **params: str) -> None:
         record_for(request, route.path)
-        gateway, directory = gateway_of(request), directory_of(request)
-        incoming = Incoming(
-            path=request.path,
-            params=params,
-            query={name: request.args.get(name) for name in request.args}
-            if request.query_string
-            else {},
-            headers=request.headers,
-            body=body_of(request, gateway.config.limits.request_bytes),
-        )
-        asked = front.glance(incoming)
+        directory = directory_of(request)
+        asked = front.glance(incoming_of(request, params))
         if route.stream is not None:
             asked.stream = route.stream
         if route.provider is not None:
@@ -55,6 +46,18 @@ def _handler(front: Front, route: Route) -> Callable[..., Coroutine[Any, Any, No
         await run_chat(request, front, targets, asked)
 
     return handle
+
+
+def incoming_of(request: Request, params: Mapping[str, str]) -> Incoming:
+    """The request as a front glances at it. Raises GatewayError for a body that cannot be read."""
+    query = {n: request.args.get(n) for n in request.args} if request.query_string else {}
+    return Incoming(
+        path=request.path,
+        params=params,
+        query=query,
+        headers=request.headers,
+        body=body_of(request, gateway_of(request).config.limits.request_bytes),
+    )
 
 
 def targets_of(request: Request, front: Front, asked: Asked) -> list[Target]:

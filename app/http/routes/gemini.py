@@ -1,0 +1,124 @@
+"""What Google's clients ask: methods of a model, whose name and method stand in the path.
+
+    POST /c/{v1beta|v1|v1alpha}/[models/]NAME:METHOD
+
+The name may hold slashes, for it may begin with a provider's. Protocol sheet: front-gemini, 1
+and 6.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sanic import HTTPResponse, Request
+
+from app.auth.caller import Caller
+from app.auth.credentials import bare_token, callers_own, check_house
+from app.engine.call import Target, credential_headers
+from app.fronts.gemini.request import (
+    COUNT,
+    EMBED,
+    NoSuchMethod,
+    method_of,
+    read_counted,
+)
+from app.http.ask_once import logged
+from app.http.responses import METHODS, App, json_answer, record_for
+from app.http.routes.chat import FRONTS, incoming_of, targets_of
+from app.http.run_chat import run_chat
+from app.wire.asked import Asked
+from app.wire.errors import GatewayError, bad_request
+from app.wire.token_estimate import LEARNED, prompt_tokens
+
+EVENTS, ARRAY = (front for front in FRONTS if front.name == "gemini")
+_VERSIONS = ("v1beta", "v1alpha", "v1")
+_KEY_HEADER = EVENTS.credential_headers[0]
+
+
+def register(app: App) -> None:
+    """Adds the routes of this module."""
+    for version in _VERSIONS:
+        app.add_route(
+            _handler(version),
+            f"/c/{version}/<target:path>",
+            # Below v1 other APIs have their paths, too.
+            methods=("POST",) if version == "v1" else METHODS,
+            name=f"gemini_{version}",
+            ctx_own_credential=True,
+            ctx_front=EVENTS,
+        )
+
+
+def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
+    async def handle(request: Request, target: str) -> HTTPResponse | None:
+        try:
+            _, method = method_of(target if request.method == "POST" else "")
+        except NoSuchMethod:
+            raise _not_offered(request, version, target) from None
+        record_for(request, f"/c/{version}/models/<model>:{method}")
+        _take_key_from_query(request)
+        asked = EVENTS.glance(incoming_of(request, {"version": version, "target": target}))
+        front = request.ctx.front = ARRAY if asked.options.is_array else EVENTS
+        targets = targets_of(request, front, asked)
+        native = targets[0].provider.native
+        if native is None or native.wire != EVENTS.asks:
+            if method == COUNT:
+                return _count(request, asked, targets[0])
+            if method in EMBED:
+                raise _no_embeddings(targets[0])
+        await run_chat(request, front, targets, asked)
+        return None
+
+    return handle
+
+
+def _take_key_from_query(request: Request) -> None:
+    """A key in `?key=` counts as one in the header, which wins where both are there."""
+    if "key=" not in request.query_string or callers_own(
+        request.headers, EVENTS.credential_headers
+    ):
+        return
+    key = bare_token(request.args.get("key") or "")
+    if key:
+        request.headers[_KEY_HEADER] = key
+        stream: Any = request.stream
+        stream.known = None  # what is known of this head has no such header
+
+
+def _count(request: Request, asked: Asked, target: Target) -> HTTPResponse:
+    """An estimate of the prompt's tokens, for an upstream that does not count in Google's way."""
+    record = request.ctx.record
+    caller: Caller = request.ctx.caller
+    record.provider, record.model = target.provider.name, target.model[:128]
+    record.front = EVENTS.name
+    family = target.provider.family
+    own = callers_own(request.headers, credential_headers(EVENTS, target))
+    if own:
+        check_house(own, family, EVENTS.house)
+    else:
+        caller.need_keys()
+    caller.allow(family, target.alias or target.model)
+    tokens = LEARNED.applied(target.model, prompt_tokens(read_counted(asked)))
+    response = json_answer(request, {"totalTokens": tokens})
+    response.headers["x-gateway-estimate"] = "true"
+    return logged(request, response)
+
+
+def _no_embeddings(target: Target) -> GatewayError:
+    return bad_request(
+        f"{target.provider.name} makes no embeddings that can be asked for in this way; name a "
+        "model of Gemini's, as gemini-embedding-001.",
+        "model",
+    )
+
+
+def _not_offered(request: Request, version: str, target: str) -> GatewayError:
+    """404 for a part of Google's API that is not translated."""
+    if version == "v1" and ":" not in target:
+        request.ctx.front = None  # nothing tells which API was meant
+        what = f"There is no route {request.path[:200]}."
+    else:
+        what = (
+            f"{request.path[:200]} is not offered here; the gateway forwards it unread as "
+            f"/gemini/{version}/{target[:200]}."
+        )
+    return GatewayError(404, what, code="route_not_found")
