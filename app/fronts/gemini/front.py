@@ -19,7 +19,7 @@ from app.fronts.gemini.errors import (
     error_status,
 )
 from app.fronts.gemini.passthrough import ArrayPassthrough, EventPassthrough, WholeBody
-from app.fronts.gemini.request import WIRE, WORDS, glance_for, read
+from app.fronts.gemini.request import WIRE, glance_for, read, word
 from app.fronts.gemini.stream import ChunkArray, ChunkStream
 from app.wire.asked import Asked
 from app.wire.front import Answering, Front
@@ -75,7 +75,7 @@ def fronts(families: Sequence[str]) -> tuple[Front, Front]:
         error_status=error_status,
         credential_headers=CREDENTIAL_HEADERS,
         keep_alive=keep_alive,
-        words=WORDS,
+        word=word,
         house="gemini",
     )
     array = replace(

@@ -38,7 +38,7 @@ METHODS = (*GENERATE, COUNT, *EMBED)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_NAMES = 32
 # What a caller calls the members of the neutral request.
-WORDS = {
+_WORDS = {
     "max_completion_tokens": "generationConfig.maxOutputTokens",
     "temperature": "generationConfig.temperature",
     "top_p": "generationConfig.topP",
@@ -55,6 +55,11 @@ WORDS = {
     "tool_choice": "toolConfig",
     "service_tier": "serviceTier",
 }
+
+
+def word(member: str) -> str:
+    """What a caller calls a member of the neutral request."""
+    return _WORDS.get(member, member)
 
 
 class GeminiOptions(Struct, frozen=True):
