@@ -20,7 +20,6 @@ from providers.claude import web as claude_web
 from providers.openai import api as openai_api
 from providers.openai import compatible
 
-
 _OPENAI_MODEL = re.compile(r"(?:gpt|chatgpt)-|o[134](?:-|\\Z)")
 _SHOWN_AS = "anthropic/"
 

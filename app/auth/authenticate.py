@@ -34,8 +34,9 @@ from app.auth.peers import (
 from app.config.schema import AccessToken, Config
 from app.wire.errors import GatewayError
 
-# Health checks need no token. Nor does "/".
-_PUBLIC = frozenset({"/ping", "/healthz", "/readyz"})
+# Health checks need no token, nor do the greetings of Claude Code and "/".
+_PUBLIC = frozenset({"/ping", "/healthz", "/readyz", "/c/api/hello"})
+_GREETED = frozenset({"/", "/c", "/c/"})
 # These routes authenticate their callers themselves: `admin.token`, a picture's signed link.
 _OWN_AUTH = re.compile(r"/(?:admin|metrics|gptimage)(?:/|\Z)").match
 _MAYBE_WITHOUT_TOKEN = (*_PUBLIC, "/admin", "/metrics", "/gptimage")
@@ -92,7 +93,7 @@ class Access:
         if forwarded and peer.is_trusted:
             address = self._forwarded_address(peer, headers)
         local = peer.is_local and not forwarded and is_from_local_origin(names, headers)
-        if path == "/" or (
+        if path in _GREETED or (
             path.startswith(_MAYBE_WITHOUT_TOKEN)
             and (path.rstrip("/") in _PUBLIC or _OWN_AUTH(path))
         ):

@@ -144,7 +144,7 @@ def dropped_names(
     names = chat.dropped + [
         f"tools.{tool.name}" for tool in chat.server_tools if tool.kind not in provider.server_tools
     ]
-    return list(dict.fromkeys([*names, *(front.words.get(name, name) for name in said)]))
+    return list(dict.fromkeys([*names, *map(front.word, said)]))
 
 
 def credential_headers(front: Front, target: Target) -> tuple[str, ...]:

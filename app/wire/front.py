@@ -82,8 +82,8 @@ class Front(Struct, frozen=True, kw_only=True):
     list of what the providers offer; None: it has no such route.
 
     `error_status` is the HTTP status of an error, `id_header` where the caller is told our id of
-    the request, behind `id_prefix`. `words` are the caller's for members of the neutral
-    request, where they differ. `house` is the family that is asked for a model whose name says
+    the request, behind `id_prefix`. `word` is what the caller calls a member of the
+    neutral request. `house` is the family that is asked for a model whose name says
     nothing else.
     """
 
@@ -105,5 +105,5 @@ class Front(Struct, frozen=True, kw_only=True):
     error_status: Callable[[GatewayError], int] = lambda error: error.status
     id_header: str = ""
     id_prefix: str = ""
-    words: Mapping[str, str] = {}
+    word: Callable[[str], str] = lambda member: member
     house: str = "openai"

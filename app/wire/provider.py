@@ -160,6 +160,18 @@ class Native(Struct, frozen=True, kw_only=True):
     index: Callable[[Asked], str | None] | None = None
 
 
+class Count(Struct, frozen=True, kw_only=True):
+    """How this upstream counts the tokens of a prompt.
+
+    `request` takes the call as the provider's `request` does, or `native.request` for a body in the
+    upstream's own wire. `read` finds the number, None where there is none.
+    """
+
+    request: Callable[[Call], UpstreamRequest]
+    read: Callable[[UpstreamReply], int | None]
+    seconds: float  # the most to wait
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """How one upstream is spoken to.
 
@@ -227,4 +239,5 @@ class Provider(Struct, frozen=True, kw_only=True):
     stops: Callable[[Call], bool] = lambda call: True
     lacks: frozenset[str] = frozenset()
     server_tools: frozenset[str] = frozenset()
+    count: Count | None = None  # None: it cannot, and the count is estimated
     first_event_seconds: float | None = None  # overrides timeouts.first_event

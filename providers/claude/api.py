@@ -15,14 +15,14 @@ import msgspec
 from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.errors import bad_response
-from app.wire.provider import Call, ForwardRule, Key, Native, Provider
+from app.wire.provider import Call, Count, ForwardRule, Key, Native, Provider
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.claude.decode import decoder
 from providers.claude.errors import read_error
 from providers.claude.generations import api_version
 from providers.claude.native_body import read_native, with_model
 from providers.claude.parameters import drop
-from providers.claude.schema import ClaudeMember, MessagesRequest, ModelsAnswer
+from providers.claude.schema import ClaudeMember, MessagesRequest, ModelsAnswer, TokenCount
 from providers.claude.translate import encode_request, to_messages_request
 
 POOL = "claude.api_keys"
@@ -56,6 +56,21 @@ def request_native(call: Call) -> UpstreamRequest:
         if name.lower().startswith(_PASSED_FAMILIES) and name.lower() not in _SAID_ANYWAY
     ]
     return upstream
+
+
+def count_request(call: Call) -> UpstreamRequest:
+    """Asks for the tokens of an Anthropic body."""
+    upstream = request_native(call)
+    upstream.url = upstream.url.replace("/v1/messages", "/v1/messages/count_tokens", 1)
+    return upstream
+
+
+def read_count(reply: UpstreamReply) -> int | None:
+    """The tokens of a prompt; None for another answer."""
+    try:
+        return msgspec.json.decode(reply.body, type=TokenCount).input_tokens
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
@@ -204,6 +219,7 @@ PROVIDER = Provider(
     index=index,
     session=session,
     retry=retry,
+    count=Count(request=count_request, read=read_count, seconds=10.0),
     models_request=models_request,
     read_models=read_models,
 )

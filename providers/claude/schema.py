@@ -283,6 +283,12 @@ class CommonDelta(Struct, tag_field="type", tag="content_block_delta", gc=False)
     index: int = 0
 
 
+class TokenCount(Struct):
+    """The answer of POST /v1/messages/count_tokens."""
+
+    input_tokens: int
+
+
 # --- models -------------------------------------------------------------------------------------
 
 

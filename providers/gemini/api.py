@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request, bad_response
-from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider, Upstream
+from app.wire.provider import Call, Count, Decoder, ForwardRule, Key, Native, Provider, Upstream
 from app.wire.token_limit import limit_in
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
@@ -27,8 +27,9 @@ from providers.gemini.models import Model
 from providers.gemini.native_body import read_native
 from providers.gemini.openai_request import Chat
 from providers.gemini.parameters import MOST_STOPS
+from providers.gemini.raw_json import read_object
 from providers.gemini.request import read, to_generate_content
-from providers.gemini.schema import ModelList
+from providers.gemini.schema import ModelList, TokenCount
 
 POOL = "google_gemini.api_keys"
 DEFAULT_MODEL = "gemini-2.5-flash"
@@ -107,6 +108,25 @@ def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
         return None
     remember_limit(model_of(call).path, limit)
     return request(call)
+
+
+def count_request(call: Call) -> UpstreamRequest:
+    """countTokens of a neutral request."""
+    model = model_of(call)
+    body, _ = to_generate_content(call.chat, model, {})
+    upstream = _ask(call, model, body)
+    upstream.url = upstream.url.replace(":generateContent", ":countTokens")
+    asked = {"model": model.path, **read_object(body)}
+    upstream.body = msgspec.json.encode({"generateContentRequest": asked})
+    return upstream
+
+
+def read_count(reply: UpstreamReply) -> int | None:
+    """The tokens of a prompt; None for another answer."""
+    try:
+        return msgspec.json.decode(reply.body, type=TokenCount).total_tokens
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def stops(call: Call) -> bool:
@@ -238,6 +258,7 @@ PROVIDER = Provider(
     native=Native(wire="gemini", read=read_native, request=native_request, decoder=native_decoder),
     prepare=prepare,
     retry=retry,
+    count=Count(request=count_request, read=read_count, seconds=2.0),
     stops=stops,
     server_tools=frozenset(("web_search", "web_fetch")),
     index=index,

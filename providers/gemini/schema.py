@@ -224,6 +224,12 @@ class ModelList(Struct, rename="camel"):
     next_page_token: str | None = None
 
 
+class TokenCount(Struct, rename="camel"):
+    """The answer of countTokens."""
+
+    total_tokens: int
+
+
 # What is sent. Parts of a request are built in many shapes, hence a struct of their own.
 
 

@@ -178,9 +178,9 @@ def test_the_vendors_own_sdks_understand_it(locked):
 @pytest.mark.parametrize("base", ["", "/c"])
 def test_a_wrong_base_url_is_told_the_right_one(locked, base):
     for path in ("/v1/messages", "/v1/messages/count_tokens", "/v1/messages?beta=true"):
-        answer = asked(locked, "POST", base + path, json={"model": "claude-sonnet-4-5"})
+        answer = asked(locked, "POST", path, json={"model": "claude-sonnet-4-5"})
         assert is_anthropics(answer, 501, "api_error")
-        assert f"{locked.url}/claude/api" in answer.json()["error"]["message"]
+        assert f"{locked.url}/c" in answer.json()["error"]["message"]
         assert answer.headers["x-should-retry"] == "false"
     for path in ("/v1beta/models/gemini-2.5-flash:generateContent", "/v1beta/models"):
         for method in ("GET", "POST"):
@@ -221,6 +221,6 @@ def test_the_landing_answer_says_what_this_is_and_where_chat_is(locked):
     assert told["name"] == "any-proxy" and "docs/api.md" in told["docs"]
     assert told["openai"]["base_url"] == f"{locked.url}/c/v1"
     assert told["openai"]["chat"] == "/c/v1/chat/completions"
-    assert told["anthropic"]["base_url"] == f"{locked.url}/claude/api"
+    assert told["anthropic"]["base_url"] == f"{locked.url}/c"
     assert told["google-genai"]["base_url"] == f"{locked.url}/gemini"
     assert httpx.head(f"{locked.url}/").status_code == 200

@@ -26,8 +26,8 @@ NEED_NO_PROVIDER = {
     "/v1/messages/<path:path>",
     "/v1alpha/<path:path>",
     "/v1beta/<path:path>",
-    "/c/v1/messages",
-    "/c/v1/messages/<path:path>",
+    "/c",
+    "/c/api/hello",
     "/c/v1alpha/<path:path>",
     "/c/v1beta/<path:path>",
 }

@@ -3,9 +3,10 @@
 from base64 import b64decode
 
 import pytest
-from app.wire.signature_mark import START, mark, read_mark
 from hypothesis import given
 from hypothesis import strategies as st
+
+from app.wire.signature_mark import START, mark, read_mark
 
 KINDS = st.sampled_from(["g", "t", "c"])
 

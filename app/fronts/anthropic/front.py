@@ -12,7 +12,7 @@ from app.fronts.anthropic.errors import (
 )
 from app.fronts.anthropic.message import WholeMessage
 from app.fronts.anthropic.passthrough import MessagesPassthrough, WholeBody
-from app.fronts.anthropic.request import WIRE, WORDS, glance_for, read
+from app.fronts.anthropic.request import WIRE, glance_for, read, word
 from app.fronts.anthropic.stream import KEEP_ALIVE, MessageStream
 from app.wire.front import Answering, Front, Route
 from app.wire.provider import Decoder
@@ -46,6 +46,6 @@ def front(families: Sequence[str]) -> Front:
         id_prefix=ID_PREFIX,
         credential_headers=("x-api-key", "authorization"),
         keep_alive=KEEP_ALIVE,
-        words=WORDS,
+        word=word,
         house="claude",
     )

@@ -28,8 +28,7 @@ _SESSION = "x-claude-code-session-id"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_NAMES = 32
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
-# What a caller calls the members of the neutral request.
-WORDS = {
+_WORDS = {
     "max_completion_tokens": "max_tokens",
     "stop": "stop_sequences",
     "reasoning_effort": "output_config.effort",
@@ -37,6 +36,11 @@ WORDS = {
     "response_format": "output_config.format",
     "tools.function.strict": "tools.strict",
 }
+
+
+def word(member: str) -> str:
+    """What a caller calls a member of the neutral request."""
+    return _WORDS.get(member, member)
 
 
 class MessagesOptions(Struct, frozen=True):

@@ -7,7 +7,7 @@ from sanic import HTTPResponse, Request
 from app.http.responses import METHODS, App, json_answer, public_address
 from app.wire.errors import GatewayError
 
-_ANTHROPICS = ("/v1/messages", "/c/v1/messages")
+_ANTHROPICS = "/v1/messages"
 _GOOGLES = ("/v1alpha", "/v1beta")
 _OPENAIS = re.compile(r"/(?:chat/completions|completions|responses|embeddings)/?\Z").search
 _FINAL = (("x-should-retry", "false"),)
@@ -17,10 +17,9 @@ def register(app: App) -> None:
     """Adds the routes of this module."""
     # No upstream is called, so no key is needed; access tokens are, where configured.
     app.add_route(landing, "/", methods=["GET", "HEAD"], ctx_own_credential=True)
-    for prefix in _ANTHROPICS:
-        for path in (prefix, prefix + "/<path:path>"):
-            name = "wrong" + re.sub(r"\W", "_", path)
-            app.add_route(anthropics, path, methods=METHODS, name=name, ctx_own_credential=True)
+    for path in (_ANTHROPICS, _ANTHROPICS + "/<path:path>"):
+        name = "wrong" + re.sub(r"\W", "_", path)
+        app.add_route(anthropics, path, methods=METHODS, name=name, ctx_own_credential=True)
     for prefix in _GOOGLES:
         name = "wrong" + prefix.replace("/", "_")
         path = prefix + "/<path:path>"
@@ -41,7 +40,11 @@ async def landing(request: Request) -> HTTPResponse:
                 "models": "/c/v1/models",
                 "all_else": f"{here}/v1",
             },
-            "anthropic": {"base_url": f"{here}/claude/api"},
+            "anthropic": {
+                "base_url": f"{here}/c",
+                "messages": "/c/v1/messages",
+                "all_else": f"{here}/claude/api",
+            },
             "google-genai": {
                 "base_url": f"{here}/c",
                 "models": "/c/v1beta/models",
@@ -54,7 +57,7 @@ async def landing(request: Request) -> HTTPResponse:
 
 async def anthropics(request: Request, path: str = "") -> HTTPResponse:
     """Raises GatewayError 501 with the base URL for Anthropic's SDKs."""
-    raise _wrong_address(request, "Anthropic's Messages API", "/claude/api")
+    raise _wrong_address(request, "Anthropic's Messages API", "/c")
 
 
 async def googles(request: Request, path: str) -> HTTPResponse:

@@ -11,7 +11,16 @@ from app.auth.caller import Caller
 from app.auth.credentials import callers_own
 from app.clients import read_whole
 from app.engine.gateway import Gateway, Listing
-from app.http.responses import App, directory_of, gateway_of, headers_for, json_answer
+from app.fronts.anthropic.errors import error_body
+from app.fronts.anthropic.models import models_of, page_of
+from app.http.responses import (
+    App,
+    directory_of,
+    gateway_of,
+    headers_for,
+    json_answer,
+    request_id,
+)
 from app.http.routes.chat import FRONTS
 from app.pool.lease import Lease
 from app.pool.outcomes import Outcome, of_error
@@ -23,6 +32,7 @@ from app.wire.renderer import JSON
 _KEEP_SECONDS = 300.0
 _KEEP_FAILED_SECONDS = 15.0
 _MOST_SECONDS = 10.0  # to wait for a list
+_ANTHROPIC_SECONDS = 2.3  # Claude Code waits 3
 _MAX_BYTES = 8 * 1024 * 1024
 
 
@@ -34,6 +44,9 @@ def register(app: App) -> None:
 
 async def models(request: Request) -> HTTPResponse:
     """What the configured providers offer, in the shape of the front of this path."""
+    if _is_anthropics(request):
+        query = {name: request.args.get(name) for name in request.args}
+        return json_answer(request, page_of(await _as_anthropic(request), query))
     shape = FRONTS[0].models
     assert shape is not None
     return HTTPResponse(shape(await gather(request)), 200, headers_for(request), JSON)
@@ -42,6 +55,11 @@ async def models(request: Request) -> HTTPResponse:
 async def model(request: Request, model_id: str) -> HTTPResponse:
     """One model of that list, by its id with or without the provider's name. Raises 404."""
     model_id = unquote(model_id)  # SDKs write claude%2Fclaude-...
+    if _is_anthropics(request):
+        for entry in await _as_anthropic(request):
+            if model_id in (entry["id"], entry["id"].removeprefix("anthropic/")):
+                return json_answer(request, entry)
+        return _not_found(request, model_id)
     for entry in await gather(request):
         name = entry["provider"]
         if model_id in (entry["id"], f"{name}/{entry['id']}", entry["id"].removeprefix(f"{name}/")):
@@ -55,18 +73,55 @@ async def model(request: Request, model_id: str) -> HTTPResponse:
     )
 
 
-async def gather(request: Request) -> list[dict[str, Any]]:
-    """Every provider's models; a provider that fails is left out, all failing is an error."""
+def _is_anthropics(request: Request) -> bool:
+    return "anthropic-version" in request.headers
+
+
+async def _as_anthropic(request: Request) -> list[dict[str, Any]]:
+    """The models as Anthropic's callers read them, with the exact names of the config's aliases."""
+    caller: Caller = request.ctx.caller
+    found = await gather(
+        request, ("x-api-key", "authorization"), house="claude", seconds=_ANTHROPIC_SECONDS
+    )
+    directory = directory_of(request)
+    aliases = [
+        {"id": name, "provider": "", "created": 0}
+        for name, targets in gateway_of(request).config.models.items()
+        if "*" not in name
+        and caller.may_use_keys
+        and caller.may(directory.choose(None, targets[0]).provider.family, name)
+    ]
+    return models_of([*aliases, *found], request.headers.get("user-agent", ""))
+
+
+def _not_found(request: Request, model_id: str) -> HTTPResponse:
+    error = GatewayError(404, f"model: {model_id[:128]}", code="model_not_found")
+    body = error_body(error, request_id(request))
+    return HTTPResponse(body, 404, headers_for(request), JSON)
+
+
+async def gather(
+    request: Request,
+    own_headers: tuple[str, ...] = ("authorization",),
+    *,
+    house: str = "openai",
+    seconds: float = _MOST_SECONDS,
+) -> list[dict[str, Any]]:
+    """Every provider's models; a provider that fails is left out, all failing is an error.
+
+    A key of the caller's own, in one of `own_headers`, asks `house` alone. `seconds` are the most
+    to wait for a list.
+    """
     gateway, directory = gateway_of(request), directory_of(request)
-    own = callers_own(request.headers, ("authorization",))
+    own = callers_own(request.headers, own_headers)
     caller: Caller = request.ctx.caller
     if not own:
         caller.need_keys()
     asked = [
-        _of(gateway, provider, name, own)
+        _of(gateway, provider, name, own if name == house else "", seconds)
         for name, provider in directory.listed.items()
         if ((provider.anonymous or gateway.pool.size(provider.pool)) and caller.may_use_keys)
-        or (own and name == "openai")
+        or (own and name == house)
     ]
     if not asked:
         raise GatewayError(
@@ -96,10 +151,12 @@ async def gather(request: Request) -> list[dict[str, Any]]:
     ]
 
 
-async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list[dict[str, Any]]:
-    # The caller's own key speaks for OpenAI only, and what it may see is nobody else's business.
-    if own and name == "openai":
-        return await _ask(gateway, provider, name, Lease(Key(provider.pool, "", own)))
+async def _of(
+    gateway: Gateway, provider: Provider, name: str, own: str, seconds: float
+) -> list[dict[str, Any]]:
+    # What the caller's own key may see is nobody else's business.
+    if own:
+        return await _ask(gateway, provider, name, Lease(Key(provider.pool, "", own)), seconds)
     listing = gateway.model_lists.get(name)
     if listing is None:
         listing = gateway.model_lists[name] = Listing(asyncio.Lock())
@@ -107,7 +164,7 @@ async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list
         if listing.until <= time.monotonic():
             try:
                 turn = gateway.pool.pick(provider.pool)
-                listing.models = await _ask(gateway, provider, name, turn)
+                listing.models = await _ask(gateway, provider, name, turn, seconds)
                 listing.error, keep = None, _KEEP_SECONDS
             except GatewayError as error:
                 # What was heard before is better than nothing; and a provider that is down must
@@ -121,12 +178,12 @@ async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list
 
 
 async def _ask(
-    gateway: Gateway, provider: Provider, name: str, turn: Lease
+    gateway: Gateway, provider: Provider, name: str, turn: Lease, seconds: float
 ) -> list[dict[str, Any]]:
     assert provider.models_request is not None and provider.read_models is not None
     pool = gateway.pool
     try:
-        async with asyncio.timeout(min(gateway.config.timeouts.first_event, _MOST_SECONDS)):
+        async with asyncio.timeout(min(gateway.config.timeouts.first_event, seconds)):
             response = await gateway.clients.open(provider.models_request(gateway.config, turn.key))
             reply = await read_whole(response, _MAX_BYTES)
         if reply.status != 200:
