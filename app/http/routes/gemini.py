@@ -31,21 +31,25 @@ from app.wire.token_estimate import LEARNED, prompt_tokens
 
 EVENTS, ARRAY = (front for front in FRONTS if front.name == "gemini")
 _VERSIONS = ("v1beta", "v1alpha", "v1")
+MODELS = "/models"
 _KEY_HEADER = EVENTS.credential_headers[0]
 
 
 def register(app: App) -> None:
-    """Adds the routes of this module."""
+    """Adds the routes of this module. Lists of models are in `models`."""
     for version in _VERSIONS:
-        app.add_route(
-            _handler(version),
-            f"/c/{version}/<target:path>",
-            # Below v1 other APIs have their paths, too.
-            methods=("POST",) if version == "v1" else METHODS,
-            name=f"gemini_{version}",
-            ctx_own_credential=True,
-            ctx_front=EVENTS,
-        )
+        handler = _handler(version)
+        # Below v1 other APIs have their paths, too.
+        methods = ("POST",) if version == "v1" else tuple(m for m in METHODS if m != "GET")
+        for path, others in ((MODELS, ()), ("", ("GET",))):
+            app.add_route(
+                handler,
+                f"/c/{version}{path}/<target:path>",
+                methods=methods if version == "v1" else methods + others,
+                name=f"gemini_{version}{path.replace('/', '_')}",
+                ctx_own_credential=True,
+                ctx_front=EVENTS,
+            )
 
 
 def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
@@ -55,7 +59,7 @@ def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | N
         except NoSuchMethod:
             raise _not_offered(request, version, target) from None
         record_for(request, f"/c/{version}/models/<model>:{method}")
-        _take_key_from_query(request)
+        take_key_from_query(request)
         asked = EVENTS.glance(incoming_of(request, {"version": version, "target": target}))
         front = request.ctx.front = ARRAY if asked.options.is_array else EVENTS
         targets = targets_of(request, front, asked)
@@ -71,7 +75,7 @@ def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | N
     return handle
 
 
-def _take_key_from_query(request: Request) -> None:
+def take_key_from_query(request: Request) -> None:
     """A key in `?key=` counts as one in the header, which wins where both are there."""
     if "key=" not in request.query_string or callers_own(
         request.headers, EVENTS.credential_headers
