@@ -65,6 +65,8 @@ def _json_schema(given: Any, path: str, depth: int) -> Any:
         name = str(_KEYWORDS.get(said, said))
         if name == "type":
             value = _types(value)
+        elif said == "ref" and isinstance(value, str):
+            value = value.replace("#/defs/", "#/$defs/", 1)
         elif name in _NUMBERS and isinstance(value, str) and value.isdecimal():
             value = int(value)
         elif name in _ONE:
