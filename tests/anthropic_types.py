@@ -7,6 +7,8 @@ put it together; `message` reads a whole body.
 from typing import Any
 
 import msgspec
+
+# private: the SDK folds a stream with it, and has no other way in without a connection.
 from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import BaseModel, TypeAdapter

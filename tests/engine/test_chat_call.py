@@ -35,15 +35,15 @@ class Bench:
         pool = KeyPool(config, SharedState())
         self.exchange = Exchange(config, self.clients, pool, self.log)
 
-    async def ask(self, body=None, headers=None, **members):
+    async def ask(self, body=None, headers=None, front=CHAT, **members):
         body = body or json.dumps({"model": "m", "messages": [], **members}).encode()
-        asked = asked_of(body)
+        asked = asked_of(body, front)
         provider, model, _ = DIRECTORY.choose(asked.provider, asked.model, asked)
         record = CallRecord(request_id="r", route="t")
         await self.exchange.run(
             ChatCall(
                 target=Target(provider, model, asked.model),
-                front=CHAT,
+                front=front,
                 asked=asked,
                 headers=headers or {},
                 record=record,

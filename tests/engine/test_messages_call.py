@@ -1,0 +1,59 @@
+"""Messages calls through the engine: what a renderer alone cannot show."""
+
+import json
+
+import pytest
+
+from app.wire.errors import GatewayError
+from tests import anthropic_types
+from tests.calls import FRONTS
+from tests.engine.fakes import CUT, FakeResponse
+from tests.engine.test_chat_call import Bench, run
+
+MESSAGES = FRONTS["anthropic"]
+ASKED = {
+    "front": MESSAGES,
+    "model": "openai/gpt-4o",
+    "messages": [{"role": "user", "content": "Hi"}],
+    "max_tokens": 64,
+    "stream": True,
+}
+
+
+def chunk(text):
+    delta = {"id": "c", "choices": [{"index": 0, "delta": {"content": text}}]}
+    return b"data: %b\n\n" % json.dumps(delta).encode()
+
+
+def test_an_upstream_is_left_at_a_stop_sequence_that_it_does_not_know():
+    pieces = [chunk("yes"), chunk("</blo"), chunk("ck>no"), chunk("never read"), CUT]
+    bench = Bench(FakeResponse(pieces=pieces))
+    stops = ["1", "2", "3", "4", "</block>"]  # OpenAI takes four
+    run(bench.ask(**ASKED, stop_sequences=stops))
+    message = anthropic_types.folded(bench.sink.body)
+    assert message.content[0].text == "yes"
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "</block>")
+    [response] = bench.clients.responses
+    assert response.closed and response.pieces == [chunk("never read"), CUT]
+    assert bench.record.outcome == "complete"
+
+
+def test_a_cut_after_the_first_byte_is_anthropics_error_event_and_no_message_stop():
+    bench = Bench(FakeResponse(pieces=[chunk("yes"), CUT]))
+    run(bench.ask(**ASKED))
+    events = anthropic_types.parsed(bench.sink.body)
+    assert [event["type"] for event in events] == [
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "error",
+    ]
+    assert events[-1]["error"]["type"] == "api_error"
+    assert events[-1]["request_id"] == "req_r"
+
+
+def test_a_cut_before_the_first_byte_has_a_true_status():
+    bench = Bench(FakeResponse(pieces=[CUT]))
+    with pytest.raises(GatewayError) as caught:
+        run(bench.ask(**ASKED))
+    assert caught.value.status == 502 and not bench.sink.started
