@@ -41,7 +41,7 @@ _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     ("/gemini/v1beta/openai", openai.error_body),
     ("/gemini", gemini.forward_error_body),
     # A vendor's own client with a wrong base URL.
-    ("/v1/messages", anthropic.error_body),
+    ("/v1/messages", anthropic.forward_error_body),
     ("/c/v1/messages", anthropic.error_body),
     ("/c/api", anthropic.error_body),
     ("/v1alpha", gemini.error_body),

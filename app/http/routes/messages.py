@@ -61,6 +61,8 @@ async def hello(request: Request) -> HTTPResponse:
 
 async def not_here(request: Request, rest: str = "") -> HTTPResponse:
     """404, with the path that leads to Anthropic itself."""
+    caller: Caller = request.ctx.caller
+    caller.allow("claude", None)
     path = request.path.removeprefix("/c/")
     raise GatewayError(
         404,
