@@ -1,11 +1,14 @@
 """The start of a stream, held back while another key could still answer."""
 
 import asyncio
+import re
 from contextlib import suppress
 
 from app.clients import Response
 from app.engine.deadline import Deadline
 from app.engine.sink import Sink
+
+_events_in = re.compile(rb"^data:", re.MULTILINE).findall  # comments are none
 
 
 class Held:
@@ -23,7 +26,7 @@ class Held:
         if self._is_over:
             return out
         self._pieces.append(out)
-        self._events += out.count(b"\n\n")  # about a token each
+        self._events += len(_events_in(out))  # about a token each
         if not self._until and self._seconds:
             self._until = now + self._seconds
         enough = self._tokens and self._events >= self._tokens

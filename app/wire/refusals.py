@@ -14,7 +14,12 @@ from app.wire.errors import GatewayError, bad_response
 from app.wire.surrogates import mend
 
 _MAX_TEXT = 300
-_ACCOUNT = re.compile(r"(for account )'[^']*'")
+# The operator's account, as upstreams name it to whoever asks with its key.
+_ACCOUNT = re.compile(
+    r"(?<=for account )'[^']*'"
+    r"|(?<=\bteam[ /])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|(?<![\w-])(?:org|proj|user|acct|ak)[-_][A-Za-z0-9]{10,}"
+)
 _PAGE = re.compile(rb"\s*<")
 
 
@@ -56,7 +61,8 @@ def of_value(value: Any, *, is_body: bool = False) -> Refusal:
     error = value.get("error")
     if isinstance(error, dict):
         found = _of_object(error)
-        found.is_strict = is_body and len(value) == 1 and _is_strict(error)
+        is_as_sent = found.message == error.get("message")
+        found.is_strict = is_body and len(value) == 1 and is_as_sent and _is_strict(error)
         if not found.message:
             found.message = _flat(value).message
         return found
@@ -67,7 +73,7 @@ def of_value(value: Any, *, is_body: bool = False) -> Refusal:
 
 def _of_object(error: dict[str, Any]) -> Refusal:
     found = _flat(error)
-    known = ("message", "type", "param", "code")
+    known = ("message", "type", "param", "code", "user_id")
     found.more = {name: value for name, value in error.items() if name not in known}
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
@@ -94,7 +100,7 @@ def _flat(members: dict[str, Any]) -> Refusal:
         if message:
             break
     type = _text(members.get("type")) or _text(members.get("error_type")) or ""
-    return Refusal(_ACCOUNT.sub(r"\1'...'", message), type, code, param)
+    return Refusal(_ACCOUNT.sub("...", message), type, code, param)
 
 
 def _invalid(items: list[Any]) -> Refusal:
@@ -126,15 +132,19 @@ def _text(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-# The HTTP status of OpenAI's error codes and types, for errors inside a stream.
+# The HTTP status of error codes and types, for errors inside a stream.
 _STATUS = {
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
     "tokens": 429,
     "requests": 429,
     "insufficient_quota": 429,
+    "exceeded_current_quota_error": 429,  # Moonshot
+    "1113": 429,  # Z.AI: the balance
+    "1302": 429,  # Z.AI: the rate
     "invalid_api_key": 401,
     "authentication_error": 401,
+    "permission_error": 403,
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
 }
@@ -143,15 +153,15 @@ _STATUS = {
 def as_error(value: Any) -> GatewayError:
     """The error, an object or a text, of a stream that has begun or of a response with status 200.
 
-    Its status is taken from the code, the type or `status_code`; 502 otherwise.
+    Its status is `status_code`, a number in place of the code, or that of a known word; else 502.
     """
     found = of_value(value)
     number = value.get("status_code") if isinstance(value, dict) else None
     status = (
-        _STATUS.get(found.code or "")
-        or _STATUS.get(found.type)
+        _status(str(number))
         or _status(found.code)
-        or _status(str(number))
+        or _STATUS.get(found.code or "")
+        or _STATUS.get(found.type)
         or 502
     )
     return GatewayError(
@@ -176,4 +186,4 @@ def _status(code: str | None) -> int | None:
     """The status, if an upstream has put it in place of the code."""
     if code is None or len(code) != 3 or not code.isdecimal():
         return None
-    return int(code) if 400 <= int(code) <= 511 else None
+    return int(code) if 400 <= int(code) <= 599 else None

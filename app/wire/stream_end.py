@@ -24,6 +24,8 @@ _OBJECT = re.compile(
     rb"\s*:\s*(\{[^{}]{0,4096}+(?:\{[^{}]{0,4096}+\}[^{}]{0,4096}+){0,20}+\})"
 ).match
 _NOT_JSON = (msgspec.DecodeError, ValueError, RecursionError)
+# Finish reasons that mean failure: OpenRouter's and Z.AI's.
+_FAILURES = frozenset(("error", "network_error"))
 
 
 class _Details(Struct):
@@ -108,7 +110,7 @@ def failure(records: list[Record]) -> Any:
 def _may_hold_error(record: Record) -> bool:
     """A cheap test of the bytes, before their JSON is decoded."""
     name, data = record
-    return name == b"error" or b'"error"' in data or b"response.failed" in data
+    return name == b"error" or b'error"' in data or b"response.failed" in data
 
 
 def stray_errors(parser: SSEParser) -> list[Record]:
@@ -136,9 +138,24 @@ def event_error(record: Record, value: Any) -> Any:
             return value["response"].get("error") or value["type"]
         if value.get("error"):
             return value["error"]
+        choices = value.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and (
+                told := choice_error(choice.get("finish_reason"), choice.get("error"))
+            ):
+                return told
     if name != b"error":
         return None
     return value or data.decode("utf-8", "replace") or "error"
+
+
+def choice_error(reason: Any, error: Any) -> Any:
+    """Returns the error of a choice, an object or a text; None if it did not end in one."""
+    if error:
+        return error
+    if isinstance(reason, str) and reason in _FAILURES:
+        return f"The upstream ended its answer with finish_reason {reason!r}."
+    return None
 
 
 def finished(records: list[Record]) -> tuple[set[int], set[int]]:

@@ -40,7 +40,7 @@ def look(events: bytes) -> tuple[Stage, Any]:
 
     Knows chat chunks and the streams of Messages, Responses and generateContent.
     """
-    if b'"error"' not in events:  # most of them are recognised without decoding their JSON
+    if b"error" not in events:  # most of them are recognised without decoding their JSON
         if _is_text(events):
             return Stage.SAID, None
         if _is_role(events) and events.count(b'"delta"') == 1 and _NOT_FINISHED in events:
@@ -51,7 +51,7 @@ def look(events: bytes) -> tuple[Stage, Any]:
         value = decoded(record)
         if error := event_error(record, value):
             return stage, error
-        stage = Stage.SAID if _has_content(value) else Stage.BEGUN
+        stage = Stage.SAID if _has_content(record[1], value) else Stage.BEGUN
         if stage is Stage.SAID:
             last = records[-1]
             return stage, None if last is record else event_error(last, decoded(last))
@@ -60,9 +60,9 @@ def look(events: bytes) -> tuple[Stage, Any]:
     return stage, None
 
 
-def _has_content(value: Any) -> bool:
+def _has_content(data: bytes, value: Any) -> bool:
     if not isinstance(value, dict):
-        return True
+        return data.strip() != b"[DONE]"  # a mark: alone it is no answer
     if isinstance(choices := value.get("choices"), list):
         return any(map(_choice_has_content, choices))
     if isinstance(candidates := value.get("candidates"), list):

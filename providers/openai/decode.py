@@ -4,9 +4,10 @@
     content                      Text              (the hot path)
     reasoning_content, reasoning Reasoning         (whichever of the spellings is there)
     thinking_blocks              Thought
+    reasoning_details            Reasoning, Thought; Extension when the choice ends
     tool_calls, function_call    ToolCall, ToolArguments
     refusal                      Refusal
-    reasoning_details, citations Extension
+    citations, images ...        Extension
     end of the body              Finish of each choice, Usage
 
 Upstreams that call themselves OpenAI-compatible differ in all of this: tool calls without an index
@@ -37,8 +38,9 @@ from app.wire.events import (
 from app.wire.framing import SSEParser
 from app.wire.provider import Call
 from app.wire.refusals import as_error
-from app.wire.stream_end import decoded, event_error, stray_errors, usage_of
+from app.wire.stream_end import choice_error, decoded, event_error, stray_errors, usage_of
 from app.wire.surrogates import mend
+from providers.openai.choice_state import ChoiceState
 from providers.openai.parts import (
     Answer,
     Choice,
@@ -47,14 +49,16 @@ from providers.openai.parts import (
     ToolPart,
     XGroq,
     as_json_text,
-    details_to_return,
     events_of,
     is_filtered,
     is_json,
+    logprobs_of,
     signature,
     thinking_of,
     thought_of,
 )
+from providers.openai.reasoning_details import ReasoningDetails, text_of
+from providers.openai.think_tags import ThinkTags
 
 FINISH_REASONS = {
     "stop": "stop",
@@ -73,8 +77,6 @@ FINISH_REASONS = {
     "refusal": "content_filter",
 }
 _CUT = frozenset(word for word, means in FINISH_REASONS.items() if means == "length")
-_FAILURES = frozenset({"error", "network_error"})
-
 
 _decode = msgspec.json.Decoder(Answer).decode
 _decode_groq = msgspec.json.Decoder(XGroq | None).decode
@@ -84,77 +86,32 @@ _BEFORE = b"\xef\xbb\xbf \t\r\n"
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def decoder(call: Call) -> "ChatDecoder":
-    """A fresh decoder for what this call asked for."""
+def decoder(call: Call, *, think_tags: bool = False) -> "ChatDecoder":
+    """A fresh decoder for what this call asked for; `think_tags` as ChatDecoder has it."""
     chat = call.chat
     asked = chat.n if isinstance(chat, ChatRequest) else None
-    return ChatDecoder(call, has_several_choices=(asked or 1) > 1)
-
-
-class _Slot:
-    """One tool call being put together. Arguments that come before the name wait for it."""
-
-    __slots__ = ("id", "name", "number", "pieces", "signature")
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-        self.number = 0  # among those that have a name: the others are never told
-        self.name = ""
-        self.signature: str | None = None
-        self.pieces: list[str] = []  # of the arguments
-
-
-class _ChoiceState:
-    """What is known of one choice so far."""
-
-    __slots__ = ("by_index", "has_said", "last", "reason", "slots", "stop_sequence")
-
-    def __init__(self) -> None:
-        self.slots: list[_Slot] = []
-        self.by_index: dict[int, _Slot] = {}
-        self.last: _Slot | None = None
-        self.reason = ""
-        self.stop_sequence: str | None = None
-        self.has_said = False
-
-    def slot_of(self, part: ToolPart, new_id: str) -> _Slot:
-        """The call that a part belongs to.
-
-        By index, and a new one where another id stands under the same index (Ollama). Without an
-        index by id; without either, a name begins a call and anything else goes on with the last.
-        """
-        name = (part.function.name if part.function is not None else None) or ""
-        found: _Slot | None
-        if part.index is not None:
-            found = self.by_index.get(part.index)
-            if found is not None and part.id and found.id != part.id and found.name:
-                found = None
-        elif part.id:
-            found = next((slot for slot in self.slots if slot.id == part.id), None)
-        else:
-            found = None if name else self.last
-        if found is None:
-            found = _Slot(part.id or f"call_{new_id[:24]}")
-            self.slots.append(found)
-        if part.index is not None:
-            self.by_index[part.index] = found
-        self.last = found
-        return found
+    return ChatDecoder(call, has_several_choices=(asked or 1) > 1, think_tags=think_tags)
 
 
 class ChatDecoder:
-    """Reads chunks (server-sent events) and whole answers (JSON) alike: the first byte tells."""
+    """Reads chunks (server-sent events) and whole answers (JSON) alike: the first byte tells.
 
-    def __init__(self, call: Call, *, has_several_choices: bool = False) -> None:
+    With `think_tags` a text that begins with `<think>` is thinking up to its closing tag.
+    """
+
+    def __init__(
+        self, call: Call, *, has_several_choices: bool = False, think_tags: bool = False
+    ) -> None:
         self._call = call
         self._stops = call.chat.stops() if isinstance(call.chat, ChatRequest) else []
         self._several = has_several_choices
+        self._think_tags = think_tags
         self._records = SSEParser(call.config.limits.response_bytes)
         self._body: bytearray | None = None  # of an answer in one piece
         self._opened = False  # it is known which of both it is
         self._started = self._done = False
         self._usage: Raw | None = None
-        self._choices: dict[int, _ChoiceState] = {}
+        self._choices: dict[int, ChoiceState] = {}
         self._listed: dict[tuple[int, str], Any] = {}  # extensions as last told
         self._unreadable = 0
         self._left = call.config.limits.response_bytes
@@ -237,14 +194,17 @@ class ChatDecoder:
                     and delta.function_call is None
                     and delta.annotations is None
                     and delta.images is None
+                    and delta.extra_content is None
                     and answer.citations is None
                     and answer.search_results is None
                     and answer.x_groq is UNSET
                 ):
                     index = (choice.index or 0) if self._several else 0
-                    self._state(index).has_said = True
-                    yield Text(delta.content, index)
-                    continue
+                    state = self._state(index)
+                    if state.tags is None:
+                        state.has_said = True
+                        yield Text(delta.content, index)
+                        continue
             yield from self._answer(answer)
 
     def _check_stray(self) -> None:
@@ -271,34 +231,42 @@ class ChatDecoder:
             # Perplexity has both: what was said so far, or nothing, stands in the wrong one.
             said = choice.message if is_whole else choice.delta
             said = said or choice.message or choice.delta
-            yield from self._choice(choice, said, index)
+            yield from self._choice(choice, said, index, is_whole=is_whole)
         for name in ("citations", "search_results") if choices else ():
             yield from self._extension(name, getattr(answer, name), 0)
 
-    def _choice(self, choice: Choice, said: Delta | None, index: int) -> Iterator[Event]:
+    def _choice(
+        self, choice: Choice, said: Delta | None, index: int, *, is_whole: bool
+    ) -> Iterator[Event]:
         state = self._state(index)
         if said is not None:
             for event in self._delta(said, choice, index):
+                if state.tags is not None and isinstance(event, Text):
+                    yield from state.tags.feed(event)
+                    if state.tags.is_over:
+                        state.tags = None
+                else:
+                    yield event
                 state.has_said = True
-                yield event
-        if choice.finish_reason and not state.reason:
-            if choice.finish_reason in _FAILURES:
-                raise bad_response(
-                    f"The upstream ended its answer with finish_reason {choice.finish_reason!r}."
-                )
-            state.reason = choice.finish_reason
+            if said.tool_calls or said.function_call or said.extra_content:
+                yield from self._tools(said, index, is_whole=is_whole)
+        if told := choice_error(choice.finish_reason, choice.error):
+            raise as_error(told)
+        if not state.reason:
+            is_taken_out = is_filtered(choice.content_filter_results)
+            state.reason = choice.finish_reason or ("content_filter" if is_taken_out else "")
             state.stop_sequence = choice.stop_sequence(self._stops)
-        elif not state.reason and is_filtered(choice.content_filter_results):
-            state.reason = "content_filter"
 
     def _delta(self, said: Delta, choice: Choice, index: int) -> Iterator[Event]:
-        if thinking := thinking_of(said):
-            yield Reasoning(thinking, index)
+        yield from self._thinking(said, index)
         for block in said.thinking_blocks or ():
             yield thought_of(block, index)
-        if details := details_to_return(said.reasoning_details):
-            yield Extension({"reasoning_details": details}, index)
-        logprobs = choice.logprobs.content if choice.logprobs is not None else None
+        logprobs = None
+        if choice.logprobs is not None:
+            try:
+                logprobs = logprobs_of(choice)
+            except msgspec.ValidationError:
+                yield Unknown("logprobs")
         if isinstance(said.content, str):
             if said.content or logprobs:
                 yield Text(said.content, index, logprobs or None)
@@ -309,15 +277,47 @@ class ChatDecoder:
             yield Refusal(said.refusal, index)
         for name in ("annotations", "images"):
             yield from self._extension(name, getattr(said, name), index)
+
+    def _thinking(self, said: Delta, index: int) -> Iterator[Event]:
+        """Told once, though OpenRouter says it under two names and signs it under one."""
+        thinking, details = thinking_of(said), said.reasoning_details
+        if not details:
+            if thinking:
+                yield Reasoning(thinking, index)
+            return
+        texts = [text_of(entry) for entry in details]
+        if thinking and thinking != "".join(texts):
+            texts.clear()  # not to be told as well
+            yield Reasoning(thinking, index)
+        state, told = self._state(index), 0
+        for at, entry in enumerate(details, 1):
+            state.details = state.details or ReasoningDetails()
+            thought = state.details.take(entry, index)
+            if thought is None and at < len(details):
+                continue
+            if text := "".join(texts[told:at]):
+                yield Reasoning(text, index)
+            told = at
+            if thought is not None:
+                yield thought
+
+    def _tools(self, said: Delta, index: int, *, is_whole: bool) -> Iterator[Event]:
+        state = self._state(index)
+        if said.extra_content is not None:
+            state.signature = signature(said.extra_content) or state.signature
         calls = said.tool_calls or ()
         if not calls and said.function_call is not None:
-            calls = [ToolPart(0, None, said.function_call)]
+            # One call, whose pieces have nothing else in common.
+            calls, is_whole = [ToolPart(0, None, said.function_call)], False
+        if calls and state.tags is not None:
+            yield from state.tags.rest()
+            state.tags = None
         for tool in calls:
-            yield from self._tool(tool, index)
+            yield from self._tool(tool, index, is_whole=is_whole)
 
-    def _tool(self, part: ToolPart, index: int) -> Iterator[Event]:
+    def _tool(self, part: ToolPart, index: int, *, is_whole: bool) -> Iterator[Event]:
         state = self._state(index)
-        slot = state.slot_of(part, self._call.new_id())
+        slot = state.slot_of(part, is_whole=is_whole)
         function = part.function or Function()
         arguments = as_json_text(function.arguments)
         slot.signature = slot.signature or signature(part.extra_content)
@@ -330,7 +330,10 @@ class ChatDecoder:
             slot.number = sum(1 for other in state.slots if other.name)
             slot.name = function.name
             arguments = "".join(slot.pieces)
-            yield ToolCall(slot.id, slot.name, arguments, slot.number, index, slot.signature)
+            if slot.signature is None:
+                slot.signature, state.signature = state.signature, None
+            id = slot.id or f"call_{self._call.new_id()[:24]}"
+            yield ToolCall(id, slot.name, arguments, slot.number, index, slot.signature)
 
     def _extension(self, name: str, value: Any, index: int) -> Iterator[Event]:
         """Told once, and again when it changes: Perplexity repeats its sources in every chunk."""
@@ -338,10 +341,11 @@ class ChatDecoder:
             self._listed[index, name] = value
             yield Extension({name: value}, index)
 
-    def _state(self, index: int) -> _ChoiceState:
+    def _state(self, index: int) -> ChoiceState:
         state = self._choices.get(index)
         if state is None:
-            state = self._choices[index] = _ChoiceState()
+            tags = ThinkTags(index) if self._think_tags else None
+            state = self._choices[index] = ChoiceState(tags)
         return state
 
     # --- the end ------------------------------------------------------------------------------
@@ -349,6 +353,9 @@ class ChatDecoder:
     def _ending(self) -> Iterator[Event]:
         choices = sorted(self._choices.items())
         states = self._choices.values()
+        for state in states:
+            if state.tags is not None:
+                yield from state.tags.rest()
         has_ended = bool(states) and all(state.reason for state in states)
         has_said = any(state.has_said or state.slots for state in states)
         if not has_ended and not (self._done and has_said):
@@ -358,6 +365,7 @@ class ChatDecoder:
                 raise bad_response("The upstream's stream is not readable.")
             raise upstream_cut()
         for index, state in choices:
+            yield from self._to_return(state, index)
             for slot in state.slots:
                 if not slot.name:
                     yield Unknown("tool_call_without_name")
@@ -372,6 +380,14 @@ class ChatDecoder:
         if usage is not None:
             yield usage
 
+    def _to_return(self, state: ChoiceState, index: int) -> Iterator[Event]:
+        """What the upstream wants to see again on the next turn, besides whole thoughts."""
+        if state.details is not None:
+            yield from state.details.rest(index)
+        if state.signature is not None:  # no call took it
+            google = {"thought_signature": state.signature}
+            yield Extension({"extra_content": {"google": google}}, index)
+
     def _take_usage(self, answer: Answer) -> bool:
         """The last usage object holds; Groq's older streams have it in `x_groq` alone."""
         raw = answer.usage
@@ -383,7 +399,7 @@ class ChatDecoder:
         return True
 
 
-def _finish_reason(state: _ChoiceState) -> str:
+def _finish_reason(state: ChoiceState) -> str:
     reason = FINISH_REASONS.get(state.reason, "stop")
     if reason in ("stop", "tool_calls"):
         return "tool_calls" if any(slot.name for slot in state.slots) else "stop"

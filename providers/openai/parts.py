@@ -49,6 +49,7 @@ class Delta(Struct):
     function_call: Function | None = None
     annotations: Any = None
     images: Any = None
+    extra_content: Any = None
 
 
 class Logprobs(Struct):
@@ -64,8 +65,9 @@ class Choice(Struct):
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
-    logprobs: Logprobs | None = None
+    logprobs: Any = None  # as upstreams have them: read by `logprobs_of`
     content_filter_results: Any = None
+    error: Any = None
     stop_reason: Any = None  # vLLM's; SGLang has matched_stop: a stop sequence, or a token's number
     matched_stop: Any = None
 
@@ -108,21 +110,13 @@ def is_filtered(results: Any) -> bool:
 
 
 def thinking_of(said: Delta) -> str:
-    """The model's thinking under whichever name it came; never under two."""
+    """The model's thinking under the first of its two names that holds any."""
     for value in (said.reasoning_content, said.reasoning):
         if isinstance(value, dict):
             value = value.get("content")
         if isinstance(value, str) and value:
             return value
-    texts = [one.get("text") or one.get("summary") for one in said.reasoning_details or () if one]
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def details_to_return(details: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """The entries that an upstream wants back on the next turn."""
-    return [
-        one for one in details or () if any(one.get(name) for name in ("signature", "data", "id"))
-    ]
+    return ""
 
 
 def thought_of(block: dict[str, Any], index: int) -> Thought:
@@ -144,19 +138,26 @@ def events_of(part: ContentPart, index: int) -> Iterator[Event]:
         text = "".join(str(one.get("text") or "") for one in inner if isinstance(one, dict))
         if text:
             yield Reasoning(text, index)
-    elif part.text:
-        yield Text(part.text, index)
+    elif part.type in ("text", ""):
+        if part.text:
+            yield Text(part.text, index)
     elif part.type == "image_url" and part.image_url:
         yield Extension({"images": [{"type": "image_url", "image_url": part.image_url}]}, index)
     elif part.type == "reference" and part.reference_ids:
         entry = {"type": "reference", "reference_ids": part.reference_ids}
         yield Extension({"references": [entry]}, index)
-    elif part.type != "text":
+    else:
         yield Unknown(f"content_{part.type[:32]}")
 
 
+def logprobs_of(choice: Choice) -> list[TokenLogprob] | None:
+    """The probabilities beside a piece. Raises msgspec.ValidationError for another shape."""
+    found = msgspec.convert(choice.logprobs, Logprobs | None)
+    return found.content if found is not None else None
+
+
 def signature(extra: Any) -> str | None:
-    """Google's thought signature, as its OpenAI layer writes it beside a call."""
+    """Google's thought signature, as its OpenAI layer writes it beside a call or in a message."""
     google = extra.get("google") if isinstance(extra, dict) else None
     found = google.get("thought_signature") if isinstance(google, dict) else None
     return found if isinstance(found, str) else None

@@ -92,7 +92,7 @@ def test_a_body_without_own_members_travels_byte_for_byte():
 
 
 def test_the_callers_own_key_is_used_and_not_named():
-    bench = Bench(FakeResponse(pieces=[DONE]))
+    bench = Bench(FakeResponse(pieces=[EVENT + DONE]))
     run(bench.ask(stream=True, headers={"authorization": "Bearer sk-mine", "x-auth-id": "1"}))
     assert ("Authorization", "Bearer sk-mine") in bench.clients.requests[0].headers
     assert not [n for n, _ in bench.sink.headers if n == "x-auth-id"]
@@ -100,26 +100,26 @@ def test_the_callers_own_key_is_used_and_not_named():
 
 @pytest.mark.parametrize("placeholder", ["", "Bearer", "Bearer pool", "none", "Bearer EMPTY"])
 def test_placeholders_mean_the_pool(placeholder):
-    bench = Bench(FakeResponse(pieces=[DONE]))
+    bench = Bench(FakeResponse(pieces=[EVENT + DONE]))
     run(bench.ask(stream=True, headers={"authorization": placeholder, "x-auth-id": "2"}))
     assert ("Authorization", "Bearer sk-two") in bench.clients.requests[0].headers
     assert ("x-auth-id", "2") in bench.sink.headers
 
 
 def test_the_header_wins_over_the_bodys_index():
-    bench = Bench(FakeResponse(pieces=[DONE]))
+    bench = Bench(FakeResponse(pieces=[EVENT + DONE]))
     run(bench.ask(stream=True, headers={"x-auth-id": "2"}, openai={"index": "1"}))
     assert bench.record.key_id == "2"
 
 
 def test_the_bodys_index_names_a_key():
-    bench = Bench(FakeResponse(pieces=[DONE]))
+    bench = Bench(FakeResponse(pieces=[EVENT + DONE]))
     run(bench.ask(stream=True, openai={"conversation": {"index": "2"}}))
     assert bench.record.key_id == "2"
 
 
 def test_an_unknown_id_is_a_401_naming_it_and_nobody_is_asked():
-    bench = Bench(FakeResponse(pieces=[DONE]))
+    bench = Bench(FakeResponse(pieces=[EVENT + DONE]))
     with pytest.raises(GatewayError) as caught:
         run(bench.ask(stream=True, headers={"x-auth-id": "77"}))
     assert caught.value.status == 401 and "'77'" in caught.value.message
@@ -127,7 +127,7 @@ def test_an_unknown_id_is_a_401_naming_it_and_nobody_is_asked():
 
 
 def test_without_any_key_it_is_a_401_that_says_what_to_do():
-    bench = Bench(FakeResponse(pieces=[DONE]), keys=[])
+    bench = Bench(FakeResponse(pieces=[EVENT + DONE]), keys=[])
     with pytest.raises(GatewayError) as caught:
         run(bench.ask())
     assert caught.value.code == "no_api_key" and "Authorization" in caught.value.message
@@ -297,7 +297,7 @@ def test_shutdown_tells_open_streams_and_nothing_is_left():
 
 
 def test_the_log_record_never_holds_prompt_or_key():
-    bench = Bench(FakeResponse(pieces=[DONE]))
+    bench = Bench(FakeResponse(pieces=[EVENT + DONE]))
     run(bench.ask(stream=True, messages=[{"role": "user", "content": "my secret plan"}]))
     text = repr(bench.record)
     assert "secret plan" not in text and "sk-" not in text

@@ -53,7 +53,7 @@ def test_every_recorded_answer_becomes_strictly_openais_completion(name):
 @pytest.mark.parametrize(
     ("name", "member"),
     [
-        ("openrouter-claude-thinking-tool.sse", b'"reasoning_details":[{'),
+        ("openrouter-claude-thinking-tool.sse", b'"thinking_blocks":[{'),
         ("perplexity-chat.json", b'"citations":["https://study.com/'),
         ("perplexity-chat.json", b'"search_results":[{'),
         ("perplexity-citations.sse", b'"citations":["https://populationstat.com/'),

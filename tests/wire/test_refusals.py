@@ -5,6 +5,7 @@ import json
 import pytest
 
 from app.fronts.openai_chat.errors import error_body
+from app.wire.refusals import as_error
 from app.wire.upstream import UpstreamReply
 from providers.openai.api import read_error
 from tests.recorded import recorded
@@ -82,9 +83,74 @@ def test_what_the_provider_behind_a_router_said_is_told():
     assert told(body)["message"] == "Provider returned error: images are not read"
 
 
-def test_an_account_is_not_named():
-    told_of = told({"status": 404, "detail": "Function 'f' Not found for account 'acc-1'"}, 404)
-    assert "acc-1" not in told_of["message"]
+ACCOUNTS = {
+    "acc-1": {"status": 404, "detail": "Function 'f' Not found for account 'acc-1'"},
+    "org_01h0abcdefghij": {
+        "error": {
+            "message": "Rate limit reached in organization `org_01h0abcdefghij` on tokens",
+            "type": "tokens",
+            "code": "rate_limit_exceeded",
+        }
+    },
+    "org-AbCdEfGhIjKlMn": {
+        "error": {
+            "message": "Rate limit reached for gpt-4o in organization org-AbCdEfGhIjKlMn on TPM",
+            "type": "tokens",
+            "param": None,
+            "code": "rate_limit_exceeded",
+        }
+    },
+    "ak-abcdefghijklm": {"error": {"message": "Your account <ak-abcdefghijklm> is suspended"}},
+    "1b2c3d4e-0000-4000-8000-0123456789ab": {
+        "code": "x",
+        "error": "Your team 1b2c3d4e-0000-4000-8000-0123456789ab has no credits",
+    },
+    "user_2abcdefghijklm": {
+        "error": {"message": "no", "user_id": "user_2abcdefghijklm"},
+        "user_id": "user_2abcdefghijklm",
+    },
+}
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_the_operators_account_is_not_named(account):
+    assert account not in json.dumps(told(ACCOUNTS[account]))
+
+
+def test_words_that_look_like_no_account_stay():
+    for words in (
+        "organization is over quota",
+        "user-agent missing",
+        "model proj-x unknown",
+        "sk-proj-abcdefghijkl",
+    ):
+        body = {"error": {"message": words, "type": "t", "param": None, "code": None}}
+        assert told(body)["message"] == words
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"code": 429}, 429),
+        ({"code": "429"}, 429),
+        ({"code": 529}, 529),
+        ({"code": 599}, 599),
+        ({"code": 600}, 502),
+        ({"code": 200}, 502),
+        ({"code": 1302}, 429),
+        ({"code": True}, 502),
+        ({"status_code": 503, "code": 400, "type": "tokens"}, 503),
+        ({"code": 400, "type": "rate_limit_error"}, 400),
+        ({"code": "insufficient_quota"}, 429),
+        ({"type": "exceeded_current_quota_error"}, 429),
+        ({"type": "authentication_error", "code": "x"}, 401),
+        ({"type": "permission_error"}, 403),
+        ({"type": "server_error"}, 502),
+        ("in words", 502),
+    ],
+)
+def test_an_error_inside_a_stream_has_the_status_that_it_names(error, status):
+    assert as_error(error if isinstance(error, str) else error | {"message": "m"}).status == status
 
 
 def test_members_that_clients_act_on_are_kept():

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from app.fronts.openai_chat.errors import error_event
 from app.fronts.openai_chat.stream import DONE
 from app.wire.errors import GatewayError, bad_response, upstream_cut
 from app.wire.events import (
@@ -19,7 +20,7 @@ from app.wire.front import Answering
 from app.wire.refusals import as_error, wrong_type
 from app.wire.renderer import JSON, SSE
 from app.wire.stream_end import Tail, failure, finished, is_done, usage_in, usage_of
-from app.wire.stream_start import Stage, look
+from app.wire.stream_start import MAX_HELD_BYTES, Stage, look
 from app.wire.surrogates import mend
 
 
@@ -34,6 +35,8 @@ _extra = msgspec.json.Decoder(_Extra)
 _USAGE_BYTES = 64 * 1024
 _SNIFFED_BYTES = 4096
 _EVENT = re.compile(rb".*?(?:\n\n|\r\n\r\n)", re.DOTALL).findall
+# An error where OpenAI's clients look for one: a line `error: {...}` is nothing to them.
+_is_said = re.compile(rb'^data:.*error"', re.MULTILINE).search
 # What an event stream can begin with, whatever its content type says.
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
 
@@ -75,6 +78,8 @@ class Passthrough:
         self._has_begun = False
         self._searched = 0
         self._max = answering.max_bytes
+        self._opening_bytes = 0
+        self._is_held = True  # nothing was sent on: another key may still answer
         self._tail = Tail()
         self._choices, self._finished = choices, set[int]()
         self._adds_usage = adds_usage
@@ -103,6 +108,8 @@ class Passthrough:
         stage, told = look(out)
         if told is not None:
             raise self.as_error(told)
+        self._opening_bytes += len(out)
+        self._is_held = stage is not Stage.SAID and self._opening_bytes <= MAX_HELD_BYTES
         return stage
 
     def _whole_events(self, data: bytes) -> bytes:
@@ -185,8 +192,12 @@ class Passthrough:
         told = failure(self._tail.records()) if b"error" in last or b"failed" in last else None
         if told:
             self.refused, self.error = True, self.as_error(told)
-        if is_done(last) or (told and not rest):
+        if self._is_held and (told or is_done(last)) and look(last)[0] is not Stage.SAID:
+            raise self.error or bad_response("The upstream ended its stream without an answer.")
+        if is_done(last):
             return out
+        if told and not rest:
+            return out if _is_said(last) else out + error_event(self.as_error(told))
         if is_cut or rest or not self._is_whole():
             raise upstream_cut()
         return out + DONE
@@ -195,8 +206,7 @@ class Passthrough:
         """Whether each choice has ended, though nobody said [DONE]."""
         if self._choices > 1:
             return len(self._finished) >= self._choices
-        seen, ended = finished(self._tail.records())
-        return bool(ended) and seen == ended
+        return bool(finished(self._tail.records())[1])  # whatever index it has (TGI: the token's)
 
     @staticmethod
     def _is_event(rest: bytes) -> bool:
@@ -266,9 +276,12 @@ class Whole:
             self.usage = usage_of(glance.usage)
         else:
             self.usage = usage_in(body[-_USAGE_BYTES:])
-        if glance.error:
-            self.refused, self.error = True, self.as_error(glance.error)
-            if bytes(glance.choices) in (b"", b"null", b"[]"):
+        told, choices = glance.error, bytes(glance.choices)
+        if not told and b'error"' in choices:
+            told = failure([(b"", b'{"choices":%b}' % choices)])
+        if told:
+            self.refused, self.error = True, self.as_error(told)
+            if choices in (b"", b"null", b"[]"):
                 raise self.error  # nothing but an error: another key may do better
         return body
 

@@ -20,17 +20,19 @@ RECORDINGS = {
 }
 
 
-def fresh(n: int = 1) -> ChatDecoder:
+def fresh(n: int = 1, **options: bool) -> ChatDecoder:
     """A decoder of its own call, whose new ids are counted from 1."""
     ids = iter(range(1, 1 << 40))
     body = {"model": "asked", "messages": [], "stream": True, "n": n}
     new_id = lambda: f"{next(ids):024x}{0:08x}"  # noqa: E731
-    return decoder(call_of(PROVIDER, body, native=False, new_id=new_id))
+    return decoder(call_of(PROVIDER, body, native=False, new_id=new_id), **options)
 
 
-def outcome(pieces: list[bytes], n: int = 1) -> tuple[list[Event], GatewayError | None]:
+def outcome(
+    pieces: list[bytes], n: int = 1, **options: bool
+) -> tuple[list[Event], GatewayError | None]:
     """Every event that comes out, and the error that ended them."""
-    reader = fresh(n)
+    reader = fresh(n, **options)
     events: list[Event] = []
     try:
         for piece in pieces:
@@ -48,9 +50,9 @@ def comparable(found: tuple[list[Event], GatewayError | None]) -> tuple[list[Eve
     return events, error and (error.status, error.code, error.message)
 
 
-def read(*pieces: bytes, n: int = 1) -> list[Event]:
+def read(*pieces: bytes, n: int = 1, **options: bool) -> list[Event]:
     """The events of a whole answer."""
-    events, error = outcome(list(pieces), n)
+    events, error = outcome(list(pieces), n, **options)
     assert error is None, error
     return events
 

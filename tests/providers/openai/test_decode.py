@@ -19,6 +19,7 @@ from app.wire.events import (
     Refusal,
     Started,
     Text,
+    Thought,
     ToolArguments,
     ToolCall,
     Unknown,
@@ -75,6 +76,8 @@ def summary(events):
                     event.cached_tokens,
                     event.reasoning_tokens,
                 ]
+            case Thought():  # all of it was told before
+                assert event.text == found["reasoning"] and event.signature
             case Extension():
                 pass
             case _:
@@ -122,6 +125,15 @@ def test_a_small_recorded_answer_cut_at_any_byte_is_the_same(name):
     data = RECORDINGS[name]
     unsplit = decoded(name, [data])
     for at in range(1, len(data)):
+        assert decoded(name, [data[:at], data[at:]]) == unsplit, at
+
+
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 43])
+@pytest.mark.parametrize("name", sorted(set(RECORDINGS) - set(SMALL)))
+def test_a_large_recorded_answer_cut_in_two_is_the_same(name, step):
+    data = RECORDINGS[name]
+    unsplit = decoded(name, [data])
+    for at in range(1, len(data), step):
         assert decoded(name, [data[:at], data[at:]]) == unsplit, at
 
 

@@ -86,6 +86,9 @@ ERROR = {"message": "sorry", "type": "server_error", "code": None}
         (event({"error": ERROR | {"code": 429}}), 429, "429"),
         (event({"error": ERROR | {"code": "rate_limit_exceeded"}}), 429, "rate_limit_exceeded"),
         (event({"error": ERROR | {"status_code": 400}}), 400, None),
+        (event({"error": ERROR | {"status_code": 503, "code": "tokens"}}), 503, "tokens"),
+        (event({"error": ERROR | {"code": 529}}), 529, "529"),
+        (event({"error": ERROR | {"code": 600}}), 502, "600"),
         (event({"error": ERROR | {"type": "invalid_request_error"}}), 400, None),
         (event({"error": "sorry"}), 502, "upstream_error"),
         (chunk({"content": ""}, "error", error=ERROR | {"code": 503}), 503, "503"),
@@ -113,6 +116,14 @@ def test_an_error_that_says_nothing_is_none(nothing):
 
 def test_an_error_in_place_of_a_whole_answer_is_told():
     assert failed(event({"error": ERROR})[6:]).message == "sorry"
+
+
+def test_an_error_of_the_choice_is_told_with_its_status():
+    error = {"code": 429, "message": "sorry"}
+    for stream in (chunk({}, "error", choice_error=error), chunk({}, choice_error=error)):
+        events, found = outcome([HELLO + stream + END + DONE])
+        assert events == [STARTED, Text("Hello")]
+        assert found is not None and (found.status, found.message) == (429, "sorry")
 
 
 @pytest.mark.parametrize("reason", ["error", "network_error"])
@@ -217,11 +228,72 @@ def test_details_that_must_come_back_are_an_extension(member):
     assert found == [Reasoning("hm"), Extension({"reasoning_details": [kept]})]
 
 
+def test_a_signed_thought_is_told_once_and_comes_back_whole():
+    detail = lambda **more: {"type": "reasoning.text", "index": 0, **more}  # noqa: E731
+    stream = b"".join(
+        chunk({"content": "", "reasoning": text, "reasoning_details": [detail(text=text)]})
+        for text in ("h", "m")
+    )
+    stream += chunk({"content": "", "reasoning_details": [detail(signature="s")]})
+    assert said(stream + HELLO + END) == [
+        Reasoning("h"),
+        Reasoning("m"),
+        Thought("hm", "s"),
+        Text("Hello"),
+    ]
+    both = [detail(text="h", signature="s"), detail(text="m", signature="t")]
+    for told in ({"reasoning": "hm"}, {"reasoning_content": "hm"}, {}):
+        assert said(whole({"content": None, "reasoning_details": both, **told})) == [
+            Reasoning("h"),
+            Thought("h", "s"),
+            Reasoning("m"),
+            Thought("m", "t"),
+        ]
+
+
+def test_thinking_in_other_words_than_its_details_is_told_once():
+    details = [{"type": "reasoning.text", "text": "in full", "signature": "s"}]
+    found = said(chunk({"reasoning": "in short", "reasoning_details": details}) + END)
+    assert found == [Reasoning("in short"), Thought("in full", "s")]
+
+
+def test_encrypted_thinking_of_anthropics_models_is_a_thought():
+    detail = {"type": "reasoning.encrypted", "data": "d", "format": "anthropic-claude-v1"}
+    assert said(chunk({"reasoning_details": [detail]}) + END) == [Thought(redacted="d")]
+
+
+def test_pieces_of_one_detail_come_back_as_one():
+    detail = {
+        "type": "reasoning.summary",
+        "index": 0,
+        "id": "rs_1",
+        "format": "openai-responses-v1",
+    }
+    locked = detail | {"type": "reasoning.encrypted", "data": "d", "index": 1}
+    stream = b"".join(
+        chunk({"reasoning": text, "reasoning_details": [detail | {"summary": text, "id": id}]})
+        for text, id in (("h", "rs_1"), ("m", None))
+    )
+    stream += chunk({"reasoning_details": [locked]}) + HELLO
+    assert said(stream + END) == [
+        Reasoning("h"),
+        Reasoning("m"),
+        Text("Hello"),
+        Extension({"reasoning_details": [detail | {"summary": "hm"}, locked]}),
+    ]
+
+
+def test_details_that_nobody_wants_back_are_told_as_thinking_only():
+    details = [{"type": "reasoning.text", "text": "hm", "id": None, "signature": ""}]
+    assert said(chunk({"reasoning_details": details}) + END) == [Reasoning("hm")]
+
+
 def test_a_list_of_content_is_told_part_by_part():
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     reference = {"type": "reference", "reference_ids": [1, 2]}
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": ""}, image, reference]
-    assert said(chunk({"content": [*parts, {"type": "novel", "x": 1}]}) + END) == [
+    novel = {"type": "novel", "text": "of no known kind"}
+    assert said(chunk({"content": [*parts, novel]}) + END) == [
         Text("a"),
         Extension({"images": [image]}),
         Extension({"references": [reference]}),
@@ -229,7 +301,7 @@ def test_a_list_of_content_is_told_part_by_part():
     ]
 
 
-def test_thinking_tags_are_text():
+def test_thinking_tags_are_text_where_nothing_else_was_asked():
     for text in ("<think>a</think>b", "a <think>b", "a</think>b"):
         assert said(chunk({"content": text}) + END) == [Text(text)]
 
@@ -246,6 +318,26 @@ def test_logprobs_go_with_their_text():
     stream = HELLO + chunk({"content": "a"}, choice_logprobs={"content": [token], "refusal": None})
     probable = Text("a", logprobs=[TokenLogprob("a", -0.5, [97])])
     assert said(stream + END) == [Text("Hello"), probable]
+
+
+@pytest.mark.parametrize("odd", [[], "x", {"content": [{"token": 5}]}, {"content": "x"}])
+def test_logprobs_of_another_shape_do_not_lose_the_text(odd):
+    stream = HELLO + chunk({"content": "a"}, choice_logprobs=odd)
+    assert said(stream + END) == [Text("Hello"), Unknown("logprobs"), Text("a")]
+    assert said(HELLO + chunk({"content": "a"}, choice_logprobs={"tokens": []}) + END)[1:] == [
+        Text("a")
+    ]
+
+
+@pytest.mark.parametrize("extra", [None, 5, {}, {"google": None}, {"google": {"thought": True}}])
+def test_a_signature_beside_a_text_comes_back(extra):
+    google = {"google": {"thought_signature": "sig"}}
+    stream = HELLO + chunk({"content": "a", "extra_content": google})
+    stream += chunk({"content": "b", "extra_content": extra})
+    assert said(stream + END) == [
+        *(Text("Hello"), Text("a"), Text("b")),
+        Extension({"extra_content": google}),
+    ]
 
 
 @pytest.mark.parametrize("name", ["citations", "search_results"])

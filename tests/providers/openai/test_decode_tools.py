@@ -73,6 +73,33 @@ def test_a_call_without_an_id_gets_one_and_keeps_it(missing):
     assert int(id.removeprefix("call_"), 16) > 0
 
 
+@pytest.mark.parametrize("index", [{"index": 0}, {}])
+def test_an_id_that_comes_late_belongs_to_the_call_that_had_none(index):
+    stream = tool("[", name="f", **index) + tool("1", id="a", **index) + tool("]", **index)
+    [[id, *rest]] = calls(stream + END)
+    assert id.startswith("call_") and rest == ["f", "[1]"]
+    stream += tool("[2", name="g", id="b", **index) + tool("]", id="b", **index)
+    assert [call[1:] for call in calls(stream + END)] == [["f", "[1]"], ["g", "[2]"]]
+
+
+@pytest.mark.parametrize("index", [{"index": 0}, {}])
+def test_a_call_with_id_and_name_is_another_than_the_one_without_an_id(index):
+    stream = tool("[1]", name="f", **index) + tool("[2]", name="f", id="b", **index)
+    assert [call[1:] for call in calls(stream + END)] == [["f", "[1]"], ["f", "[2]"]]
+
+
+def test_an_id_that_comes_before_the_name_is_the_calls():
+    stream = tool("[", index=0) + tool("1]", name="f", index=0, id="a")
+    assert calls(stream + END) == [["a", "f", "[1]"]]
+
+
+def test_of_a_whole_answer_each_entry_is_a_call():
+    for same in ({"index": 0}, {"id": ""}, {"id": "a"}, {}):
+        parts = [{"function": {"name": "f", "arguments": f"[{n}]"}, **same} for n in (1, 2)]
+        found = calls(whole({"tool_calls": parts}, "tool_calls"))
+        assert [call[1:] for call in found] == [["f", "[1]"], ["f", "[2]"]]
+
+
 def test_an_empty_id_later_changes_nothing():
     stream = tool("[", name="f", index=0, id="a") + tool("1]", index=0, id="")
     assert calls(stream + END) == [["a", "f", "[1]"]]
@@ -86,6 +113,8 @@ def test_a_name_told_again_is_ignored_and_an_empty_one_too():
 def test_arguments_that_come_before_the_name_wait_for_it():
     stream = tool("[1", index=0, id="a") + tool(",2", index=0) + tool("]", name="f", index=0)
     assert read(stream + END)[1:] == [ToolCall("a", "f", "[1,2]"), CALLED]
+    stream = tool("[1") + tool(",2]") + tool(None, name="f") + tool("[3]", name="g")
+    assert [call[1:] for call in calls(stream + END)] == [["f", "[1,2]"], ["g", "[3]"]]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +161,20 @@ def test_a_signature_beside_a_call_goes_with_it():
         if isinstance(e, ToolCall)
     ]
     assert call.signature == "sig"
+
+
+def test_a_signature_of_the_message_goes_with_its_first_call():
+    extra = {"google": {"thought": True, "thought_signature": "sig"}}
+    parts = [{"id": id, "function": {"name": "f", "arguments": "{}"}} for id in ("a", "b")]
+    message = {"extra_content": extra, "tool_calls": parts}
+    signed = [ToolCall("a", "f", "{}", signature="sig"), ToolCall("b", "f", "{}", 1)]
+    assert read(whole(message, "tool_calls"))[1:-1] == signed
+    assert read(chunk(message) + END)[1:-1] == signed
+    before = chunk({"content": None, "extra_content": extra})
+    assert read(before + chunk({"tool_calls": parts}) + END)[1:-1] == signed
+    own = {"google": {"thought_signature": "own"}}
+    first = read(whole(message | {"tool_calls": [parts[0] | {"extra_content": own}]}))[1]
+    assert first == ToolCall("a", "f", "{}", signature="own")
 
 
 @pytest.mark.parametrize("extra", [None, 5, {}, {"google": None}, {"google": {"x": 1}}])
