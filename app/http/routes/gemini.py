@@ -11,9 +11,8 @@ from typing import Any
 
 from sanic import HTTPResponse, Request
 
-from app.auth.caller import Caller
-from app.auth.credentials import bare_token, callers_own, check_house
-from app.engine.call import Target, credential_headers
+from app.auth.credentials import bare_token, callers_own
+from app.engine.call import Target
 from app.fronts.gemini.request import (
     COUNT,
     EMBED,
@@ -25,6 +24,7 @@ from app.http.ask_once import logged
 from app.http.responses import METHODS, App, json_answer, record_for
 from app.http.routes.chat import FRONTS, incoming_of, targets_of
 from app.http.run_chat import run_chat
+from app.http.token_count import check_caller, counted_upstream
 from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request
 from app.wire.token_estimate import LEARNED, prompt_tokens
@@ -66,7 +66,7 @@ def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | N
         native = targets[0].provider.native
         if native is None or native.wire != EVENTS.asks:
             if method == COUNT:
-                return _count(request, asked, targets[0])
+                return await _count(request, asked, targets[0])
             if method in EMBED:
                 raise _no_embeddings(targets[0])
         await run_chat(request, front, targets, asked)
@@ -88,19 +88,12 @@ def take_key_from_query(request: Request) -> None:
         stream.known = None  # what is known of this head has no such header
 
 
-def _count(request: Request, asked: Asked, target: Target) -> HTTPResponse:
-    """An estimate of the prompt's tokens, for an upstream that does not count in Google's way."""
-    record = request.ctx.record
-    caller: Caller = request.ctx.caller
-    record.provider, record.model = target.provider.name, target.model[:128]
-    record.front = EVENTS.name
-    family = target.provider.family
-    own = callers_own(request.headers, credential_headers(EVENTS, target))
-    if own:
-        check_house(own, family, EVENTS.house)
-    else:
-        caller.need_keys()
-    caller.allow(family, target.alias or target.model)
+async def _count(request: Request, asked: Asked, target: Target) -> HTTPResponse:
+    """The prompt's tokens: as the upstream counts them, or estimated where it does not."""
+    own = check_caller(request, EVENTS, target)
+    counted = await counted_upstream(request, EVENTS.asks, read_counted, asked, target, own)
+    if counted is not None:
+        return logged(request, json_answer(request, {"totalTokens": counted}))
     tokens = LEARNED.applied(target.model, prompt_tokens(read_counted(asked)))
     response = json_answer(request, {"totalTokens": tokens})
     response.headers["x-gateway-estimate"] = "true"
