@@ -21,7 +21,7 @@ from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
 from app.wire.errors import GatewayError
 from app.wire.provider import Decoder, Wire
-from app.wire.renderer import Renderer
+from app.wire.renderer import SSE, Renderer
 from app.wire.upstream import Headers
 
 
@@ -100,6 +100,7 @@ class Front(Struct, frozen=True, kw_only=True):
     error_event: Callable[[GatewayError, str], bytes]
     error_headers: Callable[[GatewayError], Headers] = lambda error: []
     credential_headers: tuple[str, ...] = ("authorization",)
+    stream_type: str = SSE  # of a stream that begins with a keep-alive
     keep_alive: bytes | Callable[[Asked, bool], bytes] = b": ping\n\n"
     models: Callable[[list[dict[str, Any]]], bytes] | None = None
     error_status: Callable[[GatewayError], int] = lambda error: error.status

@@ -20,6 +20,7 @@ from app.engine.gateway import Gateway
 from app.http.routes import models
 from app.state.shared_table import SharedState
 from app.wire.errors import GatewayError, upstream_cut
+from providers.directory import Directory
 from tests.engine.fakes import FakeClients, FakeResponse
 
 JSON = [("content-type", "application/json")]
@@ -63,7 +64,8 @@ class Room:
         return made() if made else good(host)
 
     async def list(self, **headers):
-        app = SimpleNamespace(ctx=SimpleNamespace(gateway=self.gateway))
+        directory = Directory(self.gateway.config)
+        app = SimpleNamespace(ctx=SimpleNamespace(gateway=self.gateway, directory=directory))
         request = SimpleNamespace(app=app, headers=headers, ctx=SimpleNamespace(caller=Caller()))
         return await models.gather(request)
 

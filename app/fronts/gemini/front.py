@@ -20,7 +20,7 @@ from app.fronts.gemini.errors import (
 )
 from app.fronts.gemini.passthrough import ArrayPassthrough, EventPassthrough, WholeBody
 from app.fronts.gemini.request import WIRE, glance_for, read, word
-from app.fronts.gemini.stream import ChunkArray, ChunkStream
+from app.fronts.gemini.stream import ARRAY, ChunkArray, ChunkStream
 from app.wire.asked import Asked
 from app.wire.front import Answering, Front
 from app.wire.provider import Decoder
@@ -83,6 +83,7 @@ def fronts(families: Sequence[str]) -> tuple[Front, Front]:
         stream=ChunkArray,
         error_body=array_error_body,
         error_event=array_error_event,
+        stream_type=ARRAY,
         keep_alive=array_keep_alive,
     )
     return events, array
