@@ -14,6 +14,8 @@ PINS = Path(__file__).parent
 OPENAI_1X = Path(sys.prefix) / "openai-1x"
 COZEPY = Path(sys.prefix) / "cozepy"
 NODE_MODULES = Path(sys.prefix) / "npm" / "node_modules"
+# Of gemini-cli and its like, 200 MB: for slow tests alone, put there by `... install --all`.
+GEMINI_CLIENTS = Path(sys.prefix) / "gemini-clients" / "node_modules"
 OLDEST_NODE = 22  # what the npm package asks for
 
 
@@ -36,42 +38,51 @@ def node_commands() -> tuple[Path, list[str]] | None:
 
 def main() -> None:
     for folder, pins in ((OPENAI_1X, "openai-1x.txt"), (COZEPY, "cozepy.txt")):
-        if _is_new(folder, pins):
+        if _is_new(folder, PINS / pins):
             shutil.rmtree(folder, ignore_errors=True)
             _pip("install", "--target", str(folder), "-r", str(PINS / pins))
-            _stamp(folder, pins)
+            _stamp(folder, PINS / pins)
     if node_commands() is None:
         _pip("install", "-r", str(PINS / "node.txt"))
         importlib.invalidate_caches()
-    if _is_new(NODE_MODULES.parent, "package-lock.json"):
-        NODE_MODULES.parent.mkdir(exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(PINS / name, NODE_MODULES.parent / name)
-        found = node_commands()
-        assert found is not None, "no Node although its wheel was installed"
-        node, npm = found
-        path = f"{node.parent}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run(
-            [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-            cwd=NODE_MODULES.parent,
-            env={**os.environ, "PATH": path},
-            check=True,
-        )
-        _stamp(NODE_MODULES.parent, "package-lock.json")
+    _npm(NODE_MODULES.parent, PINS)
+    if "--all" in sys.argv:
+        _npm(GEMINI_CLIENTS.parent, PINS / "gemini-clients")
+
+
+def _npm(folder: Path, pins: Path) -> None:
+    """Installs what the package-lock.json in `pins` names."""
+    lock = pins / "package-lock.json"
+    if not _is_new(folder, lock):
+        return
+    folder.mkdir(exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(pins / name, folder / name)
+    found = node_commands()
+    assert found is not None, "no Node although its wheel was installed"
+    node, npm = found
+    path = f"{node.parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        check=True,
+    )
+    _stamp(folder, lock)
 
 
 def _pip(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", "-q", *arguments], check=True)
 
 
-def _is_new(folder: Path, pins: str) -> bool:
+def _is_new(folder: Path, pins: Path) -> bool:
     """Whether the folder was not made from these very pins."""
-    stamp = folder / f".made-from-{pins}"
-    return not stamp.is_file() or stamp.read_bytes() != (PINS / pins).read_bytes()
+    stamp = folder / f".made-from-{pins.name}"
+    return not stamp.is_file() or stamp.read_bytes() != pins.read_bytes()
 
 
-def _stamp(folder: Path, pins: str) -> None:
-    shutil.copy(PINS / pins, folder / f".made-from-{pins}")
+def _stamp(folder: Path, pins: Path) -> None:
+    shutil.copy(pins, folder / f".made-from-{pins.name}")
 
 
 if __name__ == "__main__":
