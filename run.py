@@ -14,6 +14,7 @@ from app.config.load import ConfigError, Loaded, load, load_valid_parts, report
 
 _EPILOG = """\
 %(prog)s check --live      checks each key and session at its upstream
+%(prog)s presets           lists the hosts that an entry of upstreams can name
 %(prog)s ping              checks whether the running gateway is alive (exit status 0 or 1)
 %(prog)s keys list         lists the keys of the running gateway with their status
 %(prog)s keys reset ID     ends a key's cooldown; disable takes it out of use, enable back into it
@@ -32,6 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     flags = {
         name: getattr(args, name) for name in ("host", "port", "workers", "log_level", "log_format")
     }
+    if args.command == "presets":
+        from app.cli import upstream_list
+
+        print(upstream_list.presets_table())
+        return 0
     if args.command == "ping":
         return _ping(args, flags)
     try:
@@ -63,9 +69,12 @@ def _ping(args: argparse.Namespace, flags: dict[str, str | None]) -> int:
 
 
 def _check(loaded: Loaded) -> int:
-    from app.process.har_folder import check_lines
+    from app.cli import upstream_list
+    from app.process import har_folder
 
-    print("\n".join([report(loaded), *check_lines(loaded.config)]))
+    config = loaded.config
+    lines = (*upstream_list.check_lines(config), *har_folder.check_lines(config))
+    print("\n".join([report(loaded), *lines]))
     return 0
 
 
@@ -121,10 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "check", "keys", "ping"),
+        choices=("serve", "check", "keys", "ping", "presets"),
         default="serve",
         help="serve (the default); check: read the config, tell every mistake, start nothing; "
-        "keys: ask the running gateway; ping: ask whether it is alive",
+        "keys: ask the running gateway; ping: ask whether it is alive; presets: list what "
+        "an entry of upstreams can name",
     )
     parser.add_argument("action", nargs="?", help="of keys: list, reset, disable or enable")
     parser.add_argument("id", nargs="?", metavar="ID", help="of the key")

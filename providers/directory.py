@@ -5,13 +5,15 @@ Source: protocol sheet openai-compatible, sections 5.3 and 8.
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from app.config.presets import dialect_of
 from app.config.schema import Config, Upstream
 from app.wire.asked import Asked
+from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule, Provider
 from providers import FAMILIES, Family
@@ -19,6 +21,7 @@ from providers.claude import api as claude_api
 from providers.claude import web as claude_web
 from providers.openai import api as openai_api
 from providers.openai import compatible
+from providers.openai.host import as_model
 
 _OPENAI_MODEL = re.compile(r"(?:gpt|chatgpt)-|o[134](?:-|\\Z)")
 _SHOWN_AS = "anthropic/"
@@ -74,16 +77,38 @@ class Directory:
             for family in families
             for rule in family.forwards
         )
-        # Whose models GET /c/v1/models lists, under the name that `provider` takes.
+        # The models that the config names, which GET /c/v1/models shows without asking.
+        self.named: tuple[tuple[Provider, list[dict[str, Any]]], ...] = tuple(
+            (self._by_name[upstream.name], entries)
+            for upstream in config.upstreams
+            if (entries := _entries(upstream))
+        )
+        # Whose models it asks for besides, under the name that `provider` takes.
         self.listed: dict[str, Provider] = {
             family.name: provider
             for family in families
             if (provider := family.named[family.name]).models_request is not None
+            and all(provider is not known for known, _ in self.named)
         }
+        self._shown = {each.name: each.models for each in config.upstreams if each.models}
+        # The aliases that are names of their own, and the providers they lead to.
+        self.aliases: tuple[tuple[dict[str, Any], list[Provider]], ...] = tuple(
+            self._alias(name, targets) for name, targets in config.models.items() if "*" not in name
+        )
         # What a route of a front may pin.
         self.pinned: dict[str, Provider] = self._by_name | {
             name: each for f in families for name, each in f.pinned.items()
         }
+
+    def shows(self, name: str, model: str) -> bool:
+        """Whether the list of models shows this one: an entry of `upstreams` may say which."""
+        patterns = self._shown.get(name)
+        return patterns is None or any(fnmatchcase(model, pattern) for pattern in patterns)
+
+    def _alias(self, name: str, targets: list[str]) -> tuple[dict[str, Any], list[Provider]]:
+        providers = [self.choose(None, each, None, lambda provider: True)[0] for each in targets]
+        entry = as_model(name, providers[0].family) | {"provider": "", "aliases": True}
+        return entry, providers
 
     def _lives_elsewhere(self, model: str) -> bool:
         """Whether the chat route would ask somebody else than OpenAI for this model."""
@@ -182,6 +207,31 @@ class Directory:
             return claude_web.PROVIDER
         return self._by_model.get((house, model), provider)
 
+    def at_endpoint(self, endpoint: Endpoint, provider: Provider) -> Provider:
+        """The provider of this endpoint of the same upstream. Raises GatewayError 501, with who has
+        one, where it has none."""
+        found = provider.endpoints.get(endpoint)
+        if found is not None:
+            return found
+        having = [name for name, each in self._by_name.items() if endpoint in each.endpoints]
+        below = next((r.prefix for r in self.forwards if r.provider == provider.name), "")
+        said = f"The upstream {provider.family} has no {endpoint}"
+        if having:
+            said += (
+                f"; there are {', '.join(having)}: name one by `provider` or by a prefix of the "
+                f"model, as in {having[-1]}/MODEL"
+            )
+        if below:
+            said += f". Whatever else {provider.family} has is below {below}"
+        raise GatewayError(
+            501,
+            f"{said}.",
+            type="invalid_request_error",
+            code="not_supported",
+            headers=(("x-should-retry", "false"),),
+            outcome="refused",
+        )
+
     def _refuse_unknown(self, name: str) -> None:
         if self._config.unknown_provider == "refuse":
             raise GatewayError(
@@ -190,6 +240,15 @@ class Directory:
                 code="unknown_provider",
                 param="model",
             )
+
+
+def _entries(upstream: Upstream) -> list[dict[str, Any]]:
+    """The models that its entry names, as the list has them."""
+    return [
+        as_model(model, upstream.name) | {"provider": upstream.name}
+        for model in upstream.models
+        if "*" not in model
+    ]
 
 
 def _family(upstream: Upstream) -> Family:

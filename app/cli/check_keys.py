@@ -5,12 +5,14 @@ no running gateway. Prints ids and findings, never a key.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
 
+from app.cli.table import as_table as aligned
 from app.clients import Clients, read_whole
 from app.config.load import secrets
 from app.config.schema import Config
@@ -57,7 +59,10 @@ async def examine(config: Config) -> list[Finding]:
     async def one(key: Key, provider: Provider) -> Finding:
         async with places:
             finding = await _examine(config, clients, sessions, sessions.current(key), provider)
-            finding.told = redact(finding.told).replace(key.val, "[secret]")[:300]
+            finding.told = redact(finding.told)
+            if key.val:
+                finding.told = finding.told.replace(key.val, "[secret]")
+            finding.told = finding.told[:300]
             return finding
 
     try:
@@ -71,6 +76,9 @@ def _keys(config: Config) -> Iterable[tuple[Key, Provider]]:
     for name, keys in configured(config).items():
         for key in keys:
             yield key, by_pool[name]
+    for provider in by_pool.values():  # asked without a key
+        if provider.anonymous and provider.pool.startswith("upstreams."):
+            yield Key(provider.pool, "", ""), provider
     if config.coze.discord.enable:
         discord = by_pool["coze.discord"]
         for place, token in enumerate(config.coze.discord.auth):
@@ -99,19 +107,35 @@ async def _examine(
         finding.told = "this upstream offers nothing to ask"
         return finding
     try:
+        request = ask(config, key)
         async with asyncio.timeout(_SECONDS):
-            response = await clients.open(ask(config, key))
+            response = await clients.open(request)
             reply = await read_whole(response, _MAX_BYTES)
         if provider.renewed is not None:  # the request may have rotated it, which voids the old one
             renewed = provider.renewed(key, reply.set_cookies, int(time.time()))
             if renewed is not None:
                 await sessions.renew(renewed)
         _judge(finding, provider, reply)
+        if reply.status == 404 and key.pool.startswith("upstreams."):
+            finding.told = f"{_not_there(request.url)} ({finding.told})"
     except TimeoutError:
         finding.told = f"no answer within {_SECONDS:.0f} s"
     except GatewayError as error:
         finding.told = error.message
     return finding
+
+
+# Two versions in a row, as in /v1/v1.
+_DOUBLED = re.compile(r"/v\d+[a-z0-9]*/(v\d+[a-z0-9]*)(?=/)")
+
+
+def _not_there(url: str) -> str:
+    """What a 404 says of the address in the config."""
+    url = url.partition("?")[0]
+    hint = "api_url is what stands before /chat/completions"
+    if found := _DOUBLED.search(url):
+        hint = f"{found[0]} is doubled: take /{found[1]} off api_url"
+    return f"nothing at {url}; {hint}"
 
 
 def _judge(finding: Finding, provider: Provider, reply: UpstreamReply) -> None:
@@ -147,13 +171,10 @@ def _state_of(status: int, error: GatewayError) -> str:
 def as_table(findings: list[Finding]) -> str:
     """The findings as aligned columns."""
     rows = [("pool", "id", "state", "ends in", "")]
-    rows += [(one.pool, one.id, one.state, _span(one.expires_in), one.told) for one in findings]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]])
-        for row in rows
+    rows += [
+        (one.pool, one.id or "-", one.state, _span(one.expires_in), one.told) for one in findings
     ]
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned(rows)
 
 
 def _span(seconds: int | None) -> str:

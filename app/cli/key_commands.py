@@ -9,6 +9,7 @@ import json
 import ssl
 from typing import Any
 
+from app.cli.table import as_table as aligned
 from app.config.load import listen_address
 from app.config.schema import Config
 
@@ -87,9 +88,4 @@ def as_table(keys: list[dict[str, Any]], now: float) -> str:
         last = str(key["last_status"] or "-")
         name = key["id"] or "(the upstream)"
         rows.append((key["pool"], name, key["state"], str(key["uses"]), last, reason))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned(rows)

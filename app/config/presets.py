@@ -7,10 +7,18 @@ is all that a new one needs. Source: protocol sheet openai-compatible, sections 
 from msgspec import Struct
 
 from app.wire.dialect import OPENAI, Dialect
+from app.wire.endpoints import ENDPOINTS, OPENAI_ENDPOINTS, Endpoint
 
 # Most hosts know no `developer` role; what else they refuse is learned from their refusals.
 COMPATIBLE = Dialect(developer="system")
 _LOCAL = Dialect(developer="system", think_tags=True)
+
+
+_ALL = frozenset(ENDPOINTS)
+_EMBEDDINGS: frozenset[Endpoint] = frozenset({"embeddings"})
+_SILICONFLOW_HAS: frozenset[Endpoint] = frozenset(
+    {"embeddings", "rerank", "images/generations", "audio/speech", "audio/transcriptions"}
+)
 
 
 class Preset(Struct, frozen=True):
@@ -18,7 +26,8 @@ class Preset(Struct, frozen=True):
 
     `api_url` is what stands before /chat/completions; "" where every account has its own address,
     which `example` shows. `variable` is the environment variable with the key, "" where none is
-    needed. `path` is what an address without one gets.
+    needed. `path` is what an address without one gets. `endpoints` are those beside chat, where the
+    host is known to lack some; else it says itself what it lacks.
     """
 
     name: str
@@ -29,6 +38,7 @@ class Preset(Struct, frozen=True):
     example: str = ""
     path: str = "/v1"
     api_version: str = ""
+    endpoints: frozenset[Endpoint] = _ALL
 
 
 _DEEPSEEK = Dialect(
@@ -45,7 +55,7 @@ _MISTRAL = Dialect(
     thinking_back="part",
     tool_ids="nine",
     force_tool="any",
-    refuses=frozenset({"user", "logit_bias", "stream_options"}),
+    refuses=frozenset({"user", "logit_bias"}),
 )
 _MOONSHOT = Dialect(developer="system", max_tokens="max_completion_tokens", thinking="thinking")
 _ZAI = Dialect(developer="system", json_schema="object", thinking="thinking")
@@ -76,7 +86,7 @@ _PERPLEXITY = Dialect(
     usage="told",
     thinking_back="none",
     force_tool="no",
-    refuses=frozenset({"tools", "tool_choice", "stop", "n", "logprobs", "seed", "stream_options"}),
+    refuses=frozenset({"tools", "tool_choice", "stop", "n", "logprobs", "seed"}),
     models_path="",
 )
 _COHERE = Dialect(developer="system", max_tokens="max_tokens", thinking_back="none", models_path="")
@@ -85,21 +95,51 @@ _FOUNDRY = Dialect(
     auth="api-key", developer="system", max_tokens="max_tokens", thinking_back="none"
 )
 _DEPLOYMENTS = Dialect(auth="api-key", thinking_back="none", models_path="")
-_OPENROUTER = Dialect(thinking_back="reasoning", keeps_bare_prefix=True)
+_OPENROUTER = Dialect(thinking_back="reasoning_details", keeps_bare_prefix=True)
 _OLLAMA = Dialect(
     developer="system", max_tokens="max_tokens", thinking_back="reasoning", think_tags=True
 )
 
 PRESETS = (
-    Preset("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY", _DEEPSEEK, path=""),
-    Preset("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", _GROQ),
+    Preset(
+        "deepseek",
+        "https://api.deepseek.com",
+        "DEEPSEEK_API_KEY",
+        _DEEPSEEK,
+        path="",
+        endpoints=frozenset(),
+    ),
+    Preset(
+        "groq",
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        _GROQ,
+        endpoints=frozenset({"audio/speech", "audio/transcriptions", "audio/translations"}),
+    ),
     Preset("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", _OPENROUTER),
-    Preset("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", _MISTRAL),
+    Preset(
+        "mistral",
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        _MISTRAL,
+        endpoints=frozenset({"embeddings", "moderations", "audio/speech", "audio/transcriptions"}),
+    ),
     Preset("xai", "https://api.x.ai/v1", "XAI_API_KEY", OPENAI, ("grok",)),
     Preset(
-        "moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", _MOONSHOT, aliases=("kimi",)
+        "moonshot",
+        "https://api.moonshot.ai/v1",
+        "MOONSHOT_API_KEY",
+        _MOONSHOT,
+        aliases=("kimi",),
+        endpoints=frozenset(),
     ),
-    Preset("moonshot-cn", "https://api.moonshot.cn/v1", "MOONSHOT_API_KEY", _MOONSHOT),
+    Preset(
+        "moonshot-cn",
+        "https://api.moonshot.cn/v1",
+        "MOONSHOT_API_KEY",
+        _MOONSHOT,
+        endpoints=frozenset(),
+    ),
     Preset(
         "dashscope",
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
@@ -129,19 +169,54 @@ PRESETS = (
         aliases=("glm",),
         path="/api/paas/v4",
     ),
-    Preset("siliconflow", "https://api.siliconflow.cn/v1", "SILICONFLOW_API_KEY", _SILICONFLOW),
     Preset(
-        "siliconflow-global", "https://api.siliconflow.com/v1", "SILICONFLOW_API_KEY", _SILICONFLOW
+        "siliconflow",
+        "https://api.siliconflow.cn/v1",
+        "SILICONFLOW_API_KEY",
+        _SILICONFLOW,
+        endpoints=_SILICONFLOW_HAS,
+    ),
+    Preset(
+        "siliconflow-global",
+        "https://api.siliconflow.com/v1",
+        "SILICONFLOW_API_KEY",
+        _SILICONFLOW,
+        endpoints=_SILICONFLOW_HAS,
     ),
     Preset("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY", _LOCAL),
     Preset("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
-    Preset("cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", _CEREBRAS),
-    Preset("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY", _PERPLEXITY, path=""),
+    Preset(
+        "cerebras",
+        "https://api.cerebras.ai/v1",
+        "CEREBRAS_API_KEY",
+        _CEREBRAS,
+        endpoints=frozenset({"completions"}),
+    ),
+    Preset(
+        "perplexity",
+        "https://api.perplexity.ai",
+        "PERPLEXITY_API_KEY",
+        _PERPLEXITY,
+        path="",
+        endpoints=_EMBEDDINGS,
+    ),
     Preset(
         "nvidia", "https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY", _LOCAL, aliases=("nim",)
     ),
-    Preset("github", "https://models.github.ai/inference", "GITHUB_TOKEN", _GITHUB),
-    Preset("cohere", "https://api.cohere.ai/compatibility/v1", "COHERE_API_KEY", _COHERE),
+    Preset(
+        "github",
+        "https://models.github.ai/inference",
+        "GITHUB_TOKEN",
+        _GITHUB,
+        endpoints=_EMBEDDINGS,
+    ),
+    Preset(
+        "cohere",
+        "https://api.cohere.ai/compatibility/v1",
+        "COHERE_API_KEY",
+        _COHERE,
+        endpoints=_EMBEDDINGS,
+    ),
     Preset("huggingface", "https://router.huggingface.co/v1", "HF_TOKEN", _LOCAL),
     Preset(
         "azure",
@@ -159,6 +234,7 @@ PRESETS = (
         example="https://RESOURCE.openai.azure.com/openai/deployments/{model}",
         path="/openai/deployments/{model}",
         api_version="2024-10-21",
+        endpoints=OPENAI_ENDPOINTS,
     ),
     Preset(
         "azure-foundry",
@@ -211,3 +287,9 @@ def dialect_of(name: str, like: str) -> Dialect:
     """The dialect of an upstream: that of `like`, else of the preset called `name`, else
     OpenAI's."""
     return DIALECTS[like or (name if name in DIALECTS else "openai")]
+
+
+def endpoints_of(name: str) -> frozenset[Endpoint]:
+    """What an upstream has beside chat, as far as is known."""
+    preset = BY_NAME.get(name)
+    return _ALL if preset is None else preset.endpoints

@@ -21,6 +21,7 @@ from app.engine.holdback import Held
 from app.engine.upstream_access import UpstreamAccess
 from app.pool.lease import Lease
 from app.pool.outcomes import Outcome, is_challenge, of_told
+from app.state.rate_windows import guess_tokens
 from app.telemetry.call_log import sent_again
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
@@ -84,6 +85,7 @@ class Attempt:
             decoder = self._decoder()
             self.renderer = renderer = self._renderer(decoder)
             plain = self._read_headers(self.response.headers, renderer)
+            self.state.sink.content_type = renderer.content_type
             await self._copy(renderer, plain)
             out = renderer.finish()
         except GatewayError as error:
@@ -159,20 +161,23 @@ class Attempt:
             self.state.sink.headers.append(("x-gateway-dropped-params", ", ".join(dropped)))
 
     async def _refused(self) -> None:
+        """Has the request repaired and asks again, a few times at most; else raises the refusal."""
         provider, call = self.target.provider, self.call
-        reply = await read_whole(self.response, _MAX_ERROR_BYTES)
-        self.state.call.record.upstream_request_id = request_id(reply.headers)
         native = provider.native if self.plan.same_request else None
-        retry = provider.retry if native is None else native.retry
-        for _ in range(provider.most_retries if retry is not None else 0):
-            assert retry is not None
-            again: UpstreamRequest | None = retry(call, reply)
+        retry, keep = (native or provider).retry, (native or provider).keep
+        for left in range(provider.most_retries, -1, -1):
+            reply = await read_whole(self.response, _MAX_ERROR_BYTES)
+            self.state.call.record.upstream_request_id = request_id(reply.headers)
+            again: UpstreamRequest | None = None
+            if retry is not None and left:
+                again = retry(call, reply)
             if again is None:
                 break
             self.response = await self.engine.clients.open(again)
             if is_answer(self.response.status):
+                if keep is not None:
+                    keep(call)
                 return
-            reply = await read_whole(self.response, _MAX_ERROR_BYTES)
         error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
         raise explained(error, reply, call.key)
 
@@ -199,6 +204,7 @@ class Attempt:
             asked=call.asked,
             chat=self.state.chat,
             model=call.model,
+            alias=self.target.alias,
             created=call.now,
             new_id="" if self.plan.copies else call.new_id(),
             session=self.session,
@@ -211,7 +217,6 @@ class Attempt:
         else:
             assert decoder is not None
             renderer = (front.stream if call.stream else front.whole)(answering, decoder)
-        self.state.sink.content_type = renderer.content_type
         return renderer
 
     def _cuts(self) -> tuple[str, ...]:
@@ -362,8 +367,8 @@ class Attempt:
         self.engine.pool.report(self.lease, Outcome.OK, self.response.status)
 
     def _holdback(self) -> Held | None:
-        asked = self.engine.config.stream_holdback
-        if not self.call.stream or not (asked.tokens or asked.seconds):
+        asked, is_text = self.engine.config.stream_holdback, self.state.call.front.is_text
+        if not (self.call.stream and is_text) or not (asked.tokens or asked.seconds):
             return None
         return Held(asked.tokens, asked.seconds)
 
@@ -379,6 +384,9 @@ class Attempt:
         if usage is not None:
             record.prompt_tokens = usage.prompt_tokens
             record.completion_tokens = usage.completion_tokens
+        elif not self.state.call.front.is_text:  # vectors, pictures and sounds
+            record.prompt_tokens = guess_tokens(self.call.asked.text_bytes)
+            record.completion_tokens = 0
         if renderer.refused:
             record.outcome = "upstream_error"
             if (told := renderer.error) is not None:

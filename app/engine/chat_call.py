@@ -125,7 +125,7 @@ class Exchange:
             deadline.stop()
             record.total_ms = round((perf_counter() - began) * 1000, 3)
             if record.prompt_tokens is None and record.bytes_out:
-                record.prompt_tokens = guess_tokens(record.bytes_in)
+                record.prompt_tokens = guess_tokens(asked.text_bytes)
                 record.completion_tokens = guess_answered(record.bytes_out, is_stream=stream)
             self.log.write(record)
 
@@ -141,6 +141,9 @@ class Exchange:
             error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
             raise error
         deadline.stop()
+        if ask.front.error_event is None:
+            sink.abort()
+            return
         with suppress(Exception):
             await sink.send(error.said + ask.front.error_event(error, record.request_id))
             await sink.end()
@@ -411,7 +414,7 @@ class Exchange:
         if choice is not ANY or tried:
             return None
         lease = self.pool.quick(
-            target.provider.pool, target.model, state.id, len(state.call.asked.body)
+            target.provider.pool, target.model, state.id, state.call.asked.text_bytes
         )
         if lease is not None and self.sessions is not None:
             lease.key = self.sessions.current(lease.key)
@@ -432,7 +435,7 @@ class Exchange:
             among=choice.among,
             tried=tried,
             call=state.id,
-            body_bytes=len(state.call.asked.body),
+            body_bytes=state.call.asked.text_bytes,
             insist=insist,
         )
 
@@ -500,7 +503,7 @@ def _cost(record: CallRecord, call: Call) -> int | None:
     if not record.bytes_out:
         return None
     answered = guess_answered(record.bytes_out, is_stream=call.stream)
-    return guess_tokens(len(call.asked.body)) + answered
+    return guess_tokens(call.asked.text_bytes) + answered
 
 
 def _new_id() -> str:

@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import msgspec
 from msgspec import Struct
@@ -49,11 +49,7 @@ def upstream_request(state: ForwardState, key: Key, config: Config) -> UpstreamR
     call, rule, body = state.call, state.call.rule, state.body
     _refuse_websocket(call, state.lookup)
     path = safe_path(call.path)
-    query = call.query
-    if rule.credential_query and query:
-        query = "&".join(
-            part for part in query.split("&") if _query_name(part) not in rule.credential_query
-        )
+    query = _query(rule, call.query)
     headers = _headers(state, key, config)
     if call.length is not None and body is not None and not isinstance(body, bytes):
         headers.append(("Content-Length", str(call.length)))
@@ -66,6 +62,18 @@ def upstream_request(state: ForwardState, key: Key, config: Config) -> UpstreamR
         via=rule.via,
         proxy=rule.proxy(config) or config.proxy_url or None,
     )
+
+
+def _query(rule: ForwardRule, query: str) -> str:
+    """The caller's query without credentials, and with what the rule adds."""
+    if not rule.credential_query and not rule.query:
+        return query
+    parts = [
+        part for part in query.split("&") if part and _query_name(part) not in rule.credential_query
+    ]
+    said = {_query_name(part) for part in parts}
+    parts += [f"{name}={quote(value)}" for name, value in rule.query if name not in said]
+    return "&".join(parts)
 
 
 def _headers(state: ForwardState, key: Key, config: Config) -> Headers:

@@ -36,8 +36,8 @@ _LAST_ERROR_SECONDS = 1.5  # for the error that ends a call to reach its caller
 class Listing(Struct):
     """The cached model list of one provider, or the error that the provider gave in its place."""
 
-    lock: asyncio.Lock
     until: float = 0.0  # monotonic
+    task: asyncio.Task[None] | None = None  # that asks the provider just now
     models: list[dict[str, Any]] | None = None
     error: GatewayError | None = None
 
@@ -117,6 +117,9 @@ class Gateway:
 
     async def close(self) -> None:
         """Closes connections, files and helper processes, and writes out the log."""
+        for listing in self.model_lists.values():
+            if listing.task is not None:
+                listing.task.cancel()
         await self.leader_tasks.close()
         await self.clients.close()
         await self.exchange.slow_work.close()

@@ -57,6 +57,10 @@ class Lane:
         self._claim()
         await self._sink.answer(body)
 
+    def abort(self) -> None:
+        """Breaks the caller's connection off."""
+        self._sink.abort()
+
     def _claim(self) -> None:
         if not self.has_won:
             self._race.win(self)

@@ -26,3 +26,6 @@ class Sink(Protocol):
 
     async def answer(self, body: bytes) -> None:
         """A whole answer at once."""
+
+    def abort(self) -> None:
+        """Breaks the connection, so that the caller sees that the stream is not whole."""

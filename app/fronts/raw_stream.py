@@ -1,4 +1,4 @@
-"""An upstream's own stream, of which only the end and the conversation are read."""
+"""An answer in the pieces that the provider's own decoder makes of it."""
 
 from collections.abc import Iterable
 
@@ -14,17 +14,17 @@ from app.wire.events import (
 )
 from app.wire.front import Answering
 from app.wire.provider import Decoder
-from app.wire.renderer import SSE
+from app.wire.renderer import JSON, SSE
 from app.wire.stream_start import Stage
 
 
 class RawStream:
-    """The upstream's own stream. The decoder only says where it goes on and ends, and which
-    conversation it is, which is told to nobody here but remembered."""
-
-    content_type = SSE
+    """An answer that its decoder says in pieces, a stream or whole JSON. Besides it says where the
+    upstream's own stream goes on and ends, and which conversation it is: told to nobody here but
+    remembered."""
 
     def __init__(self, answering: Answering, decoder: Decoder) -> None:
+        self.content_type = SSE if answering.asked.stream else JSON
         self.session = answering.session
         self.commands: list[Follow | Reply] = []
         self.unknown: list[str] = []
@@ -35,7 +35,7 @@ class RawStream:
         self._decoder = decoder
 
     def labelled(self, content_type: str) -> None:
-        """Whatever the stream is, it is the caller's."""
+        """The decoder judges by the bytes."""
 
     def feed(self, data: bytes) -> bytes:
         """Returns the upstream's bytes as they are, once they are decoded for the log."""
@@ -60,6 +60,8 @@ class RawStream:
                         own.update(event.fields)
                 case Follow() | Reply():
                     self.commands.append(event)
+                case Usage():
+                    self.usage = event
                 case End():
                     self.ended = True
         return b"".join(out)

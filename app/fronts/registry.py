@@ -9,6 +9,7 @@ from app.fronts.gemini import errors as gemini
 from app.fronts.gemini.front import fronts as google
 from app.fronts.openai_chat import errors as openai
 from app.fronts.openai_chat.front import door, front
+from app.fronts.openai_endpoints.front import fronts as endpoint_fronts
 from app.wire.errors import GatewayError
 from app.wire.front import Front, Route
 
@@ -27,6 +28,7 @@ def fronts(families: Sequence[str]) -> tuple[Front, ...]:
         *google(families),
         door(chat, "gemini-openai", "gemini", gemini_door),
         *chatgpt_web.fronts(chat),
+        *endpoint_fronts(chat),
     )
 
 

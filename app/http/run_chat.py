@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
 from sanic import Request
 
 from app.auth.caller import Caller
 from app.auth.credentials import callers_own, check_house
 from app.auth.model_scope import check_unambiguous
 from app.engine.call import ChatCall, Target, credential_headers
-from app.http.responses import gateway_of
+from app.http.responses import directory_of, gateway_of
 from app.http.sinks import ChatSink
 from app.telemetry.call_log import CallRecord
 from app.wire.asked import Asked
+from app.wire.endpoints import FORMS, Endpoint
 from app.wire.front import Front
+from providers.directory import Directory
 
 
 async def run_chat(request: Request, front: Front, targets: Sequence[Target], asked: Asked) -> None:
@@ -32,8 +35,10 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
     elif not caller.may_use_keys:
         caller.need_keys()  # before the body is looked at
     caller.allow(provider.family, target.alias or model)
-    if caller.token is not None and caller.token.models:
-        check_unambiguous(asked.body, "model", "provider")
+    if caller.token is not None and caller.token.models and front.endpoint not in FORMS:
+        check_unambiguous(asked.body, "model", "provider")  # a form has been checked when read
+    if front.endpoint is not None:
+        target, *fallbacks = _at_endpoint(front.endpoint, targets, directory_of(request))
     sink = ChatSink(request, front.id_header, front.id_prefix)
     ctx.carried = True  # from here on the engine writes the log line
     await gateway_of(request).exchange.run(
@@ -52,3 +57,18 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
         ),
         sink,
     )
+
+
+def _at_endpoint(
+    endpoint: Endpoint, targets: Sequence[Target], directory: Directory
+) -> list[Target]:
+    """The targets as they are beside chat; fallbacks that have no such endpoint are left out."""
+    first, *others = targets
+    return [
+        replace(first, provider=directory.at_endpoint(endpoint, first.provider)),
+        *(
+            replace(each, provider=found)
+            for each in others
+            if (found := each.provider.endpoints.get(endpoint)) is not None
+        ),
+    ]

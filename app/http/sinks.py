@@ -1,6 +1,6 @@
 """Where answers go: the caller's connection, for chat calls and for the reverse proxy."""
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from sanic import HTTPResponse, Request
@@ -17,13 +17,13 @@ def _head(headers: Headers) -> bytes:
     return b"HTTP/1.1 200 OK\r\n" + b"".join(f"{n}: {v}\r\n".encode() for n, v in headers)
 
 
-# The lines of an answer that are always the same, by its content type.
-@cache
+# The lines of an answer that are always the same, by its content type, which may be an upstream's.
+@lru_cache(64)
 def _whole(content_type: str) -> bytes:
     return _head([("content-type", content_type), *CORS])
 
 
-@cache
+@lru_cache(64)
 def _streamed(content_type: str) -> bytes:
     return _head([("content-type", content_type), *CORS, *_STREAM])
 
@@ -75,6 +75,10 @@ class ChatSink:
             headers.append((name, self._id_prefix + own))
         return headers
 
+    def abort(self) -> None:
+        """Breaks the connection, so that the caller sees that the stream is not whole."""
+        _abort(self._request)
+
 
 class RawSink:
     """The caller's connection for the reverse proxy."""
@@ -118,8 +122,12 @@ class RawSink:
             await self._out.send(end_stream=True)
 
     def abort(self) -> None:
-        # abort(), not raise: after the first byte Sanic would end a broken body as a whole one.
         """Breaks the connection, so that the caller sees that the body is not whole."""
-        transport = self._request.transport
-        if transport is not None:
-            transport.abort()  # type: ignore[attr-defined]
+        _abort(self._request)
+
+
+def _abort(request: Request) -> None:
+    # Not by an exception: after the first byte Sanic would end a broken body as a whole one.
+    transport = request.transport
+    if transport is not None:
+        transport.abort()  # type: ignore[attr-defined]

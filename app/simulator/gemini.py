@@ -50,7 +50,10 @@ MODELS = (
     "gemini-3-pro-preview",
     "gemma-3-27b-it",
     "gemini-embedding-001",
+    "gemini-embedding-2",
 )
+MOST_EMBEDDED = 100  # in one call
+NORMALISED = "gemini-embedding-2"
 
 blueprint = Blueprint(FAMILY, url_prefix="/gemini")
 
@@ -146,7 +149,7 @@ async def embed_one(
     request: Request, fault: Fault, model: str, version: str, body: Any
 ) -> HTTPResponse | None:
     """embedContent."""
-    vector = embedding(body)
+    vector = embedding(body, model)
     if isinstance(vector, Problem):
         return bad_request(request, vector)
     return await answer(request, fault, {"embedding": vector})
@@ -161,23 +164,30 @@ async def embed_many(
         return bad_request(
             request, Problem("* BatchEmbedContentsRequest.requests: is not specified\n")
         )
+    if len(asked) > MOST_EMBEDDED:
+        said = f"at most {MOST_EMBEDDED} requests can be in one batch"
+        return bad_request(request, Problem(f"* BatchEmbedContentsRequest.requests: {said}\n"))
     vectors = []
     for at, one in enumerate(asked):
         named = one.get("model") if isinstance(one, dict) else None
         if named != f"models/{model}":
             said = f"* BatchEmbedContentsRequest.requests[{at}].model: model does not match\n"
             return bad_request(request, Problem(said))
-        vector = embedding(one)
+        vector = embedding(one, model)
         if isinstance(vector, Problem):
             return bad_request(request, vector)
         vectors.append(vector)
-    tokens = 4 * len(vectors)
-    usage = {"promptTokenCount": tokens, "promptTokenDetails": []}
-    return await answer(request, fault, {"embeddings": vectors, "usageMetadata": usage})
+    told: JSON = {"embeddings": vectors}
+    if model.startswith(NORMALISED):  # the older ones count nothing
+        told["usageMetadata"] = {"promptTokenCount": 4 * len(vectors), "promptTokenDetails": []}
+    return await answer(request, fault, told)
 
 
-def embedding(body: Any) -> JSON | Problem:
-    """The vector for one EmbedContentRequest, or what is wrong with it."""
+def embedding(body: Any, model: str) -> JSON | Problem:
+    """The vector for one EmbedContentRequest, or what is wrong with it.
+
+    A shortened vector of an older model is not of length 1.
+    """
     given = camel(body) if isinstance(body, dict) else {}
     content = given.get("content")
     parts = content.get("parts") if isinstance(content, dict) else None
@@ -186,7 +196,9 @@ def embedding(body: Any) -> JSON | Problem:
     text = "".join(str(part.get("text") or "") for part in parts)
     config = given.get("embedContentConfig") or {}
     size = given.get("outputDimensionality") or config.get("outputDimensionality") or 3072
-    return {"values": [round(value, 9) for value in embed(text, int(size))]}
+    is_short = int(size) < 3072 and not model.startswith(NORMALISED)
+    length = 0.58 if is_short else 1.0
+    return {"values": [round(value * length, 9) for value in embed(text, int(size))]}
 
 
 METHODS: dict[str, Handler] = {

@@ -228,8 +228,9 @@ def credential(request: Request) -> str:
     if value := headers.get("authorization", ""):
         scheme, _, rest = value.partition(" ")
         return rest.strip() if scheme.lower() in ("bearer", "bot") else value
-    if value := headers.get("x-api-key", "") or headers.get("x-goog-api-key", ""):
-        return value
+    for name in ("x-api-key", "x-goog-api-key", "api-key"):
+        if value := headers.get(name, ""):
+            return value
     if "key=" in request.query_string:
         return parse_qs(request.query_string).get("key", [""])[0]
     for cookie in headers.get("cookie", "").split(";"):

@@ -9,7 +9,6 @@ Headers are those of the real API, with the private ones (organisation, cookies)
 
 import gzip
 import hashlib
-from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -17,7 +16,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from app.simulator import delivery
 from app.simulator.delivery import send_body, send_events, with_headers
-from app.simulator.embeddings import embed
+from app.simulator.embeddings import embedding_list
 from app.simulator.ledger import record_of
 from app.simulator.openai_chat import Answer, Problem, find_problem
 from app.simulator.openai_common import (
@@ -144,18 +143,8 @@ async def embeddings(request: Request) -> HTTPResponse | None:
     if not model or not asked:
         missing = "input" if model else "model"
         return bad_request(Problem(f"Missing required parameter: '{missing}'.", missing, None))
-    single = isinstance(asked, str) or isinstance(asked[0], int)
-    inputs = [asked] if single else asked
     size = body.get("dimensions") or DIMENSIONS.get(model, 1536)
-    form = body.get("encoding_format") or "float"
-    data = []
-    for index, text in enumerate(inputs):
-        vector = embed(text, size)
-        value = vector.tolist() if form == "float" else b64encode(vector.tobytes()).decode()
-        data.append({"object": "embedding", "index": index, "embedding": value})
-    count = sum(len(text.split()) if isinstance(text, str) else len(text) for text in inputs)
-    usage = {"prompt_tokens": count, "total_tokens": count}
-    listed = {"object": "list", "data": data, "model": model, "usage": usage}
+    listed = embedding_list(model, asked, size, body.get("encoding_format") or "float")
     return await answer(request, fault, listed, pretty=False)
 
 

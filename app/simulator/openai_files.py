@@ -43,7 +43,8 @@ async def upload_file(request: Request) -> HTTPResponse | None:
     return await answer(request, fault, upload.file.view())
 
 
-@blueprint.post("/v1/audio/transcriptions", stream=True)
+@route(blueprint, "/v1/audio/translations", "POST", stream=True, name="translate")
+@route(blueprint, "/v1/audio/transcriptions", "POST", stream=True)
 async def transcribe(request: Request) -> HTTPResponse | None:
     """POST /v1/audio/transcriptions: the text says size and hash of the upload."""
     fault, refused = await check_request(request)
@@ -54,6 +55,12 @@ async def transcribe(request: Request) -> HTTPResponse | None:
         return bad_request(Problem("Missing required parameter: 'file'.", "file", None))
     heard = f"You sent {upload.file.bytes} bytes with sha256 {upload.file.sha256}."
     upload.file.close()
+    if upload.fields.get("response_format") == "text":
+        headers, kind = common_headers(), "text/plain; charset=utf-8"
+        body = f"{heard}\n".encode()
+        return await send_body(
+            request, fault, body, dialect(request), headers=headers, content_type=kind
+        )
     return await answer(request, fault, {"text": heard})
 
 

@@ -35,12 +35,14 @@ from app.simulator import (
     claude_batches,
     claude_files,
     claude_web,
+    compatible,
     coze,
     discord,
     discord_gateway,
     gemini,
     gemini_files,
     openai,
+    openai_endpoints,
     openai_files,
 )
 from app.simulator.faults import Faults, Rule, parse
@@ -51,7 +53,9 @@ App = Sanic[Any, Any]
 
 FAMILIES = (
     openai,
+    openai_endpoints,
     openai_files,
+    compatible,
     chatgpt,
     chatgpt_files,
     chatgpt_sentinel,

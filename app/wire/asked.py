@@ -1,12 +1,12 @@
 """What routing and the engine need of a request, read without a look at its messages."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
-from app.wire.chat import not_json
+from app.wire.chat import not_json, read_members
 from app.wire.errors import GatewayError, from_validation
 from app.wire.surrogates import mend
 
@@ -20,7 +20,8 @@ class Asked(Struct, kw_only=True):
 
     `members` are the gateway's own top-level members by family name ("claude", "bing" ...), each as
     JSON. `own_names` are all top-level names that are the gateway's, "provider" included: they
-    never travel upstream. `options` belongs to the front alone.
+    never travel upstream. `options` belongs to the front alone. `file_bytes` are those of the body
+    that are a file's, and so say nothing of how many tokens it has.
     """
 
     body: bytes
@@ -34,6 +35,23 @@ class Asked(Struct, kw_only=True):
     method: str = ""
     api_version: str = ""
     options: Any = None
+    file_bytes: int = 0
+
+    @property
+    def text_bytes(self) -> int:
+        """How many bytes of the body may be tokens."""
+        return len(self.body) - self.file_bytes
+
+    def carried(self, drop: Collection[str] = ()) -> bytes:
+        """A JSON body as it goes upstream: without the gateway's own members and those of `drop`;
+        the very same bytes where there are none."""
+        names = {*self.own_names, *drop}
+        if not names:
+            return self.body
+        members = read_members(self.body)
+        if names.isdisjoint(members):
+            return self.body
+        return msgspec.json.encode({n: v for n, v in members.items() if n not in names})
 
     def member(self, name: str, shape: type[T]) -> T | None:
         """The gateway's own member `name` as its family's struct, None where it is absent or null.
@@ -76,3 +94,13 @@ def as_bad_request(error: Exception, body: bytes) -> GatewayError:
     if isinstance(error, msgspec.ValidationError):
         return from_validation(error)
     return not_json(body, error)
+
+
+def with_model(body: bytes, asked: str, model: str) -> bytes:
+    """A JSON body that asks for `model` in place of `asked`; the very same bytes where they are
+    equal."""
+    if model == asked:
+        return body
+    members = read_members(body)
+    members["model"] = Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(members)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """The switches of one upstream. The defaults are what OpenAI's own API does.
+    """The switches of one upstream. The defaults are what a host takes that knows all of the wire.
 
     `refuses` are top-level members that are refused for certain, and so are never sent.
     `models_path` is where the list of models stands: below the base address, or a whole URL; "" for
@@ -26,8 +26,11 @@ class Dialect(Struct, frozen=True, kw_only=True):
     # Whether usage in a stream is asked for by stream_options, or comes unasked.
     usage: Literal["ask", "told"] = "ask"
     # The member of an assistant message that takes earlier thinking back.
-    thinking_back: Literal["reasoning_content", "reasoning", "part", "none"] = "reasoning_content"
-    # How thinking is asked for.
+    # reasoning_details: OpenRouter's list beside `reasoning`, which holds signatures.
+    thinking_back: Literal[
+        "reasoning_content", "reasoning", "reasoning_details", "part", "none"
+    ] = "reasoning_content"
+    # How thinking is asked for; "thinking" is an object {type}, beside reasoning_effort.
     thinking: Literal["reasoning_effort", "thinking", "enable_thinking"] = "reasoning_effort"
     # The ids of tool calls: any text, or nine letters and digits.
     tool_ids: Literal["any", "nine"] = "any"

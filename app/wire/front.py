@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
+from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
 from app.wire.provider import Decoder, Wire
 from app.wire.renderer import SSE, Renderer
@@ -41,6 +42,7 @@ class Answering(Struct, kw_only=True):
     asked: Asked
     chat: ChatRequest | None  # None where the wires are equal and nobody read it
     model: str  # that answers, without a prefix
+    alias: str = ""  # the name that the caller asked for, where the config leads elsewhere
     created: int  # Unix time, seconds
     new_id: str  # 32 hex digits, for answers whose upstream gives no id
     session: dict[str, Any]  # the provider's own object ({} for none); renderers keep it current
@@ -74,7 +76,11 @@ class Front(Struct, frozen=True, kw_only=True):
 
     `error_body` (of the error and our id of the request), `error_event` and `error_headers` say a
     GatewayError as this API's SDKs expect it, also for errors from before routing. `error_event`
-    ends a stream: nothing may follow it; it is given our id of the request too.
+    ends a stream: nothing may follow it; it is given our id of the request too. None where a stream
+    has no room for one: then its connection is broken.
+
+    `endpoint` says that this is no chat but one of OpenAI's other endpoints. `is_text` says that
+    the tokens of an answer can be guessed by its size.
 
     `credential_headers` are where this API's SDKs put a key; the first match wins. `keep_alive`
     bridges silence in a stream, b"" where the framing has no room for it; where it depends on the
@@ -97,7 +103,7 @@ class Front(Struct, frozen=True, kw_only=True):
     stream: Callable[[Answering, Decoder], Renderer]
     whole: Callable[[Answering, Decoder], Renderer]
     error_body: Callable[[GatewayError, str], bytes]
-    error_event: Callable[[GatewayError, str], bytes]
+    error_event: Callable[[GatewayError, str], bytes] | None
     error_headers: Callable[[GatewayError], Headers] = lambda error: []
     credential_headers: tuple[str, ...] = ("authorization",)
     stream_type: str = SSE  # of a stream that begins with a keep-alive
@@ -108,3 +114,5 @@ class Front(Struct, frozen=True, kw_only=True):
     id_prefix: str = ""
     word: Callable[[str], str] = lambda member: member
     house: str = "openai"
+    endpoint: Endpoint | None = None
+    is_text: bool = True

@@ -11,12 +11,15 @@ from msgspec import Struct
 from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
+from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
 from app.wire.events import Event
 from app.wire.upstream import UpstreamReply, UpstreamRequest, Via
 
-# The chat protocols that callers and upstreams speak.
-Wire = Literal["openai-chat", "openai-responses", "anthropic", "gemini", "chatgpt-web"]
+# The protocols that callers and upstreams speak; all but the last are for chat.
+Wire = Literal[
+    "openai-chat", "openai-responses", "anthropic", "gemini", "chatgpt-web", "openai-endpoint"
+]
 
 
 class Key(Struct, frozen=True):
@@ -43,8 +46,9 @@ class Call(Struct, kw_only=True):
     """One chat call on its way to one upstream with one key. Pure data: no clients, no clock.
 
     `chat` is what the provider's `read` made of the request. `headers` are the caller's, names
-    lower-cased. `learned` is what `prepare` found out; `dropped` names the parameters that were
-    left out because the upstream cannot say them (told in x-gateway-dropped-params).
+    lower-cased. `learned` is what `prepare` found out, `repairs` what `retry` did;
+    `dropped` names the parameters that were left out because the upstream cannot say them (told in
+    x-gateway-dropped-params).
     """
 
     config: Config
@@ -57,6 +61,7 @@ class Call(Struct, kw_only=True):
     now: int  # Unix time, seconds
     new_id: Callable[[], str]  # 32 hex digits, different at each call
     learned: Any = None
+    repairs: tuple[Any, ...] = ()
     dropped: list[str] = []
 
 
@@ -129,6 +134,7 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     read_error: Callable[[UpstreamReply], GatewayError]  # as a provider's, to judge the key by
     credential_headers: tuple[str, ...] = ("authorization",)  # the caller's, replaced by the above
     credential_query: tuple[str, ...] = ()  # query members that carry a credential
+    query: tuple[tuple[str, str], ...] = ()  # added, unless the caller has a member of that name
     private_headers: tuple[str, ...] = ()  # of the answer, kept back when a pool key was used
     defaults: Callable[[Config], list[tuple[str, str]]] = lambda config: []  # unless the caller has
     own: Callable[[Mapping[str, str]], str] | None = None  # the caller's credential; see above
@@ -144,7 +150,8 @@ class Native(Struct, frozen=True, kw_only=True):
     """How this upstream is asked by a body that is in its own wire already.
 
     `read` checks as little as it must; the gateway's members are gone from what it returns.
-    `request` is the provider's for such a body, and so are `prepare`, `retry` and `adds_usage`.
+    `request` is the provider's for such a body, and so are `prepare`, `retry` and `keep`.
+    `adds_usage` says of a call whether its request asks for usage that its caller did not ask for.
     `decoder` and `index` are None where the provider's own serve. `untouched` decodes an answer
     that is copied, where the upstream says where it goes on or ends: it says `Piece`.
     """
@@ -154,6 +161,7 @@ class Native(Struct, frozen=True, kw_only=True):
     request: Callable[[Call], UpstreamRequest]
     prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
     retry: Callable[[Call, UpstreamReply], UpstreamRequest | None] | None = None
+    keep: Callable[[Call], None] | None = None
     adds_usage: Callable[[Call], bool] | None = None
     decoder: Callable[[Call], Decoder] | None = None
     untouched: Callable[[Call], Decoder] | None = None
@@ -193,7 +201,8 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     `retry` may answer an upstream's refusal with another request for the same key, asked up to
     `most_retries` times before the refusal is told: the parameters this upstream turned out not to
-    take are gone from it (and named in `call.dropped`). None: the refusal stands.
+    take are gone from it (and named in `call.dropped`). None: the refusal stands. What it did
+    stands in `call.repairs`; `keep` is told of the call once such a request was accepted.
     `stops` is whether the upstream itself ends its answer at the request's stop sequences; where it
     does not, the front is given them to cut at. `lacks` are members of the neutral request that it
     cannot be told, where a front may insist on them; `server_tools` are the tools it runs itself.
@@ -202,6 +211,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     them `models_request` asks.
     `models_request` asks the upstream what it offers; `read_models` makes OpenAI model objects of
     the reply and raises what `read_error` says for a refusal. Both or neither.
+
+    `endpoints` are what the upstream has beside chat, each as a provider of its own: it shares name
+    and pool, and its `native` is of the wire "openai-endpoint".
 
     `explain` is `read_error` for the answer to a call, where the call itself helps to understand.
     `renewed` is the key after an answer with these Set-Cookie lines, None when it did not change.
@@ -226,6 +238,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     conversation_of: Callable[[dict[str, Any]], str | None] | None = None
     prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
     retry: Callable[[Call, UpstreamReply], UpstreamRequest | None] | None = None
+    keep: Callable[[Call], None] | None = None
     check_request: Callable[[Config, Key], UpstreamRequest] | None = None
     check_reply: Callable[[UpstreamReply], None] | None = None
     models_request: Callable[[Config, Key], UpstreamRequest] | None = None
@@ -233,6 +246,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     explain: Callable[[Call, UpstreamReply], GatewayError] | None = None
     renewed: Callable[[Key, list[str], int], Key | None] | None = None
     cancel: Callable[[Any], UpstreamRequest | None] | None = None
+    endpoints: Mapping[Endpoint, "Provider"] = {}
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle
     most_retries: int = 1

@@ -13,12 +13,14 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.config.schema import Config
-from app.wire.asked import Asked
+from app.wire.asked import Asked, with_model
 from app.wire.errors import GatewayError, bad_request, bad_response
 from app.wire.provider import Call, Count, Decoder, ForwardRule, Key, Native, Provider, Upstream
 from app.wire.token_limit import limit_in
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
+from providers.gemini.embeddings import Embeddings, EmbeddingsDecoder, batch_body, converted
+from providers.gemini.embeddings import read as read_embeddings
 from providers.gemini.errors import read_error
 from providers.gemini.functions import function_names
 from providers.gemini.limits import remember_limit
@@ -72,6 +74,11 @@ def credential(key: Key) -> Headers:
     if key.val.startswith("ya29."):
         return [("authorization", f"Bearer {key.val}")]
     return [("x-goog-api-key", key.val)]
+
+
+def _bearer(key: Key) -> Headers:
+    """As Google's own OpenAI layer takes the key."""
+    return [("authorization", f"Bearer {key.val}")]
 
 
 def proxy(config: Config) -> str:
@@ -141,26 +148,27 @@ def native_request(call: Call) -> UpstreamRequest:
         return _ask(call, model_of(call), call.chat)
     model = _model(call.model, asked.api_version)  # the caller's version, whatever the key's is
     method = f"{asked.method}?{asked.query}" if asked.query else asked.method
-    upstream = _post(call, model, method, call.chat)
+    path = f"/{model.version}/{model.path}:{method}"
+    upstream = _post(call, path, call.chat, credential(call.key))
     upstream.headers += [(n, value) for n in _PASSED if (value := call.headers.get(n))]
     return upstream
 
 
 def _ask(call: Call, model: Model, body: bytes) -> UpstreamRequest:
     method = "streamGenerateContent?alt=sse" if call.stream else "generateContent"
-    return _post(call, model, method, body)
+    return _post(call, f"/{model.version}/{model.path}:{method}", body, credential(call.key))
 
 
-def _post(call: Call, model: Model, method: str, body: bytes) -> UpstreamRequest:
-    is_events = "alt=sse" in method
+def _post(call: Call, path: str, body: bytes, key: Headers) -> UpstreamRequest:
+    is_events = "alt=sse" in path
     return UpstreamRequest(
         method="POST",
-        url=join_url(call.config.google_gemini.api_url, f"/{model.version}/{model.path}:{method}"),
+        url=join_url(call.config.google_gemini.api_url, path),
         headers=[
             ("Content-Type", "application/json"),
             ("Accept", "text/event-stream" if is_events else "application/json"),
             ("Accept-Encoding", "identity"),  # compression would delay events
-            *credential(call.key),
+            *key,
         ],
         body=body,
         proxy=proxy(call.config) or None,
@@ -244,9 +252,42 @@ def read_models(reply: UpstreamReply) -> list[dict[str, Any]]:
     ]
 
 
+# Beside chat
+
+
+def embeddings_request(call: Call, number: int = -1) -> UpstreamRequest:
+    """batchEmbedContents for a batch of an OpenAI body's texts, by default the last one."""
+    asked: Embeddings = call.chat
+    call.dropped = list(asked.dropped)
+    model = _model(call.model, version_of(call.key, call.headers))
+    body = batch_body(asked, asked.batches()[number], model.path)
+    path = f"/{model.version}/{model.path}:batchEmbedContents"
+    return _post(call, path, body, credential(call.key))
+
+
+async def embed_the_others(call: Call, upstream: Upstream) -> Call:
+    """Asks for all batches but the last. `learned`: what `converted` makes of the answers."""
+    asked: Embeddings = call.chat
+    how = call.config.limits.response_bytes, asked.dimensions is not None, asked.is_base64
+    replies = []
+    for number in range(len(asked.batches()) - 1):
+        reply = await upstream.send(embeddings_request(call, number))
+        if reply.status != 200:
+            raise read_error(reply)
+        replies.append(await upstream.offload(converted, reply.body, *how))
+    return structs.replace(call, learned=replies)
+
+
+def images_request(call: Call) -> UpstreamRequest:
+    """OpenAI's body for a picture, to Google's own OpenAI layer."""
+    body = with_model(call.chat, call.asked.model, call.model)
+    path = f"/{version_of(call.key, call.headers)}/openai/images/generations"
+    return _post(call, path, body, _bearer(call.key))
+
+
 # The values
 
-PROVIDER = Provider(
+_CHAT = Provider(
     name="gemini-api",
     family="gemini",
     pool=POOL,
@@ -267,6 +308,26 @@ PROVIDER = Provider(
     models_request=models_request,
     read_models=read_models,
 )
+_BESIDE = structs.replace(_CHAT, session=lambda call: {})
+PROVIDER = structs.replace(
+    _CHAT,
+    endpoints={
+        "embeddings": structs.replace(
+            _BESIDE,
+            native=Native(
+                wire="openai-endpoint",
+                read=read_embeddings,
+                request=embeddings_request,
+                prepare=embed_the_others,
+                untouched=EmbeddingsDecoder,
+            ),
+        ),
+        "images/generations": structs.replace(
+            _BESIDE,
+            native=Native(wire="openai-endpoint", read=Asked.carried, request=images_request),
+        ),
+    },
+)
 
 
 # The reverse proxy
@@ -279,10 +340,6 @@ def _forward_credential(key: Key, headers: Mapping[str, str], config: Config) ->
 def is_misplaced(header: str, token: str) -> bool:
     """Whether an API key was sent as a bearer, where Google accepts only OAuth tokens."""
     return header == "authorization" and not token.startswith(("ya29.", "ey"))
-
-
-def _bearer(key: Key, headers: Mapping[str, str], config: Config) -> Headers:
-    return [("authorization", f"Bearer {key.val}")]
 
 
 def _forward(prefix: str, upstream_prefix: str, **more: Any) -> ForwardRule:
@@ -304,7 +361,11 @@ def _forward(prefix: str, upstream_prefix: str, **more: Any) -> ForwardRule:
 # Google's own OpenAI layer is the one place where an API key is a bearer token.
 FORWARDS = (
     *(
-        _forward(f"/gemini/{version}/openai/", f"/{version}/openai/", credential=_bearer)
+        _forward(
+            f"/gemini/{version}/openai/",
+            f"/{version}/openai/",
+            credential=lambda key, headers, config: _bearer(key),
+        )
         for version in ("v1beta", "v1", "v1alpha")
     ),
     _forward(

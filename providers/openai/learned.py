@@ -80,6 +80,8 @@ def learn(known: Learned, reply: UpstreamReply, chat: ChatRequest, effort: str |
         return False
     refusal = read_refusal(reply.body)
     said = f"{refusal.param or ''} {refusal.message}"
+    if "missing" in said.lower():
+        return False  # DeepSeek and Kimi want `reasoning_content` back: it is not refused
     tokens = chat.max_completion_tokens or chat.max_tokens
     tokens = min(tokens, known.most_tokens or tokens) if tokens else None
     limit = limit_in(said, tokens) if tokens else None

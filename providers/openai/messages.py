@@ -19,10 +19,14 @@ _SEE_BELOW = {"image_url": "[image: see below]", "file": "[file: see below]"}
 
 
 class Conversation:
-    """Converts the messages one by one. `thinks_back`: the upstream wants its thoughts back."""
+    """Converts the messages one by one. `thinks_back`: the upstream wants its thoughts back;
+    `signs_back`: with their signatures."""
 
-    def __init__(self, names: ToolNames, fetched: Fetched, *, thinks_back: bool) -> None:
+    def __init__(
+        self, names: ToolNames, fetched: Fetched, *, thinks_back: bool, signs_back: bool = False
+    ) -> None:
         self._names, self._fetched, self._thinks_back = names, fetched, thinks_back
+        self._signs_back = signs_back
         self._media: list[Part] = []  # of the results since the last call
 
     def read(self, messages: list[Message]) -> list[dict[str, Any]]:
@@ -43,8 +47,9 @@ class Conversation:
     def _said(self, message: Message) -> dict[str, Any]:
         """One message. Thoughts of other models and their signatures mean nothing here."""
         said: dict[str, Any] = sayable(message)
-        for name in ("thinking_blocks", "cache_control"):
-            said.pop(name, None)
+        said.pop("cache_control", None)
+        if not self._signs_back:
+            said.pop("thinking_blocks", None)
         if not self._thinks_back:
             said.pop("reasoning_content", None)
         for call in said.get("tool_calls", ()):

@@ -2,7 +2,8 @@
 
 Its words are OpenAI's already: what other families added to them is left out and named, members
 that only the caller's own wire knew travel when that was OpenAI's. What this upstream is known to
-refuse is left out, see `learned`.
+refuse is left out, see `learned`; what can be changed in a written body is left to `repairs`.
+Source: protocol sheet openai-compatible, section 7, its last paragraph.
 """
 
 import re
@@ -11,8 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Raw
 
 from app.wire.chat import ChatRequest, Tool, plain
+from app.wire.dialect import Dialect
 from app.wire.dropped import dropped_parameters
 from app.wire.provider import Call
 from app.wire.strict_schema import is_strict
@@ -34,6 +37,8 @@ _ALWAYS_THINKS = re.compile(r"(?:.*/)?(?:o\d|gpt-5(?!\.\d))")
 _MOST_STOPS = 4
 # An answer of a few tokens would be all thinking, and empty.
 _ROOM_TO_THINK = 2048
+# What DashScope and SiliconFlow take as thinking_budget.
+_LEAST_BUDGET, _MOST_BUDGET = 128, 32768
 
 
 def known_of(call: Call, address: str) -> Learned:
@@ -61,13 +66,26 @@ def tool_names(chat: ChatRequest) -> ToolNames:
     return ToolNames(tool.function.name for tool in chat.tools or () if tool.function is not None)
 
 
-def encode_request(call: Call, address: str) -> bytes:
-    """The body, UTF-8 JSON, for the upstream there. What is left out is named in `call.dropped`."""
+class _JSONSchema(msgspec.Struct):
+    """What is read of `response_format.json_schema`."""
+
+    schema: Raw = Raw(b"")
+
+
+def encode_request(call: Call, address: str, dialect: Dialect) -> dict[str, Any]:
+    """The members of the body for the upstream there. What is left out is named in
+    `call.dropped`."""
     chat: ChatRequest = call.chat
     known, names = known_of(call, address), tool_names(chat)
     is_openai = urlsplit(address).hostname == "api.openai.com"  # it refuses members it knows not
     thinks_back = not is_openai and "reasoning_content" not in known.refused
-    messages = Conversation(names, call.learned or {}, thinks_back=thinks_back).read(chat.messages)
+    conversation = Conversation(
+        names,
+        call.learned or {},
+        thinks_back=thinks_back,
+        signs_back=thinks_back and dialect.thinking_back == "reasoning_details",
+    )
+    messages = conversation.read(chat.messages)
     body: dict[str, Any] = {"model": call.model, "messages": messages}
     if call.stream:
         body["stream"] = True
@@ -88,10 +106,75 @@ def encode_request(call: Call, address: str) -> bytes:
         body |= {name: raw for name, raw in chat.extras.items() if name not in body}
     else:
         _fit(call, body, known)
-    _drop(call, *_left_out(chat))
     if not call.stream:
         body.pop("stream_options", None)
-    return msgspec.json.encode(body)
+    left_out = _left_out(chat)
+    _speak(body, chat, dialect, left_out)
+    _drop(call, *left_out)
+    return body
+
+
+def _speak(body: dict[str, Any], chat: ChatRequest, dialect: Dialect, left_out: list[str]) -> None:
+    """Says in the upstream's dialect what it has other words for."""
+    if dialect.thinking != "reasoning_effort" and _switch_thinking(body, chat, dialect, left_out):
+        left_out[:] = [name for name in left_out if name != "thinking"]
+    if dialect.force_tool == "any" and body.get("tool_choice") == "required":
+        body["tool_choice"] = "any"
+    elif dialect.force_tool == "no" and body.get("tool_choice") not in (None, "auto", "none"):
+        del body["tool_choice"]
+        left_out.append("tool_choice")
+    if dialect.json_schema == "object":
+        _say_schema(body, left_out)
+
+
+def _switch_thinking(
+    body: dict[str, Any], chat: ChatRequest, dialect: Dialect, left_out: list[str]
+) -> bool:
+    """Says whether to think as this dialect does. Returns whether `thinking` was said by it."""
+    own, effort = chat.thinking, chat.reasoning_effort
+    if own is None and effort is None:
+        return False
+    is_on = own.get("type") != "disabled" if own is not None else effort != "none"
+    if dialect.thinking == "thinking":
+        body["thinking"] = {"type": "enabled" if is_on else "disabled"}
+        if not is_on:
+            body.pop("reasoning_effort", None)
+        return True
+    body["enable_thinking"] = is_on
+    if body.pop("reasoning_effort", "none") != "none":
+        left_out.append("reasoning_effort")
+    budget = own.get("budget_tokens") if own is not None else chat.thinking_budget
+    if is_on and isinstance(budget, int) and budget > 0:
+        body["thinking_budget"] = min(max(budget, _LEAST_BUDGET), _MOST_BUDGET)
+    return True
+
+
+def _say_schema(body: dict[str, Any], left_out: list[str]) -> None:
+    """A JSON schema where only `json_object` is known: in words, as the system's last line."""
+    asked = body.get("response_format")
+    if not isinstance(asked, dict) or bytes(asked.get("type") or b"") != b'"json_schema"':
+        return
+    body["response_format"] = {"type": "json_object"}
+    left_out.append("response_format")
+    line = "Answer with a JSON object, and nothing else."
+    schema = _schema_of(asked.get("json_schema"))
+    if schema:
+        line = f"Answer with a JSON object that follows this JSON schema: {schema}"
+    first = body["messages"][0] if body["messages"] else {}
+    if first.get("role") not in ("system", "developer"):
+        body["messages"].insert(0, {"role": "system", "content": line})
+    elif isinstance(first.get("content"), list):
+        first["content"].append({"type": "text", "text": line})
+    else:
+        first["content"] = f"{first.get('content') or ''}\n\n{line}".strip()
+
+
+def _schema_of(asked: Raw | None) -> str:
+    """The schema as JSON text, as the caller wrote it; "" for none."""
+    try:
+        return bytes(msgspec.json.decode(asked or b"", type=_JSONSchema).schema).decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 # The members that are sent as they are, and their names in the body.

@@ -1,7 +1,5 @@
 """The few shapes of OpenAI's API that the gateway looks at. Everything else travels as bytes."""
 
-from typing import Any
-
 from msgspec import Struct
 
 
@@ -16,9 +14,3 @@ class KeyChoice(Struct):
 
     index: str | None = None
     conversation: Conversation | None = None
-
-
-class ModelList(Struct):
-    """The reply of GET /v1/models."""
-
-    data: list[dict[str, Any]]

@@ -1,44 +1,15 @@
 """What a provider of OpenAI's wire does for the bodies of other fronts."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from msgspec import structs
 
 from app.wire.chat import ChatRequest
 from app.wire.events import Event, ToolCall
 from app.wire.provider import Call, Decoder, Upstream
-from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.openai import decode
-from providers.openai.learned import learn
 from providers.openai.messages import urls_to_fetch
-from providers.openai.request import effort_of, encode_request, known_of, stops, tool_names
-
-# An upstream may refuse one parameter after the other.
-_MOST_RETRIES = 4
-
-
-def translated(
-    address: Callable[[Call], str], post: Callable[[Call, bytes], UpstreamRequest]
-) -> dict[str, Any]:
-    """The members of the `Provider`. `address` is the upstream's, by which is known what it
-    refuses; `post` makes the request of a body."""
-
-    def request(call: Call) -> UpstreamRequest:
-        return post(call, encode_request(call, address(call)))
-
-    def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
-        known = known_of(call, address(call))
-        return request(call) if learn(known, reply, call.chat, effort_of(call, known)) else None
-
-    return {
-        "request": request,
-        "retry": retry,
-        "most_retries": _MOST_RETRIES,
-        "prepare": prepare,
-        "decoder": decoder,
-        "stops": lambda call: stops(call, known_of(call, address(call))),
-    }
+from providers.openai.request import tool_names
 
 
 async def prepare(call: Call, upstream: Upstream) -> Call:
@@ -49,11 +20,12 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
     return structs.replace(call, learned=await upstream.fetch(urls))
 
 
-def decoder(call: Call) -> Decoder:
-    """The decoder of the answer."""
+def decoder(call: Call, *, think_tags: bool) -> Decoder:
+    """The decoder of the answer; `think_tags` as ChatDecoder has it."""
     chat = call.chat
     renamed = tool_names(chat).renamed if isinstance(chat, ChatRequest) else {}
-    return Renaming(decode.decoder(call), renamed) if renamed else decode.decoder(call)
+    inner = decode.decoder(call, think_tags=think_tags)
+    return Renaming(inner, renamed) if renamed else inner
 
 
 class Renaming:

@@ -22,3 +22,7 @@ def test_too_many_values_are_refused_before_they_become_objects(body):
 
 def test_text_may_be_full_of_commas():
     body_limits.check_values(b'{"content": "' + b',{[\\"' * 1_000_000 + b'"}')
+
+
+def test_a_form_is_no_json():
+    body_limits.check_values(b"--boundary\r\n\r\n" + b",[{" * 1_000_000)

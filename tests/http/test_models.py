@@ -64,8 +64,8 @@ class Room:
         return made() if made else good(host)
 
     async def list(self, **headers):
-        directory = Directory(self.gateway.config)
-        app = SimpleNamespace(ctx=SimpleNamespace(gateway=self.gateway, directory=directory))
+        ctx = SimpleNamespace(gateway=self.gateway, directory=Directory(self.gateway.config))
+        app = SimpleNamespace(ctx=ctx)
         request = SimpleNamespace(app=app, headers=headers, ctx=SimpleNamespace(caller=Caller()))
         return await models.gather(request)
 

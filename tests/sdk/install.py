@@ -14,8 +14,6 @@ PINS = Path(__file__).parent
 OPENAI_1X = Path(sys.prefix) / "openai-1x"
 COZEPY = Path(sys.prefix) / "cozepy"
 NODE_MODULES = Path(sys.prefix) / "npm" / "node_modules"
-# Of gemini-cli and its like, 200 MB: for slow tests alone, put there by `... install --all`.
-GEMINI_CLIENTS = Path(sys.prefix) / "gemini-clients" / "node_modules"
 OLDEST_NODE = 22  # what the npm package asks for
 
 
@@ -38,22 +36,19 @@ def node_commands() -> tuple[Path, list[str]] | None:
 
 def main() -> None:
     for folder, pins in ((OPENAI_1X, "openai-1x.txt"), (COZEPY, "cozepy.txt")):
-        if _is_new(folder, PINS / pins):
+        if is_new(folder, pins):
             shutil.rmtree(folder, ignore_errors=True)
             _pip("install", "--target", str(folder), "-r", str(PINS / pins))
-            _stamp(folder, PINS / pins)
+            stamp(folder, pins)
     if node_commands() is None:
         _pip("install", "-r", str(PINS / "node.txt"))
         importlib.invalidate_caches()
-    _npm(NODE_MODULES.parent, PINS)
-    if "--all" in sys.argv:
-        _npm(GEMINI_CLIENTS.parent, PINS / "gemini-clients")
+    npm_packages(NODE_MODULES.parent, PINS)
 
 
-def _npm(folder: Path, pins: Path) -> None:
-    """Installs what the package-lock.json in `pins` names."""
-    lock = pins / "package-lock.json"
-    if not _is_new(folder, lock):
+def npm_packages(folder: Path, pins: Path) -> None:
+    """Installs what package.json and package-lock.json of `pins` say, unless it is there."""
+    if not is_new(folder, "package-lock.json", pins):
         return
     folder.mkdir(exist_ok=True)
     for name in ("package.json", "package-lock.json"):
@@ -68,21 +63,22 @@ def _npm(folder: Path, pins: Path) -> None:
         env={**os.environ, "PATH": path},
         check=True,
     )
-    _stamp(folder, lock)
+    stamp(folder, "package-lock.json", pins)
 
 
 def _pip(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", "-q", *arguments], check=True)
 
 
-def _is_new(folder: Path, pins: Path) -> bool:
+def is_new(folder: Path, name: str, pins: Path = PINS) -> bool:
     """Whether the folder was not made from these very pins."""
-    stamp = folder / f".made-from-{pins.name}"
-    return not stamp.is_file() or stamp.read_bytes() != pins.read_bytes()
+    made_from = folder / f".made-from-{name}"
+    return not made_from.is_file() or made_from.read_bytes() != (pins / name).read_bytes()
 
 
-def _stamp(folder: Path, pins: Path) -> None:
-    shutil.copy(pins, folder / f".made-from-{pins.name}")
+def stamp(folder: Path, name: str, pins: Path = PINS) -> None:
+    """Notes from which pins the folder was made."""
+    shutil.copy(pins / name, folder / f".made-from-{name}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from sanic import Sanic
 
 from app.config.schema import Config
 from app.process.server import create_app
+from app.wire.endpoints import FORMS
 from tests.server.running import running
 
 # Two tokens that no route with a provider may let in: Coze has no route of its own.
@@ -94,6 +95,8 @@ def test_the_lists_name_routes_that_exist():
 def ask(gateway, method, path, token, **options):
     target = re.sub(r"<\w+:\w+>", "x", path)
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+    if path.removeprefix("/c/v1/") in FORMS:
+        options = {"data": {"model": "gpt-4o"}, "files": {"file": ("a.wav", b"RIFF")}}
     options = options or ({"json": body} if method in ("POST", "PUT", "PATCH") else {})
     return httpx.request(
         method,

@@ -7,7 +7,7 @@ import pytest
 from app.fronts.openai_chat.errors import error_body
 from app.wire.refusals import as_error
 from app.wire.upstream import UpstreamReply
-from providers.openai.api import read_error
+from providers.openai.api import PROVIDER
 from tests.recorded import recorded
 
 RECORDED = json.loads((recorded("openai-compatible") / "errors.json").read_text())
@@ -16,7 +16,7 @@ RECORDED = json.loads((recorded("openai-compatible") / "errors.json").read_text(
 def told(body, status=400, told_status=None):
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    error = read_error(UpstreamReply(status, {}, body))
+    error = PROVIDER.read_error(UpstreamReply(status, {}, body))
     assert error.status == (told_status or status)
     detail = json.loads(error_body(error))
     assert set(detail) == {"error"}

@@ -12,7 +12,7 @@ from providers.claude.api import PROVIDER as CLAUDE
 from providers.claude.web_errors import read_error as claude_web
 from providers.coze.discord import read_error as discord
 from providers.gemini.errors import read_error as gemini
-from providers.openai.api import read_error as openai
+from providers.openai.api import PROVIDER as OPENAI
 from providers.openai.web_errors import read_error as openai_web
 
 NOW = 1_800_000_000.0
@@ -51,7 +51,7 @@ def test_without_a_clock_a_date_counts_from_the_answers_own():
 
 
 READERS = {
-    "openai": openai,
+    "openai": OPENAI.read_error,
     "openai web": openai_web,
     "claude": CLAUDE.read_error,
     "claude web": claude_web,

@@ -11,7 +11,12 @@ from app.fronts.anthropic.errors import (
     error_status,
 )
 from app.fronts.anthropic.message import WholeMessage
-from app.fronts.anthropic.passthrough import MessagesPassthrough, WholeBody
+from app.fronts.anthropic.passthrough import (
+    MessagesPassthrough,
+    NamedMessage,
+    NamedMessages,
+    WholeBody,
+)
 from app.fronts.anthropic.request import WIRE, glance_for, read, word
 from app.fronts.anthropic.stream import KEEP_ALIVE, MessageStream
 from app.wire.front import Answering, Front, Route
@@ -23,6 +28,8 @@ MESSAGES = "/c/v1/messages"
 
 def copy(answering: Answering, decoder: Decoder | None) -> Renderer:
     """A Messages answer byte for byte."""
+    if answering.alias:
+        return NamedMessages(answering) if answering.asked.stream else NamedMessage(answering)
     return MessagesPassthrough(answering) if answering.asked.stream else WholeBody(answering)
 
 

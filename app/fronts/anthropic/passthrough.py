@@ -6,6 +6,7 @@ Protocol sheet: front-messages, 3.
 
 from typing import Any
 
+from app.fronts.alias import NamedBody, NamedStream
 from app.fronts.anthropic.errors import STATUSES
 from app.fronts.openai_chat.passthrough import Passthrough, Whole
 from app.wire.errors import GatewayError, upstream_cut
@@ -69,6 +70,14 @@ class WholeBody(Whole):
     """A JSON body, handed on as it came once it is known to be whole and JSON."""
 
     as_error = staticmethod(read_told)
+
+
+class NamedMessages(NamedStream, MessagesPassthrough):
+    """A stream that names the alias which was asked for."""
+
+
+class NamedMessage(NamedBody, WholeBody):
+    """A whole message that names the alias which was asked for."""
 
 
 def _is_end(record: Record) -> bool:

@@ -33,7 +33,7 @@ class ChatRenderer:
         self.error: GatewayError | None = None
         self.unknown: list[str] = []
         self.said = False  # something of the answer itself
-        self.model = answering.model
+        self.model, self._alias = answering.model, answering.alias
         self.created = answering.created
         self.id = f"chatcmpl-{answering.new_id}"
         self.session = answering.session
@@ -62,7 +62,7 @@ class ChatRenderer:
     def begin(self, event: Started) -> None:
         """Takes over the id and the model that the upstream tells."""
         self.id = event.id or self.id
-        self.model = event.model or self.model
+        self.model = self._alias or event.model or self.model
 
     def continues(self, fields: dict[str, Any]) -> None:
         """Merges conversation state into the provider's own object."""

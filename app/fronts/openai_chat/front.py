@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from app.fronts.alias import NamedBody, NamedStream
 from app.fronts.openai_chat.completion import Completion
 from app.fronts.openai_chat.errors import error_body, error_event
 from app.fronts.openai_chat.passthrough import Passthrough, Whole
@@ -21,6 +22,8 @@ BING = "/bing/message"  # whatever its `provider` says
 
 def copy(answering: Answering, decoder: Decoder | None) -> Renderer:
     """An OpenAI answer byte for byte."""
+    if answering.alias:
+        return NamedStream(answering) if answering.asked.stream else NamedBody(answering)
     return Passthrough(answering) if answering.asked.stream else Whole(answering)
 
 

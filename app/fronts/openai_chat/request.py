@@ -30,7 +30,8 @@ class ChatOptions(Struct, frozen=True):
 def _glance_shape(families: Sequence[str]) -> type[Struct]:
     """The members that routing needs, with those of the families; all others are skipped."""
     members: list[tuple[str, Any, Any]] = [
-        ("provider", str | UnsetType | None, UNSET),
+        # An object of this name is OpenRouter's own member, and travels.
+        ("provider", str | dict[str, Raw] | UnsetType | None, UNSET),
         ("model", str | None, None),
         ("stream", bool | None, None),
         ("stream_options", StreamOptions | UnsetType | None, UNSET),
@@ -54,7 +55,7 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
                 own[name] = value
         provider = found.provider
         names = tuple(own)
-        if provider is UNSET:
+        if provider is UNSET or isinstance(provider, dict):
             provider = None
         else:
             names += ("provider",)

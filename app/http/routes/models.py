@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Coroutine, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -37,6 +38,7 @@ _KEEP_SECONDS = 300.0
 _KEEP_FAILED_SECONDS = 15.0
 _MOST_SECONDS = 10.0  # to wait for a list
 _ANTHROPIC_SECONDS = 2.3  # Claude Code waits 3
+_PATIENCE_SECONDS = 2.0  # to wait for some once others have answered
 _MAX_BYTES = 8 * 1024 * 1024
 _GOOGLES_HEADER = re.compile(rb"^x-goog-api-(?:key|client):", re.I | re.M).search
 _GOOGLES_QUERY = re.compile(rb"\A[A-Z]+ [^ ]*[?&](?:key|pageSize)=").search
@@ -127,28 +129,15 @@ async def googles_model(request: Request, target: str) -> HTTPResponse:
 async def _as_google(request: Request) -> list[dict[str, Any]]:
     take_key_from_query(request)
     found = await gather(request, ("x-goog-api-key", "authorization"), house="gemini")
-    return google.models_of([*_aliases(request), *found])
+    return google.models_of(found)
 
 
 async def _as_anthropic(request: Request) -> list[dict[str, Any]]:
-    """The models as Anthropic's callers read them, with the exact names of the config's aliases."""
+    """The models as Anthropic's callers read them."""
     found = await gather(
         request, ("x-api-key", "authorization"), house="claude", seconds=_ANTHROPIC_SECONDS
     )
-    return models_of([*_aliases(request), *found], request.headers.get("user-agent", ""))
-
-
-def _aliases(request: Request) -> list[dict[str, Any]]:
-    """The exact names of the config's `models` that the caller may use."""
-    caller: Caller = request.ctx.caller
-    directory = directory_of(request)
-    return [
-        {"id": name, "provider": "", "created": 0}
-        for name, targets in gateway_of(request).config.models.items()
-        if "*" not in name
-        and caller.may_use_keys
-        and caller.may(directory.choose(None, targets[0]).provider.family, name)
-    ]
+    return models_of(found, request.headers.get("user-agent", ""))
 
 
 def _not_found(request: Request, model_id: str) -> HTTPResponse:
@@ -164,7 +153,8 @@ async def gather(
     house: str = "openai",
     seconds: float = _MOST_SECONDS,
 ) -> list[dict[str, Any]]:
-    """Every provider's models; a provider that fails is left out, all failing is an error.
+    """The config's aliases, then every provider's models: those that the config names, else those
+    that it lists. A provider that fails is left out, all failing is an error.
 
     A key of the caller's own, in one of `own_headers`, asks `house` alone. `seconds` are the most
     to wait for a list.
@@ -174,13 +164,23 @@ async def gather(
     caller: Caller = request.ctx.caller
     if not own:
         caller.need_keys()
-    asked = [
-        _of(gateway, provider, name, own if name == house else "", seconds)
-        for name, provider in directory.listed.items()
-        if ((provider.anonymous or gateway.pool.size(provider.pool)) and caller.may_use_keys)
-        or (own and name == house)
+
+    def has_key(provider: Provider) -> bool:
+        is_there = provider.anonymous or gateway.pool.size(provider.pool) > 0
+        return is_there and caller.may_use_keys
+
+    aliases = [
+        entry
+        for entry, providers in directory.aliases
+        if any(has_key(each) and caller.may(each.family, entry["id"]) for each in providers)
     ]
-    if not asked:
+    named = [e for provider, entries in directory.named if has_key(provider) for e in entries]
+    asked = [
+        _of(gateway, provider, name, own if name == house else "")
+        for name, provider in directory.listed.items()
+        if has_key(provider) or (own and name == house)
+    ]
+    if not (asked or named or aliases):
         raise GatewayError(
             401,
             "No key to list models with: send your own in the Authorization header, "
@@ -189,67 +189,96 @@ async def gather(
             code="no_api_key",
             headers=(("x-should-retry", "false"),),
         )
-    answers = await asyncio.gather(*asked, return_exceptions=True)
-    found: list[dict[str, Any]] = []
-    errors = []
-    for answer in answers:
-        if isinstance(answer, GatewayError):
-            errors.append(answer)
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            found += answer
-    if errors and not found:
-        raise errors[0]
-    return [
+    found = await _answers(asked, seconds, is_needed=not (named or aliases))
+    return aliases + [
         {**entry, "id": directory.listed_id(entry["provider"], entry["id"])}
-        for entry in found
-        if caller.may(entry["provider"], entry.get("id"))
+        for entry in (*named, *found)
+        if caller.may(entry["provider"], entry["id"])
+        and directory.shows(entry["provider"], entry["id"])
     ]
 
 
-async def _of(
-    gateway: Gateway, provider: Provider, name: str, own: str, seconds: float
+async def _answers(
+    asked: Sequence[Coroutine[Any, Any, list[dict[str, Any]]]], seconds: float, *, is_needed: bool
 ) -> list[dict[str, Any]]:
+    """The lists in their order, without those that fail or that keep the others waiting.
+
+    Raises GatewayError where a list is needed and none came.
+    """
+    tasks = [asyncio.create_task(each, name="list of models") for each in asked]
+    try:
+        late: set[asyncio.Task[list[dict[str, Any]]]] = set(tasks)
+        for wait in (min(_PATIENCE_SECONDS, seconds), max(seconds - _PATIENCE_SECONDS, 0)):
+            if not late:
+                break
+            _, late = await asyncio.wait(late, timeout=wait)
+            if not is_needed or any(task.done() and task.exception() is None for task in tasks):
+                break
+    finally:
+        for task in tasks:
+            task.cancel()
+    done = [task for task in tasks if task not in late]
+    errors = [error for task in done if (error := task.exception()) is not None]
+    for error in errors:
+        if not isinstance(error, GatewayError):
+            raise error
+    found = [entry for task in done if task.exception() is None for entry in task.result()]
+    if is_needed and not found and (errors or late):
+        raise errors[0] if errors else _too_late("No provider")
+    return found
+
+
+def _too_late(name: str) -> GatewayError:
+    return GatewayError(504, f"{name} did not list its models in time.", code="upstream_timeout")
+
+
+async def _of(gateway: Gateway, provider: Provider, name: str, own: str) -> list[dict[str, Any]]:
     # What the caller's own key may see is nobody else's business.
     if own:
-        return await _ask(gateway, provider, name, Lease(Key(provider.pool, "", own)), seconds)
-    listing = gateway.model_lists.get(name)
-    if listing is None:
-        listing = gateway.model_lists[name] = Listing(asyncio.Lock())
-    async with listing.lock:  # one asks, the others wait for what it hears
-        if listing.until <= time.monotonic():
-            try:
-                turn = gateway.pool.pick(provider.pool)
-                listing.models = await _ask(gateway, provider, name, turn, seconds)
-                listing.error, keep = None, _KEEP_SECONDS
-            except GatewayError as error:
-                # What was heard before is better than nothing; and a provider that is down must
-                # not make every list wait for it.
-                listing.error, keep = error, _KEEP_FAILED_SECONDS
-            listing.until = time.monotonic() + keep
+        return await _ask(gateway, provider, name, Lease(Key(provider.pool, "", own)))
+    listing = gateway.model_lists.setdefault(name, Listing())
+    if listing.until <= time.monotonic():
+        if listing.task is None:  # one asks, and the others wait for what it hears
+            asking = _refresh(gateway, provider, name, listing)
+            listing.task = asyncio.create_task(asking, name=f"models of {name}")
+        await asyncio.wait({listing.task})
     if listing.models is not None:
         return listing.models
-    assert listing.error is not None
-    raise listing.error.with_traceback(None)
+    raise (listing.error or _too_late(name)).with_traceback(None)
+
+
+async def _refresh(gateway: Gateway, provider: Provider, name: str, listing: Listing) -> None:
+    """Asks once, also if nobody waits any more: the next one who asks is told at once."""
+    keep = _KEEP_FAILED_SECONDS
+    try:
+        if provider.anonymous and not gateway.pool.size(provider.pool):
+            turn = Lease(Key(provider.pool, "", ""))
+        else:
+            turn = gateway.pool.pick(provider.pool)
+        listing.models = await _ask(gateway, provider, name, turn)
+        listing.error, keep = None, _KEEP_SECONDS
+    except GatewayError as error:
+        # What was heard before is better than nothing; and a provider that is down must not make
+        # every list wait for it.
+        listing.error = error
+    finally:
+        listing.until, listing.task = time.monotonic() + keep, None
 
 
 async def _ask(
-    gateway: Gateway, provider: Provider, name: str, turn: Lease, seconds: float
+    gateway: Gateway, provider: Provider, name: str, turn: Lease
 ) -> list[dict[str, Any]]:
     assert provider.models_request is not None and provider.read_models is not None
     pool = gateway.pool
     try:
-        async with asyncio.timeout(min(gateway.config.timeouts.first_event, seconds)):
+        async with asyncio.timeout(min(gateway.config.timeouts.first_event, _MOST_SECONDS)):
             response = await gateway.clients.open(provider.models_request(gateway.config, turn.key))
             reply = await read_whole(response, _MAX_BYTES)
         if reply.status != 200:
             raise provider.read_error(reply)
         pool.report(turn, Outcome.OK, reply.status)
     except TimeoutError:
-        raise GatewayError(
-            504, f"{name} did not list its models in time.", code="upstream_timeout"
-        ) from None
+        raise _too_late(name) from None
     except GatewayError as error:
         words = redact.words(error.message)
         pool.report(turn, of_error(error), error.status, error.retry_after, words)

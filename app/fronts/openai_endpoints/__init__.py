@@ -1,0 +1,1 @@
+"""OpenAI's endpoints beside chat: embeddings, pictures, speech and the like."""

@@ -1,0 +1,243 @@
+"""Bodies that an upstream refuses, repaired: a closed table of what it says and what helps.
+
+A row is applied in advance where the dialect knows that it is needed, else once the upstream has
+refused the body in the row's words. What helped is remembered for an hour, so that the next call is
+right at once. What would give the answer another meaning has no row, and the refusal is told:
+`tool_choice`, `response_format`, images, `n`. Source: protocol sheet openai-compatible, section 6.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app.wire.chat import read_members
+from app.wire.dialect import Dialect
+from app.wire.refusals import read_refusal
+from app.wire.upstream import UpstreamReply
+from providers.openai import body_edits as edits
+
+_KEEP_SECONDS = 3600
+_MOST_KEPT = 1000
+
+
+class Repair(Struct, frozen=True, kw_only=True):
+    """One row. `name` is told in x-gateway-dropped-params; `is_meant` reads a refusal's text.
+
+    A body without any of `needles` needs no repair.
+    """
+
+    name: str
+    is_meant: Callable[[str], bool]
+    needles: tuple[bytes, ...]
+    edit: edits.Edit
+
+
+_UNKNOWN = re.compile(
+    r"unsupported|(?:not|n't) (?:currently |yet )?(?:supported|support\b|permitted|allowed)"
+    r"|unrecogni[sz]ed|unexpected|unknown (?:parameter|field|argument|name|member|variant|key)"
+    r"|extra (?:inputs|fields)|extra_forbidden|only supports",
+    re.IGNORECASE,
+)
+# The member is known, and what it holds is wrong.
+_VALUE = re.compile(
+    r"unsupported value|too (?:large|small|long|short|many|high|low)|at (?:most|least)\b"
+    r"|(?:more|less|greater|larger|smaller) than|\bm(?:ax|in)imum\b|missing",
+    re.IGNORECASE,
+)
+
+
+def _says_unknown(pattern: str) -> Callable[[str], bool]:
+    """Whether a text says of what `pattern` finds that the upstream does not take it."""
+    find = re.compile(pattern, re.IGNORECASE).search
+
+    def is_meant(text: str) -> bool:
+        return bool(find(text) and _UNKNOWN.search(text)) and not _VALUE.search(text)
+
+    return is_meant
+
+
+def _named(name: str) -> str:
+    """Finds a member's name where a text means the member, also in camel case (xAI)."""
+    word = name.replace("_", "_?")
+    return rf"(?:['\"`]|: ?|\b(?:parameter|argument|field|property|body\.) ?){word}\b|^{word}\b"
+
+
+def _has(pattern: str) -> Callable[[str], bool]:
+    find = re.compile(pattern, re.IGNORECASE).search
+    return lambda text: find(text) is not None
+
+
+def _needle(*names: str) -> tuple[bytes, ...]:
+    return tuple(f'"{name}"'.encode() for name in names)
+
+
+def _without(name: str) -> Repair:
+    return Repair(
+        name=name,
+        is_meant=_says_unknown(_named(name)),
+        needles=_needle(name),
+        edit=edits.without(name),
+    )
+
+
+def _renamed(name: str, other: str) -> Repair:
+    return Repair(
+        name=name,
+        is_meant=_says_unknown(_named(name)),
+        needles=_needle(name),
+        edit=edits.renamed(name, other),
+    )
+
+
+_MAX_COMPLETION = _renamed("max_completion_tokens", "max_tokens")
+_MAX = _renamed("max_tokens", "max_completion_tokens")
+_DEVELOPER = Repair(
+    name="developer",
+    # DeepSeek: "unknown variant `developer`"; Z.AI: code 1214, "Incorrect role information".
+    is_meant=_has(r"developer.*(?:role|variant)|(?:role|variant).*developer|'1214'|incorrect role"),
+    needles=_needle("developer"),
+    edit=edits.developer_as_system,
+)
+_USAGE = _without("stream_options")
+_THINKING_WORDS = r"reasoning_content|reasoning_details|thinking_blocks|\breasoning\b"
+_THINKING_BACK = Repair(
+    name="reasoning_content",
+    is_meant=_says_unknown(_THINKING_WORDS),
+    needles=_needle(*edits.THINKING),
+    edit=edits.thinking_returned,
+)
+_NO_THINKING = Repair(
+    name="reasoning_content",
+    is_meant=_says_unknown(_THINKING_WORDS),
+    needles=_needle(*edits.THINKING),
+    edit=edits.without_thinking,
+)
+_TOOL_IDS = Repair(
+    name="tool_call_id",
+    is_meant=_has(r"tool[ _]call[ _]id.*length of 9"),
+    needles=_needle("tool_call_id", "tool_calls"),
+    edit=edits.nine_character_ids,
+)
+_TEXT = Repair(
+    name="content",
+    is_meant=_has(
+        r"content.*(?:(?:must|should) be an? (?:valid )?string|expected (?:an? )?string"
+        r"|cannot unmarshal array|type string with value array)"
+        r"|invalid type: sequence, expected a string"
+    ),
+    needles=(b'"content"',),
+    edit=edits.content_as_text,
+)
+_NAMES = Repair(
+    name="name",
+    is_meant=_says_unknown(r"messages?\b.*['\"`.]name\b"),
+    needles=_needle("name"),
+    edit=edits.without_names,
+)
+# Members without which the answer means the same, or nearly so.
+MEMBERS = (
+    "parallel_tool_calls",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "seed",
+    "user",
+    "store",
+    "metadata",
+    "service_tier",
+    "verbosity",
+    "prompt_cache_key",
+    "safety_identifier",
+    "frequency_penalty",
+    "presence_penalty",
+    "stop",
+)
+# In this order: of two rows that a text may mean, the first one that changes the body is tried.
+TABLE = (
+    _MAX_COMPLETION,
+    _MAX,
+    _DEVELOPER,
+    _USAGE,
+    _THINKING_BACK,
+    _NO_THINKING,
+    _TOOL_IDS,
+    *map(_without, MEMBERS),
+    _NAMES,
+    _TEXT,
+)
+
+
+def required_by(dialect: Dialect) -> tuple[Repair, ...]:
+    """What the dialect knows that a caller's body needs: only what is refused for certain."""
+    known = [_without(name) for name in sorted(dialect.refuses)]
+    if dialect.usage == "told":
+        known.append(_USAGE)
+    if dialect.tool_ids == "nine":
+        known.append(_TOOL_IDS)
+    return tuple(known)
+
+
+def written_for(dialect: Dialect) -> tuple[Repair, ...]:
+    """What makes of the gateway's own body one in this dialect, besides `required_by`."""
+    rows = [_THINKING_BACK]
+    if dialect.max_tokens != "either":
+        rows.append(_MAX_COMPLETION if dialect.max_tokens == "max_tokens" else _MAX)
+    if dialect.developer == "system":
+        rows.append(_DEVELOPER)
+    if dialect.content == "text":
+        rows.append(_TEXT)
+    return tuple(rows)
+
+
+def meant_by(reply: UpstreamReply) -> list[Repair]:
+    """The rows that this refusal may mean, the likeliest first."""
+    if reply.status not in (400, 422):
+        return []
+    found = read_refusal(reply.body)
+    text = f"{found.message} '{found.param or ''}' '{found.code or ''}'"
+    return [row for row in TABLE if row.is_meant(text)]
+
+
+def repaired(
+    body: bytes, rows: Sequence[Repair], dialect: Dialect, model: str | None = None
+) -> tuple[bytes, list[str]]:
+    """A JSON body after `rows`, and the names of those that changed it; `model` replaces its own.
+
+    The very same bytes where nothing changes: a body that needs no row is not even parsed.
+    """
+    # A name may be written with escapes, of which the first 256 characters begin like this.
+    hides = b"\\u00" in body if rows else False
+    rows = [row for row in rows if hides or any(needle in body for needle in row.needles)]
+    if not rows and model is None:
+        return body, []
+    members: edits.Body = dict(read_members(body))
+    names = [row.name for row in rows if row.edit(members, dialect)]
+    if not names and model is None:
+        return body, []
+    if model is not None:
+        members["model"] = Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(members), names
+
+
+class Memory:
+    """What one worker has learned of the models of one host."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], tuple[int, tuple[Repair, ...]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def rows(self, address: str, model: str, now: int) -> tuple[Repair, ...]:
+        """The repairs that are known to be needed; `now` is Unix seconds."""
+        until, rows = self._kept.get((address, model), (0, ()))
+        return rows if until > now else ()
+
+    def keep(self, address: str, model: str, rows: Sequence[Repair], now: int) -> None:
+        """From now on these, for an hour. The oldest are forgotten where there are too many."""
+        self._kept.pop((address, model), None)
+        while len(self._kept) >= _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[address, model] = now + _KEEP_SECONDS, tuple(rows)
