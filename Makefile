@@ -33,7 +33,6 @@ test: $(SDK) ## run the fast tests
 
 # Sequential: soak tests need the whole machine.
 test-all: $(SDK) ## run all tests, including whole processes and soak tests
-	@$(PY) -m tests.sdk.install --all
 	@$(PY) -m pytest -m "slow or not slow"
 
 check: $(DEV) ## format, lint, spelling, types, import rules: every commit must pass

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.sdk.install import GEMINI_CLIENTS, node_commands
+from tests.sdk.programs import gemini_clients
 from tests.server.running import running
 from tests.server.test_gemini_front import CLAUDE, GEMINI, MODELS, OPENAI, config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-CLI = GEMINI_CLIENTS / "@google" / "gemini-cli" / "bundle" / "gemini.js"
+CLI = Path("@google/gemini-cli/bundle/gemini.js")
 SETTINGS = {
     "security": {"auth": {"selectedType": "gemini-api-key"}},
     "privacy": {"usageStatisticsEnabled": False},
@@ -24,11 +24,10 @@ CALLS = [["get_weather", {"city": "Paris"}], ["get_news", {"city": "Oslo"}]]
 
 
 @pytest.fixture(scope="module")
-def node():
-    found = node_commands()
-    missing = "run `python -m tests.sdk.install --all` (or `make test-all`) first"
-    assert found is not None and CLI.is_file(), missing
-    return str(found[0])
+def installed() -> tuple[str, Path]:
+    """Node, and the packages."""
+    node, folder = gemini_clients()
+    return str(node), folder / "node_modules"
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +39,13 @@ def door(simulator, tmp_path_factory):
 class Program:
     """gemini-cli in a home of its own, with nothing of this machine's settings."""
 
-    def __init__(self, node: str, url: str, home: Path) -> None:
+    def __init__(self, installed: tuple[str, Path], url: str, home: Path) -> None:
+        node, packages = installed
         self.folder = home / "project"
         self.folder.mkdir()
         (home / ".gemini").mkdir()
         (home / ".gemini" / "settings.json").write_text(json.dumps(SETTINGS))
-        self._command = [node, str(CLI), "--yolo", "--skip-trust"]
+        self._command = [node, str(packages / CLI), "--yolo", "--skip-trust"]
         self._env = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),
@@ -70,8 +70,8 @@ class Program:
 
 
 @pytest.fixture
-def program(node, door, tmp_path):
-    return Program(node, door.url, tmp_path)
+def program(installed, door, tmp_path):
+    return Program(installed, door.url, tmp_path)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -113,10 +113,11 @@ def test_a_rate_limit_is_waited_for(program, door, simulator, model):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", ["genai", "vercel", "langchain"])
-def test_a_javascript_client_does_all_its_rounds(node, door, tmp_path, client, model):
+def test_a_javascript_client_does_all_its_rounds(installed, door, tmp_path, client, model):
+    node, packages = installed
     script = tmp_path / "round.mjs"
     shutil.copy(Path(__file__).parent / "gemini_clients.mjs", script)
-    (tmp_path / "node_modules").symlink_to(GEMINI_CLIENTS)
+    (tmp_path / "node_modules").symlink_to(packages)
     house = model.partition("/")[0] if "/" in model else "gemini"
     done = subprocess.run(
         [node, str(script)],

@@ -208,6 +208,30 @@ def test_tokens_are_counted(client, model):
     assert 100 < client.models.count_tokens(model=model, contents=text).total_tokens < 2000
 
 
+@pytest.mark.parametrize(
+    "model",
+    ["gemini-embedding-001", "openai/text-embedding-3-small", "local/text-embedding-3-small"],
+)
+def test_texts_become_vectors(door, client, model):
+    settings = types.EmbedContentConfig(output_dimensionality=256, task_type="RETRIEVAL_QUERY")
+    many = client.models.embed_content(model=model, contents=["a", "b"], config=settings)
+    assert [len(each.values) for each in many.embeddings] == [256, 256]
+    assert many.embeddings[0].values != many.embeddings[1].values
+    body = {"content": {"parts": [{"text": "a"}]}, "outputDimensionality": 256}
+    one = post(door, f"/c/v1beta/models/{model}:embedContent", body).json()
+    assert one["embedding"]["values"] == pytest.approx(many.embeddings[0].values)
+
+
+def test_who_makes_no_vectors_says_so(door):
+    body = {"content": {"parts": [{"text": "a"}]}}
+    reply = post(door, f"/c/v1beta/models/{CLAUDE}:embedContent", body)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["status"] == "INVALID_ARGUMENT"
+    picture = {"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": ""}}]}}
+    reply = post(door, "/c/v1beta/models/openai/text-embedding-3-small:embedContent", picture)
+    assert reply.json()["error"]["status"] == "INVALID_ARGUMENT"
+
+
 @pytest.mark.parametrize("model", MODELS[1:])
 def test_a_lone_result_is_counted(door, model):
     body = recordings()["count-tokens"]["body"]

@@ -191,6 +191,19 @@ class Body(Struct, rename="camel"):
     store: Any = None
 
 
+class EmbedContent(Struct, rename="camel"):
+    """The body of embedContent, and an entry of batchEmbedContents."""
+
+    content: Content | str | None = None
+    output_dimensionality: Whole | None = None
+
+
+class EmbedContents(Struct, rename="camel"):
+    """The body of batchEmbedContents."""
+
+    requests: list[EmbedContent] | None = None
+
+
 class CountTokens(Struct, rename="camel"):
     """The body of countTokens: a conversation alone, or a whole request."""
 
@@ -226,6 +239,7 @@ _SPELLINGS: dict[type[Struct], _Spelling] = {}
 
 
 def _learn(shape: type[Struct]) -> None:
+    """Takes in the spellings of a struct and of all that it holds."""
     if shape in _SPELLINGS:
         return
     spelling = _SPELLINGS[shape] = _Spelling()
@@ -240,6 +254,7 @@ def _learn(shape: type[Struct]) -> None:
 
 
 _learn(CountTokens)
+_learn(EmbedContents)
 _SNAKE = sorted({name for s in _SPELLINGS.values() for name in s.names if "_" in name})
 _has_snake = re.compile(rb'"(?:%b)"\s*:' % "|".join(_SNAKE).encode()).search
 _members = msgspec.json.Decoder(dict[str, Raw])

@@ -9,10 +9,12 @@ and 6.
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from msgspec import structs
 from sanic import HTTPResponse, Request
 
 from app.auth.credentials import bare_token, callers_own
 from app.engine.call import Target
+from app.fronts.gemini.embeddings import front_for, openai_body
 from app.fronts.gemini.request import (
     COUNT,
     EMBED,
@@ -29,6 +31,7 @@ from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request
 from app.wire.token_estimate import LEARNED, prompt_tokens
 
+_EMBEDDINGS = next(front for front in FRONTS if front.name == "openai-embeddings")
 EVENTS, ARRAY = (front for front in FRONTS if front.name == "gemini")
 _VERSIONS = ("v1beta", "v1alpha", "v1")
 MODELS = "/models"
@@ -68,7 +71,8 @@ def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | N
             if method == COUNT:
                 return await _count(request, asked, targets[0])
             if method in EMBED:
-                raise _no_embeddings(targets[0])
+                await _embed(request, asked)
+                return None
         await run_chat(request, front, targets, asked)
         return None
 
@@ -100,12 +104,18 @@ async def _count(request: Request, asked: Asked, target: Target) -> HTTPResponse
     return logged(request, response)
 
 
-def _no_embeddings(target: Target) -> GatewayError:
-    return bad_request(
-        f"{target.provider.name} makes no embeddings that can be asked for in this way; name a "
-        "model of Gemini's, as gemini-embedding-001.",
-        "model",
-    )
+async def _embed(request: Request, asked: Asked) -> None:
+    """Vectors from an upstream that has OpenAI's embeddings."""
+    front = front_for(_EMBEDDINGS, asked)
+    incoming = structs.replace(incoming_of(request, {}), body=openai_body(asked))
+    told = front.glance(incoming)
+    told.provider = asked.provider
+    request.ctx.front = front
+    targets = targets_of(request, front, told)
+    provider = targets[0].provider
+    if "embeddings" not in provider.endpoints:
+        raise bad_request(f"{provider.name} makes no embeddings; name another model.", "model")
+    await run_chat(request, front, targets, told)
 
 
 def _not_offered(request: Request, version: str, target: str) -> GatewayError:
