@@ -93,6 +93,8 @@ class Exchange:
         comment = keep_alive(sink, ask, self.config.timeouts.keep_alive_comment)
         deadline = Deadline(self.config.timeouts, comment if stream and front.keep_alive else None)
         self.calls.add(deadline, stream)
+        if stream:
+            sink.content_type = front.stream_type
         record.stream = stream
         record.bytes_in = len(asked.body)
         record.status = 200
