@@ -91,9 +91,7 @@ class Exchange:
         comment = partial(_keep_alive, sink, front.keep_alive)
         deadline = Deadline(self.config.timeouts, comment if stream and front.keep_alive else None)
         self.calls.add(deadline, stream)
-        record.stream = stream
-        record.bytes_in = len(asked.body)
-        record.status = 200
+        record.stream, record.bytes_in, record.status = stream, len(asked.body), 200
         try:
             self.calls.check()
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))

@@ -8,6 +8,7 @@ from app.wire.dialect import OPENAI
 from app.wire.endpoints import OPENAI_ENDPOINTS
 from app.wire.provider import ForwardRule
 from app.wire.upstream import join_url
+from providers.openai.endpoints import with_endpoints
 from providers.openai.errors import error_reader
 from providers.openai.host import Host, credential, provider
 from providers.openai.schema import KeyChoice
@@ -41,7 +42,7 @@ HOST = Host(
         "user-agent",
     ),
 )
-PROVIDER = provider(HOST, index=index)
+PROVIDER = with_endpoints(provider(HOST, index=index), HOST)
 
 FORWARDS = tuple(
     ForwardRule(
