@@ -95,9 +95,7 @@ class Exchange:
         self.calls.add(deadline, stream)
         if stream:
             sink.content_type = front.stream_type
-        record.stream = stream
-        record.bytes_in = len(asked.body)
-        record.status = 200
+        record.stream, record.bytes_in, record.status = stream, len(asked.body), 200
         try:
             self.calls.check()
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))
