@@ -13,6 +13,7 @@ from tests.server.running import Running
 
 MODELS = ("gpt-5", "claude/claude-sonnet-4-5", "gemini/gemini-2.5-flash", "host/some-model")
 TRANSLATED = MODELS[1:]
+NATIVE = "native/some-model"  # a host that speaks Responses itself
 WEATHER = {
     "type": "function",
     "name": "get_weather",
@@ -43,7 +44,13 @@ def running(simulator, tmp_path_factory):
                 "name": "host",
                 "api_url": f"{simulator.url}/openai/v1",
                 "api_keys": [{"id": "h1", "val": "sk-host-1"}],
-            }
+            },
+            {
+                "name": "native",
+                "api_url": f"{simulator.url}/openai/v1",
+                "api_keys": [{"id": "n1", "val": "sk-native-1"}],
+                "responses": "native",
+            },
         ],
     }
     running = Running(tmp_path_factory.mktemp("responses"), config)
@@ -161,6 +168,13 @@ def test_items_are_referred_to_by_their_ids(client, model):
 def test_an_answer_of_openais_own_is_asked_for_where_it_lives(client):
     answer = client.responses.create(model="gpt-5", input="Hi")
     assert not answer.id.startswith("resp_gw")
+
+
+def test_a_host_that_speaks_responses_is_asked_in_them(client, simulator):
+    answer = client.responses.create(model=NATIVE, input="blue moon")
+    assert "blue moon" in answer.output_text and not answer.id.startswith("resp_gw")
+    [asked] = simulator.last(1, key="sk-native-1")
+    assert asked["path"] == "/openai/v1/responses" and asked["model"] == "some-model"
 
 
 @pytest.mark.parametrize("model", TRANSLATED)
