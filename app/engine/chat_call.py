@@ -93,9 +93,9 @@ class Exchange:
         comment = keep_alive(sink, ask, self.config.timeouts.keep_alive_comment)
         deadline = Deadline(self.config.timeouts, comment if stream and front.keep_alive else None)
         self.calls.add(deadline, stream)
-        record.stream = stream
-        record.bytes_in = len(asked.body)
-        record.status = 200
+        if stream:
+            sink.content_type = front.stream_type
+        record.stream, record.bytes_in, record.status = stream, len(asked.body), 200
         try:
             self.calls.check()
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))

@@ -36,6 +36,7 @@ from app.http.routes import (
     bing,
     chat,
     chatgpt_pictures,
+    gemini,
     landing,
     messages,
     models,
@@ -61,6 +62,7 @@ _ALONE_SECONDS = 2.0  # by then the main process has signalled, if the signal wa
 _ROUTES = (
     landing,
     chat,
+    gemini,
     messages,
     responses,
     models,

@@ -33,6 +33,9 @@ class Asked(Struct, kw_only=True):
     members: Mapping[str, Raw] = {}
     own_names: tuple[str, ...] = ()
     query: str = ""  # the caller's, for an upstream of the same wire
+    # Which method of its API and in which version, where the path tells: "countTokens", "v1beta".
+    method: str = ""
+    api_version: str = ""
     options: Any = None
     kept: Mapping[str, Kept] = {}
     file_bytes: int = 0

@@ -23,7 +23,7 @@ from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
 from app.wire.kept import Kept
 from app.wire.provider import Decoder, Wire
-from app.wire.renderer import Renderer
+from app.wire.renderer import SSE, Renderer
 from app.wire.upstream import Headers
 
 
@@ -88,7 +88,8 @@ class Front(Struct, frozen=True, kw_only=True):
     the tokens of an answer can be guessed by its size.
 
     `credential_headers` are where this API's SDKs put a key; the first match wins. `keep_alive`
-    bridges silence in a stream, b"" where the framing has no room for it. `models` makes this API's
+    bridges silence in a stream, b"" where the framing has no room for it; where it depends on the
+    request it is made of that, and of whether anything has been sent. `models` makes this API's
     list of what the providers offer; None: it has no such route.
 
     `error_status` is the HTTP status of an error, `id_header` where the caller is told our id of
@@ -114,7 +115,8 @@ class Front(Struct, frozen=True, kw_only=True):
     error_event: Callable[[GatewayError, str], bytes] | None
     error_headers: Callable[[GatewayError], Headers] = lambda error: []
     credential_headers: tuple[str, ...] = ("authorization",)
-    keep_alive: bytes = b": ping\n\n"
+    stream_type: str = SSE  # of a stream that begins with a keep-alive
+    keep_alive: bytes | Callable[[Asked, bool], bytes] = b": ping\n\n"
     models: Callable[[list[dict[str, Any]]], bytes] | None = None
     error_status: Callable[[GatewayError], int] = lambda error: error.status
     id_header: str = ""

@@ -11,6 +11,7 @@ from app.wire.endpoints import OPENAI_ENDPOINTS
 from app.wire.kept import family_of
 from app.wire.provider import ForwardRule
 from app.wire.upstream import join_url
+from providers.openai.endpoints import with_endpoints
 from providers.openai.errors import error_reader
 from providers.openai.host import Host, credential, provider
 from providers.openai.schema import KeyChoice
@@ -59,7 +60,7 @@ HOST = Host(
     responses_path="/responses",
     passed_to_responses=lambda name: name.startswith("x-codex-") or name in _OF_CODEX,
 )
-PROVIDER = provider(HOST, index=index)
+PROVIDER = with_endpoints(provider(HOST, index=index), HOST)
 
 FORWARDS = tuple(
     ForwardRule(

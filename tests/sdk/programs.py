@@ -13,6 +13,7 @@ import pytest
 from tests.sdk.install import PINS, is_new, node_commands, npm_packages, stamp
 
 AI_SDK = Path(sys.prefix) / "ai-sdk"
+GEMINI_CLIENTS = Path(sys.prefix) / "gemini-clients"
 
 
 def environment(name: str) -> Path:
@@ -37,11 +38,20 @@ def environment(name: str) -> Path:
 
 def ai_sdk() -> tuple[Path, Path]:
     """Node, and the folder with Vercel's AI SDK in its node_modules. Skips as `environment`."""
+    return _node_with(AI_SDK)
+
+
+def gemini_clients() -> tuple[Path, Path]:
+    """Node, and the folder with gemini-cli and Google's SDKs. Skips as `environment`."""
+    return _node_with(GEMINI_CLIENTS)
+
+
+def _node_with(folder: Path) -> tuple[Path, Path]:
     found = node_commands()
     if found is None:
         pytest.skip("there is no Node; run `python -m tests.sdk.install`")
     try:
-        npm_packages(AI_SDK, PINS / "ai-sdk")
+        npm_packages(folder, PINS / folder.name)
     except (subprocess.SubprocessError, OSError) as error:
-        pytest.skip(f"the AI SDK cannot be installed here: {error}")
-    return found[0], AI_SDK
+        pytest.skip(f"{folder.name} cannot be installed here: {error}")
+    return found[0], folder
