@@ -114,10 +114,7 @@ def callers_key(
     if rule.own is not None:
         if value := bare_token(rule.own(lookup)):
             return Key(rule.pool, "", value), False
-        call.caller.need_keys()
-        if rule.anonymous and not pool.size(rule.pool):
-            return Key(rule.pool, "", ""), False
-        return None, False
+        return _pools_key(call, pool), False
     for name in rule.credential_headers:
         if token := bare_token(lookup.get(name, "")):
             if rule.moves(name, token):
@@ -126,8 +123,15 @@ def callers_key(
     for name, value in parse_qsl(call.query) if rule.credential_query else ():
         if name in rule.credential_query and bare_token(value):
             return Key(rule.pool, "", value), False
+    return _pools_key(call, pool), False
+
+
+def _pools_key(call: ForwardCall, pool: KeyPool) -> Key | None:
+    """None: any key of the pool; an empty key where the upstream wants none and none is there."""
     call.caller.need_keys()
-    return None, False
+    if call.rule.anonymous and not pool.size(call.rule.pool):
+        return Key(call.rule.pool, "", "")
+    return None
 
 
 def header_lookup(headers: Headers) -> dict[str, str]:

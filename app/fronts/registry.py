@@ -10,6 +10,8 @@ from app.fronts.gemini.front import fronts as google
 from app.fronts.openai_chat import errors as openai
 from app.fronts.openai_chat.front import door, front
 from app.fronts.openai_endpoints.front import fronts as endpoint_fronts
+from app.fronts.openai_responses import errors as responses
+from app.fronts.openai_responses.front import front as responses_front
 from app.wire.errors import GatewayError
 from app.wire.front import Front, Route
 
@@ -23,6 +25,7 @@ def fronts(families: Sequence[str]) -> tuple[Front, ...]:
     gemini_door = Route("/gemini/openai", provider="gemini")
     return (
         chat,
+        responses_front(families),
         messages(families),
         door(chat, "claude-openai", "anthropic", claude, "x-api-key"),
         *google(families),
@@ -45,6 +48,7 @@ _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     # A vendor's own client with a wrong base URL.
     ("/v1/messages", anthropic.forward_error_body),
     ("/c/v1/messages", anthropic.error_body),
+    ("/c/v1/responses", responses.error_body),
     ("/c/api", anthropic.error_body),
     ("/v1alpha", gemini.error_body),
     ("/v1beta", gemini.error_body),

@@ -41,6 +41,7 @@ from app.http.routes import (
     messages,
     models,
     openai_platform,
+    responses,
     reverse_proxy,
 )
 from app.offload import group_signals
@@ -63,6 +64,7 @@ _ROUTES = (
     chat,
     gemini,
     messages,
+    responses,
     models,
     bing,
     openai_platform,

@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 
 from app.wire.chat import not_json, read_members
 from app.wire.errors import GatewayError, from_validation
+from app.wire.kept import Kept
 from app.wire.surrogates import mend
 
 # What msgspec raises for another shape, no JSON, broken UTF-8 and absurd nesting.
@@ -21,7 +22,8 @@ class Asked(Struct, kw_only=True):
     `members` are the gateway's own top-level members by family name ("claude", "bing" ...), each as
     JSON. `own_names` are all top-level names that are the gateway's, "provider" included: they
     never travel upstream. `options` belongs to the front alone. `file_bytes` are those of the body
-    that are a file's, and so say nothing of how many tokens it has.
+    that are a file's, and so say nothing of how many tokens it has. `kept` are earlier answers that
+    the body names, by their ids.
     """
 
     body: bytes
@@ -35,6 +37,7 @@ class Asked(Struct, kw_only=True):
     method: str = ""
     api_version: str = ""
     options: Any = None
+    kept: Mapping[str, Kept] = {}
     file_bytes: int = 0
 
     @property

@@ -12,7 +12,7 @@ front only watches for the end, the usage and errors.
 Pure: no clock, no socket, no web framework.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
 from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
+from app.wire.kept import Kept
 from app.wire.provider import Decoder, Wire
 from app.wire.renderer import SSE, Renderer
 from app.wire.upstream import Headers
@@ -47,6 +48,10 @@ class Answering(Struct, kw_only=True):
     new_id: str  # 32 hex digits, for answers whose upstream gives no id
     session: dict[str, Any]  # the provider's own object ({} for none); renderers keep it current
     max_bytes: int  # limits.response_bytes, of whole answers and of one event
+    keep: Callable[[Kept], None] | None = None  # for the caller's next turn; None: nothing is kept
+    remember: Callable[[str], None] | None = (
+        None  # that this id of an answer is the key's that made it
+    )
     adds_usage: bool = False  # usage was asked for on the caller's behalf, who must not see it
     cuts: tuple[str, ...] = ()  # end the answer before these, as the upstream does not
 
@@ -91,6 +96,10 @@ class Front(Struct, frozen=True, kw_only=True):
     the request, behind `id_prefix`. `word` is what the caller calls a member of the
     neutral request. `house` is the family that is asked for a model whose name says
     nothing else.
+
+    `refers` tells which kept answer a body goes on from, and the further ones that it names; they
+    and those before them are put into `Asked.kept`. `fail` ends a stream in place of `error_event`
+    where its events are numbered, `wake` is what it says after a minute of silence.
     """
 
     name: str  # in logs and metrics
@@ -113,6 +122,9 @@ class Front(Struct, frozen=True, kw_only=True):
     id_header: str = ""
     id_prefix: str = ""
     word: Callable[[str], str] = lambda member: member
+    refers: Callable[[Asked], tuple[str | None, Sequence[str]]] | None = None
+    fail: Callable[[Asked, GatewayError, str], bytes] | None = None
+    wake: Callable[[Asked], bytes] | None = None
     house: str = "openai"
     endpoint: Endpoint | None = None
     is_text: bool = True

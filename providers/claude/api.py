@@ -16,12 +16,13 @@ from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.chat import read_members
 from app.wire.errors import bad_response
+from app.wire.model_in_body import with_model
 from app.wire.provider import Call, Count, ForwardRule, Key, Native, Provider
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.claude.decode import decoder
 from providers.claude.errors import read_error
 from providers.claude.generations import api_version
-from providers.claude.native_body import read_native, with_model
+from providers.claude.native_body import read_native
 from providers.claude.parameters import drop
 from providers.claude.schema import ClaudeMember, MessagesRequest, ModelsAnswer, TokenCount
 from providers.claude.translate import encode_request, to_messages_request

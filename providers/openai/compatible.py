@@ -69,6 +69,7 @@ def _host(upstream: Upstream, dialect: Dialect) -> host.Host:
         proxy=lambda config: upstream.proxy_url,
         headers=tuple(upstream.headers.items()),
         drop=tuple(upstream.drop),
+        responses_path="/responses" if upstream.responses == "native" else "",
         endpoints=endpoints_of(upstream.name),
         checked_model=next((model for model in upstream.models if "*" not in model), ""),
     )

@@ -20,6 +20,7 @@ from app.wire.endpoints import Endpoint
 from app.wire.errors import bad_response
 from app.wire.provider import Call, Key, Native, Provider
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
+from providers.openai import responses
 from providers.openai.endpoints import with_endpoints
 from providers.openai.errors import error_reader
 from providers.openai.learned import learn
@@ -39,6 +40,8 @@ class Host(Struct, frozen=True, kw_only=True):
     `setting` is where the config has its address. `passed_up` are the request headers of the caller
     that are passed on, `drop` the top-level members that the host shall never see, `endpoints`
     those it has beside chat, `checked_model` one to check a key with where the host lists none.
+    `responses_path` is where it speaks Responses, "" where it does not; `passed_to_responses` are
+    further headers (by their lower-case names) that are passed on there.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Host(Struct, frozen=True, kw_only=True):
     drop: tuple[str, ...] = ()
     endpoints: frozenset[Endpoint] = frozenset()
     checked_model: str = ""
+    responses_path: str = ""
+    passed_to_responses: Callable[[str], bool] = lambda name: False
 
 
 def credential(dialect: Dialect, key: Key) -> Headers:
@@ -83,6 +88,7 @@ def provider(host: Host, **more: Any) -> Provider:
             keep=asking.keep,
             adds_usage=asking.adds_usage,
         ),
+        also=asking.also(),
         prepare=prepare,
         stops=asking.stops,
         most_retries=_MOST_RETRIES,
@@ -106,6 +112,23 @@ class _Asking:
         self._read_error = error_reader(host.setting)
         self._known = required_by(host.dialect)
         self._written = (*self._known, *written_for(host.dialect))
+
+    def also(self) -> tuple[Native, ...]:
+        """How the host is asked in Responses, where it speaks that."""
+        host = self._host
+        if not host.responses_path:
+            return ()
+        return (
+            responses.native(
+                self._post_responses, self._read_error, host.responses_path, host.drop
+            ),
+        )
+
+    def _post_responses(self, call: Call, body: bytes, path: str) -> UpstreamRequest:
+        request = self.post(call, body, path)
+        passes = self._host.passed_to_responses
+        request.headers += [(n, v) for n, v in call.headers.items() if passes(n)]
+        return request
 
     def read(self, asked: Asked) -> bytes:
         """The caller's bytes without the gateway's members; the same bytes where there are none."""

@@ -18,7 +18,7 @@ from app.wire.errors import GatewayError, bad_request, bad_response, upstream_cu
 from app.wire.upstream import UpstreamReply
 from providers.claude import api as claude
 from providers.gemini.errors import read_error as gemini_error
-from providers.openai.api import read_error as openai_error
+from providers.openai.api import PROVIDER as OPENAI
 from tests import anthropic_types
 from tests.recorded import recorded
 
@@ -125,7 +125,7 @@ GEMINI_TOO_LONG = json.dumps(
     ("error", "begins"),
     [
         (
-            openai_error(UpstreamReply(400, {}, OPENAI_TOO_LONG)),
+            OPENAI.read_error(UpstreamReply(400, {}, OPENAI_TOO_LONG)),
             "prompt is too long: 8500 tokens > 8192 maximum. This model's maximum",
         ),
         (

@@ -16,7 +16,7 @@ from tests.server.conftest import config_for
 from tests.server.programs import HERE
 from tests.server.running import free_port, running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # the first one installs
 
 HI = [{"role": "user", "content": "hi"}]
 

@@ -17,7 +17,7 @@ from tests.server.hosts import upstream
 from tests.server.programs import HERE
 from tests.server.running import running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # the first one installs
 
 CALL = 'call get_weather with {"city": "Paris"}'
 TWO = 'call get_weather with {"city": "Paris"} and get_weather with {"city": "Rome"}'
