@@ -24,18 +24,16 @@ def keep_alive(
 
     async def beat() -> None:
         nonlocal said, beats
-        comment = front.keep_alive
-        if not isinstance(comment, bytes):
-            comment = comment(call.asked, sink.started)
+        told = front.keep_alive
+        comment = told if isinstance(told, bytes) else told(call.asked, sink.started)
         if front.wake is not None:
             if call.record.bytes_out != said:
                 said, beats = call.record.bytes_out, 0
             beats += 1
             if (beats + 1) * interval > _WAKE_SECONDS and (event := front.wake(call.asked)):
                 comment, beats = event, 0
-        if not comment:
-            return
-        with suppress(Exception):  # the main send will meet the same trouble and tell it
-            await sink.send(comment)
+        if comment:
+            with suppress(Exception):  # the main send will meet the same trouble and tell it
+                await sink.send(comment)
 
     return beat

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.sdk.programs import gemini_clients
+from tests.server.gemini_door import CLAUDE, GEMINI, MODELS, OPENAI, config
 from tests.server.running import running
-from tests.server.test_gemini_front import CLAUDE, GEMINI, MODELS, OPENAI, config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 CLI = Path("@google/gemini-cli/bundle/gemini.js")

@@ -4,16 +4,22 @@ import json
 
 import httpx
 import pytest
-from google import genai
 from google.genai import errors, types
 
 from tests.fronts.gemini_calls import recordings
-from tests.server.conftest import CLAUDE_KEYS, GEMINI_KEYS, config_for
+from tests.server.gemini_door import (
+    CLAUDE,
+    GEMINI,
+    MODELS,
+    OPENAI,
+    client_of,
+    config,
+    post,
+)
+from tests.server.gemini_door import client as client
+from tests.server.gemini_door import door as door
 from tests.server.running import running
 
-GEMINI, CLAUDE = "gemini-2.5-flash", "claude/claude-sonnet-4-5"
-OPENAI, LOCAL = "openai/gpt-4o", "local/gpt-4o"
-MODELS = (GEMINI, CLAUDE, OPENAI, LOCAL)
 BOTH = 'call get_weather with {"city": "Paris"} and get_news with {"city": "Oslo"}'
 CITY = {
     "type": "OBJECT",
@@ -29,49 +35,6 @@ TOOLS = [
     )
 ]
 PNG = bytes.fromhex("89504e470d0a1a0a") + b"\0" * 20
-TOKEN = "tok-of-a-caller-1234567890"
-
-
-def config(simulator, **more):
-    claude = [{"id": i, "val": v} for i, v in CLAUDE_KEYS.items()]
-    google = [{"id": i, "val": v} for i, v in GEMINI_KEYS.items()]
-    return config_for(
-        simulator.url,
-        claude={"api_url": f"{simulator.url}/claude", "api_keys": claude},
-        google_gemini={"api_url": f"{simulator.url}/gemini", "api_keys": google},
-        upstreams=[
-            {
-                "name": "local",
-                "api_url": f"{simulator.url}/openai/v1",
-                "api_keys": [{"id": "l1", "val": "sk-local-1111"}],
-            }
-        ],
-        models={"gemini-*-lite": OPENAI, "my-gemini": "gemini/gemini-2.5-flash"},
-        **more,
-    )
-
-
-@pytest.fixture(scope="module")
-def door(simulator, tmp_path_factory):
-    with running(tmp_path_factory.mktemp("gemini-front"), config(simulator)) as gateway:
-        yield gateway
-
-
-def client_of(gateway, key="pool", version="v1beta"):
-    made = types.HttpOptions(base_url=f"{gateway.url}/c", api_version=version)
-    return genai.Client(api_key=key, http_options=made)
-
-
-@pytest.fixture(scope="module")
-def client(door):
-    made = client_of(door)
-    yield made
-    made.close()
-
-
-def post(gateway, path, body=None, **options):
-    body = body or {"contents": [{"role": "user", "parts": [{"text": "blue moon"}]}]}
-    return httpx.post(f"{gateway.url}{path}", json=body, timeout=20, **options)
 
 
 # --- answers ----------------------------------------------------------------------------------
@@ -432,83 +395,6 @@ def test_bad_requests_are_refused_in_googles_shape(door):
         assert reply.status_code == 404
         assert "/gemini/v1" in reply.json()["error"]["message"]
     assert "type" in post(door, "/c/v1/unheard-of").json()["error"]  # as OpenAI's callers read it
-
-
-# --- models -----------------------------------------------------------------------------------
-
-
-def test_models_are_listed_in_pages(client, door):
-    names = [model.name for model in client.models.list(config={"page_size": 3})]
-    assert "models/gemini-2.5-flash" in names and "models/my-gemini" in names
-    assert any(name.startswith("models/claude/claude-") for name in names)
-    assert any(name.startswith("models/openai/gpt-") for name in names)
-    assert len(names) == len(set(names)) > 3
-    found = client.models.get(model=names[-1].removeprefix("models/"))
-    assert found.name == names[-1] and found.input_token_limit > 0
-    with pytest.raises(errors.ClientError) as caught:
-        client.models.get(model="missing")
-    assert caught.value.code == 404
-
-
-def test_the_caller_decides_in_whose_shape_models_are_listed(door):
-    def listed(query="", **headers):
-        made = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.get(f"{door.url}/c/v1/models{query}", headers=made).json()
-
-    assert listed()["object"] == "list"
-    assert "has_more" in listed(anthropic_version="2023-06-01")
-    assert "models" in listed(x_goog_api_key="pool")
-    assert "models" in listed("?pageSize=2")
-    assert "models" in listed("?key=pool")
-    assert "models" in httpx.get(f"{door.url}/c/v1beta/models").json()
-
-
-# --- credentials ------------------------------------------------------------------------------
-
-
-def test_a_key_in_the_query_is_used_and_never_seen_again(simulator, tmp_path):
-    own = "AIza-callers-own-5678901234"
-    with running(tmp_path, config(simulator)) as gateway:
-        path = f"/c/v1beta/models/{GEMINI}:streamGenerateContent?alt=sse&key={own}"
-        reply = post(gateway, path)
-        assert reply.status_code == 200
-        asked = simulator.last(path="/gemini/")[-1]
-        assert "key=" not in json.dumps(asked)
-        gateway.wait_log(1, front="gemini")
-        said = gateway.out.read_text() + gateway.err.read_text()
-        said += httpx.get(f"{gateway.url}/metrics").text
-        assert own not in said and "callers-own" not in said
-        # A key of Google's goes to no other house.
-        reply = post(gateway, f"/c/v1beta/models/{CLAUDE}:generateContent?key={own}")
-        assert reply.status_code == 401
-        assert reply.json()["error"]["status"] == "UNAUTHENTICATED"
-
-
-@pytest.mark.parametrize("place", ["header", "query", "bearer"])
-def test_an_access_token_is_taken_from_each_place(simulator, tmp_path, place):
-    access = {"tokens": [{"id": "t1", "val": TOKEN, "models": ["claude-sonnet-4-5"]}]}
-    with running(tmp_path, config(simulator, access=access)) as gateway:
-
-        def tried(model, token=TOKEN):
-            path = f"/c/v1beta/models/{model}:generateContent"
-            headers = {}
-            if place == "query":
-                path += f"?key={token}"
-            elif place == "header":
-                headers["x-goog-api-key"] = token
-            else:
-                headers["authorization"] = f"Bearer {token}"
-            return post(gateway, path, headers=headers)
-
-        assert tried(CLAUDE).status_code == 200
-        # The name is read whole: a token for one model opens no other one of the house.
-        refused = tried("claude/claude-opus-4-8")
-        assert refused.status_code == 403
-        assert refused.json()["error"]["status"] == "PERMISSION_DENIED"
-        wrong = tried(CLAUDE, "tok-wrong")
-        assert wrong.status_code == 401
-        assert wrong.json()["error"]["status"] == "UNAUTHENTICATED"
-        assert TOKEN not in gateway.out.read_text() + gateway.err.read_text()
 
 
 def test_gemini_clis_fixed_names_follow_the_aliases(door):

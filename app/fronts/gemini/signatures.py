@@ -15,7 +15,7 @@ from app.wire.events import Thought
 from app.wire.signature_mark import mark, read_mark
 
 _MAX_BYTES = 64 * 1024
-_MAX_ENTRIES = 256
+_MAX_ENTRIES, _MAX_HELD_BYTES = 256, 32 * 1024 * 1024
 _blocks = msgspec.json.Decoder(list[dict[str, Any]])
 
 
@@ -24,12 +24,14 @@ class RememberedThoughts:
 
     def __init__(self) -> None:
         self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
 
     def remember(self, call_id: str, blocks: bytes) -> None:
         """Keeps the blocks, as JSON."""
+        self._bytes += len(blocks) - len(self._held.pop(call_id, b""))
         self._held[call_id] = blocks
-        if len(self._held) > _MAX_ENTRIES:
-            self._held.popitem(last=False)
+        while len(self._held) > _MAX_ENTRIES or self._bytes > _MAX_HELD_BYTES:
+            self._bytes -= len(self._held.popitem(last=False)[1])
 
     def recall(self, call_id: str) -> list[dict[str, Any]] | None:
         """The blocks of this call; None where they are not known."""
