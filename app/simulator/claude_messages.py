@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from app.simulator.agent_turn import act, turn_of
 from app.simulator.claude_rules import redacted, signature_of
 from app.simulator.examples import example
 from app.simulator.faults import Fault
@@ -62,6 +63,17 @@ def count_tokens(body: JSON) -> int:
     return count + len(encode(body.get("tools") or [])) // 4
 
 
+def _said(messages: list[JSON]) -> Iterator[tuple[str, str]]:
+    """The conversation for `turn_of`: a tool's result before the texts of its message."""
+    for message in messages:
+        content = message["content"]
+        for block in content if isinstance(content, list) else ():
+            if block["type"] == "tool_result":
+                role = "failure" if block.get("is_error") else "result"
+                yield role, text_of(block.get("content"))
+        yield message["role"], text_of(content)
+
+
 class Message:
     """One answer to one request, as a stream or as one object."""
 
@@ -76,14 +88,11 @@ class Message:
         self.stop_sequence: str | None = None
         self.thinking_tokens = 0
         self.output_tokens = 0
-        self.question = next(
-            (
-                said
-                for message in reversed(body["messages"])
-                if message["role"] == "user" and (said := text_of(message["content"]))
-            ),
-            "",
-        )
+        self.turn = turn_of(_said(body["messages"]))
+        self.question = self.turn.prompt
+        self.tools = self._tools()
+        schemas = {name: tool["input_schema"] for name, tool in self.tools.items()}
+        self.act = act(schemas, self.turn) if self._choice() == "auto" else None
         # Each block with the pieces it is streamed in.
         self.blocks = list(self._refused() if fault.refusal else self._blocks())
 
@@ -122,25 +131,24 @@ class Message:
     def _choice(self) -> str:
         return str((self.body.get("tool_choice") or {}).get("type", "auto"))
 
-    def _results(self) -> list[JSON]:
-        said = [message for message in self.body["messages"] if message["role"] != "system"]
-        last = said[-1]["content"] if said else None
-        blocks = last if isinstance(last, list) else []
-        return [block for block in blocks if block["type"] == "tool_result"]
-
-    def _calls(self) -> list[tuple[Call, JSON]]:
-        """The calls of this answer, each with its tool."""
-        choice = self.body.get("tool_choice") or {}
-        if self._choice() == "none" or self._results():
-            return []
+    def _tools(self) -> dict[str, JSON]:
+        """The client's tools that the model knows, by name."""
         found = encode(self.body["messages"])
-        tools = {
+        return {
             str(tool["name"]): tool
             for tool in self.body.get("tools") or []
             if "input_schema" in tool
             # A deferred tool is unknown to the model until a search has found it.
             and (not tool.get("defer_loading") or b'"tool_name":%b' % encode(tool["name"]) in found)
         }
+
+    def _calls(self) -> list[tuple[Call, JSON]]:
+        """The calls of this answer, each with its tool."""
+        choice, tools = self.body.get("tool_choice") or {}, self.tools
+        if isinstance(self.act, Call):
+            return [(self.act, tools[self.act.name])]
+        if self._choice() == "none" or self.turn.latest:
+            return []
         if self._choice() == "tool":
             tools = {name: tool for name, tool in tools.items() if name == choice["name"]}
         calls = choose(
@@ -172,10 +180,10 @@ class Message:
             return encode(example(wanted.get("schema"), self.question)).decode()
         if calls_tools:
             return "Let me look that up."
-        results = self._results()
-        if results:
-            said = ", ".join(text_of(result.get("content")) for result in results)
-            return f"The tool said: {said}"
+        if isinstance(self.act, str):
+            return self.act
+        if self.turn.latest:
+            return f"The tool said: {', '.join(self.turn.latest)}"
         return f"You said: {self.question}"
 
     def _limited(self, text: str) -> list[str]:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
+from app.simulator.agent_turn import act, turn_of
 from app.simulator.examples import example
 from app.simulator.faults import Fault
 from app.simulator.gemini_request import JSON, GenerateRequest, parts_of, responses_of, sign
-from app.simulator.tool_choice import choose
+from app.simulator.tool_choice import Call, choose
 
 THOUGHTS = "**Considering the question**\n\nThe user said something; it has to be said back.\n\n"
 THOUGHT_TOKENS = 17
@@ -30,7 +31,10 @@ class Answer:
         self.id = secrets.token_urlsafe(17)
         self.is_third = request.generation >= (3, 0)
         self.count = int(request.config.get("candidateCount") or 1)
-        self.question = self._last_text()
+        self.turn = turn_of(self._said())
+        self.question = self.turn.prompt
+        self.act: Call | str | None = None
+        self._chosen = self._calls()
         thinking = request.config.get("thinkingConfig") or {}
         self.includes_thoughts = bool(thinking.get("includeThoughts"))
         self.thinks = self.includes_thoughts or (self.is_third or "-pro" in request.model)
@@ -42,35 +46,48 @@ class Answer:
         ]
         self.prompt_tokens = sum(len(text.split()) + 4 for text in texts)
 
-    def _last_text(self) -> str:
-        for content in reversed(self.request.contents):
-            if content.get("role") != "model" and not responses_of(content):
-                return "".join(str(part.get("text") or "") for part in parts_of(content))
-        return ""
+    def _said(self) -> Iterator[tuple[str, str]]:
+        """The conversation for `turn_of`: responses before the texts of their content."""
+        for content in self.request.contents:
+            for said in responses_of(content):
+                role = "failure" if "error" in said["response"] else "result"
+                yield role, json.dumps(said["response"], ensure_ascii=False)
+            text = "".join(str(part.get("text") or "") for part in parts_of(content))
+            yield "model" if content.get("role") == "model" else "user", text
 
     # content ------------------------------------------------------------------------------------
+
+    def _declared(self) -> dict[str, JSON]:
+        """The declarations that may be called, by name."""
+        calling = self.request.calling
+        wanted = calling.get("allowedFunctionNames")
+        return {
+            str(one["name"]): one
+            for one in self.request.declarations
+            if not wanted or one["name"] in wanted
+        }
+
+    def _calls(self) -> list[Call]:
+        mode = str(self.request.calling.get("mode") or "AUTO").upper()
+        declared = self._declared()
+        if mode in ("AUTO", "VALIDATED"):
+            schemas = {name: _schema(one) for name, one in declared.items()}
+            self.act = act(schemas, self.turn)
+        if isinstance(self.act, Call):
+            return [self.act]
+        if self.turn.latest or mode == "NONE":
+            return []
+        return choose(list(declared), self.question, is_forced=mode == "ANY")
 
     @property
     def calls(self) -> list[JSON]:
         """The function calls of this answer, as parts."""
-        request = self.request
-        calling = (request.body.get("toolConfig") or {}).get("functionCallingConfig") or {}
-        mode = str(calling.get("mode") or "AUTO").upper()
-        if responses_of(request.contents[-1]) or mode == "NONE":
-            return []
-        wanted = calling.get("allowedFunctionNames")
-        declared = {
-            str(one["name"]): one
-            for one in request.declarations
-            if not wanted or one["name"] in wanted
-        }
+        declared = self._declared()
         parts: list[JSON] = []
-        for call in choose(list(declared), self.question, is_forced=mode == "ANY"):
-            one = declared[call.name]
-            schema = one.get("parametersJsonSchema") or one.get("parameters")
+        for call in self._chosen:
             # Of parallel calls only the first is signed.
             signed = {} if parts else {"thoughtSignature": sign(call.name)}
-            said = {"name": call.name, "args": call.arguments(schema)}
+            said = {"name": call.name, "args": call.arguments(_schema(declared[call.name]))}
             parts.append({"functionCall": said, **signed})
         return parts
 
@@ -80,9 +97,10 @@ class Answer:
             schema = config.get("responseJsonSchema") or config.get("responseSchema")
             given = example(schema, self.question) if schema else {"answer": self.question}
             return json.dumps(given, ensure_ascii=False)
-        if said := responses_of(self.request.contents[-1]):
-            told = json.dumps([one["response"] for one in said], ensure_ascii=False)
-            return f"The tool said: {told}"
+        if isinstance(self.act, str):
+            return self.act
+        if self.turn.latest:
+            return f"The tool said: [{', '.join(self.turn.latest)}]"
         text = f"You said: {self.question}"
         return text if index == 0 else f"{text} (candidate {index})"
 
@@ -221,6 +239,10 @@ class Answer:
             yield before + pretty(one)
             before = b"\n,\r\n"
         yield b"\n]"
+
+
+def _schema(declaration: JSON) -> Any:
+    return declaration.get("parametersJsonSchema") or declaration.get("parameters")
 
 
 def _joins(before: JSON, part: JSON) -> bool:

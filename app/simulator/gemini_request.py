@@ -68,6 +68,11 @@ class GenerateRequest(Struct, frozen=True):
         """The function declarations of all tools."""
         return [one for tool in self.body.get("tools") or [] for one in declared(tool)]
 
+    @property
+    def calling(self) -> JSON:
+        """The functionCallingConfig: whether a function may or must be called, and which."""
+        return (self.body.get("toolConfig") or {}).get("functionCallingConfig") or {}
+
 
 def generation_of(model: str) -> tuple[int, int]:
     """The model's generation (major, minor); (0, 0) for Gemma."""

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from app.simulator.agent_turn import act, turn_of
 from app.simulator.examples import example
 from app.simulator.faults import Fault
 from app.simulator.tool_choice import Call, choose
@@ -188,6 +189,16 @@ def text_of(content: Any) -> str:
     return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
 
 
+def _said(messages: list[JSON]) -> Iterator[tuple[str, str]]:
+    """The conversation for `turn_of`."""
+    for message in messages:
+        role, text = message["role"], text_of(message.get("content"))
+        if role in ("tool", "function"):
+            # The wire has no word for a failure; agents write it.
+            role = "failure" if text.startswith("Error") else "result"
+        yield role, text
+
+
 class Answer:
     """One answer to one request, as a stream or as one object."""
 
@@ -202,14 +213,9 @@ class Answer:
             len(text_of(message.get("content")).split()) + 4 for message in body["messages"]
         )
         self.completion_tokens = 0
-        self.question = next(
-            (
-                text_of(message.get("content"))
-                for message in reversed(body["messages"])
-                if message["role"] == "user"
-            ),
-            "",
-        )
+        self.turn = turn_of(_said(body["messages"]))
+        self.question = self.turn.prompt
+        self.act: Call | str | None = None
         self.tools = self._tool_calls()
         self.old_style = bool(body.get("functions")) and not body.get("tools")
         options = body.get("stream_options") or {}
@@ -224,8 +230,13 @@ class Answer:
             {"type": "function", "function": each} for each in body.get("functions") or []
         ]
         choice = body.get("tool_choice", body.get("function_call"))
-        last = body["messages"][-1]["role"]
-        if not tools or choice == "none" or last in ("tool", "function"):
+        if choice in (None, "auto"):
+            schemas = {_tool_name(tool): parameters_of(tool) for tool in tools}
+            self.act = act(schemas, self.turn)
+        if isinstance(self.act, Call):
+            [tool] = [tool for tool in tools if _tool_name(tool) == self.act.name]
+            return [self._tool_call(tool, self.act)]
+        if not tools or choice == "none" or self.turn.latest:
             return []
         calls = chosen(
             tools,
@@ -239,8 +250,7 @@ class Answer:
         identity = "call_" + token()
         if tool.get("type") == "custom":
             return ToolAnswer(identity, "custom", call.name, CUSTOM_INPUT)
-        parameters = (tool.get("function") or {}).get("parameters")
-        arguments = encode(call.arguments(parameters)).decode()
+        arguments = encode(call.arguments(parameters_of(tool))).decode()
         return ToolAnswer(identity, "function", call.name, arguments)
 
     def _text(self, index: int) -> str:
@@ -251,9 +261,10 @@ class Answer:
             return encode(example(schema, self.question)).decode()
         if shape.get("type") == "json_object":
             return encode({"answer": said}).decode()
-        last = self.body["messages"][-1]
-        if last["role"] in ("tool", "function"):
-            said = f"The tool said: {text_of(last.get('content'))}"
+        if isinstance(self.act, str):
+            return self.act
+        if self.turn.latest:
+            said = f"The tool said: {self.turn.latest[-1]}"
         return said if index == 0 else f"{said} (choice {index})"
 
     def _pieces(self, index: int) -> Iterator[tuple[str, str]]:
@@ -440,6 +451,11 @@ def chosen(
     by_name = {_tool_name(tool): tool for tool in tools}
     calls = choose(list(by_name), prompt, is_forced=is_forced, several=several)
     return [(by_name[call.name], call) for call in calls]
+
+
+def parameters_of(tool: JSON) -> Any:
+    """The JSON schema of a tool's input, of chat or of Responses; None for a custom tool."""
+    return (tool.get("function") or tool).get("parameters")
 
 
 def _tool_name(tool: JSON) -> str:

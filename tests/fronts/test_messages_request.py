@@ -419,3 +419,13 @@ def test_an_alias_changes_the_models_value_and_nothing_else():
     assert with_model(body, "smart", "claude-x") == body.replace(
         b': "smart", "x"', b': "claude-x", "x"'
     )
+
+
+@pytest.mark.parametrize("broken", ["in a schema", "in a text"])
+def test_broken_utf8_is_a_400_wherever_it_stands(broken):
+    tool = {"name": "a", "description": "in a text", "input_schema": {"title": "in a schema"}}
+    raw = json.dumps({"model": "gpt-5", "messages": HI, "tools": [tool]}).encode()
+    chat_of(asked_of(raw))
+    with pytest.raises(GatewayError) as caught:
+        chat_of(asked_of(raw.replace(broken.encode(), b"\x9a")))
+    assert caught.value.status == 400 and "utf-8" in caught.value.message

@@ -147,9 +147,10 @@ def places(node: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     return found
 
 
-def check_request(chance: random.Random) -> str:
-    body = copied(chance.choice(REQUESTS))
-    other = chance.choice(REQUESTS)
+def altered(chance: random.Random, requests: list[Any]) -> bytes:
+    """A body of `requests` with members gone, doubled, moved, from another one, or odd."""
+    body = copied(chance.choice(requests))
+    other = chance.choice(requests)
     for _ in range(chance.choice((0, 1, 1, 2, 3, 8))):
         spots = places(body, [])
         if not spots:
@@ -177,6 +178,11 @@ def check_request(chance: random.Random) -> str:
     raw = msgspec.json.encode(body)
     if chance.random() < 0.15:
         raw = mutated(raw, chance)
+    return raw
+
+
+def check_request(chance: random.Random) -> str:
+    raw = altered(chance, REQUESTS)
     try:
         call = call_for(raw)
         request = PROVIDER.request(call)

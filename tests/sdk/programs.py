@@ -12,9 +12,6 @@ import pytest
 
 from tests.sdk.install import PINS, is_new, node_commands, npm_packages, stamp
 
-AI_SDK = Path(sys.prefix) / "ai-sdk"
-GEMINI_CLIENTS = Path(sys.prefix) / "gemini-clients"
-
 
 def environment(name: str) -> Path:
     """The `bin` of a virtual environment with what tests/sdk/NAME.txt pins.
@@ -38,20 +35,39 @@ def environment(name: str) -> Path:
 
 def ai_sdk() -> tuple[Path, Path]:
     """Node, and the folder with Vercel's AI SDK in its node_modules. Skips as `environment`."""
-    return _node_with(AI_SDK)
+    return _with_node("ai-sdk")
 
 
 def gemini_clients() -> tuple[Path, Path]:
     """Node, and the folder with gemini-cli and Google's SDKs. Skips as `environment`."""
-    return _node_with(GEMINI_CLIENTS)
+    return _with_node("gemini-clients")
 
 
-def _node_with(folder: Path) -> tuple[Path, Path]:
+def anthropic_clients() -> tuple[Path, Path]:
+    """Node, and the folder with Claude Code and Anthropic's clients in its node_modules.
+
+    Skips as `environment`.
+    """
+    return _with_node("claude-code")
+
+
+def claude_code() -> Path:
+    """The program Claude Code. Skips as `environment`, and where npm has none for this machine."""
+    _, folder = anthropic_clients()
+    found = sorted(folder.glob("node_modules/@anthropic-ai/claude-code-*/claude"))
+    if not found:
+        pytest.skip("npm has no Claude Code for this machine")
+    return found[0]
+
+
+def _with_node(name: str) -> tuple[Path, Path]:
+    """Node, and the folder with what tests/sdk/NAME/package.json pins."""
     found = node_commands()
     if found is None:
         pytest.skip("there is no Node; run `python -m tests.sdk.install`")
+    folder = Path(sys.prefix) / name
     try:
-        npm_packages(folder, PINS / folder.name)
+        npm_packages(folder, PINS / name)
     except (subprocess.SubprocessError, OSError) as error:
-        pytest.skip(f"{folder.name} cannot be installed here: {error}")
+        pytest.skip(f"{name} cannot be installed here: {error}")
     return found[0], folder
