@@ -112,9 +112,9 @@ def codex(tmp_path, gateway):
     return Codex(tmp_path, gateway.url)
 
 
-def calls_of(gateway, before: int) -> list[dict]:
-    """The log lines of the calls since there were `before` of them."""
-    return gateway.wait_log(before + 1, front="openai-responses")[before:]
+def calls_of(gateway, before: int, count: int) -> list[dict]:
+    """The log lines of the calls since there were `before` of them; at least `count` will come."""
+    return gateway.wait_log(before + count, front="openai-responses")[before:]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -122,7 +122,7 @@ def test_a_question(codex, gateway, target):
     before = len(gateway.log(front="openai-responses"))
     code, said, _ = codex.run(PREFIXES[target] + "some-model", "the answer is 42")
     assert code == 0 and "the answer is 42" in said
-    [line] = calls_of(gateway, before)
+    [line] = calls_of(gateway, before, 1)
     assert line["outcome"] == "complete"
 
 
@@ -132,7 +132,7 @@ def test_a_turn_of_the_shell(codex, gateway, target):
     prompt = 'call exec_command with {"cmd": "echo hi-from-$((40+2))"}'
     code, said, _ = codex.run(PREFIXES[target] + "some-model", prompt)
     assert code == 0 and "hi-from-42" in said
-    assert [line["outcome"] for line in calls_of(gateway, before)] == ["complete"] * 2
+    assert [line["outcome"] for line in calls_of(gateway, before, 2)] == ["complete"] * 2
 
 
 @pytest.mark.parametrize("target", TARGETS[1:])
@@ -156,7 +156,7 @@ def test_a_cut_stream_is_no_storm(codex, gateway, target):
     code, _, events = codex.run(PREFIXES[target] + "sim-cut-after-8", "word " * 40)
     assert code != 0
     assert any("error" in event["type"] or "failed" in event["type"] for event in events)
-    assert len(calls_of(gateway, before)) == 2  # once, and once again
+    assert len(calls_of(gateway, before, 2)) == 2  # once, and once again
 
 
 @pytest.mark.parametrize("target", TARGETS)
