@@ -40,6 +40,7 @@ _GREETED = frozenset({"/", "/c", "/c/"})
 # These routes authenticate their callers themselves: `admin.token`, a picture's signed link.
 _OWN_AUTH = re.compile(r"/(?:admin|metrics|gptimage)(?:/|\Z)").match
 _MAYBE_WITHOUT_TOKEN = (*_PUBLIC, "/admin", "/metrics", "/gptimage")
+_GOOGLES = ("/gemini/", "/c/v1beta/", "/c/v1alpha/", "/c/v1/models")
 _MAX_HOPS = 32
 _MAX_CLIENTS = 10_000
 _WINDOW_SECONDS = 60.0
@@ -192,7 +193,7 @@ class Access:
             in_query = self._take_from_query(query)
             query = in_query.rest
             removed += in_query.removed
-            if path.startswith("/gemini/"):  # Gemini's SDKs send their key there
+            if path.startswith(_GOOGLES):  # Gemini's SDKs send their key there
                 has_credential = has_credential or in_query.has_key
                 if token is None:
                     digest, token = in_query.digest, in_query.token

@@ -87,6 +87,10 @@ Seconds = Annotated[
     float, Meta(gt=0, le=86400, description="seconds, above 0 and up to 86400", examples=["30"])
 ]
 # The Go project reads 0 here as "the default".
+HoursOr0 = Annotated[
+    float,
+    Meta(ge=0, le=8784, description="hours, 0 for none", examples=["24"]),
+]
 SecondsOr0 = Annotated[
     float,
     Meta(

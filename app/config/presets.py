@@ -185,6 +185,7 @@ PRESETS = (
     ),
     Preset("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY", _LOCAL),
     Preset("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    Preset("novita", "https://api.novita.ai/v3/openai", "NOVITA_API_KEY", path="/v3/openai"),
     Preset(
         "cerebras",
         "https://api.cerebras.ai/v1",

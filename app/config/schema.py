@@ -15,6 +15,7 @@ from app.config.field_types import (
     HeaderName,
     HeaderValue,
     Host,
+    HoursOr0,
     HttpUrl,
     Id,
     LimitOr0,
@@ -186,6 +187,7 @@ class Upstream(Section, frozen=True):
     api_keys: list[KeyEntry] | None = None
     models: list[Pattern] = []
     like: UpstreamName = ""
+    responses: Literal["", "native"] = ""  # native: it has /responses, which is used as it is
     headers: dict[HeaderName, HeaderValue] = {}
     drop: list[MemberName] = []
     proxy_url: ProxyUrl = ""
@@ -228,6 +230,7 @@ class AccessToken(Section, frozen=True):
     max_concurrent: LimitOr0 = 0
     providers: list[UpstreamName] = []
     models: list[Pattern] = []
+    store: bool = True  # whether answers may be kept for the caller's next turn
 
 
 class Access(Section, frozen=True):
@@ -241,6 +244,14 @@ class Admin(Section, frozen=True):
     """`admin`: the operator's routes."""
 
     token: Token = ""  # without one, only callers on this machine are admitted
+
+
+class Responses(Section, frozen=True):
+    """`responses`: what is kept of the answers of POST /c/v1/responses, so that callers can go on
+    from one by its id. 0 hours: nothing, and no file is made."""
+
+    keep_hours: HoursOr0 = 24
+    path: str = "data/responses.db"
 
 
 class Holdback(Section, frozen=True):
@@ -293,6 +304,7 @@ class Config(Section, frozen=True):
     ] = {}  # tried in order when no key of a model answers
     fallback_after: SecondsOrOff = 0  # a silent upstream races with the next fallback
     stream_holdback: Holdback = Holdback()
+    responses: Responses = Responses()
     state_path: str = "data/rests.json"  # cooldowns, kept over restarts
     redis_url: RedisUrl = ""  # several hosts share cooldowns
     timeouts: Timeouts = Timeouts()

@@ -27,6 +27,7 @@ from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
 from app.wire.events import Follow
 from app.wire.front import Answering
+from app.wire.kept import Kept, family_of
 from app.wire.provider import Call, Decoder, Key
 from app.wire.renderer import Renderer
 from app.wire.retry_after import retry_after
@@ -49,6 +50,7 @@ class Attempt:
         "call",
         "engine",
         "held",
+        "kept",
         "lease",
         "opened",
         "plan",
@@ -74,6 +76,7 @@ class Attempt:
         self.renderer: Renderer | None = None
         self.session: dict[str, Any] = {}
         self.held: Held | None = None
+        self.kept: Kept | None = None  # to be written before the last bytes are sent
         self.opened: list[bytes] | None = []  # the stream so far, as long as it says nothing
 
     async def run(self) -> None:
@@ -113,7 +116,7 @@ class Attempt:
     async def _ask(self) -> Response:
         """Prepares and sends the request; the response's head has come when this returns."""
         engine, provider = self.engine, self.target.provider
-        native = provider.native if self.plan.same_request else None
+        native = self.plan.native
         prepare = provider.prepare if native is None else native.prepare
         timeouts = engine.config.timeouts
         first_event = provider.first_event_seconds or timeouts.first_event
@@ -155,7 +158,7 @@ class Attempt:
         if not is_answer(self.response.status):
             await self._refused()
         dropped, chat = call.dropped, self.state.chat
-        if chat is not None and not self.plan.same_request:
+        if chat is not None and self.plan.native is None:
             dropped = dropped_names(chat, provider, self.state.call.front, dropped)
         if dropped:
             self.state.sink.headers.append(("x-gateway-dropped-params", ", ".join(dropped)))
@@ -163,7 +166,7 @@ class Attempt:
     async def _refused(self) -> None:
         """Has the request repaired and asks again, a few times at most; else raises the refusal."""
         provider, call = self.target.provider, self.call
-        native = provider.native if self.plan.same_request else None
+        native = self.plan.native
         retry, keep = (native or provider).retry, (native or provider).keep
         for left in range(provider.most_retries, -1, -1):
             reply = await read_whole(self.response, _MAX_ERROR_BYTES)
@@ -178,7 +181,12 @@ class Attempt:
                 if keep is not None:
                     keep(call)
                 return
-        error = provider.explain(call, reply) if provider.explain else provider.read_error(reply)
+        if native is not None and native.read_error is not None:
+            error = native.read_error(reply)
+        else:
+            error = (
+                provider.explain(call, reply) if provider.explain else provider.read_error(reply)
+            )
         raise explained(error, reply, call.key)
 
     # --- the answer -------------------------------------------------------------------------
@@ -186,10 +194,9 @@ class Attempt:
     def _decoder(self) -> Decoder | None:
         """The decoder of this answer; None where it is copied without one."""
         provider = self.target.provider
-        if not self.plan.same_request:
+        native = self.plan.native
+        if native is None:
             return provider.decoder(self.call)
-        native = provider.native
-        assert native is not None
         if self.plan.copies:
             return native.untouched(self.call) if native.untouched is not None else None
         return (native.decoder or provider.decoder)(self.call)
@@ -198,8 +205,8 @@ class Attempt:
         call, front = self.call, self.state.call.front
         provider = self.target.provider
         self.session = provider.session(call)
-        native = provider.native
-        adds_usage = native.adds_usage if native is not None and self.plan.same_request else None
+        native = self.plan.native
+        adds_usage = native.adds_usage if native is not None else None
         answering = Answering(
             asked=call.asked,
             chat=self.state.chat,
@@ -211,6 +218,8 @@ class Attempt:
             max_bytes=self.engine.config.limits.response_bytes,
             adds_usage=adds_usage is not None and adds_usage(call),
             cuts=self._cuts(),
+            keep=self._keep if self.state.call.owner is not None else None,
+            remember=self._remember if call.key.id else None,
         )
         if self.plan.copies:
             renderer = front.copy(answering, decoder)
@@ -219,10 +228,19 @@ class Attempt:
             renderer = (front.stream if call.stream else front.whole)(answering, decoder)
         return renderer
 
+    def _keep(self, kept: Kept) -> None:
+        self.kept = kept
+
+    def _remember(self, answer_id: str) -> None:
+        """Notes whose key has made this answer, for the turn that goes on from it."""
+        if self.engine.conversations is not None:
+            key = self.call.key
+            self.engine.conversations.remember(key.pool, family_of(answer_id), key.id)
+
     def _cuts(self) -> tuple[str, ...]:
         """The stop sequences at which the front has to end the answer."""
         chat = self.state.chat
-        if chat is None or not chat.cuts_stops or self.plan.same_request:
+        if chat is None or not chat.cuts_stops or self.plan.native is not None:
             return ()
         return () if self.target.provider.stops(self.call) else tuple(chat.stops())
 
@@ -379,6 +397,8 @@ class Attempt:
             out = b"".join(self.opened) + out
             self._said()
         deadline.stop()
+        if self.kept is not None:
+            await self.engine.keep(self.kept, self.state.call.owner, self.call.key)
         record.bytes_out += len(out)
         usage = renderer.usage
         if usage is not None:

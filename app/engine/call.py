@@ -14,7 +14,7 @@ from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
 from app.wire.errors import bad_request
 from app.wire.front import Front
-from app.wire.provider import Key, Provider
+from app.wire.provider import Key, Native, Provider
 
 
 class Target(Struct):
@@ -45,6 +45,7 @@ class ChatCall(Struct, kw_only=True):
     record: CallRecord
     caller: Caller = OPERATOR
     fallbacks: list[Target] = []
+    owner: bytes | None = None  # whose answers are kept for a next turn; None: nobody's
 
 
 class KeyChoice(Struct):
@@ -92,7 +93,7 @@ class CallState(Struct):
 class Plan(Struct):
     """How this front meets this provider: in one wire, or in the neutral words between them."""
 
-    same_request: bool  # the body travels in its own wire
+    native: Native | None  # the body travels in its own wire
     copies: bool  # and the answer comes back untouched
     read: Callable[[CallState], Any]
     index: Callable[[Asked], str | None]
@@ -100,17 +101,17 @@ class Plan(Struct):
 
 def plan(front: Front, provider: Provider) -> Plan:
     """Chooses in one place. A translated request gets no untouched answer: names were changed."""
-    native = provider.native
-    if native is None or native.wire != front.asks:
+    native = provider.speaking(front.asks)
+    if native is None:
         return Plan(
-            same_request=False,
+            native=None,
             copies=False,
             read=lambda state: provider.read(_sayable(state.neutral(), provider), state.call.asked),
             index=provider.index,
         )
     read = native.read
     return Plan(
-        same_request=True,
+        native=native,
         copies=native.wire == front.answers,
         read=lambda state: read(state.call.asked),
         index=native.index or provider.index,

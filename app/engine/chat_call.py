@@ -13,13 +13,11 @@ import os
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from time import perf_counter, time
 from typing import Any
 
 from msgspec import structs
 
-from app.auth.credentials import callers_own
 from app.clients import Clients
 from app.config.schema import Config
 from app.engine.attempt import Attempt
@@ -30,15 +28,17 @@ from app.engine.call import (
     KeyChoice,
     Plan,
     Target,
-    credential_headers,
     plan,
 )
 from app.engine.deadline import Deadline
+from app.engine.keep_alive import keep_alive
+from app.engine.key_choice import choose, of_conversation
 from app.engine.open_calls import OpenCalls
 from app.engine.race import Lane, Race
 from app.engine.sink import Sink
 from app.offload.cpu_work import CpuWorker
 from app.pool.conversation_owners import Conversations
+from app.pool.kept_answers import KeptAnswers
 from app.pool.key_pool import INSIST_SECONDS, KeyPool
 from app.pool.key_wait import next_turn
 from app.pool.lease import KeysTried, Lease
@@ -55,6 +55,7 @@ from app.telemetry.call_log import OVERTAKEN, CallLog, CallRecord, unanswered
 from app.telemetry.call_log import Attempt as AttemptRecord
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
+from app.wire.kept import Kept
 from app.wire.overflow import is_too_long
 from app.wire.provider import Call, Key, Provider
 from app.wire.upstream import UpstreamRequest
@@ -73,9 +74,10 @@ class Exchange:
         log: CallLog,
         sessions: Sessions | None = None,
         conversations: Conversations | None = None,
+        answers: KeptAnswers | None = None,
     ) -> None:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
-        self.sessions, self.conversations = sessions, conversations
+        self.sessions, self.conversations, self.answers = sessions, conversations, answers
         self.slow_work = CpuWorker()
         self.calls = OpenCalls()
         self._farewells: set[asyncio.Task[None]] = set()
@@ -88,12 +90,12 @@ class Exchange:
         record, asked, front = ask.record, ask.asked, ask.front
         began = perf_counter()
         stream = asked.stream
-        comment = partial(_keep_alive, sink, front.keep_alive)
+        comment = keep_alive(sink, ask, self.config.timeouts.keep_alive_comment)
         deadline = Deadline(self.config.timeouts, comment if stream and front.keep_alive else None)
         self.calls.add(deadline, stream)
-        record.stream = stream
-        record.bytes_in = len(asked.body)
-        record.status = 200
+        if stream:
+            sink.content_type = front.stream_type
+        record.stream, record.bytes_in, record.status = stream, len(asked.body), 200
         try:
             self.calls.check()
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))
@@ -141,7 +143,11 @@ class Exchange:
             sink.abort()
             return
         with suppress(Exception):
-            await sink.send(error.said + ask.front.error_event(error, record.request_id))
+            if (fail := ask.front.fail) is not None:
+                last = fail(ask.asked, error, record.request_id)
+            else:
+                last = ask.front.error_event(error, record.request_id)
+            await sink.send(error.said + last)
             await sink.end()
 
     async def _ask_beside(self, state: CallState, asked: Target) -> GatewayError | None:
@@ -177,10 +183,11 @@ class Exchange:
     ) -> asyncio.Task[Any]:
         """Begins to ask beside others, in a task with a clock of its own."""
         lane = race.enter()
+        beat = keep_alive(state.sink, state.call, self.config.timeouts.keep_alive_comment)
 
         async def comment() -> None:
             if lane.has_won:
-                await _keep_alive(state.sink, state.call.front.keep_alive)
+                await beat()
 
         async def run() -> Any:
             deadline = Deadline(
@@ -210,9 +217,9 @@ class Exchange:
     async def _is_bound(self, state: CallState) -> bool:
         ask, provider = state.call, state.call.target.provider
         how = plan(ask.front, provider)
-        choice = self._choice(ask, ask.target, how)
+        choice = choose(self, ask, ask.target, how)
         if choice is None:
-            choice = await self._conversation_choice(provider, how.read(state))
+            choice = await of_conversation(self, state, provider, how, how.read(state))
         return choice.is_bound
 
     async def _fall_back(self, state: CallState) -> bool:
@@ -237,9 +244,9 @@ class Exchange:
         how = plan(ask.front, provider)
         chat = how.read(state)
         record.provider, record.model = provider.name, target.model[:128]
-        choice = self._choice(ask, target, how)
+        choice = choose(self, ask, target, how)
         if choice is None:
-            choice = await self._conversation_choice(provider, chat)
+            choice = await of_conversation(self, state, provider, how, chat)
         errors: list[tuple[Outcome, GatewayError]] = []
         tried: set[str] = set()
         insist = is_silent = False
@@ -372,35 +379,6 @@ class Exchange:
             )
         )
 
-    def _choice(self, ask: ChatCall, target: Target, how: Plan) -> KeyChoice | None:
-        """The caller's own credential, else the pool's: by header, by body, at random. None: which
-        conversation it is decides."""
-        provider = target.provider
-        own = callers_own(ask.headers, credential_headers(ask.front, target))
-        if not own:
-            ask.caller.need_keys()
-        named = ask.headers.get("x-auth-id")
-        if provider.candidates is not None:
-            keys = provider.candidates(self.pool.keys(provider.pool), own, ask.headers, ask.asked)
-            if not keys[0].id:
-                return KeyChoice(random.choice(keys), is_bound=bool(own))
-            among = frozenset(key.id for key in keys)
-            return KeyChoice(among=among, is_bound=bool(named))
-        if own:
-            return KeyChoice(Key(provider.pool, "", own), is_bound=True)
-        wanted = named or how.index(ask.asked)
-        if wanted:
-            return KeyChoice(wanted=wanted, is_bound=True)
-        return ANY if provider.conversation is None and not provider.anonymous else None
-
-    async def _conversation_choice(self, provider: Provider, chat: Any) -> KeyChoice:
-        """The session that a continued conversation belongs to; for a new one, any."""
-        conversation = provider.conversation(chat) if provider.conversation is not None else None
-        wanted = await self._owner(provider, conversation)
-        if not wanted and provider.anonymous and not self.pool.size(provider.pool):
-            return KeyChoice(Key(provider.pool, "", ""))
-        return KeyChoice(wanted=wanted, is_bound=bool(wanted or conversation))
-
     def _quick_lease(
         self, state: CallState, target: Target, choice: KeyChoice, tried: set[str]
     ) -> Lease | None:
@@ -435,23 +413,6 @@ class Exchange:
             insist=insist,
         )
 
-    async def _owner(self, provider: Provider, conversation_id: str | None) -> str | None:
-        """The session a continued conversation belongs to, where the caller did not say."""
-        if not conversation_id or self.pool.size(provider.pool) < 2:
-            return None
-        found = None
-        if self.conversations is not None:
-            found = await self.conversations.owner(provider.pool, conversation_id)
-        if found is None:
-            raise GatewayError(
-                400,
-                "Which of the configured sessions this conversation belongs to is not known here; "
-                "send back `index` as it was handed out, or name the session by x-auth-id.",
-                code="conversation_owner_unknown",
-                param="index",
-            )
-        return found
-
     def remember(self, provider: Provider, key: Key, session: dict[str, Any]) -> None:
         """Notes whose session the conversation in `session` belongs to."""
         if self.conversations is None or provider.conversation_of is None:
@@ -459,6 +420,11 @@ class Exchange:
         conversation_id = provider.conversation_of(session)
         if conversation_id:
             self.conversations.remember(provider.pool, conversation_id, key.id)
+
+    async def keep(self, kept: Kept, owner: bytes | None, key: Key) -> None:
+        """Writes an answer that its caller may go on from."""
+        if self.answers is not None and owner is not None:
+            await self.answers.keep(owner, kept, key.pool, key.id)
 
     def say_cancelled(self, request: UpstreamRequest | None) -> None:
         """Tells an upstream that goes on by itself; nobody waits for its answer."""
@@ -479,12 +445,6 @@ class Exchange:
         """A configured key changed: from now on it is this one, in every worker."""
         if self.sessions is not None:
             await self.sessions.renew(key)
-
-
-async def _keep_alive(sink: Sink, comment: bytes) -> None:
-    """Bridges the upstream's silence."""
-    with suppress(Exception):  # the main send will meet the same trouble and tell it
-        await sink.send(comment)
 
 
 def _cost(record: CallRecord, call: Call) -> int | None:

@@ -17,6 +17,7 @@ from app.engine.open_calls import OpenCalls
 from app.engine.picture_cache import PictureCache
 from app.engine.reverse_proxy import ReverseProxy
 from app.pool.conversation_owners import Conversations
+from app.pool.kept_answers import KeptAnswers
 from app.pool.key_pool import KeyPool
 from app.pool.leader import LeaderTasks
 from app.pool.web_sessions import Sessions
@@ -74,8 +75,15 @@ class Gateway:
         kept = Path(config.openai.sessions_path)
         self.sessions = Sessions(self.pool, kept)
         self.conversations = Conversations(kept / "conversations.db")
+        self.answers = KeptAnswers(Path(config.responses.path), config.responses.keep_hours)
         self.exchange = Exchange(
-            config, self.clients, self.pool, self.log, self.sessions, self.conversations
+            config,
+            self.clients,
+            self.pool,
+            self.log,
+            self.sessions,
+            self.conversations,
+            self.answers,
         )
         self.reverse_proxy = ReverseProxy(
             config, self.clients, self.pool, self.log, self.sessions, self.conversations
@@ -124,4 +132,5 @@ class Gateway:
         await self.clients.close()
         await self.exchange.slow_work.close()
         await self.conversations.close()
+        await self.answers.close()
         self.log.flush()

@@ -8,7 +8,8 @@ from app.clients import Response
 from app.engine.deadline import Deadline
 from app.engine.sink import Sink
 
-_events_in = re.compile(rb"^data:", re.MULTILINE).findall  # comments are none
+# Comments are none; elements of a JSON array begin with a bracket or a comma.
+_events_in = re.compile(rb"^(?:data:|\[|,)", re.MULTILINE).findall
 
 
 class Held:

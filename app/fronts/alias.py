@@ -52,12 +52,16 @@ class NamedBody(Whole):
 
     def finish(self, *, is_cut: bool = False) -> bytes:
         """Returns the rest. Raises GatewayError 502 for an answer that is not whole."""
-        body = super().finish(is_cut=is_cut)
-        try:
-            members = _members.decode(body)
-        except msgspec.DecodeError:
-            return body  # no object
-        if bytes(members.get("model", b""))[:1] != b'"':
-            return body
-        members["model"] = Raw(self._alias)
-        return msgspec.json.encode(members)
+        return named(super().finish(is_cut=is_cut), self._alias)
+
+
+def named(body: bytes, alias: bytes) -> bytes:
+    """A whole JSON body whose top-level `model` is `alias`, a JSON text; as it is without one."""
+    try:
+        members = _members.decode(body)
+    except msgspec.DecodeError:
+        return body  # no object
+    if bytes(members.get("model", b""))[:1] != b'"':
+        return body
+    members["model"] = Raw(alias)
+    return msgspec.json.encode(members)

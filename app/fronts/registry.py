@@ -6,9 +6,12 @@ from app.fronts import chatgpt_web
 from app.fronts.anthropic import errors as anthropic
 from app.fronts.anthropic.front import front as messages
 from app.fronts.gemini import errors as gemini
+from app.fronts.gemini.front import fronts as google
 from app.fronts.openai_chat import errors as openai
 from app.fronts.openai_chat.front import door, front
 from app.fronts.openai_endpoints.front import fronts as endpoint_fronts
+from app.fronts.openai_responses import errors as responses
+from app.fronts.openai_responses.front import front as responses_front
 from app.wire.errors import GatewayError
 from app.wire.front import Front, Route
 
@@ -19,12 +22,14 @@ def fronts(families: Sequence[str]) -> tuple[Front, ...]:
     """All fronts. `families` name the gateway's own members of a body."""
     chat = front(families)
     claude = Route("/claude/api/openai", provider="claude")
-    google = Route("/gemini/openai", provider="gemini")
+    gemini_door = Route("/gemini/openai", provider="gemini")
     return (
         chat,
+        responses_front(families),
         messages(families),
         door(chat, "claude-openai", "anthropic", claude, "x-api-key"),
-        door(chat, "gemini-openai", "gemini", google),
+        *google(families),
+        door(chat, "gemini-openai", "gemini", gemini_door),
         *chatgpt_web.fronts(chat),
         *endpoint_fronts(chat),
     )
@@ -39,10 +44,11 @@ _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     ("/gemini/v1/openai", openai.error_body),
     ("/gemini/v1alpha/openai", openai.error_body),
     ("/gemini/v1beta/openai", openai.error_body),
-    ("/gemini", gemini.error_body),
+    ("/gemini", gemini.forward_error_body),
     # A vendor's own client with a wrong base URL.
     ("/v1/messages", anthropic.forward_error_body),
     ("/c/v1/messages", anthropic.error_body),
+    ("/c/v1/responses", responses.error_body),
     ("/c/api", anthropic.error_body),
     ("/v1alpha", gemini.error_body),
     ("/v1beta", gemini.error_body),

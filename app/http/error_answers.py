@@ -32,7 +32,11 @@ def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
 
 
 def _front_of(request: Request) -> Front | None:
-    """The front of the request's route; None for other routes, and before there is one."""
+    """The front of the request, or of its route; None for other routes, and before there is one."""
+    ctx = request.ctx
+    if hasattr(ctx, "front"):
+        found: Front | None = ctx.front
+        return found
     route = request.route
     return None if route is None else getattr(route.ctx, "front", None)
 

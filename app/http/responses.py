@@ -40,6 +40,14 @@ def directory_of(request: Request) -> Directory:
     return directory
 
 
+def head_of(request: Request) -> bytes:
+    """The request's head as it came, with what authentication has taken out of it since."""
+    stream: Any = request.stream
+    known = stream.known
+    head: bytes = request.head if known is None else known.start + known.end
+    return head
+
+
 def request_id(request: Request) -> str:
     """The caller's x-request-id if it is well formed, else a new one; the same for each call."""
     ctx = request.ctx

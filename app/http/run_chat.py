@@ -9,6 +9,7 @@ from app.auth.caller import Caller
 from app.auth.credentials import callers_own, check_house
 from app.auth.model_scope import check_unambiguous
 from app.engine.call import ChatCall, Target, credential_headers
+from app.http.kept_answers import answers_are_kept, owner_of_answers
 from app.http.responses import directory_of, gateway_of
 from app.http.sinks import ChatSink
 from app.telemetry.call_log import CallRecord
@@ -40,6 +41,9 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
         check_unambiguous(asked.body, "model", "provider")  # a form has been checked when read
     if front.endpoint is not None:
         target, *fallbacks = _at_endpoint(front.endpoint, targets, directory_of(request))
+    owner = None
+    if front.refers is not None and answers_are_kept(request):
+        owner = owner_of_answers(request, front)
     sink = ChatSink(request, front.id_header, front.id_prefix)
     ctx.carried = True  # from here on the engine writes the log line
     await gateway_of(request).exchange.run(
@@ -50,6 +54,7 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
             headers=request.headers if sink.lookup is None else sink.lookup,
             record=record,
             caller=caller,
+            owner=owner,
             fallbacks=[
                 each
                 for each in fallbacks

@@ -92,7 +92,7 @@ class Conversations:
             self._close_database()
 
     def _open(self) -> sqlite3.Connection:
-        if self._database is not None and self._opened == _file(self._path):
+        if self._database is not None and self._opened == file_identity(self._path):
             return self._database
         self._close_database()  # the file was deleted or replaced
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class Conversations:
             "CREATE TABLE IF NOT EXISTS owner "
             "(mark BLOB PRIMARY KEY, key_id TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID"
         )
-        self._opened = _file(self._path)
+        self._opened = file_identity(self._path)
         return database
 
     def _close_database(self) -> None:
@@ -112,7 +112,8 @@ class Conversations:
             database.close()
 
 
-def _file(path: Path) -> tuple[int, int] | None:
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode, which change when a file is replaced; None for no file."""
     try:
         found = os.stat(path)
     except OSError:

@@ -36,10 +36,12 @@ from app.http.routes import (
     bing,
     chat,
     chatgpt_pictures,
+    gemini,
     landing,
     messages,
     models,
     openai_platform,
+    responses,
     reverse_proxy,
 )
 from app.offload import group_signals
@@ -60,7 +62,9 @@ _ALONE_SECONDS = 2.0  # by then the main process has signalled, if the signal wa
 _ROUTES = (
     landing,
     chat,
+    gemini,
     messages,
+    responses,
     models,
     bing,
     openai_platform,

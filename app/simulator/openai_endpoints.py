@@ -144,7 +144,9 @@ def ranking(body: JSON) -> JSON:
     }
 
 
-def _serve(path: str, needs: tuple[str, ...], whole: Answers, events: Events | None = None) -> None:
+def _add_endpoint(
+    path: str, needs: tuple[str, ...], whole: Answers, events: Events | None = None
+) -> None:
     async def handle(request: Request) -> HTTPResponse | None:
         body, unreadable = read_json(request)
         fault, refused = await check_request(request, model_in(body))
@@ -162,7 +164,7 @@ def _serve(path: str, needs: tuple[str, ...], whole: Answers, events: Events | N
     blueprint.add_route(handle, path, methods=["POST"], name=path.replace("/", "_"))
 
 
-_serve("/v1/completions", ("model", "prompt"), completion, completion_events)
-_serve("/v1/images/generations", ("prompt",), pictures, picture_events)
-_serve("/v1/moderations", ("input",), moderation)
-_serve("/v1/rerank", ("model", "query", "documents"), ranking)
+_add_endpoint("/v1/completions", ("model", "prompt"), completion, completion_events)
+_add_endpoint("/v1/images/generations", ("prompt",), pictures, picture_events)
+_add_endpoint("/v1/moderations", ("input",), moderation)
+_add_endpoint("/v1/rerank", ("model", "query", "documents"), ranking)

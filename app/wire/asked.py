@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 
 from app.wire.chat import not_json, read_members
 from app.wire.errors import GatewayError, from_validation
+from app.wire.kept import Kept
 from app.wire.surrogates import mend
 
 # What msgspec raises for another shape, no JSON, broken UTF-8 and absurd nesting.
@@ -22,7 +23,8 @@ class Asked(Struct, kw_only=True):
     JSON. `own_names` are all top-level names that are the gateway's, "provider" included: they
     never travel upstream. `options` belongs to the front alone. `session_id` is what the client
     calls its conversation, safe to log. `file_bytes` are those of the body that are a file's, and
-    so say nothing of how many tokens it has.
+    so say nothing of how many tokens it has. `kept` are earlier answers that the body names, by
+    their ids.
     """
 
     body: bytes
@@ -32,8 +34,12 @@ class Asked(Struct, kw_only=True):
     members: Mapping[str, Raw] = {}
     own_names: tuple[str, ...] = ()
     query: str = ""  # the caller's, for an upstream of the same wire
+    # Which method of its API and in which version, where the path tells: "countTokens", "v1beta".
+    method: str = ""
+    api_version: str = ""
     options: Any = None
     session_id: str = ""
+    kept: Mapping[str, Kept] = {}
     file_bytes: int = 0
 
     @property

@@ -12,7 +12,7 @@ front only watches for the end, the usage and errors.
 Pure: no clock, no socket, no web framework.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -21,8 +21,9 @@ from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
 from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
+from app.wire.kept import Kept
 from app.wire.provider import Decoder, Wire
-from app.wire.renderer import Renderer
+from app.wire.renderer import SSE, Renderer
 from app.wire.upstream import Headers
 
 
@@ -47,6 +48,10 @@ class Answering(Struct, kw_only=True):
     new_id: str  # 32 hex digits, for answers whose upstream gives no id
     session: dict[str, Any]  # the provider's own object ({} for none); renderers keep it current
     max_bytes: int  # limits.response_bytes, of whole answers and of one event
+    keep: Callable[[Kept], None] | None = None  # for the caller's next turn; None: nothing is kept
+    remember: Callable[[str], None] | None = (
+        None  # that this id of an answer is the key's that made it
+    )
     adds_usage: bool = False  # usage was asked for on the caller's behalf, who must not see it
     cuts: tuple[str, ...] = ()  # end the answer before these, as the upstream does not
 
@@ -83,13 +88,18 @@ class Front(Struct, frozen=True, kw_only=True):
     the tokens of an answer can be guessed by its size.
 
     `credential_headers` are where this API's SDKs put a key; the first match wins. `keep_alive`
-    bridges silence in a stream, b"" where the framing has no room for it. `models` makes this API's
+    bridges silence in a stream, b"" where the framing has no room for it; where it depends on the
+    request it is made of that, and of whether anything has been sent. `models` makes this API's
     list of what the providers offer; None: it has no such route.
 
     `error_status` is the HTTP status of an error, `id_header` where the caller is told our id of
     the request, behind `id_prefix`. `word` is what the caller calls a member of the
     neutral request. `house` is the family that is asked for a model whose name says
     nothing else.
+
+    `refers` tells which kept answer a body goes on from, and the further ones that it names; they
+    and those before them are put into `Asked.kept`. `fail` ends a stream in place of `error_event`
+    where its events are numbered, `wake` is what it says after a minute of silence.
     """
 
     name: str  # in logs and metrics
@@ -105,12 +115,16 @@ class Front(Struct, frozen=True, kw_only=True):
     error_event: Callable[[GatewayError, str], bytes] | None
     error_headers: Callable[[GatewayError], Headers] = lambda error: []
     credential_headers: tuple[str, ...] = ("authorization",)
-    keep_alive: bytes = b": ping\n\n"
+    stream_type: str = SSE  # of a stream that begins with a keep-alive
+    keep_alive: bytes | Callable[[Asked, bool], bytes] = b": ping\n\n"
     models: Callable[[list[dict[str, Any]]], bytes] | None = None
     error_status: Callable[[GatewayError], int] = lambda error: error.status
     id_header: str = ""
     id_prefix: str = ""
     word: Callable[[str], str] = lambda member: member
+    refers: Callable[[Asked], tuple[str | None, Sequence[str]]] | None = None
+    fail: Callable[[Asked, GatewayError, str], bytes] | None = None
+    wake: Callable[[Asked], bytes] | None = None
     house: str = "openai"
     endpoint: Endpoint | None = None
     is_text: bool = True

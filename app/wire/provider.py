@@ -154,6 +154,8 @@ class Native(Struct, frozen=True, kw_only=True):
     `adds_usage` says of a call whether its request asks for usage that its caller did not ask for.
     `decoder` and `index` are None where the provider's own serve. `untouched` decodes an answer
     that is copied, where the upstream says where it goes on or ends: it says `Piece`.
+    `read_error` is the provider's for a refusal of such a body. `earlier` is the id of an earlier
+    answer that the body goes on from: the key that has made it is asked, where that is known.
     """
 
     wire: Wire
@@ -166,6 +168,8 @@ class Native(Struct, frozen=True, kw_only=True):
     decoder: Callable[[Call], Decoder] | None = None
     untouched: Callable[[Call], Decoder] | None = None
     index: Callable[[Asked], str | None] | None = None
+    read_error: Callable[[UpstreamReply], GatewayError] | None = None
+    earlier: Callable[[Asked], str | None] | None = None
 
 
 class Count(Struct, frozen=True, kw_only=True):
@@ -184,7 +188,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     """How one upstream is spoken to.
 
     `request` translates the neutral request that stands in `call.chat`, or what `read` made of it.
-    `decoder` reads its answer. `native` is for bodies in the upstream's own wire.
+    `decoder` reads its answer. `native` is for bodies in the upstream's own wire, `also` for those
+    in further ones that it speaks.
     `read` turns the neutral request into what `request` wants, once per call however many keys are
     tried: it raises GatewayError 400 for what cannot be asked, and finds the conversation.
 
@@ -228,6 +233,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     read_error: Callable[[UpstreamReply], GatewayError]
     decoder: Callable[[Call], Decoder]
     native: Native | None = None
+    also: tuple[Native, ...] = ()
     read: Callable[[ChatRequest, Asked], Any] = lambda chat, asked: chat
     index: Callable[[Asked], str | None] = lambda asked: None
     takes_own_key: bool = True
@@ -255,3 +261,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     server_tools: frozenset[str] = frozenset()
     count: Count | None = None  # None: it cannot, and the count is estimated
     first_event_seconds: float | None = None  # overrides timeouts.first_event
+
+    def speaking(self, wire: Wire) -> Native | None:
+        """How a body of this wire goes up as it is; None where it has to be translated."""
+        if self.native is not None and self.native.wire == wire:
+            return self.native
+        return next((each for each in self.also if each.wire == wire), None)

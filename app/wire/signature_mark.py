@@ -10,8 +10,9 @@ from base64 import b64decode, b64encode
 from typing import Literal, get_args
 
 # g: Gemini's thoughtSignature, as it came. t: a thought of an upstream without signatures, no
-# payload. c: Claude's thinking blocks, as JSON.
-Kind = Literal["g", "t", "c"]
+# payload. c: Claude's thinking blocks, as JSON. s: a summary of the conversation. o: a reasoning
+# item of OpenAI's, as JSON.
+Kind = Literal["g", "t", "c", "s", "o"]
 START = "YW55cHJveHkx"
 _PLAIN = b"anyproxy1"
 _KINDS = get_args(Kind)

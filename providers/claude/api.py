@@ -14,13 +14,15 @@ import msgspec
 
 from app.config.schema import Config
 from app.wire.asked import Asked
+from app.wire.chat import read_members
 from app.wire.errors import bad_response
+from app.wire.model_in_body import with_model
 from app.wire.provider import Call, Count, ForwardRule, Key, Native, Provider
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.claude.decode import decoder
 from providers.claude.errors import read_error
 from providers.claude.generations import api_version
-from providers.claude.native_body import read_native, with_model
+from providers.claude.native_body import read_native
 from providers.claude.parameters import drop
 from providers.claude.schema import ClaudeMember, MessagesRequest, ModelsAnswer, TokenCount
 from providers.claude.translate import encode_request, to_messages_request
@@ -58,9 +60,17 @@ def request_native(call: Call) -> UpstreamRequest:
     return upstream
 
 
+_COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking")
+
+
 def count_request(call: Call) -> UpstreamRequest:
-    """Asks for the tokens of an Anthropic body."""
-    upstream = request_native(call)
+    """Asks for the tokens of an Anthropic body, or of a neutral request."""
+    if isinstance(call.chat, bytes):
+        upstream = request_native(call)
+    else:
+        members = read_members(encode_request(to_messages_request(call)))
+        kept = {name: raw for name, raw in members.items() if name in _COUNTED}
+        upstream = _post(call, msgspec.json.encode(kept))
     upstream.url = upstream.url.replace("/v1/messages", "/v1/messages/count_tokens", 1)
     return upstream
 

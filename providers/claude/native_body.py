@@ -16,13 +16,6 @@ from app.wire.chat import read_members
 from app.wire.signature_mark import START
 
 _FOREIGN = re.compile(rb'"%b|"signature"\s*:\s*""' % START.encode())
-_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
-
-
-class _Name(Struct):
-    """The member that names the model."""
-
-    model: str = ""
 
 
 class _Thought(Struct):
@@ -33,8 +26,6 @@ class _Thought(Struct):
     data: str | None = None
 
 
-_name = msgspec.json.Decoder(_Name)
-_text = msgspec.json.Decoder(str)
 _thought = msgspec.json.Decoder(_Thought)
 _messages = msgspec.json.Decoder(list[dict[str, Raw]])
 _content = msgspec.json.Decoder(list[Raw] | str | None)
@@ -56,18 +47,6 @@ def read_native(asked: Asked) -> bytes:
             raise as_bad_request(error, body) from None
         members["messages"] = Raw(msgspec.json.encode(kept))
     return msgspec.json.encode(members)
-
-
-def with_model(body: bytes, asked: str, model: str) -> bytes:
-    """The body with another name in its `model`, which is `asked` now; nothing else changes."""
-    said = msgspec.json.encode(model)
-    for found in _MODEL.finditer(body):
-        begin, end = found.span(1)
-        changed = body[:begin] + said + body[end:]
-        # A tool may have a parameter of this name: that one is not it.
-        if _text.decode(found[1]) == asked and _name.decode(changed).model == model:
-            return changed
-    return msgspec.json.encode({**read_members(body), "model": Raw(said)})
 
 
 def _without_foreign(messages: list[dict[str, Raw]]) -> list[dict[str, Any]]:

@@ -165,6 +165,10 @@ def _sampling(
     return kept
 
 
+# Of callers who say whether thoughts are to be shown. Unseen ones come as a signature alone.
+_DISPLAYS = {"shown": {"display": "summarized"}, "omitted": {"display": "omitted"}}
+
+
 def _thinking(
     chat: ChatRequest,
     abilities: Abilities,
@@ -199,8 +203,10 @@ def _thinking(
         drop(call, "reasoning_effort")
         return None, None
     if adaptive:
-        return {"type": "adaptive"}, _EFFORTS.get(effort, abilities.xhigh)
-    return {"type": "enabled", "budget_tokens": _BUDGETS[effort]}, None
+        display = _DISPLAYS.get(chat.thoughts or "", {})
+        return {"type": "adaptive", **display}, _EFFORTS.get(effort, abilities.xhigh)
+    display = _DISPLAYS["omitted"] if chat.thoughts == "omitted" else {}
+    return {"type": "enabled", "budget_tokens": _BUDGETS[effort], **display}, None
 
 
 def _thinking_is_lost(turns: list[MessageParam]) -> bool:

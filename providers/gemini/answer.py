@@ -29,11 +29,12 @@ from app.wire.events import (
     Unknown,
     Usage,
 )
+from app.wire.fenced_code import fenced_code
 from app.wire.framing import JsonArrayParser, SSEParser
 from app.wire.provider import Call
 from app.wire.surrogates import mend
 from providers.gemini.errors import find_status, stream_error, to_error
-from providers.gemini.parts import fenced_code, json_arguments, markdown_link, unknown_members
+from providers.gemini.parts import json_arguments, markdown_link, unknown_members
 from providers.gemini.raw_json import JSON_ERRORS
 from providers.gemini.schema import (
     Candidate,

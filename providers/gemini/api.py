@@ -26,16 +26,19 @@ from providers.gemini.functions import function_names
 from providers.gemini.limits import remember_limit
 from providers.gemini.media import urls_to_fetch
 from providers.gemini.models import Model
+from providers.gemini.native_body import read_native
 from providers.gemini.openai_request import Chat
 from providers.gemini.parameters import MOST_STOPS
 from providers.gemini.raw_json import read_object
-from providers.gemini.request import native_body, read, read_native, to_generate_content
+from providers.gemini.request import read, to_generate_content
 from providers.gemini.schema import ModelList, TokenCount
 
 POOL = "google_gemini.api_keys"
 DEFAULT_MODEL = "gemini-2.5-flash"
 DEFAULT_VERSION = "v1beta"
 
+# Request headers of Google's own clients that are passed on with their bodies.
+_PASSED = ("x-goog-api-client", "x-server-timeout")
 _VERSION = re.compile(r"v1(beta|alpha)?\d*")
 
 
@@ -139,8 +142,16 @@ def stops(call: Call) -> bool:
 
 
 def native_request(call: Call) -> UpstreamRequest:
-    """generateContent for a body that is already in its shape."""
-    return _ask(call, model_of(call), native_body(call.chat))
+    """generateContent for a body that is already in its shape, or another method of the model."""
+    asked = call.asked
+    if not asked.method:
+        return _ask(call, model_of(call), call.chat)
+    model = _model(call.model, asked.api_version)  # the caller's version, whatever the key's is
+    method = f"{asked.method}?{asked.query}" if asked.query else asked.method
+    path = f"/{model.version}/{model.path}:{method}"
+    upstream = _post(call, path, call.chat, credential(call.key))
+    upstream.headers += [(n, value) for n in _PASSED if (value := call.headers.get(n))]
+    return upstream
 
 
 def _ask(call: Call, model: Model, body: bytes) -> UpstreamRequest:
@@ -149,12 +160,13 @@ def _ask(call: Call, model: Model, body: bytes) -> UpstreamRequest:
 
 
 def _post(call: Call, path: str, body: bytes, key: Headers) -> UpstreamRequest:
+    is_events = "alt=sse" in path
     return UpstreamRequest(
         method="POST",
         url=join_url(call.config.google_gemini.api_url, path),
         headers=[
             ("Content-Type", "application/json"),
-            ("Accept", "text/event-stream" if call.stream else "application/json"),
+            ("Accept", "text/event-stream" if is_events else "application/json"),
             ("Accept-Encoding", "identity"),  # compression would delay events
             *key,
         ],

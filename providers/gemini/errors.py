@@ -40,7 +40,11 @@ def read_error(reply: UpstreamReply) -> GatewayError:
     status = find_status(reply.body)
     if status is None:
         return _without_json(reply)
-    return to_error(status, reply.status, retry_after_header(reply.headers))
+    error = to_error(status, reply.status, retry_after_header(reply.headers))
+    # Google's own clients get its own words, but where the key is named in them.
+    if error.status == reply.status and not _SECRET.search(reply.body.decode("utf-8", "replace")):
+        error.raw, error.raw_wire = reply.body, "gemini"
+    return error
 
 
 def find_status(body: bytes) -> Status | None:

@@ -39,16 +39,6 @@ def _plain(found: re.Match[str]) -> str:
     return found[0] if must_stay else chr(code)
 
 
-_TICKS = re.compile(r"`{3,}")
-
-
-def fenced_code(code: str, language: str) -> str:
-    """A Markdown code block whose fence is longer than any inside the code."""
-    fence = "`" * max([3, *(len(ticks) + 1 for ticks in _TICKS.findall(code))])
-    end = "" if code.endswith("\n") else "\n"
-    return f"\n{fence}{language}\n{code}{end}{fence}\n"
-
-
 def markdown_link(mime: str, url: str) -> str:
     """Markdown that shows an image, or links to any other file.
 

@@ -4,14 +4,11 @@ Pure: the same request gives the same bytes. The parts of the body come from `co
 `functions` and `parameters`. Source: Google's Gemini API reference.
 """
 
-from typing import Any
-
 import msgspec
-from msgspec import Raw
 
 from app.wire.asked import Asked
-from app.wire.chat import ChatRequest, not_json, read_members
-from app.wire.errors import GatewayError, bad_request, from_validation
+from app.wire.chat import ChatRequest, not_json
+from app.wire.errors import from_validation
 from providers.gemini.conversation import Conversation
 from providers.gemini.functions import (
     function_declarations,
@@ -83,66 +80,3 @@ def to_generate_content(
         cached_content=extras.cached_content,
     )
     return encode(request), dropped
-
-
-# Native bodies
-
-_NOT_NATIVE = ("model", "stream", "stream_options")
-
-
-def read_native(asked: Asked) -> dict[str, Raw]:
-    """A generateContent body with the gateway's members taken out, values untouched."""
-    body = asked.body
-    members = read_members(body)
-    try:
-        body.decode()  # values that are only passed on have not been looked at
-    except UnicodeDecodeError as error:
-        raise not_json(body, error) from None
-    native = {
-        name: raw for name, raw in members.items() if name not in (*asked.own_names, *_NOT_NATIVE)
-    }
-    if "contents" not in native:
-        raise bad_request(
-            "A generateContent body needs `contents`; OpenAI bodies belong to"
-            " /c/v1/chat/completions.",
-            "contents",
-        )
-    for name in ("systemInstruction", "system_instruction"):
-        if name in native:
-            native[name] = _folded(native[name], name)
-    return native
-
-
-def native_body(members: dict[str, Raw]) -> bytes:
-    """The JSON of a native body that `read_native` has read."""
-    return encode(members)
-
-
-def _folded(raw: Raw, name: str) -> Raw:
-    """A system instruction as one Content; text and arrays of contents are folded into one.
-
-    Arrays are taken because the Go predecessor of this gateway demanded them.
-    """
-    given = bytes(raw)
-    if given[:1] not in (b'"', b"["):
-        return raw
-    try:
-        decoded = msgspec.json.decode(given, type=str | list[str | dict[str, Raw]])
-    except JSON_ERRORS as error:
-        raise _not_an_instruction(name, error) from None
-    parts: list[Any] = []
-    for one in [decoded] if isinstance(decoded, str) else decoded:
-        if isinstance(one, str):
-            parts.append({"text": one})
-        elif "parts" in one:
-            try:
-                parts += msgspec.json.decode(one["parts"], type=list[Raw])
-            except JSON_ERRORS as error:
-                raise _not_an_instruction(name, error) from None
-        else:
-            parts.append(one)
-    return Raw(encode({"parts": parts}))
-
-
-def _not_an_instruction(name: str, error: Exception) -> GatewayError:
-    return bad_request(f"{name} must be a Content, text or an array of them: {error}.", name)

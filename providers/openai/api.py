@@ -3,11 +3,15 @@
 Shapes and errors: OpenAI's published API document and its official client.
 """
 
+import re
+
 from app.wire.asked import Asked
 from app.wire.dialect import OPENAI
 from app.wire.endpoints import OPENAI_ENDPOINTS
+from app.wire.kept import family_of
 from app.wire.provider import ForwardRule
 from app.wire.upstream import join_url
+from providers.openai.endpoints import with_endpoints
 from providers.openai.errors import error_reader
 from providers.openai.host import Host, credential, provider
 from providers.openai.schema import KeyChoice
@@ -21,6 +25,19 @@ def index(asked: Asked) -> str | None:
     if choice is None:
         return None
     return choice.index or (choice.conversation.index if choice.conversation else None)
+
+
+# What Codex tells of itself, besides its x-codex-*.
+_OF_CODEX = frozenset(
+    ("originator", "session-id", "thread-id", "version", "x-openai-internal-codex-responses-lite")
+)
+_ANSWER = re.compile(r"responses/(resp_[A-Za-z0-9_-]{8,120})")
+
+
+def _answer_in(path: str) -> str | None:
+    """What leads to the key that has made the answer of this path."""
+    found = _ANSWER.match(path)
+    return family_of(found[1]) if found else None
 
 
 HOST = Host(
@@ -40,8 +57,10 @@ HOST = Host(
         "x-client-request-id",
         "user-agent",
     ),
+    responses_path="/responses",
+    passed_to_responses=lambda name: name.startswith("x-codex-") or name in _OF_CODEX,
 )
-PROVIDER = provider(HOST, index=index)
+PROVIDER = with_endpoints(provider(HOST, index=index), HOST)
 
 FORWARDS = tuple(
     ForwardRule(
@@ -56,6 +75,7 @@ FORWARDS = tuple(
         # They name the operator's account, not the caller's.
         private_headers=("openai-organization", "openai-project"),
         read_error=error_reader(HOST.setting),
+        conversation=_answer_in,
     )
     for prefix in ("/v1/", "/dashboard/")
 )

@@ -30,6 +30,15 @@ def without(name: str) -> Edit:
     return lambda body, dialect: body.pop(name, None) is not None
 
 
+def numbers_for_base64(body: Body, dialect: Dialect) -> bool:
+    """Embeddings are asked for as numbers: the front makes base64 of them."""
+    name = "encoding_format"
+    if name not in body or bytes(body[name]) != b'"base64"':
+        return False
+    body[name] = Raw(b'"float"')
+    return True
+
+
 def renamed(old: str, new: str) -> Edit:
     """The edit that renames a member; where the new name is taken, the old one goes."""
 

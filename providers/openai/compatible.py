@@ -11,6 +11,7 @@ from app.config.schema import Upstream
 from app.wire.dialect import Dialect
 from app.wire.provider import ForwardRule, Provider
 from providers.openai import host
+from providers.openai.endpoints import with_endpoints
 from providers.openai.errors import error_reader
 
 # The part of an address that names one model's deployment.
@@ -20,14 +21,15 @@ _JWT = "eyJ"  # how a token of Entra ID begins, which is sent as Bearer
 
 def provider(upstream: Upstream, dialect: Dialect) -> Provider:
     """The upstream as a provider, called by its name."""
-    anonymous = needs_no_key(upstream)
-    return host.provider(
-        _host(upstream, dialect),
+    anonymous, at = needs_no_key(upstream), _host(upstream, dialect)
+    chat = host.provider(
+        at,
         takes_own_key=not anonymous,
         anonymous=anonymous,
         idle_seconds=upstream.timeouts.idle or None,
         first_event_seconds=upstream.timeouts.first_event or None,
     )
+    return with_endpoints(chat, at)
 
 
 def forward(upstream: Upstream, dialect: Dialect) -> ForwardRule:
@@ -69,6 +71,7 @@ def _host(upstream: Upstream, dialect: Dialect) -> host.Host:
         proxy=lambda config: upstream.proxy_url,
         headers=tuple(upstream.headers.items()),
         drop=tuple(upstream.drop),
+        responses_path="/responses" if upstream.responses == "native" else "",
         endpoints=endpoints_of(upstream.name),
         checked_model=next((model for model in upstream.models if "*" not in model), ""),
     )

@@ -1,68 +1,61 @@
-"""An upstream's endpoints beside chat, each as a provider: bodies go on as they came.
+"""A host's endpoints beside chat, each as a provider: bodies go on as they came.
 
+A JSON body that the host refuses is repaired as a chat's is (providers/openai/repairs.py).
 Source: protocol sheet openai-compatible, section 9.
 """
 
-from collections.abc import Callable, Collection
-from typing import Any
-
 from msgspec.structs import replace
 
-from app.wire.asked import Asked, with_model
+from app.wire.asked import Asked
 from app.wire.endpoints import FORMS, Endpoint
 from app.wire.multipart import Field, form_data
 from app.wire.provider import Call, Native, Provider, Wire
-from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
-from providers.openai import embeddings
+from app.wire.upstream import UpstreamRequest
+from providers.openai.host import Asking, Host
 
 WIRE: Wire = "openai-endpoint"
-# Builds the request: the call, its body, the path below the base URL, and the headers that say the
-# type of the body and of the answer (None: JSON, or events where the caller streams).
-Post = Callable[[Call, bytes, str, Headers | None], UpstreamRequest]
+_ANY = ("Accept", "*/*")
+_SOUND = [("Content-Type", "application/json"), _ANY]
 
 
-def with_endpoints(
-    chat: Provider, names: Collection[Endpoint], post: Post, drop: Collection[str] = ()
-) -> Provider:
-    """The chat provider with these endpoints of the same upstream. `drop` are the members of a body
-    that it shall never see."""
-    found = {name: replace(chat, native=_native(name, post, drop)) for name in names}
+def with_endpoints(chat: Provider, host: Host) -> Provider:
+    """The host's chat provider, with its endpoints."""
+    found = {name: replace(chat, native=_native(host, name)) for name in host.endpoints}
     return replace(chat, endpoints=found)
 
 
-def _native(name: Endpoint, post: Post, drop: Collection[str]) -> Native:
-    path = f"/{name}"
+def _native(host: Host, name: Endpoint) -> Native:
+    if name in FORMS:
+        return _form(host, f"/{name}")
+    asking = Asking(
+        host,
+        f"/{name}",
+        kinds=_SOUND if name == "audio/speech" else None,
+        asks_usage=name == "completions",
+    )
+    return Native(
+        wire=WIRE,
+        read=asking.read,
+        request=asking.native_request,
+        retry=asking.native_retry,
+        keep=asking.keep,
+        adds_usage=asking.adds_usage,
+    )
 
-    def request(call: Call) -> UpstreamRequest:
-        return post(call, with_model(call.chat, call.asked.model, call.model), path, None)
 
-    def speech(call: Call) -> UpstreamRequest:
-        body = with_model(call.chat, call.asked.model, call.model)
-        kinds = [("Content-Type", "application/json"), ("Accept", "*/*")]
-        return post(call, body, path, kinds)
+def _form(host: Host, path: str) -> Native:
+    asking = Asking(host, path)
 
-    def form(call: Call) -> UpstreamRequest:
-        boundary = call.new_id()  # 128 random bits: no file holds it
-        kinds = [("Content-Type", f"multipart/form-data; boundary={boundary}"), ("Accept", "*/*")]
-        return post(call, form_data(boundary, _renamed(call)), path, kinds)
-
-    def embed(call: Call) -> UpstreamRequest:
-        body = with_model(call.chat, call.asked.model, call.model)
-        return post(call, embeddings.without_refused(call, body), path, None)
-
-    def again(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
-        return embed(call) if embeddings.learn(call, reply) else None
-
-    def read_form(asked: Asked) -> list[Field]:
-        names = {*asked.own_names, *drop}
+    def read(asked: Asked) -> list[Field]:
+        names = {*asked.own_names, *host.drop}
         return [field for field in asked.options.fields if field.name not in names]
 
-    if name in FORMS:
-        return Native(wire=WIRE, read=read_form, request=form)
-    read: Callable[[Asked], Any] = lambda asked: asked.carried(drop)  # noqa: E731
-    if name == "embeddings":
-        return Native(wire=WIRE, read=read, request=embed, retry=again)
-    return Native(wire=WIRE, read=read, request=speech if name == "audio/speech" else request)
+    def request(call: Call) -> UpstreamRequest:
+        boundary = call.new_id()  # 128 random bits: no file holds it
+        kinds = [("Content-Type", f"multipart/form-data; boundary={boundary}"), _ANY]
+        return asking.post(call, form_data(boundary, _renamed(call)), kinds)
+
+    return Native(wire=WIRE, read=read, request=request)
 
 
 def _renamed(call: Call) -> list[tuple[str, str, bytes | memoryview]]:

@@ -20,7 +20,7 @@ from app.wire.endpoints import Endpoint
 from app.wire.errors import bad_response
 from app.wire.provider import Call, Key, Native, Provider
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
-from providers.openai.endpoints import with_endpoints
+from providers.openai import responses
 from providers.openai.errors import error_reader
 from providers.openai.learned import learn
 from providers.openai.repairs import Memory, Repair, meant_by, repaired, required_by, written_for
@@ -39,6 +39,8 @@ class Host(Struct, frozen=True, kw_only=True):
     `setting` is where the config has its address. `passed_up` are the request headers of the caller
     that are passed on, `drop` the top-level members that the host shall never see, `endpoints`
     those it has beside chat, `checked_model` one to check a key with where the host lists none.
+    `responses_path` is where it speaks Responses, "" where it does not; `passed_to_responses` are
+    further headers (by their lower-case names) that are passed on there.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Host(Struct, frozen=True, kw_only=True):
     drop: tuple[str, ...] = ()
     endpoints: frozenset[Endpoint] = frozenset()
     checked_model: str = ""
+    responses_path: str = ""
+    passed_to_responses: Callable[[str], bool] = lambda name: False
 
 
 def credential(dialect: Dialect, key: Key) -> Headers:
@@ -65,10 +69,10 @@ def credential(dialect: Dialect, key: Key) -> Headers:
 
 
 def provider(host: Host, **more: Any) -> Provider:
-    """The provider of a host; `more` are further members of it."""
-    asking = _Asking(host)
+    """The chat provider of a host; `more` are further members of it."""
+    asking = Asking(host)
     lists = bool(host.dialect.models_path)
-    chat = Provider(
+    return Provider(
         name=host.name,
         family=host.family,
         pool=host.pool,
@@ -83,6 +87,7 @@ def provider(host: Host, **more: Any) -> Provider:
             keep=asking.keep,
             adds_usage=asking.adds_usage,
         ),
+        also=asking.also(),
         prepare=prepare,
         stops=asking.stops,
         most_retries=_MOST_RETRIES,
@@ -95,17 +100,47 @@ def provider(host: Host, **more: Any) -> Provider:
         read_models=partial(read_models, owner=host.family) if lists else None,
         **more,
     )
-    return with_endpoints(chat, host.endpoints, asking.post, host.drop)
 
 
-class _Asking:
-    """The requests to one host, and what this worker has learned of its models."""
+class Asking:
+    """The requests to one endpoint of a host, and what this worker has learned of its models.
 
-    def __init__(self, host: Host) -> None:
+    `kinds` are the headers that say the type of the body and of the answer; None: JSON, or events
+    where the caller streams. `asks_usage`: a stream tells the usage if it is asked to.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        path: str = _COMPLETIONS,
+        *,
+        kinds: Headers | None = None,
+        asks_usage: bool = True,
+    ) -> None:
         self._host, self._dialect, self._memory = host, host.dialect, Memory()
+        self._path, self._kinds = path, kinds
+        self._asks_usage = asks_usage and host.dialect.usage == "ask"
         self._read_error = error_reader(host.setting)
         self._known = required_by(host.dialect)
         self._written = (*self._known, *written_for(host.dialect))
+
+    def also(self) -> tuple[Native, ...]:
+        """How the host is asked in Responses, where it speaks that."""
+        host = self._host
+        if not host.responses_path:
+            return ()
+        return (
+            responses.native(
+                self._post_responses, self._read_error, host.responses_path, host.drop
+            ),
+        )
+
+    def _post_responses(self, call: Call, body: bytes, path: str) -> UpstreamRequest:
+        request = self.post(call, body)
+        request.url = self._host.address(call.config, path, call.model)
+        passes = self._host.passed_to_responses
+        request.headers += [(n, v) for n, v in call.headers.items() if passes(n)]
+        return request
 
     def read(self, asked: Asked) -> bytes:
         """The caller's bytes without the gateway's members; the same bytes where there are none."""
@@ -137,10 +172,10 @@ class _Asking:
 
     def adds_usage(self, call: Call) -> bool:
         """Whether usage is asked for on behalf of a caller who streams and says nothing of it."""
-        if not call.stream or call.asked.options.stream_options is not UNSET:
+        if not (call.stream and self._asks_usage):
             return False
-        is_told = self._dialect.usage == "told"
-        return not is_told and all(row.name != "stream_options" for row in self._learned(call))
+        is_said = call.asked.options.stream_options is not UNSET
+        return not is_said and all(row.name != "stream_options" for row in self._learned(call))
 
     def retry(self, call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
         """The neutral request once more, as the refusal has taught."""
@@ -220,17 +255,14 @@ class _Asking:
         return self._host.address(call.config, "", call.model)
 
     def _url(self, call: Call) -> str:
-        return self._host.address(call.config, _COMPLETIONS, call.model)
+        return self._host.address(call.config, self._path, call.model)
 
-    def post(
-        self, call: Call, body: bytes, path: str = _COMPLETIONS, kinds: Headers | None = None
-    ) -> UpstreamRequest:
-        """The request with this body. `kinds` are the headers that say the type of the body and of
-        the answer; by default JSON, or events where the caller streams."""
+    def post(self, call: Call, body: bytes, kinds: Headers | None = None) -> UpstreamRequest:
+        """The request with this body; `kinds` in place of the endpoint's own."""
         host, lookup = self._host, call.headers
         headers: Headers = [
             *credential(self._dialect, call.key),
-            *(kinds or _json_kinds(call)),
+            *(kinds or self._kinds or _json_kinds(call)),
             ("Accept-Encoding", "identity"),  # a compressor would hold events back
             *host.headers,
         ]
@@ -240,7 +272,7 @@ class _Asking:
                 headers.append((name, value))
         return UpstreamRequest(
             method="POST",
-            url=host.address(call.config, path, call.model),
+            url=self._url(call),
             headers=headers,
             body=body,
             proxy=host.proxy(call.config) or call.config.proxy_url or None,

@@ -136,6 +136,14 @@ _NAMES = Repair(
     needles=_needle("name"),
     edit=edits.without_names,
 )
+# Every SDK asks for embeddings in base64.
+_NUMBERS = Repair(
+    name="encoding_format",
+    is_meant=_has(r"encoding_?format|base64"),
+    needles=_needle("encoding_format"),
+    edit=edits.numbers_for_base64,
+)
+_NO_FORMAT = _without("encoding_format")
 # Members without which the answer means the same, or nearly so.
 MEMBERS = (
     "parallel_tool_calls",
@@ -163,6 +171,8 @@ TABLE = (
     _THINKING_BACK,
     _NO_THINKING,
     _TOOL_IDS,
+    _NUMBERS,
+    _NO_FORMAT,
     *map(_without, MEMBERS),
     _NAMES,
     _TEXT,

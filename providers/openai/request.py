@@ -35,6 +35,8 @@ _MADE_HERE = frozenset(
 _REASONS = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d))(?![a-z])")
 _ALWAYS_THINKS = re.compile(r"(?:.*/)?(?:o\d|gpt-5(?!\.\d))")
 _MOST_STOPS = 4
+# Members of other wires of OpenAI that its chat knows by the same name.
+_SHARED = ("verbosity",)
 # An answer of a few tokens would be all thinking, and empty.
 _ROOM_TO_THINK = 2048
 # What DashScope and SiliconFlow take as thinking_budget.
@@ -106,9 +108,11 @@ def encode_request(call: Call, address: str, dialect: Dialect) -> dict[str, Any]
         body |= {name: raw for name, raw in chat.extras.items() if name not in body}
     else:
         _fit(call, body, known)
+        if is_openai:
+            body |= {name: raw for name, raw in chat.extras.items() if name in _SHARED}
     if not call.stream:
         body.pop("stream_options", None)
-    left_out = _left_out(chat)
+    left_out = [name for name in _left_out(chat) if name not in body]
     _speak(body, chat, dialect, left_out)
     _drop(call, *left_out)
     return body

@@ -38,6 +38,11 @@ def ai_sdk() -> tuple[Path, Path]:
     return _with_node("ai-sdk")
 
 
+def gemini_clients() -> tuple[Path, Path]:
+    """Node, and the folder with gemini-cli and Google's SDKs. Skips as `environment`."""
+    return _with_node("gemini-clients")
+
+
 def anthropic_clients() -> tuple[Path, Path]:
     """Node, and the folder with Claude Code and Anthropic's clients in its node_modules.
 

@@ -59,7 +59,9 @@ class Running:
         own = {
             "port": f"127.0.0.1:{self.port}",
             "workers": 1,
-            "state_path": str(folder / "rests.json"),  # what rests here is nobody else's business
+            # What is kept in these is nobody else's business.
+            "state_path": str(folder / "rests.json"),
+            "responses": {"path": str(folder / "responses.db")},
         } | config
         self.file.write_text(json.dumps(own))
         self.file.chmod(0o600)

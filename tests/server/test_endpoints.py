@@ -44,7 +44,11 @@ def gateway(simulator, scripted, tmp_path_factory):
             {"name": "lab", "api_keys": [{"id": "l", "val": "sk-lab-1111"}], **host},
             {"name": "own", "api_url": f"{scripted.url}/v1", "api_keys": []},
         ],
-        "models": {"embed": ["gemini/gemini-embedding-001"], "ears": ["own/whisper"]},
+        "models": {
+            "embed": ["gemini/gemini-embedding-001"],
+            "vectors": ["lab/text-embedding-3-large"],
+            "ears": ["own/whisper"],
+        },
         "fallbacks": {"sim-503": ["claude/claude-sonnet-4-5", "lab/text-embedding-3-small"]},
         "access": {
             "tokens": [
@@ -342,6 +346,10 @@ def test_an_alias_leads_to_its_target_and_holds_for_a_token(gateway):
     narrow = client_of(gateway, NARROW)
     raw = narrow.embeddings.with_raw_response.create(model="embed", input="x")
     assert raw.headers["x-gateway-model"] == "gemini/gemini-embedding-001"
+    assert raw.parse().model == "embed" and len(raw.parse().data[0].embedding) == 3072
+    raw = client_of(gateway).embeddings.with_raw_response.create(model="vectors", input="x")
+    assert raw.headers["x-gateway-model"] == "lab/text-embedding-3-large"
+    assert raw.parse().model == "vectors" and len(raw.parse().data[0].embedding) == 3072
     for model in ("gemini/gemini-embedding-001", "text-embedding-3-small", "own/x"):
         with pytest.raises(openai.PermissionDeniedError):
             narrow.embeddings.create(model=model, input="x")

@@ -29,9 +29,19 @@ NEED_NO_PROVIDER = {
     "/v1beta/<path:path>",
     "/c",
     "/c/api/hello",
-    "/c/v1alpha/<path:path>",
-    "/c/v1beta/<path:path>",
 }
+# These say where on this gateway the asked thing is.
+ELSEWHERE = {
+    "/c/v1alpha/<target:path>",
+    "/c/v1beta/<target:path>",
+    *(
+        f"/c/v1/{name}{rest}"
+        for name in ("containers", "conversations", "files", "prompts", "vector_stores")
+        for rest in ("", "/<rest:path>")
+    ),
+}
+# Answers of the caller's own that were kept: nobody else's are found.
+KEPT = {f"/c/v1/responses/<id:str>{rest}" for rest in ("", "/cancel", "/input_items")}
 # `admin.token` and a picture's signed link, no token of a caller's.
 OWN_LOCK = {
     "/metrics",
@@ -43,7 +53,16 @@ OWN_LOCK = {
     "/gptimage/<path:path>",
 }
 # What the token is not for is left out of the answer.
-LISTS = {"/c/v1/models", "/c/v1/models/<model_id:path>"}
+LISTS = {
+    "/c/v1/models",
+    *(
+        f"/c/{version}/models{rest}"
+        for version in ("v1", "v1alpha", "v1beta")
+        for rest in ("", "/<target:path>")
+    ),
+}
+# Google's: POST MODEL:METHOD, where the path says which model.
+GOOGLES = ("/c/v1/<target:path>", "/c/v1/models/<target:path>", "/c/v1beta/models/<target:path>")
 
 
 def routes():
@@ -59,7 +78,10 @@ def routes():
 
 
 ROUTES = routes()
-GUARDED = [each for each in ROUTES if each[1] not in NEED_NO_PROVIDER | OWN_LOCK | LISTS]
+UNGUARDED = NEED_NO_PROVIDER | OWN_LOCK | LISTS | ELSEWHERE | KEPT | set(GOOGLES)
+GUARDED = [
+    each for each in ROUTES if each[1] not in UNGUARDED and each != ("GET", "/c/v1/responses")
+]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +98,7 @@ def guarded(tmp_path_factory):
         "claude": {"api_url": nobody, "web_url": nobody, "api_keys": key},
         "google_gemini": {"api_url": nobody, "api_keys": key},
         "bing": {"web_url": nobody},
+        "upstreams": [{"name": "x", "api_url": f"{nobody}/v1", "api_keys": key}],
         "access": {
             "tokens": [
                 {"id": "coze", "val": COZE, "providers": ["coze"]},
@@ -88,11 +111,11 @@ def guarded(tmp_path_factory):
 
 
 def test_the_lists_name_routes_that_exist():
-    assert {path or "/" for _, path in ROUTES} >= NEED_NO_PROVIDER | OWN_LOCK | LISTS
+    assert {path or "/" for _, path in ROUTES} >= UNGUARDED
     assert len(GUARDED) > 60
 
 
-def ask(gateway, method, path, token, **options):
+def ask(gateway, method, path, token, own="sk-own", **options):
     target = re.sub(r"<\w+:\w+>", "x", path)
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
     if path.removeprefix("/c/v1/") in FORMS:
@@ -101,7 +124,7 @@ def ask(gateway, method, path, token, **options):
     return httpx.request(
         method,
         gateway.url + target,
-        headers={"x-access-token": token, "authorization": "Bearer sk-own"},
+        headers={"x-access-token": token, "authorization": f"Bearer {own}"},
         timeout=20,
         **options,
     )
@@ -115,6 +138,23 @@ def test_every_route_with_a_provider_refuses_a_token_that_is_not_for_it(guarded,
         if (answer.status_code, answer.headers.get("x-gateway-error")) != (403, "not_allowed"):
             let_in.append((method, path, answer.status_code, answer.text[:80]))
     assert not let_in
+
+
+@pytest.mark.parametrize("token", [COZE, NOTHING])
+@pytest.mark.parametrize("path", GOOGLES)
+def test_googles_paths_look_at_the_model_in_them(guarded, token, path):
+    for method in ("generateContent", "streamGenerateContent", "countTokens", "embedContent"):
+        asked = re.sub("<.*>", f"models/gemini-2.5-flash:{method}", path).replace(
+            "models/models", "models"
+        )
+        answer = ask(guarded, "POST", asked, token, own="AIzaSy-own")
+        assert (answer.status_code, answer.headers["x-gateway-error"]) == (403, "not_allowed")
+
+
+@pytest.mark.parametrize("path", sorted(ELSEWHERE | KEPT))
+def test_what_is_elsewhere_or_another_callers_is_not_found(guarded, path):
+    for method in [method for method, at in ROUTES if at == path]:
+        assert ask(guarded, method, path, COZE).status_code == 404
 
 
 @pytest.mark.parametrize("provider", ["openai", "openai-chat-web", "claude", "gemini", "bing"])

@@ -5,8 +5,10 @@ One front for each endpoint, all of one wire: the body goes up and the answer co
 
 from collections.abc import Callable
 
+import msgspec
 from msgspec.structs import replace
 
+from app.fronts.alias import NamedBody, named
 from app.fronts.openai_chat.passthrough import Whole
 from app.fronts.openai_endpoints import form
 from app.fronts.openai_endpoints.copied import Copied
@@ -52,12 +54,33 @@ def _front(chat: Front, endpoint: Endpoint) -> Front:
 
 def _copy(endpoint: Endpoint) -> Callable[[Answering, Decoder | None], Renderer]:
     """How its answers are copied, by what they are: JSON unless streamed, or sound and its text."""
-    whole = Embeddings if endpoint == "embeddings" else Whole
+    whole, named_whole = Whole, NamedBody
+    if endpoint == "embeddings":
+        whole, named_whole = Embeddings, _NamedEmbeddings
     is_audio = endpoint.startswith("audio/")
 
     def copy(answering: Answering, decoder: Decoder | None) -> Renderer:
+        alias = bool(answering.alias)
         if decoder is not None:
-            return RawStream(answering, decoder)
-        return Copied(answering) if is_audio or answering.asked.stream else whole(answering)
+            return (_NamedPieces if alias else RawStream)(answering, decoder)
+        if is_audio or answering.asked.stream:
+            return Copied(answering)
+        return (named_whole if alias else whole)(answering)
 
     return copy
+
+
+class _NamedEmbeddings(NamedBody, Embeddings):
+    """Embeddings that name the alias which was asked for."""
+
+
+class _NamedPieces(RawStream):
+    """A whole JSON answer in pieces that names the alias which was asked for."""
+
+    def __init__(self, answering: Answering, decoder: Decoder) -> None:
+        super().__init__(answering, decoder)
+        self._alias = msgspec.json.encode(answering.alias)
+
+    def finish(self, *, is_cut: bool = False) -> bytes:
+        """Returns the answer."""
+        return named(super().finish(is_cut=is_cut), self._alias)

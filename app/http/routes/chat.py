@@ -9,6 +9,7 @@ import providers
 from app.auth.credentials import callers_own
 from app.engine.call import Target
 from app.fronts import registry
+from app.http.kept_answers import find_kept
 from app.http.responses import App, body_of, directory_of, gateway_of, record_for
 from app.http.run_chat import run_chat
 from app.wire.asked import Asked
@@ -39,6 +40,8 @@ def _handler(front: Front, route: Route) -> Callable[..., Coroutine[Any, Any, No
         asked = front.glance(incoming_of(request, params))
         if route.stream is not None:
             asked.stream = route.stream
+        if front.refers is not None:
+            await find_kept(request, front, asked)
         if route.provider is not None:
             targets = [Target(directory.pinned[route.provider], asked.model, asked.model)]
         else:

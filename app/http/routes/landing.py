@@ -8,7 +8,7 @@ from app.http.responses import METHODS, App, json_answer, public_address
 from app.wire.errors import GatewayError
 
 _ANTHROPICS = "/v1/messages"
-_GOOGLES = ("/v1alpha", "/v1beta", "/c/v1alpha", "/c/v1beta")
+_GOOGLES = ("/v1alpha", "/v1beta")
 _OPENAIS = re.compile(r"/(?:chat/completions|completions|responses|embeddings)/?\Z").search
 _FINAL = (("x-should-retry", "false"),)
 
@@ -45,7 +45,11 @@ async def landing(request: Request) -> HTTPResponse:
                 "messages": "/c/v1/messages",
                 "all_else": f"{here}/claude/api",
             },
-            "google-genai": {"base_url": f"{here}/gemini"},
+            "google-genai": {
+                "base_url": f"{here}/c",
+                "models": "/c/v1beta/models",
+                "all_else": f"{here}/gemini",
+            },
             "docs": "README.md and docs/api.md, beside the program",
         },
     )
@@ -58,7 +62,7 @@ async def anthropics(request: Request, path: str = "") -> HTTPResponse:
 
 async def googles(request: Request, path: str) -> HTTPResponse:
     """Raises GatewayError 501 with the base URL for Google's SDKs."""
-    raise _wrong_address(request, "The Gemini API", "/gemini")
+    raise _wrong_address(request, "The Gemini API", "/c")
 
 
 def _wrong_address(request: Request, what: str, prefix: str) -> GatewayError:

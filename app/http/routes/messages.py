@@ -3,29 +3,20 @@
 Protocol sheet: front-messages, sections 1 and 7.
 """
 
-import asyncio
-import os
-from time import time
-
 from sanic import HTTPResponse, Request
 
 from app.auth.caller import Caller
-from app.auth.credentials import callers_own, check_house
-from app.clients import read_whole
-from app.engine.call import Target, credential_headers
 from app.http.ask_once import logged
-from app.http.responses import METHODS, App, gateway_of, headers_for, json_answer, record_for
+from app.http.responses import METHODS, App, headers_for, json_answer, record_for
 from app.http.routes.chat import FRONTS, incoming_of, targets_of
-from app.pool.lease import Lease
+from app.http.token_count import check_caller, counted_upstream
 from app.state.rate_windows import guess_tokens
 from app.wire.asked import Asked
 from app.wire.errors import GatewayError
-from app.wire.provider import Call, Key
 from app.wire.token_estimate import LEARNED, prompt_tokens
 
 _FRONT = next(front for front in FRONTS if front.name == "anthropic")
 _COUNT = "/c/v1/messages/count_tokens"
-_MOST_BYTES = 64 * 1024
 # Kept at Anthropic, under ids and in files where neither a model nor a limit could be looked at.
 _NOT_HERE = ("/c/v1/messages/batches", "/c/v1/complete", "/c/v1/skills")
 
@@ -77,61 +68,16 @@ async def count_tokens(request: Request) -> HTTPResponse:
 
     A count that fails is estimated too, and says nothing about the key that asked.
     """
-    record = record_for(request, _COUNT)
+    record_for(request, _COUNT)
     asked = _FRONT.glance(incoming_of(request, {}))
     target, *_ = targets_of(request, _FRONT, asked)
-    caller: Caller = request.ctx.caller
-    record.provider, record.model = target.provider.name, target.model[:128]
-    record.front = _FRONT.name
-    own = callers_own(request.headers, credential_headers(_FRONT, target))
-    if own:
-        check_house(own, target.provider.family, _FRONT.house)
-    else:
-        caller.need_keys()
-    caller.allow(target.provider.family, target.alias or target.model)
-    counted = await _counted(request, asked, target, own)
+    own = check_caller(request, _FRONT, target)
+    counted = await counted_upstream(request, _FRONT.asks, _FRONT.read, asked, target, own)
     if counted is not None:
         return logged(request, json_answer(request, {"input_tokens": counted}))
     response = json_answer(request, {"input_tokens": _estimated(asked, target.model)})
     response.headers["x-gateway-estimate"] = "true"
     return logged(request, response)
-
-
-async def _counted(request: Request, asked: Asked, target: Target, own: str) -> int | None:
-    gateway, provider = gateway_of(request), target.provider
-    count = provider.count
-    if count is None:
-        return None
-    lease: Lease | None = None
-    try:
-        async with asyncio.timeout(count.seconds):
-            same_wire = provider.native is not None and provider.native.wire == _FRONT.asks
-            if same_wire:
-                assert provider.native is not None
-                chat = provider.native.read(asked)
-            else:
-                assert _FRONT.read is not None
-                chat = provider.read(_FRONT.read(asked), asked)
-            lease = Lease(Key(provider.pool, "", own)) if own else gateway.pool.pick(provider.pool)
-            call = Call(
-                config=gateway.config,
-                asked=asked,
-                chat=chat,
-                key=lease.key,
-                model=target.model,
-                stream=False,
-                headers=request.headers,
-                now=int(time()),
-                new_id=lambda: os.urandom(16).hex(),
-            )
-            response = await gateway.clients.open(count.request(call))
-            reply = await read_whole(response, _MOST_BYTES)
-    except (GatewayError, TimeoutError):
-        return None
-    finally:
-        if lease is not None:
-            gateway.pool.release(lease)
-    return count.read(reply) if reply.status == 200 else None
 
 
 def _estimated(asked: Asked, model: str) -> int:

@@ -1,6 +1,7 @@
 """What can be asked: /c/v1/models, gathered from every provider that has a key."""
 
 import asyncio
+import re
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -14,15 +15,18 @@ from app.clients import read_whole
 from app.engine.gateway import Gateway, Listing
 from app.fronts.anthropic.errors import error_body
 from app.fronts.anthropic.models import models_of, page_of
+from app.fronts.gemini import models as google
 from app.http.responses import (
     App,
     directory_of,
     gateway_of,
+    head_of,
     headers_for,
     json_answer,
     request_id,
 )
 from app.http.routes.chat import FRONTS
+from app.http.routes.gemini import EVENTS, MODELS, take_key_from_query
 from app.pool.lease import Lease
 from app.pool.outcomes import Outcome, of_error
 from app.telemetry.redaction import redact
@@ -36,16 +40,31 @@ _MOST_SECONDS = 10.0  # to wait for a list
 _ANTHROPIC_SECONDS = 2.3  # Claude Code waits 3
 _PATIENCE_SECONDS = 2.0  # to wait for some once others have answered
 _MAX_BYTES = 8 * 1024 * 1024
+_GOOGLES_HEADER = re.compile(rb"^x-goog-api-(?:key|client):", re.I | re.M).search
+_GOOGLES_QUERY = re.compile(rb"\A[A-Z]+ [^ ]*[?&](?:key|pageSize)=").search
 
 
 def register(app: App) -> None:
     """Adds the routes of this module."""
     app.add_route(models, "/c/v1/models", methods=["GET"], ctx_own_credential=True)
-    app.add_route(model, "/c/v1/models/<model_id:path>", methods=["GET"], ctx_own_credential=True)
+    app.add_route(model, "/c/v1/models/<target:path>", methods=["GET"], ctx_own_credential=True)
+    for version in ("v1beta", "v1alpha"):
+        for handler, tail in ((googles_list, ""), (googles_model, "/<target:path>")):
+            app.add_route(
+                handler,
+                f"/c/{version}{MODELS}{tail}",
+                methods=["GET"],
+                name=f"{handler.__name__}_{version}",
+                ctx_own_credential=True,
+                ctx_front=EVENTS,
+            )
 
 
 async def models(request: Request) -> HTTPResponse:
     """What the configured providers offer, in the shape of the front of this path."""
+    if _is_googles(request):
+        request.ctx.front = EVENTS
+        return await googles_list(request)
     if _is_anthropics(request):
         query = {name: request.args.get(name) for name in request.args}
         return json_answer(request, page_of(await _as_anthropic(request), query))
@@ -54,9 +73,12 @@ async def models(request: Request) -> HTTPResponse:
     return HTTPResponse(shape(await gather(request)), 200, headers_for(request), JSON)
 
 
-async def model(request: Request, model_id: str) -> HTTPResponse:
+async def model(request: Request, target: str) -> HTTPResponse:
     """One model of that list, by its id with or without the provider's name. Raises 404."""
-    model_id = unquote(model_id)  # SDKs write claude%2Fclaude-...
+    if _is_googles(request):
+        request.ctx.front = EVENTS
+        return await googles_model(request, target)
+    model_id = unquote(target)  # SDKs write claude%2Fclaude-...
     if _is_anthropics(request):
         for entry in await _as_anthropic(request):
             if model_id in (entry["id"], entry["id"].removeprefix("anthropic/")):
@@ -77,6 +99,37 @@ async def model(request: Request, model_id: str) -> HTTPResponse:
 
 def _is_anthropics(request: Request) -> bool:
     return "anthropic-version" in request.headers
+
+
+def _is_googles(request: Request) -> bool:
+    """Whether Google's SDKs ask, by their headers or parameters; a token was taken out of both."""
+    head = head_of(request)
+    return _GOOGLES_HEADER(head) is not None or _GOOGLES_QUERY(head) is not None
+
+
+async def googles_list(request: Request) -> HTTPResponse:
+    """One page of the models as Google lists them."""
+    query = {name: request.args.get(name) for name in request.args}
+    return json_answer(request, google.page_of(await _as_google(request), query))
+
+
+async def googles_model(request: Request, target: str) -> HTTPResponse:
+    """One model as Google tells of it. Raises GatewayError 404."""
+    name = unquote(target)
+    found = google.model_named(await _as_google(request), name)
+    if found is None:
+        raise GatewayError(
+            404,
+            f"models/{name[:128]} is not found, or no configured provider offers it.",
+            code="model_not_found",
+        )
+    return json_answer(request, found)
+
+
+async def _as_google(request: Request) -> list[dict[str, Any]]:
+    take_key_from_query(request)
+    found = await gather(request, ("x-goog-api-key", "authorization"), house="gemini")
+    return google.models_of(found)
 
 
 async def _as_anthropic(request: Request) -> list[dict[str, Any]]:

@@ -111,46 +111,53 @@ def refusal(said, status=400):
 BASE64 = {"encoding_format": "base64"}
 
 
+FORBIDDEN = "Extra inputs are not permitted"
+
+
+def forbidden(name):
+    return {"detail": [{"type": "extra_forbidden", "loc": ["body", name], "msg": FORBIDDEN}]}
+
+
+NOT_BASE64 = {"error": {"message": "base64 encoding is not supported"}}
+NOT_A_FORMAT = {"detail": [{"loc": ["body", "encoding_format"], "msg": "Input should be 'float'"}]}
+FLOAT = {"encoding_format": "float"}
+
+
 @pytest.mark.parametrize(
-    ("asked", "said", "sent", "dropped"),
+    ("asked", "refusals", "sent", "dropped"),
     [
-        (BASE64, {"error": "base64 is not supported"}, {"encoding_format": "float"}, []),
-        (
-            BASE64,
-            {"detail": [{"loc": ["body", "encoding_format"], "msg": "Input should be 'float'"}]},
-            {"encoding_format": "float"},
-            [],
-        ),
-        (
-            BASE64,
-            {"detail": [{"type": "extra_forbidden", "loc": ["body", "encoding_format"]}]},
-            {},
-            [],
-        ),
-        (
-            {"user": "u", **BASE64},
-            {"detail": [{"type": "extra_forbidden", "loc": ["body", "user"]}]},
-            BASE64,
-            ["user"],
-        ),
+        (BASE64, [NOT_BASE64], FLOAT, ["encoding_format"]),
+        (BASE64, [NOT_A_FORMAT], FLOAT, ["encoding_format"]),
+        (BASE64, [forbidden("encoding_format")] * 2, {}, ["encoding_format"]),
+        ({"user": "u", **BASE64}, [forbidden("user")], BASE64, ["user"]),
+        ({"user": "u", **BASE64}, [NOT_BASE64, forbidden("user")], FLOAT, None),
     ],
 )
-def test_what_is_refused_is_asked_without_and_so_is_the_next_call(asked, said, sent, dropped):
-    provider, model = at("openai", "embeddings"), next(models)
-    body = {"model": model, "input": "x"}
-    call = call_of(provider, "embeddings", body | asked)
-    assert json.loads(provider.native.request(call).body) == body | asked
-    again = provider.native.retry(call, refusal(said))
-    assert json.loads(again.body) == body | sent and call.dropped == dropped
-    assert provider.native.retry(call, refusal(said)) is None  # it did not help
-    later = call_of(provider, "embeddings", body | asked)
-    assert json.loads(provider.native.request(later).body) == body | sent
-    assert later.dropped == dropped
+def test_what_is_refused_is_asked_without_and_so_is_the_next_call(asked, refusals, sent, dropped):
+    native = at("openai", "embeddings").native
+    body = {"model": next(models), "input": "x"}
+    call = call_of(at("openai", "embeddings"), "embeddings", body | asked)
+    assert json.loads(native.request(call).body) == body | asked
+    for said in refusals:
+        again = native.retry(call, refusal(said))
+    assert again.url.endswith("/v1/embeddings") and json.loads(again.body) == body | sent
+    dropped = dropped or ["encoding_format", "user"]
+    assert call.dropped == dropped
+    native.keep(call)
+    later = call_of(at("openai", "embeddings"), "embeddings", body | asked)
+    assert json.loads(native.request(later).body) == body | sent and later.dropped == dropped
     much_later = replace(later, now=later.now + 3601)
-    assert json.loads(provider.native.request(much_later).body) == body | asked
-    other = call_of(provider, "embeddings", {**body, **asked, "model": next(models)})
-    assert json.loads(provider.native.request(other).body)["input"] == "x"
-    assert json.loads(provider.native.request(other).body).keys() == (body | asked).keys()
+    assert json.loads(native.request(much_later).body) == body | asked
+    other = call_of(at("openai", "embeddings"), "embeddings", {**body, **asked, "model": "other"})
+    assert json.loads(native.request(other).body).keys() == (body | asked).keys()
+
+
+def test_usage_is_asked_for_in_the_callers_stead_where_the_endpoint_tells_it():
+    for endpoint, is_asked in (("completions", True), ("images/generations", False)):
+        provider = at("openai", endpoint)
+        call = call_of(provider, endpoint, {"model": "m", "prompt": "x", "stream": True})
+        assert provider.native.adds_usage(call) is is_asked
+        assert (b"include_usage" in provider.native.request(call).body) is is_asked
 
 
 @pytest.mark.parametrize(

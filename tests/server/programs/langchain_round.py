@@ -24,7 +24,12 @@ def folded(stream):
 
 def chat(model):
     return ChatOpenAI(
-        model=model, base_url=os.environ["BASE_URL"], api_key="pool", max_retries=0, timeout=20
+        model=model,
+        base_url=os.environ["BASE_URL"],
+        api_key="pool",
+        max_retries=0,
+        timeout=20,
+        stream_usage=True,
     )
 
 

@@ -1,0 +1,1 @@
+"""OpenAI Responses, as callers ask for them."""

@@ -1,0 +1,80 @@
+"""Events folded into one Response object, or into the answer to /compact."""
+
+from typing import Any
+
+import msgspec
+
+from app.fronts.openai_responses.base import Object, ResponsesRenderer
+from app.fronts.openai_responses.request import COMPACT, COMPACT_OBJECT
+from app.wire.errors import bad_response
+from app.wire.events import TokenLogprob
+from app.wire.front import Answering
+from app.wire.kept import PREFIX
+from app.wire.provider import Decoder
+from app.wire.renderer import JSON
+
+
+class WholeResponse(ResponsesRenderer):
+    """One Response, sent when the answer is whole. A failure is an HTTP status, never a 200."""
+
+    content_type = JSON
+
+    def __init__(self, answering: Answering, decoder: Decoder) -> None:
+        super().__init__(answering, decoder)
+        self._left = answering.max_bytes
+
+    def feed(self, data: bytes) -> bytes:
+        """Reads a piece of the upstream's answer; nothing is sent before the end."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise bad_response("The upstream's answer is above limits.response_bytes.")
+        self.take_all(self.decoder.feed(data))
+        return b""
+
+    def finish(self, *, is_cut: bool = False) -> bytes:
+        """The whole body. Raises GatewayError 502 for an answer without an ending, and for a tool
+        call whose arguments are no JSON."""
+        status, reason = self.conclude()
+        broken = self.unreadable
+        if broken is not None and status != "incomplete":
+            raise bad_response(
+                f"The model called the tool {broken.known.name!r} with arguments that are no "
+                "JSON; try again."
+            )
+        if self._options.path == COMPACT:
+            return msgspec.json.encode(self._compaction())
+        return msgspec.json.encode(self.concluded(status, reason))
+
+    def _compaction(self) -> dict[str, Any]:
+        """The answer to /compact: what the user said as it was, and the summary of all."""
+        items = (msgspec.json.decode(raw, type=dict[str, Any]) for raw in self._options.input)
+        asked = [
+            _as_told(item, f"msg_{self.id.removeprefix(PREFIX)}{place:03x}")
+            for place, item in enumerate(items)
+            if item.get("type", "message") == "message" and item.get("role") == "user"
+        ]
+        return {
+            "id": self.id,
+            "object": COMPACT_OBJECT,
+            "created_at": self._answering.created,
+            "output": [*asked, *self.output],
+            "usage": self.answer.usage(self.usage, self.output),
+        }
+
+    def begin(self) -> None:
+        """There is nothing to say yet."""
+
+    def tell(self, kind: str, fields: Object) -> None:
+        """The items say it all at the end."""
+
+    def piece(self, kind: str, text: str, logprobs: list[TokenLogprob] | None = None) -> None:
+        """The items say it all at the end."""
+
+
+def _as_told(item: dict[str, Any], id: str) -> dict[str, Any]:
+    """What the user said, in the one form that answers have."""
+    content = item.get("content")
+    if isinstance(content, str):
+        content = [{"type": "input_text", "text": content}]
+    told = {"id": id, "type": "message", "status": "completed"} | item
+    return told | {"content": content or []}

@@ -1,0 +1,143 @@
+"""gemini-cli, and the JavaScript clients of the Gemini API, before every kind of upstream."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.sdk.programs import gemini_clients
+from tests.server.gemini_door import CLAUDE, GEMINI, MODELS, OPENAI, config
+from tests.server.running import running
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+CLI = Path("@google/gemini-cli/bundle/gemini.js")
+SETTINGS = {
+    "security": {"auth": {"selectedType": "gemini-api-key"}},
+    "privacy": {"usageStatisticsEnabled": False},
+    "general": {"disableAutoUpdate": True},
+    "telemetry": {"enabled": False},
+}
+CALLS = [["get_weather", {"city": "Paris"}], ["get_news", {"city": "Oslo"}]]
+
+
+@pytest.fixture(scope="module")
+def installed() -> tuple[str, Path]:
+    """Node, and the packages."""
+    node, folder = gemini_clients()
+    return str(node), folder / "node_modules"
+
+
+@pytest.fixture(scope="module")
+def door(simulator, tmp_path_factory):
+    with running(tmp_path_factory.mktemp("gemini-clients"), config(simulator)) as gateway:
+        yield gateway
+
+
+class Program:
+    """gemini-cli in a home of its own, with nothing of this machine's settings."""
+
+    def __init__(self, installed: tuple[str, Path], url: str, home: Path) -> None:
+        node, packages = installed
+        self.folder = home / "project"
+        self.folder.mkdir()
+        (home / ".gemini").mkdir()
+        (home / ".gemini" / "settings.json").write_text(json.dumps(SETTINGS))
+        self._command = [node, str(packages / CLI), "--yolo", "--skip-trust"]
+        self._env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "GOOGLE_GEMINI_BASE_URL": f"{url}/c",
+            "GEMINI_API_KEY": "pool",
+            "NO_COLOR": "1",
+            "CI": "1",
+        }
+
+    def ask(self, model: str, prompt: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [*self._command, "-m", model, "-p", prompt],
+            cwd=self.folder,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def program(installed, door, tmp_path):
+    return Program(installed, door.url, tmp_path)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_question_is_answered(program, door, model):
+    code, out, err = program.ask(model, f"blue moon over {model}")
+    assert code == 0, err
+    assert f"blue moon over {model}" in out
+    assert door.wait_log(front="gemini", model=model.partition("/")[2] or model, stream=True)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_tool_is_run_and_its_result_goes_back(program, model):
+    (program.folder / "moon.txt").write_text("The moon is blue.\n")
+    code, out, err = program.ask(model, 'call read_file with {"file_path": "moon.txt"}')
+    assert code == 0, err
+    assert "The moon is blue." in out
+
+
+@pytest.mark.parametrize("model", ["gemini/sim-cut-after-3", "openai/sim-cut-after-3"])
+def test_a_cut_stream_is_seen_and_asked_again(program, door, model):
+    _, _, err = program.ask(model, "blue moon")
+    assert "finish reason" in err or "error" in err.lower()
+    name = model.partition("/")[2]
+    house = "gemini-api" if model.startswith("gemini") else "openai-api"
+    lines = door.wait_log(4, front="gemini", model=name, provider=house)
+    assert {line["outcome"] for line in lines} <= {"upstream_cut", "upstream_error"}
+
+
+@pytest.mark.parametrize("model", [GEMINI, CLAUDE, OPENAI])
+def test_a_rate_limit_is_waited_for(program, door, simulator, model):
+    family = {GEMINI: "gemini", CLAUDE: "claude", OPENAI: "openai"}[model]
+    simulator.fault("429-after-2", times=2, family=family)  # each of both keys
+    code, out, err = program.ask(model, f"red moon over {model}")
+    assert code == 0, err
+    assert f"red moon over {model}" in out
+    statuses = [line["status"] for line in door.log(front="gemini")]
+    assert 429 in statuses and statuses[-1] == 200
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("client", ["genai", "vercel", "langchain"])
+def test_a_javascript_client_does_all_its_rounds(installed, door, tmp_path, client, model):
+    node, packages = installed
+    script = tmp_path / "round.mjs"
+    shutil.copy(Path(__file__).parent / "gemini_clients.mjs", script)
+    (tmp_path / "node_modules").symlink_to(packages)
+    house = model.partition("/")[0] if "/" in model else "gemini"
+    done = subprocess.run(
+        [node, str(script)],
+        env={
+            "PATH": os.environ["PATH"],
+            "CLIENT": client,
+            "URL": f"{door.url}/c",
+            "MODEL": model,
+            "FAILING": f"{house}/sim-404",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["text"] == said["stream"] == "You said: blue moon"
+    assert said["calls"] == CALLS
+    assert said["after"]
+    assert said["error"] == 404
+    if client == "genai":
+        assert "city" in said["json"]
