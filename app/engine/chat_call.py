@@ -31,6 +31,7 @@ from app.engine.call import (
     plan,
 )
 from app.engine.deadline import Deadline
+from app.engine.empty_answer import answer_nothing
 from app.engine.keep_alive import keep_alive
 from app.engine.key_choice import choose, of_conversation
 from app.engine.open_calls import OpenCalls
@@ -99,8 +100,10 @@ class Exchange:
         try:
             self.calls.check()
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))
-            target = ask.target
-            if ask.fallbacks and self.config.fallback_after:
+            target, error = ask.target, None
+            if asked.wants_nothing and not plan(front, target.provider).same_request:
+                await answer_nothing(state, target, self.config.limits.response_bytes)
+            elif ask.fallbacks and self.config.fallback_after:
                 error = await self._ask_beside(state, target)
             else:
                 error = await self._ask_keys(state, target)

@@ -39,6 +39,7 @@ class Asked(Struct, kw_only=True):
     api_version: str = ""
     options: Any = None
     session_id: str = ""
+    wants_nothing: bool = False  # an answer of no tokens: whoever has this wire answers that
     kept: Mapping[str, Kept] = {}
     file_bytes: int = 0
 

@@ -141,3 +141,17 @@ def test_the_session_of_claude_code_is_in_the_log(doors):
     odd = {"x-claude-code-session-id": 'a" level=error'}
     reply = post(doors.url, ask("claude-haiku-4-5"), odd)
     assert "session_id" not in doors.wait_log(request_id=reply.headers["x-request-id"])[0]
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-for-nothing", "gemini/gemini-for-nothing"])
+def test_an_answer_of_no_tokens_is_given_without_asking(doors, simulator, model):
+    reply = post(doors.url, ask(model, max_tokens=0))
+    said = reply.json()
+    assert (reply.status_code, said["content"], said["stop_reason"]) == (200, [], "max_tokens")
+    assert said["usage"]["input_tokens"] > 0 and said["usage"]["output_tokens"] == 0
+    streamed = post(doors.url, ask(model, max_tokens=0, stream=True))
+    assert "event: message_stop" in streamed.text and '"max_tokens"' in streamed.text
+    assert post(doors.url, ask(model, max_tokens=-1)).status_code == 400
+    assert simulator.last(50, model=model.partition("/")[2]) == []
+    line = doors.wait_log(2, model=model.partition("/")[2])[0]
+    assert (line["status"], line["outcome"], line.get("attempts", 0)) == (200, "complete", 0)

@@ -49,6 +49,7 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
         ("provider", str | UnsetType | None, UNSET),
         ("model", str | None, None),
         ("stream", bool | None, None),
+        ("max_tokens", int | None, None),
     ]
     members += [(name, Raw | UnsetType, UNSET) for name in families]
     decode = msgspec.json.Decoder(msgspec.defstruct("MessagesGlance", members)).decode
@@ -73,6 +74,7 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
                 own_names=(*own, *named),
                 query=urlencode(dict(incoming.query)) if incoming.query else "",
                 session_id=session_id,
+                wants_nothing=found.max_tokens == 0,
             )
 
         return read_mended(incoming.body, read)
@@ -137,9 +139,9 @@ def _refuse_what_lives_at_anthropic(body: Body) -> None:
 
 
 def _max_tokens(said: int | None) -> int | None:
-    if said is not None and said < 1:
-        raise bad_request("max_tokens: must be at least 1.", "max_tokens")
-    return said
+    if said is not None and said < 0:
+        raise bad_request("max_tokens: must not be negative.", "max_tokens")
+    return said or None  # 0 is answered without asking anybody
 
 
 def _say_tools(chat: ChatRequest, body: Body, tools: Tools) -> None:
