@@ -45,7 +45,7 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data):
         """Collects the answer and times it."""
         now = time.monotonic()
-        if self.first is None and b"content" in data:
+        if self.first is None and (b"content" in data or b"text_delta" in data):
             self.first = now
         if self.plan.timed:
             stamp = time.monotonic_ns()
@@ -89,6 +89,11 @@ class Plan:
             ],
         }
         body |= asked["members"]
+        self.end, self.piece = b"data: [DONE]\n\n", re.compile(rb'"content":"([^"]*)"')
+        if asked["path"].endswith("/messages"):
+            body["max_tokens"] = 4096
+            self.end = b'data: {"type":"message_stop"}\n\n'
+            self.piece = re.compile(rb'"text_delta","text":"([^"]*)"')
         if self.chunks:
             body["stream"] = True
         packed = json.dumps(body, separators=(",", ":")).encode()
@@ -132,13 +137,13 @@ class Results:
             message = json.loads(body)["choices"][0]["message"]["content"]
             return None if message == plan.text else f"another text: {message[:100]}"
         text = unchunked(body)
-        if not text.endswith(b"data: [DONE]\n\n"):
-            return f"no [DONE]: {text[-200:]!r}"
+        if not text.endswith(plan.end):
+            return f"no end: {text[-200:]!r}"
         if plan.timed:
             count = len(STAMP.findall(text))
             return None if count == plan.chunks else f"{count} chunks"
         # Compares the whole text; decoding each chunk would measure the load generator itself.
-        said = b"".join(re.findall(rb'"content":"([^"]*)"', text))
+        said = b"".join(plan.piece.findall(text))
         return None if said.decode() == plan.text else f"another text: {said[:100]!r}"
 
 

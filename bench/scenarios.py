@@ -4,7 +4,7 @@ from msgspec import Struct
 
 
 class Scenario(Struct, frozen=True):
-    """One load. `family` is the API that the upstream speaks."""
+    """One load. `family` is the API that the upstream speaks, `path` the gateway's route."""
 
     name: str
     note: str
@@ -14,8 +14,10 @@ class Scenario(Struct, frozen=True):
     delay_ms: int = 0  # between chunks
     streams: int = 0  # 0: as many as fit into the time
     tls: bool = False  # to the upstream
+    path: str = "/c/v1/chat/completions"
 
 
+MESSAGES = "/c/v1/messages"
 SCENARIOS = (
     Scenario("S1", "OpenAI to OpenAI, not streamed, 32 connections", connections=32),
     Scenario("S2", "OpenAI to OpenAI, streams of 100 chunks, 16 connections", chunks=100),
@@ -30,6 +32,9 @@ SCENARIOS = (
         streams=100,
     ),
     Scenario("S7", "S2 with TLS to the upstream", chunks=100, tls=True),
+    Scenario("M1", "Messages in, OpenAI upstream, as S2", chunks=100, path=MESSAGES),
+    Scenario("M2", "Messages in, Anthropic upstream, as S2", "claude", chunks=100, path=MESSAGES),
+    Scenario("M3", "Messages in, Gemini upstream, as S2", "gemini", chunks=100, path=MESSAGES),
     Scenario("W1", "OpenAI in, ChatGPT web by the browser client, as S2", "chatgpt", chunks=100),
     Scenario("W2", "OpenAI in, Claude web by the browser client, as S2", "claude-web", chunks=100),
 )  # fmt: skip
