@@ -101,7 +101,7 @@ class Exchange:
             self.calls.check()
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))
             target, error = ask.target, None
-            if asked.wants_nothing and not plan(front, target.provider).same_request:
+            if asked.wants_nothing and plan(front, target.provider).native is None:
                 await answer_nothing(state, target, self.config.limits.response_bytes)
             elif ask.fallbacks and self.config.fallback_after:
                 error = await self._ask_beside(state, target)

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from app.wire.errors import GatewayError
+from app.wire.model_in_body import with_model
 from app.wire.signature_mark import mark
 from app.wire.upstream import UpstreamReply
 from providers.bing.web import PROVIDER as BING
-from providers.claude.native_body import read_native, with_model
+from providers.claude.native_body import read_native
 from providers.coze.api import PROVIDER as COZE
 from providers.gemini.api import PROVIDER as GEMINI
 from providers.openai import learned
