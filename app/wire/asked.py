@@ -100,13 +100,3 @@ def as_bad_request(error: Exception, body: bytes) -> GatewayError:
     if isinstance(error, msgspec.ValidationError):
         return from_validation(error)
     return not_json(body, error)
-
-
-def with_model(body: bytes, asked: str, model: str) -> bytes:
-    """A JSON body that asks for `model` in place of `asked`; the very same bytes where they are
-    equal."""
-    if model == asked:
-        return body
-    members = read_members(body)
-    members["model"] = Raw(msgspec.json.encode(model))
-    return msgspec.json.encode(members)

@@ -46,9 +46,7 @@ def request(call: Call) -> UpstreamRequest:
 
 def request_native(call: Call) -> UpstreamRequest:
     """An Anthropic body as it came, but for what only the gateway understands."""
-    asked, body = call.asked, call.chat
-    if call.model != asked.model:
-        body = with_model(body, asked.model, call.model)
+    asked, body = call.asked, with_model(call.chat, call.asked.model, call.model)
     upstream = _post(call, body)
     if asked.query:
         upstream.url += f"?{asked.query}"

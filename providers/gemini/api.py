@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.config.schema import Config
-from app.wire.asked import Asked, with_model
+from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request, bad_response
+from app.wire.model_in_body import with_model
 from app.wire.provider import Call, Count, Decoder, ForwardRule, Key, Native, Provider, Upstream
 from app.wire.token_limit import limit_in
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url

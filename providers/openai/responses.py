@@ -126,9 +126,7 @@ def native(
     """
 
     def request(call: Call) -> UpstreamRequest:
-        body: bytes = call.chat
-        if call.model != call.asked.model:
-            body = with_model(body, call.asked.model, call.model)
+        body = with_model(call.chat, call.asked.model, call.model)
         return post(call, body, path + call.asked.options.path)
 
     def refused(reply: UpstreamReply) -> GatewayError:
