@@ -43,10 +43,10 @@ def read(chat: ChatRequest, asked: Asked) -> Chat:
         raise from_validation(error) from None
     except JSON_ERRORS as error:
         raise not_json(asked.body, error) from None
-    return Chat(**values, google=google, wanted=_wanted(chat))
+    return Chat(**values, google=google, wanted=_wanted(chat, asked))
 
 
-def _wanted(chat: ChatRequest) -> ResponseFormat | None:
+def _wanted(chat: ChatRequest, asked: Asked) -> ResponseFormat | None:
     if chat.response_format is None:
         return None
     try:
@@ -55,6 +55,8 @@ def _wanted(chat: ChatRequest) -> ResponseFormat | None:
         wrong = from_validation(error)
         wrong.param = f"response_format.{wrong.param}" if wrong.param else "response_format"
         raise wrong from None
+    except JSON_ERRORS as error:
+        raise not_json(asked.body, error) from None
 
 
 def to_generate_content(

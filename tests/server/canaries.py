@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import get_args, get_origin
 from urllib.parse import quote, unquote, urlsplit
 
-from app.config.fields import extra
+from app.config.fields import bare, extra, field_hints
 from app.config.schema import Config, Section
 
 
@@ -60,11 +60,16 @@ def _forms(marker: str) -> Iterable[tuple[str, bytes]]:
 def unset_secrets(value: object, hint: object = Config, path: str = "") -> list[str]:
     """Secret fields of a config that hold nothing: a marker is missing there."""
     if isinstance(value, Section):
-        hints = get_type_hints(type(value), include_extras=True)
+        hints = field_hints(type(value))
         return [
             miss
             for name, inner in hints.items()
             for miss in unset_secrets(getattr(value, name), inner, f"{path}.{name}".lstrip("."))
+        ]
+    hint = bare(hint)
+    if get_origin(hint) is dict:
+        return [
+            miss for item in value.values() for miss in unset_secrets(item, get_args(hint)[1], path)
         ]
     if get_origin(hint) is list:
         entry = get_args(hint)[0]
@@ -120,6 +125,15 @@ def config_of(mark: Markers, url: str, folder: Path, bridge_port: int, dead_port
             "proxy_url": proxy(),
             "api_keys": [{"id": "g1", "val": mark("AI")}, {"id": "g2", "val": mark("AI")}],
         },
+        "upstreams": [
+            {
+                "name": "lab",
+                "api_url": f"{url}/lab/v1",
+                "api_keys": [{"id": "1", "val": mark("sk-")}],
+                "headers": {"CF-Access-Client-Secret": mark()},
+                "proxy_url": proxy(),
+            }
+        ],
         "bing": {
             "web_url": f"{url}/bing",
             "ws_url": url.replace("http", "ws") + "/bing",

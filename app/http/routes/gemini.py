@@ -44,11 +44,11 @@ def register(app: App) -> None:
         handler = _handler(version)
         # Below v1 other APIs have their paths, too.
         methods = ("POST",) if version == "v1" else tuple(m for m in METHODS if m != "GET")
-        for path, others in ((MODELS, ()), ("", ("GET",))):
+        for path in (MODELS, ""):
             app.add_route(
                 handler,
                 f"/c/{version}{path}/<target:path>",
-                methods=methods if version == "v1" else methods + others,
+                methods=METHODS if not path else methods,
                 name=f"gemini_{version}{path.replace('/', '_')}",
                 ctx_own_credential=True,
                 ctx_front=EVENTS,
