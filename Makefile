@@ -28,8 +28,9 @@ install: $(DEV) $(SDK) ## .venv with everything, and the pre-commit hooks
 demo: $(RUN) ## start the gateway on 127.0.0.1:8999 with simulated upstreams: no key, no network
 	@$(PY) -m app.simulator.demo
 
+# One more process than cores: the tests of running gateways wait a good deal.
 test: $(SDK) ## run the fast tests
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(PY) -m pytest -n $$(n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4))) --dist loadfile
 
 # Sequential: soak tests need the whole machine.
 test-all: $(SDK) ## run all tests, including whole processes and soak tests
