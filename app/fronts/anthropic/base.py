@@ -7,34 +7,31 @@ section 5.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from app.fronts.anthropic.usage import Counts
+from app.fronts.event_renderer import EventRenderer
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.events import (
-    End,
     Event,
     Finish,
-    Follow,
     Reasoning,
     Refusal,
-    Reply,
     Started,
     Text,
     Thought,
     ToolArguments,
     ToolCall,
-    Unknown,
     Usage,
 )
 from app.wire.front import Answering
 from app.wire.provider import Decoder
 from app.wire.signature_mark import mark
 from app.wire.stop_cutter import StopCutter
-from app.wire.stream_start import Stage
 from app.wire.tool_ids import legal, original
 
 TEXT, THINKING = "text", "thinking"
@@ -64,17 +61,11 @@ class ToolBlock:
         return True
 
 
-class MessagesRenderer:
+class MessagesRenderer(EventRenderer, ABC):
     """The blocks of one answer. `begin`, `open_block`, `add` and `close_block` tell them."""
 
     def __init__(self, answering: Answering, decoder: Decoder) -> None:
-        self.decoder = decoder
-        self.commands: list[Follow | Reply] = []
-        self.refused = False
-        self.ended = False
-        self.error: GatewayError | None = None
-        self.unknown: list[str] = []
-        self.said = False  # something of the answer itself
+        super().__init__(answering, decoder)
         self.counts = Counts(answering)
         self.id = f"msg_{answering.new_id[:24]}"  # never the upstream's: it may be told twice
         self.model = answering.asked.model or answering.model
@@ -92,35 +83,21 @@ class MessagesRenderer:
 
     # --- what an answer is told by ------------------------------------------------------------
 
+    @abstractmethod
     def begin(self) -> None:
         """The answer begins, once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open_block(self, block: dict[str, Any]) -> None:
         """The block number `self._blocks` begins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add(self, index: int, kind: str, piece: str) -> None:
         """A piece of a block: `kind` is text, thinking, signature or input_json."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close_block(self, index: int) -> None:
         """The block is whole."""
-        raise NotImplementedError
-
-    # --- what the engine asks -----------------------------------------------------------------
-
-    @property
-    def usage(self) -> Usage | None:
-        """The token counts that the upstream has told so far."""
-        return self.counts.told
-
-    def labelled(self, content_type: str) -> None:
-        """The decoder judges by the bytes."""
-
-    def opening(self, out: bytes) -> Stage:
-        """Whether text, thinking, a call or an end was said."""
-        return Stage.SAID if self.said else Stage.BEGUN
 
     # --- events -------------------------------------------------------------------------------
 
@@ -155,13 +132,9 @@ class MessagesRenderer:
                     self._end_blocks()
                     self.said = True
             case Usage():
-                self.counts.told = event
-            case Follow() | Reply():
-                self.commands.append(event)
-            case End():
-                self.ended = True
-            case Unknown():
-                self.unknown.append(event.name)
+                self.usage = self.counts.told = event
+            case _:
+                self.aside(event)
 
     def take_all(self, events: Iterable[Event]) -> None:
         """Tells events until the answer has been cut at a stop sequence."""

@@ -4,6 +4,7 @@ Clients take a call from one part alone, so the pieces of a call are held until 
 that are held together leave together, in their order. Protocol sheet: front-gemini, 4.
 """
 
+from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import Iterable
 from typing import Any
@@ -12,31 +13,27 @@ import msgspec
 from msgspec import Raw, Struct
 
 from app.fronts.anthropic.usage import Counts
+from app.fronts.event_renderer import EventRenderer
 from app.fronts.gemini.media import OTHER_ALPHABET
 from app.fronts.gemini.request import ENUM, is_one_word
 from app.fronts.gemini.signatures import sign
-from app.wire.errors import GatewayError, upstream_cut
+from app.wire.errors import upstream_cut
 from app.wire.events import (
-    End,
     Event,
     Finish,
-    Follow,
     Reasoning,
     Refusal,
-    Reply,
     Text,
     Thought,
     TokenLogprob,
     ToolArguments,
     ToolCall,
     TopLogprob,
-    Unknown,
     Usage,
 )
 from app.wire.front import Answering
 from app.wire.provider import Decoder
 from app.wire.stop_cutter import StopCutter
-from app.wire.stream_start import Stage
 
 STOP, LENGTH, FILTER = "STOP", "MAX_TOKENS", "SAFETY"
 BAD_CALL = "MALFORMED_FUNCTION_CALL"
@@ -91,17 +88,11 @@ class Candidate:
         return self.cutter is not None and self.cutter.matched is not None
 
 
-class GeminiRenderer:
+class GeminiRenderer(EventRenderer, ABC):
     """The candidates of one answer. `add` tells parts of one of them."""
 
     def __init__(self, answering: Answering, decoder: Decoder) -> None:
-        self.decoder = decoder
-        self.commands: list[Follow | Reply] = []
-        self.refused = False
-        self.ended = False
-        self.error: GatewayError | None = None
-        self.unknown: list[str] = []
-        self.said = False  # something of the answer itself
+        super().__init__(answering, decoder)
         self.counts = UsageMetadata(answering)
         self.id = answering.new_id[:24]
         self.model = answering.asked.model or answering.model
@@ -113,23 +104,9 @@ class GeminiRenderer:
 
     # --- what an answer is told by ------------------------------------------------------------
 
+    @abstractmethod
     def add(self, index: int, part: dict[str, Any], logprobs: list[TokenLogprob] | None) -> None:
         """One more part of a candidate."""
-        raise NotImplementedError
-
-    # --- what the engine asks -----------------------------------------------------------------
-
-    @property
-    def usage(self) -> Usage | None:
-        """The token counts that the upstream has told so far."""
-        return self.counts.told
-
-    def labelled(self, content_type: str) -> None:
-        """The decoder judges by the bytes."""
-
-    def opening(self, out: bytes) -> Stage:
-        """Whether text, thinking, a call or an end was said."""
-        return Stage.SAID if self.said else Stage.BEGUN
 
     # --- events -------------------------------------------------------------------------------
 
@@ -161,13 +138,9 @@ class GeminiRenderer:
                 candidate = self.candidate(event.index)
                 candidate.finish = candidate.finish or event
             case Usage():
-                self.counts.told = event
-            case Follow() | Reply():
-                self.commands.append(event)
-            case End():
-                self.ended = True
-            case Unknown():
-                self.unknown.append(event.name)
+                self.usage = self.counts.told = event
+            case _:
+                self.aside(event)
 
     def take_all(self, events: Iterable[Event]) -> None:
         """Tells events."""

@@ -2,62 +2,30 @@
 
 from typing import Any
 
-from app.wire.errors import GatewayError
+from app.fronts.event_renderer import EventRenderer
 from app.wire.events import (
-    End,
-    Event,
     Finish,
-    Follow,
-    Reply,
     Started,
     Thought,
     TokenLogprob,
     ToolCall,
-    Unknown,
     Usage,
 )
 from app.wire.front import Answering
 from app.wire.provider import Decoder
-from app.wire.stream_start import Stage
 
 
-class ChatRenderer:
+class ChatRenderer(EventRenderer):
     """What the stream and the whole completion share: who answers, usage, the engine's commands."""
 
     def __init__(self, answering: Answering, decoder: Decoder) -> None:
-        self.decoder = decoder
-        self.usage: Usage | None = None
-        self.commands: list[Follow | Reply] = []
-        self.refused = False
-        self.ended = False
-        self.error: GatewayError | None = None
-        self.unknown: list[str] = []
-        self.said = False  # something of the answer itself
+        super().__init__(answering, decoder)
         self.model, self._alias = answering.model, answering.alias
         self.created = answering.created
         self.id = f"chatcmpl-{answering.new_id}"
         self.session = answering.session
         chat = answering.chat
         self.legacy = chat is not None and chat.uses_functions  # told as `function_call`
-
-    def labelled(self, content_type: str) -> None:
-        """The decoder judges by the bytes."""
-
-    def opening(self, out: bytes) -> Stage:
-        """Whether text, thinking, a call or an end was said."""
-        return Stage.SAID if self.said else Stage.BEGUN
-
-    def aside(self, event: Event) -> None:
-        """Takes the events that put nothing into the answer."""
-        match event:
-            case Usage():
-                self.usage = event
-            case Follow() | Reply():
-                self.commands.append(event)
-            case End():
-                self.ended = True
-            case Unknown():
-                self.unknown.append(event.name)
 
     def begin(self, event: Started) -> None:
         """Takes over the id and the model that the upstream tells."""

@@ -7,24 +7,23 @@ front-responses, 4.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from app.fronts.event_renderer import EventRenderer
 from app.fronts.openai_responses.answer import Answer
 from app.fronts.openai_responses.call_items import Call
 from app.fronts.openai_responses.request import ResponsesOptions
 from app.fronts.openai_responses.tools import Tools
 from app.wire.errors import GatewayError, upstream_cut
 from app.wire.events import (
-    End,
     Event,
     Finish,
-    Follow,
     Reasoning,
     Refusal,
-    Reply,
     Session,
     Started,
     Text,
@@ -32,14 +31,11 @@ from app.wire.events import (
     TokenLogprob,
     ToolArguments,
     ToolCall,
-    Unknown,
-    Usage,
 )
 from app.wire.front import Answering
 from app.wire.kept import Kept, item_id, response_id
 from app.wire.provider import Decoder
 from app.wire.signature_mark import mark
-from app.wire.stream_start import Stage
 
 TEXT, REFUSAL, THOUGHT = "output_text", "refusal", "reasoning"
 _UNSIGNED = mark("t")
@@ -48,18 +44,11 @@ MOST_KEPT_BYTES = 8 * 1024 * 1024
 Object = dict[str, Any]
 
 
-class ResponsesRenderer:
+class ResponsesRenderer(EventRenderer, ABC):
     """The items of one answer. `tell` and `piece` say them to the caller."""
 
     def __init__(self, answering: Answering, decoder: Decoder) -> None:
-        self.decoder = decoder
-        self.usage: Usage | None = None
-        self.commands: list[Follow | Reply] = []
-        self.refused = False
-        self.ended = False
-        self.error: GatewayError | None = None
-        self.unknown: list[str] = []
-        self.said = False  # something of the answer itself
+        super().__init__(answering, decoder)
         self._answering = answering
         self._options: ResponsesOptions = answering.asked.options
         self._tools = self._options.tools or Tools()
@@ -79,26 +68,17 @@ class ResponsesRenderer:
 
     # --- what an answer is told by --------------------------------------------------------------
 
+    @abstractmethod
     def begin(self) -> None:
         """The answer begins, once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tell(self, kind: str, fields: Object) -> None:
         """An event of the last item, or of its part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def piece(self, kind: str, text: str, logprobs: list[TokenLogprob] | None = None) -> None:
         """A piece of what is open: `kind` is TEXT, REFUSAL, THOUGHT or a call's event."""
-        raise NotImplementedError
-
-    # --- what the engine asks -------------------------------------------------------------------
-
-    def labelled(self, content_type: str) -> None:
-        """The decoder judges by the bytes."""
-
-    def opening(self, out: bytes) -> Stage:
-        """Whether text, thinking, a call or an end was said."""
-        return Stage.SAID if self.said else Stage.BEGUN
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -137,17 +117,11 @@ class ResponsesRenderer:
                     self._finish = event
                     self.said = True
                     self._close("incomplete" if event.reason == "length" else "completed")
-            case Usage():
-                self.usage = event
             case Session():
                 for own in self._answering.session.values():
                     own.update(event.fields)
-            case Follow() | Reply():
-                self.commands.append(event)
-            case End():
-                self.ended = True
-            case Unknown():
-                self.unknown.append(event.name)
+            case _:
+                self.aside(event)
 
     def conclude(self) -> tuple[str, str | None]:
         """The rest of the answer; its status and the reason why it is incomplete.
