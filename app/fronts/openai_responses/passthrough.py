@@ -9,13 +9,13 @@ from typing import Any
 
 from msgspec import Raw
 
-from app.fronts.openai_chat.passthrough import Passthrough, Whole
+from app.fronts.openai_chat.passthrough import Whole
 from app.fronts.openai_responses.errors import event_of, failure_of
-from app.wire.errors import GatewayError, upstream_cut
+from app.fronts.typed_stream import TypedStream
+from app.wire.errors import GatewayError
 from app.wire.framing import Record, SSEParser
 from app.wire.front import Answering
-from app.wire.refusals import wrong_type
-from app.wire.stream_end import decoded, failure
+from app.wire.stream_end import decoded
 from app.wire.stream_start import Stage
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "error")
@@ -26,14 +26,23 @@ _LARGE = 64 * 1024  # an event that the tail may not hold as a whole
 _NOT_ONLY_AN_ERROR = Raw(b"[0]")
 
 
-class ResponsesPassthrough(Passthrough):
+class ResponsesPassthrough(TypedStream):
     """Whole events, byte for byte. A stream is whole when one of the four last events was said."""
 
     def __init__(self, answering: Answering) -> None:
         super().__init__(answering)
         self._answering = answering
-        self._first = b""  # the events that came before any content
-        self._has_ended = False
+
+    @staticmethod
+    def is_end(record: Record) -> bool:
+        """Whether this event ends a stream."""
+        name, data = record
+        if name.decode("latin-1") in _ENDS:
+            return True
+        if _END(data) is None:
+            return False
+        value = decoded(record)
+        return isinstance(value, dict) and value.get("type") in _ENDS
 
     def feed(self, data: bytes) -> bytes:
         """Returns what may be sent on of the piece."""
@@ -44,30 +53,11 @@ class ResponsesPassthrough(Passthrough):
 
     def opening(self, out: bytes) -> Stage:
         """How far the answer has come with the first bytes. Raises the error they hold."""
-        self._first += out
         stage = super().opening(out)
         if stage is Stage.SAID:
             self._answering.asked.options.live = self
             _remember(self._answering, self._first)
         return stage
-
-    def finish(self, *, is_cut: bool = False) -> bytes:
-        """Returns the rest. Raises GatewayError 502 for an answer that is not whole."""
-        rest = bytes(self._held).strip()
-        if not self._has_begun and self._label is not None:
-            raise wrong_type(self._label, "text/event-stream")
-        out = b""
-        if rest and not is_cut and self._is_event(rest):
-            out = rest + b"\n\n"  # its last newline got lost
-            self._tail.add(out)
-            rest = b""
-        records = self._tail.records()
-        told = failure(records)
-        if told:
-            self.refused, self.error = True, self.as_error(told)
-        if (told and not rest) or self._has_ended or any(map(_is_end, records)):
-            return out
-        raise upstream_cut()
 
     def failed(self, error: GatewayError) -> bytes:
         """The events that end a stream which has broken off."""
@@ -119,13 +109,3 @@ def _remember(answering: Answering, start: bytes) -> None:
         found = _ID(start)
         if found is not None:
             answering.remember(found[1].decode())
-
-
-def _is_end(record: Record) -> bool:
-    name, data = record
-    if name.decode("latin-1") in _ENDS:
-        return True
-    if _END(data) is None:
-        return False
-    value = decoded(record)
-    return isinstance(value, dict) and value.get("type") in _ENDS
