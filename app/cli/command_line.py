@@ -11,12 +11,13 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from types import ModuleType
 
 from app import __version__
-from app.cli import check, keys, options, ping, presets, reload, serve
+from app.cli import check, init, keys, options, ping, presets, reload, serve
 from app.cli.failure import CommandFailed
 from app.config.load import ConfigError, report
 
 COMMANDS: dict[str, ModuleType] = {
     "serve": serve,
+    "init": init,
     "check": check,
     "keys": keys,
     "reload": reload,
