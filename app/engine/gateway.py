@@ -10,6 +10,7 @@ from msgspec import Struct
 from app.accounting.accounting import Accounting
 from app.accounting.ledger import Ledger
 from app.accounting.store import store_of
+from app.accounting.usage import UsageReader
 from app.auth.authenticate import Access
 from app.auth.token_limits import TokenLimits
 from app.clients import Clients
@@ -78,6 +79,7 @@ class Gateway:
         self.accounting = Accounting(
             Ledger(store, config.ledger_days, self.metrics.ledger) if store is not None else None
         )
+        self.usage = UsageReader(store_of(config.ledger))
         self.log = CallLog(
             config.log_format, settle=self.accounting.settle, count=self.metrics.call, keep=keep
         )
@@ -143,4 +145,5 @@ class Gateway:
         await self.conversations.close()
         await self.answers.close()
         await self.accounting.close()
+        await self.usage.close()
         self.log.flush()
