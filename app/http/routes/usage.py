@@ -1,11 +1,10 @@
 """Reads the ledger: sums and calls for operators, a token's own sums for its caller."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, MutableMapping, Sequence
 
 import msgspec
 from sanic import HTTPResponse, Request
-from sanic.compat import Header
 
 from app.accounting.usage import (
     BY,
@@ -117,7 +116,7 @@ def _answer(
     asked: dict[str, str],
     about: dict[str, Value],
     found: Sequence[dict[str, Value]],
-    headers: Header | dict[str, str],
+    headers: MutableMapping[str, str],
 ) -> HTTPResponse:
     headers["cache-control"] = "no-store"
     if asked.get("format") == "csv":
