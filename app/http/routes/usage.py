@@ -1,7 +1,7 @@
 """Reads the ledger: sums and calls for operators, a token's own sums for its caller."""
 
 import time
-from collections.abc import Collection, MutableMapping, Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from sanic import HTTPResponse, Request
@@ -71,7 +71,7 @@ async def own_usage(request: Request) -> HTTPResponse:
     token = caller.token.id if caller.token is not None else ""
     found = await gateway_of(request).usage.sums(by, span, [("token", token)])
     about = {"token": token, "by": by, **_told(span)}
-    return _answer(asked, about, found, headers_for(request))
+    return _answer(asked, about, found, dict(headers_for(request).items()))
 
 
 def _query(request: Request, *known: str) -> dict[str, str]:
@@ -116,7 +116,7 @@ def _answer(
     asked: dict[str, str],
     about: dict[str, Value],
     found: Sequence[dict[str, Value]],
-    headers: MutableMapping[str, str],
+    headers: dict[str, str],
 ) -> HTTPResponse:
     headers["cache-control"] = "no-store"
     if asked.get("format") == "csv":
