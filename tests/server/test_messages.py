@@ -140,3 +140,21 @@ def test_what_is_not_offered_names_the_raw_forward(doors):
     assert reply.status_code == 404
     assert "/claude/api/v1/messages/batches" in reply.json()["error"]["message"]
     assert httpx.post(f"{doors.url}/c/api/event_logging/batch").json()["type"] == "error"
+
+
+@pytest.mark.parametrize("path", ["/c/v1/files", "/c/v1/files/file_1/content"])
+def test_files_are_kept_where_the_headers_say(doors, path):
+    asked = f"{doors.url}{path}"
+    anthropics = httpx.get(asked, headers=VERSION)
+    assert anthropics.status_code == 404
+    said = anthropics.json()
+    assert (said["type"], said["error"]["type"]) == ("error", "not_found_error")
+    assert f"/claude/api{path.removeprefix('/c')}" in said["error"]["message"]
+    googles = httpx.get(asked, headers={"x-goog-api-key": "pool"})
+    assert googles.json()["error"]["status"] == "NOT_FOUND"
+    assert f"/gemini{path.removeprefix('/c')}" in googles.json()["error"]["message"]
+    openais = httpx.get(asked)
+    assert openais.status_code == 404 and "code" in openais.json()["error"]
+    assert path.removeprefix("/c") in openais.json()["error"]["message"]
+    unknown = httpx.get(f"{doors.url}/c/v1/nothing", headers=VERSION)
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "error")
