@@ -304,6 +304,20 @@ def test_odd_values_of_googles_keywords_are_no_error_of_the_gateway(odd, kept):
     assert told == {"type": "object", "properties": {"b": {}, "a": {}}} | kept
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"contents":"x","tools":[{"functionDeclarations":[%b]}]}'
+        % b'{"name":"f","parameters":{"a":"\xff"}}',
+        b'{"contents":[{"parts":[{"functionCall":{"name":"f","args":{"a":"\xff"}}}]}]}',
+    ],
+)
+def test_broken_utf8_where_nobody_looks_is_refused(body):
+    with pytest.raises(GatewayError) as caught:
+        EVENTS.read(asked_of(body))
+    assert caught.value.status == 400
+
+
 def test_a_schema_without_an_end_is_refused():
     deep: dict = {"type": "STRING"}
     for _ in range(120):

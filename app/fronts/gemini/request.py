@@ -130,6 +130,8 @@ def read(asked: Asked) -> ChatRequest:
     """The neutral request. Raises GatewayError 400 naming the member that is wrong or missing."""
     try:
         data = in_camel_case(asked.body)
+        if not data.isascii():
+            data.decode()  # schemas stay raw: nobody has looked at them
         body = _body.decode(data)
         config = _config.decode(body.generation_config) or GenerationConfig()
         tools = read_tools(body.tools or [])
