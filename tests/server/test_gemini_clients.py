@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.sdk.programs import gemini_clients
+from tests.conftest import OtherProgram
+from tests.fronts.gemini_calls import PNG
+from tests.sdk.programs import environment, gemini_clients
 from tests.server.gemini_door import CLAUDE, GEMINI, MODELS, OPENAI, config
+from tests.server.programs import HERE
 from tests.server.running import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -141,3 +144,25 @@ def test_a_javascript_client_does_all_its_rounds(installed, door, tmp_path, clie
     assert said["error"] == 404
     if client == "genai":
         assert "city" in said["json"]
+
+
+@pytest.mark.timeout(1200)  # the first one installs
+@pytest.mark.parametrize("model", MODELS)
+def test_langchains_python_client_does_all_its_rounds(door, simulator, model):
+    python = environment("langchain-google-genai") / "python"
+    house = model.partition("/")[0] if "/" in model else "gemini"
+    said = OtherProgram([str(python), "-W", "ignore", "-c"], {}).run(
+        (HERE / "langchain_google_round.py").read_text(),
+        BASE_URL=f"{door.url}/c",
+        MODEL=model,
+        WRONG=f"{house}/sim-404",
+        PICTURE=f"data:image/png;base64,{PNG}",
+    )
+    assert said["text"] == said["stream"] == "You said: blue moon"
+    assert said["calls"] == CALLS
+    assert said["after"] and said["tokens"] > 0
+    assert list(said["json"]) == ["city"]
+    assert said["picture"] == "You said: what is it?"
+    assert "404" in said["error"], said["error"]
+    asked = simulator.last(40, model=model.rpartition("/")[2])
+    assert any(PNG in json.dumps(call["json"]) for call in asked)
