@@ -1,5 +1,6 @@
 """gemini-cli, and the JavaScript clients of the Gemini API, before every kind of upstream."""
 
+import base64
 import json
 import os
 import shutil
@@ -112,6 +113,54 @@ def test_a_rate_limit_is_waited_for(program, door, simulator, model):
     assert f"red moon over {model}" in out
     statuses = [line["status"] for line in door.log(front="gemini")]
     assert 429 in statuses and statuses[-1] == 200
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_picture_and_a_text_are_read_at_once(program, simulator, model):
+    (program.folder / "red.png").write_bytes(base64.b64decode(PNG))
+    (program.folder / "moon.txt").write_text("The moon is blue.\n")
+    files = " and ".join(
+        f'read_file with {{"file_path": "{name}"}}' for name in ("red.png", "moon.txt")
+    )
+    code, out, err = program.ask(model, f"call {files}")
+    assert code == 0, err
+    assert "The moon is blue." in out
+    sent = simulator.last(1, model=model.rpartition("/")[2])[0]
+    assert PNG in sent["body_text"]
+
+
+def test_claudes_thoughts_survive_two_rounds_of_tools_and_a_rate_limit(program, simulator):
+    file = program.folder / "moon.txt"
+    file.write_text("The moon is blue.\n")
+    simulator.fault("429-after-2", times=2, family="claude")  # each of both keys
+    prompt = f'read {file} and replace "is blue" by "is red"'
+    code, out, err = program.ask("gemini-2.5-pro", prompt)  # asks for thoughts by this name
+    assert code == 0, err
+    assert file.read_text() == "The moon is red.\n", out
+    sent = simulator.last(1, path="/claude/v1/messages")[0]["json"]
+    thoughts = [
+        message["content"][0] for message in sent["messages"] if message["role"] == "assistant"
+    ]
+    # Simulated Claude refuses a thought that is not signed as it was told.
+    assert [block["type"] for block in thoughts] == ["thinking", "thinking"]
+    assert all(block["signature"] for block in thoughts)
+
+
+def test_a_search_is_answered_by_gemini_itself(program, door):
+    code, out, err = program.ask(OPENAI, 'call google_web_search with {"query": "moon"}')
+    assert code == 0, err
+    assert "moon" in out
+    line = door.wait_log(front="gemini", model="gemini-3-flash-preview")[-1]
+    assert (line["provider"], line["status"]) == ("gemini-api", 200)
+
+
+def test_the_router_of_the_auto_model_is_another_house(program, door):
+    code, out, err = program.ask("auto", "green moon")
+    assert code == 0, err
+    assert "green moon" in out
+    route = "/c/v1beta/models/<model>:generateContent"
+    routed = door.wait_log(front="gemini", model="gpt-4o", route=route)[-1]
+    assert (routed["provider"], routed["status"]) == ("openai-api", 200)
 
 
 @pytest.mark.parametrize("model", MODELS)
