@@ -271,6 +271,16 @@ def test_the_readmes_tell_what_each_api_has_of_each_upstream(gateway, simulator)
         assert table == told, f"{name} should say {dict(zip(UPSTREAMS, told, strict=True))}"
 
 
+@pytest.mark.parametrize("upstream", ["ChatGPT web", "Claude web", "Bing", "Coze API"])
+def test_sites_that_know_no_stop_sequence_are_cut_at_one(gateway, upstream):
+    model, members, _ = UPSTREAMS[upstream]
+    body = FRONTS["Anthropic Messages"].body(model, False, "blue moon tonight", False, False)
+    body |= members | {"stop_sequences": ["sun", "moon t"], "system": "Be brief."}
+    said = httpx.post(f"{gateway.url}/c/v1/messages", json=body, timeout=20).json()
+    assert said["content"][0]["text"].endswith("blue ")
+    assert (said["stop_reason"], said["stop_sequence"]) == ("stop_sequence", "moon t")
+
+
 def rows_of(text: str) -> list[list[str]]:
     """The cells below the line that names the fronts, without the upstream's name."""
     _, _, below = text.partition(f"| {' | '.join(FRONTS)} |\n")
