@@ -38,6 +38,12 @@ def ai_sdk() -> tuple[Path, Path]:
     return _with_node("ai-sdk")
 
 
+def codex() -> Path:
+    """The program Codex. Skips as `environment`."""
+    _, folder = _with_node("codex")
+    return folder / "node_modules" / ".bin" / "codex"
+
+
 def gemini_clients() -> tuple[Path, Path]:
     """Node, and the folder with gemini-cli and Google's SDKs. Skips as `environment`."""
     return _with_node("gemini-clients")
