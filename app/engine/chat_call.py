@@ -243,7 +243,9 @@ class Exchange:
     async def _ask_keys(self, state: CallState, target: Target) -> GatewayError | None:
         """Tries one key after another, each once. None: one has answered. An error: none can, but
         another model might. Raises what is final."""
-        ask, provider, record = state.call, target.provider, state.call.record
+        ask, record = state.call, state.call.record
+        spoken, provider = target.provider, target.provider.asked_for(self.config, target.model)
+        target = structs.replace(target, provider=provider) if provider is not spoken else target
         how = plan(ask.front, provider)
         chat = how.read(state)
         record.provider, record.model = provider.name, target.model[:128]
@@ -281,6 +283,10 @@ class Exchange:
                 return None
             outcome = of_error(error)
             attempt = record.tried[-1]
+            variant, is_open = provider.variant, not state.deadline.committed
+            if variant and is_open and variant.learns(self.config, target.model, error):
+                attempt.next = "next"
+                return await self._ask_keys(state, target)  # in the other wire
             may_go_on = not choice.is_bound and not state.deadline.committed
             if may_go_on and ask.fallbacks and is_too_long(error):
                 attempt.next = "next"

@@ -184,6 +184,18 @@ class Count(Struct, frozen=True, kw_only=True):
     seconds: float  # the most to wait
 
 
+class Variant(Struct, frozen=True, kw_only=True):
+    """The same upstream in another wire, for those of its models that speak that alone.
+
+    `provider` shares name and pool. `knows` says whether a model is one of them; `learns` whether a
+    refusal has just said so, which this worker remembers.
+    """
+
+    provider: "Provider"
+    knows: Callable[[Config, str], bool]
+    learns: Callable[[Config, str, GatewayError], bool]
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """How one upstream is spoken to.
 
@@ -218,7 +230,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     the reply and raises what `read_error` says for a refusal. Both or neither.
 
     `endpoints` are what the upstream has beside chat, each as a provider of its own: it shares name
-    and pool, and its `native` is of the wire "openai-endpoint".
+    and pool, and its `native` is of the wire "openai-endpoint". `variant` is asked for the models
+    that speak another wire alone.
 
     `explain` is `read_error` for the answer to a call, where the call itself helps to understand.
     `renewed` is the key after an answer with these Set-Cookie lines, None when it did not change.
@@ -253,6 +266,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     renewed: Callable[[Key, list[str], int], Key | None] | None = None
     cancel: Callable[[Any], UpstreamRequest | None] | None = None
     endpoints: Mapping[Endpoint, "Provider"] = {}
+    variant: Variant | None = None
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle
     most_retries: int = 1
@@ -267,3 +281,8 @@ class Provider(Struct, frozen=True, kw_only=True):
         if self.native is not None and self.native.wire == wire:
             return self.native
         return next((each for each in self.also if each.wire == wire), None)
+
+    def asked_for(self, config: Config, model: str) -> "Provider":
+        """The provider in the wire that this model speaks."""
+        variant = self.variant
+        return variant.provider if variant is not None and variant.knows(config, model) else self
