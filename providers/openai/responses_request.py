@@ -78,7 +78,7 @@ def encode_request(call: Call, known: Learned) -> dict[str, Any]:
         del body["temperature"]  # the default, which reasoning models refuse to be told
     limit = chat.max_completion_tokens or chat.max_tokens
     if limit is not None:
-        body["max_output_tokens"] = min(max(limit, _LEAST_TOKENS), known.most_tokens or limit)
+        body["max_output_tokens"] = max(min(limit, known.most_tokens or limit), _LEAST_TOKENS)
     if chat.logprobs or chat.top_logprobs:
         body["include"].append("message.output_text.logprobs")
     _say_tools(call, body, names)
@@ -225,7 +225,7 @@ class _Input:
                 yield {"type": "message", "role": role, "content": content or ""}
 
     def _assistant(self, message: Message, at: str) -> Iterator[dict[str, Any]]:
-        said = [_said(part, at) for part in message.parts()]
+        said: list[dict[str, str]] = [_said(part, at) for part in message.parts()]
         if message.refusal:
             said.append({"type": "refusal", "refusal": message.refusal})
         calls = message.tool_calls or []
@@ -237,7 +237,9 @@ class _Input:
             return  # a thought that nothing follows is refused
         yield from _thoughts(message.thinking_blocks)
         if said:
-            yield {"type": "message", "role": "assistant", "content": said}
+            is_plain = all(part["type"] == "output_text" for part in said)
+            content = "".join(part["text"] for part in said) if is_plain else said
+            yield {"type": "message", "role": "assistant", "content": content}
         for call in calls:
             yield from _thoughts(call.thinking_blocks)
             function = call.function
@@ -249,7 +251,7 @@ class _Input:
             }
 
 
-def _said(part: Part, at: str) -> dict[str, Any]:
+def _said(part: Part, at: str) -> dict[str, str]:
     """What the assistant has said."""
     if part.type == "refusal":
         return {"type": "refusal", "refusal": part.refusal or ""}
