@@ -38,6 +38,7 @@ _WORDS = {
     "verbosity": "text.verbosity",
     "tools.function.strict": "tools.strict",
     "logprobs": "include",
+    "thinking_blocks": "input[].reasoning",
 }
 _LIVES_AT_OPENAI = ("conversation", "prompt", "moderation", "background")
 _KNOWN_INCLUDES = ("reasoning.encrypted_content", "message.output_text.logprobs")
