@@ -214,7 +214,8 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     `session` is the provider's own object in answers ({} for none). `conversation` is the id of the
     conversation that what was `read` continues, `conversation_of` the one in the session object as
-    it is handed out: so it is known whose session to go on with.
+    it is handed out: so it is known whose session to go on with. `resumed` makes of that object
+    the gateway's own member of a body that goes on, None where there is nothing to go on with.
 
     `retry` may answer an upstream's refusal with another request for the same key, asked up to
     `most_retries` times before the refusal is told: the parameters this upstream turned out not to
@@ -255,6 +256,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     session: Callable[[Call], dict[str, Any]] = lambda call: {}
     conversation: Callable[[Any], str | None] | None = None
     conversation_of: Callable[[dict[str, Any]], str | None] | None = None
+    resumed: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
     prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
     retry: Callable[[Call, UpstreamReply], UpstreamRequest | None] | None = None
     keep: Callable[[Call], None] | None = None
