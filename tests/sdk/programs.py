@@ -38,10 +38,10 @@ def ai_sdk() -> tuple[Path, Path]:
     return _with_node("ai-sdk")
 
 
-def codex() -> Path:
-    """The program Codex. Skips as `environment`."""
-    _, folder = _with_node("codex")
-    return folder / "node_modules" / ".bin" / "codex"
+def codex() -> list[str]:
+    """The command Codex. Skips as `environment`."""
+    node, folder = _with_node("codex")
+    return [str(node), str(folder / "node_modules" / "@openai" / "codex" / "bin" / "codex.js")]
 
 
 def gemini_clients() -> tuple[Path, Path]:
