@@ -15,6 +15,6 @@ from app.engine import keep_alive
 keep_alive._WAKE_SECONDS = float(os.environ["MINUTE"])
 
 if __name__ == "__main__":
-    from run import main
+    import run as program
 
-    main()
+    sys.exit(program.main())

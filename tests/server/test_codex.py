@@ -50,7 +50,7 @@ def gateway(simulator, tmp_path_factory):
 class Codex:
     """One user of Codex with a home of their own; `run` is one `codex exec`."""
 
-    def __init__(self, program: list[str], folder: Path, url: str) -> None:
+    def __init__(self, program: list[str], folder: Path, url: str, idle_ms: int = 300_000) -> None:
         self._program = program
         self.work, self._home = folder / "work", folder / "home"
         self.work.mkdir()
@@ -65,6 +65,7 @@ wire_api = "responses"
 env_key = "GATEWAY_TOKEN"
 request_max_retries = 1
 stream_max_retries = 1
+stream_idle_timeout_ms = {idle_ms}
 [analytics]
 enabled = false
 [mcp_servers.sums]
@@ -201,3 +202,22 @@ def test_a_structured_answer(codex, gateway):
     )
     code, said, _ = codex.run("claude/some-model", "hm", "--output-schema", str(schema))
     assert code == 0 and set(json.loads(said)) == {"a"}
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("is_awake", [True, False])
+def test_a_silent_upstream_is_waited_for(program, gateway, simulator, tmp_path, is_awake):
+    """Scaled: silences of 2 s, of which Codex bears 1.2; a "minute" is 0.5 s, or a minute."""
+    (tmp_path / "user").mkdir()
+    model = "gemini/sim-drip-2000"
+    if not is_awake:
+        code, _, _ = Codex(program, tmp_path / "user", gateway.url, 1200).run(model, "hi")
+        assert code != 0
+        return
+    file = json.loads(gateway.file.read_text()) | {"timeouts": {"keep_alive_comment": 0.2}}
+    del file["port"], file["state_path"], file["responses"]
+    hasty = Path(__file__).parent / "hasty.py"
+    other = Running(tmp_path / "other", file, env={"MINUTE": "0.5"}, program=hasty).wait()
+    code, said, _ = Codex(program, tmp_path / "user", other.url, 1200).run(model, "hi")
+    assert other.stop() == 0
+    assert code == 0 and said.startswith("You said:")

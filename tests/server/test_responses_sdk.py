@@ -30,9 +30,9 @@ WEATHER = {
 }
 
 
-@pytest.fixture(scope="module")
-def running(simulator, tmp_path_factory):
-    config = config_for(simulator.url) | {
+def config_of(simulator) -> dict:
+    """Every kind of upstream."""
+    return config_for(simulator.url) | {
         "workers": 2,
         "claude": {
             "api_url": f"{simulator.url}/claude",
@@ -62,7 +62,11 @@ def running(simulator, tmp_path_factory):
             },
         ],
     }
-    running = Running(tmp_path_factory.mktemp("responses"), config)
+
+
+@pytest.fixture(scope="module")
+def running(simulator, tmp_path_factory):
+    running = Running(tmp_path_factory.mktemp("responses"), config_of(simulator))
     yield running.wait()
     assert running.stop() == 0
 
