@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from app.wire.asked import UNREADABLE, Asked
+from app.wire.asked import UNREADABLE, Asked, as_bad_request
 from app.wire.chat import ChatRequest, File, Function, Message, Part, ToolCallRequest, plain
 from app.wire.dropped import dropped_parameters
 from app.wire.errors import bad_request
@@ -49,7 +49,13 @@ class Encrypted(Struct):
 
 
 def read(chat: ChatRequest, asked: Asked) -> ChatRequest:
-    """The request. Raises GatewayError 400 for what would be another answer without it."""
+    """The request. Raises GatewayError 400 for what would be another answer without it, and for
+    what is no text."""
+    if not asked.body.isascii():
+        try:
+            asked.body.decode()  # schemas of tools stay raw: nobody has looked at them
+        except UnicodeDecodeError as error:
+            raise as_bad_request(error, asked.body) from None
     if chat.n is not None and chat.n != 1:
         raise bad_request("This model gives one choice per request; leave out n or send 1.", "n")
     if any(modality != "text" for modality in chat.modalities or ()):

@@ -29,18 +29,18 @@ TARGETS = (
 )
 
 
-def _small(value: Any) -> Any:
+def small(value: Any) -> Any:
     """Long texts only cost time here."""
     if isinstance(value, str):
         return value if len(value) < 400 else value[:200]
     if isinstance(value, list):
-        return [_small(each) for each in value]
+        return [small(each) for each in value]
     if isinstance(value, dict):
-        return {name: _small(member) for name, member in value.items()}
+        return {name: small(member) for name, member in value.items()}
     return value
 
 
-REQUESTS = [_small(call["body"]) for call in requests_of_clients().values()]
+REQUESTS = [small(call["body"]) for call in requests_of_clients().values()]
 
 
 def check(chance: random.Random) -> list[str]:
