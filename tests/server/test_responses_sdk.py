@@ -9,6 +9,7 @@ import openai
 import pydantic
 import pytest
 
+from app.wire.signature_mark import START
 from tests import responses_types
 from tests.server.conftest import CLAUDE_KEYS, GEMINI_KEYS, config_for
 from tests.server.running import Running
@@ -286,3 +287,26 @@ def test_a_host_of_responses_alone_answers_callers_of_messages_and_gemini(runnin
 
 def test_a_host_of_responses_alone_keeps_the_bytes_of_its_own_callers(client):
     assert not client.responses.create(model=ONLY, input="Hi").id.startswith("resp_gw")
+
+
+def test_a_conversation_moves_from_house_to_house(client, simulator):
+    """With its whole history: thoughts, calls and results of each house are there for the next."""
+    history: list = []
+    houses = (TRANSLATED[0], MODELS[0], TRANSLATED[1], ONLY, TRANSLATED[2], TRANSLATED[0])
+    for number, model in enumerate(houses):
+        history.append({"role": "user", "content": 'call get_weather with {"city": "Rome"}'})
+        options = {"model": model, "tools": [WEATHER], "store": False}
+        options |= {"reasoning": {"effort": "high"}} if "claude" in model else {}
+        for stream in (number % 2 == 0, number % 2 == 1):
+            answer = _answer(client, stream, input=history, **options)
+            history += [item.to_dict() for item in answer.output]
+            history += [
+                {"type": "function_call_output", "call_id": item.call_id, "output": "sunny"}
+                for item in answer.output
+                if item.type == "function_call"
+            ]
+        assert "sunny" in answer.output_text, model
+    kinds = [item.get("type", "message") for item in history]
+    assert kinds.count("function_call") == len(houses) and "reasoning" in kinds
+    [*_, asked] = simulator.last(40, path="/openai/v1/responses", model=MODELS[0])
+    assert "_gw" not in asked["body_text"] and START not in asked["body_text"]
