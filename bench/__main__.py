@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.heads import HEADS
 from bench.processes import Server, free_port
-from bench.scenarios import MESSAGES, SCENARIOS
+from bench.scenarios import MESSAGES, RESPONSES, SCENARIOS
 
 ROOT = Path(__file__).parents[1]
 NGINX = """
@@ -38,6 +38,7 @@ http {{
 TOKEN = "bench-7f1c0e5a94d24b6f8a3d"
 MODELS = {
     "openai": "bench",
+    "responses": "only/bench",
     "claude": "claude/claude-3-5-bench",
     "gemini": "gemini/gemini-bench",
     "chatgpt": "openai-chat-web/bench",
@@ -110,6 +111,9 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
         },
         "claude": {"api_url": url, "api_keys": keys, "web_url": url, "web_sessions": sessions},
         "google_gemini": {"api_url": url, "api_keys": keys},
+        "upstreams": [
+            {"name": "only", "api_url": f"{url}/v1", "api_keys": keys, "like": "responses"}
+        ],
     }
     for label, port, url in (
         ("gateway", gateway, f"http://127.0.0.1:{plain}"),
@@ -130,12 +134,12 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
 
 
 def measure(servers, wanted, asked):
-    """All results by (scenario, server), one per round; nginx only runs OpenAI to OpenAI."""
+    """All results by (scenario, server), one per round; nginx runs what is only copied."""
     found = {}
     for round_number in range(asked.rounds):
         for scenario in wanted:
             for peer in ("nginx", "gateway"):
-                if peer not in servers or (peer == "nginx" and scenario.family != "openai"):
+                if peer not in servers or (peer == "nginx" and not _is_copied(scenario)):
                     continue
                 server = servers["gateway-tls" if peer == "gateway" and scenario.tls else peer]
                 if round_number == 0:
@@ -157,12 +161,23 @@ def measure(servers, wanted, asked):
     return found
 
 
+def _is_copied(scenario) -> bool:
+    """Whether caller and upstream speak the same, so that nginx can do it too."""
+    return scenario.family == "openai" or (
+        scenario.family == "responses" and scenario.path == RESPONSES
+    )
+
+
 def drive(server, peer, scenario, seconds, streams, heads):
     """Runs the load generator once against a server and returns what it printed."""
-    path = scenario.path if peer == "gateway" else "/v1/chat/completions"
+    path = scenario.path
+    if peer == "nginx":
+        path = "/v1/responses" if path == RESPONSES else "/v1/chat/completions"
     if peer == "nginx" and scenario.tls:
         path = "/tls" + path
     model = MODELS[scenario.family] if peer == "gateway" else "bench"
+    if scenario.family == "responses" and scenario.path == RESPONSES:
+        model = "bench"
     if scenario.path == MESSAGES and "/" not in model:
         model = f"openai/{model}"  # a bare name would be Claude's
     plan = {

@@ -94,6 +94,11 @@ class Plan:
             body["max_tokens"] = 4096
             self.end = b'data: {"type":"message_stop"}\n\n'
             self.piece = re.compile(rb'"text_delta","text":"([^"]*)"')
+        if asked["path"].endswith("/responses"):
+            body["input"] = body.pop("messages")
+            body["store"] = False
+            self.end = b"}\n\n"
+            self.piece = re.compile(rb'"delta":"([^"]*)"')
         if self.chunks:
             body["stream"] = True
         packed = json.dumps(body, separators=(",", ":")).encode()

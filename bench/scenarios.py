@@ -18,6 +18,7 @@ class Scenario(Struct, frozen=True):
 
 
 MESSAGES = "/c/v1/messages"
+RESPONSES = "/c/v1/responses"
 SCENARIOS = (
     Scenario("S1", "OpenAI to OpenAI, not streamed, 32 connections", connections=32),
     Scenario("S2", "OpenAI to OpenAI, streams of 100 chunks, 16 connections", chunks=100),
@@ -35,6 +36,10 @@ SCENARIOS = (
     Scenario("M1", "Messages in, OpenAI upstream, as S2", chunks=100, path=MESSAGES),
     Scenario("M2", "Messages in, Anthropic upstream, as S2", "claude", chunks=100, path=MESSAGES),
     Scenario("M3", "Messages in, Gemini upstream, as S2", "gemini", chunks=100, path=MESSAGES),
+    Scenario("R1", "Responses in, OpenAI upstream, as S2", "responses", chunks=100, path=RESPONSES),
+    Scenario("R2", "Responses in, Anthropic upstream, as S2", "claude", chunks=100, path=RESPONSES),
+    Scenario("R3", "Responses in, Gemini upstream, as S2", "gemini", chunks=100, path=RESPONSES),
+    Scenario("R4", "OpenAI in, upstream of Responses alone, as S2", "responses", chunks=100),
     Scenario("W1", "OpenAI in, ChatGPT web by the browser client, as S2", "chatgpt", chunks=100),
     Scenario("W2", "OpenAI in, Claude web by the browser client, as S2", "claude-web", chunks=100),
 )  # fmt: skip

@@ -123,7 +123,11 @@ def _text(chat: ChatRequest) -> dict[str, Any]:
     holder = wanted.pop("json_schema", None)
     if holder is not None:
         # In the chat wire the schema's members stand one level deeper.
-        wanted |= msgspec.json.decode(holder, type=dict[str, Raw])
+        try:
+            wanted |= msgspec.json.decode(holder, type=dict[str, Raw] | None) or {}
+        except msgspec.ValidationError:
+            at = "response_format.json_schema"
+            raise bad_request(f"{at}: must be an object.", at) from None
     if wanted:
         text["format"] = wanted
     if "verbosity" in chat.extras:

@@ -166,6 +166,10 @@ def test_parts_of_the_user():
         ({"n": 2}, "n"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         (
+            {"response_format": {"type": "json_schema", "json_schema": "x"}},
+            "response_format.json_schema",
+        ),
+        (
             {
                 "messages": [
                     {
