@@ -195,7 +195,7 @@ RESPONSES_TABLE = (
     ),
     Repair(
         name="reasoning.summary",
-        is_meant=_has(r"reasoning[._ ]summar(?:y|ies)"),
+        is_meant=_has(r"reasoning[._ ](?:summary|summaries)"),
         needles=_needle("reasoning"),
         edit=edits.without_summaries,
     ),
