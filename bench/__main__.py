@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.heads import HEADS
 from bench.processes import Server, free_port
-from bench.scenarios import GEMINI, MESSAGES, SCENARIOS
+from bench.scenarios import GEMINI, MESSAGES, RESPONSES, SCENARIOS
 
 ROOT = Path(__file__).parents[1]
 NGINX = """
@@ -39,6 +39,7 @@ TOKEN = "bench-7f1c0e5a94d24b6f8a3d"
 NO_LEDGER = "gateway-no-ledger"
 MODELS = {
     "openai": "bench",
+    "responses": "only/bench",
     "claude": "claude/claude-3-5-bench",
     "gemini": "gemini/gemini-bench",
     "chatgpt": "openai-chat-web/bench",
@@ -113,6 +114,9 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
         },
         "claude": {"api_url": url, "api_keys": keys, "web_url": url, "web_sessions": sessions},
         "google_gemini": {"api_url": url, "api_keys": keys},
+        "upstreams": [
+            {"name": "only", "api_url": f"{url}/v1", "api_keys": keys, "like": "responses"}
+        ],
     }
     for label, port, url, ledger in (
         ("gateway", gateway, f"http://127.0.0.1:{plain}", str(folder / "usage.db")),
@@ -134,12 +138,12 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
 
 
 def measure(servers, wanted, asked):
-    """All results by (scenario, server), one per round; nginx only runs OpenAI to OpenAI."""
+    """All results by (scenario, server), one per round; nginx runs what is only copied."""
     found = {}
     for round_number in range(asked.rounds):
         for scenario in wanted:
             for peer in ("nginx", "gateway", NO_LEDGER)[: 3 if asked.ledger else 2]:
-                if peer not in servers or (peer == "nginx" and scenario.family != "openai"):
+                if peer not in servers or (peer == "nginx" and not _is_copied(scenario)):
                     continue
                 server = servers["gateway-tls" if peer == "gateway" and scenario.tls else peer]
                 if round_number == 0:
@@ -161,15 +165,26 @@ def measure(servers, wanted, asked):
     return found
 
 
+def _is_copied(scenario) -> bool:
+    """Whether caller and upstream speak the same, so that nginx can do it too."""
+    return scenario.family == "openai" or (
+        scenario.family == "responses" and scenario.path == RESPONSES
+    )
+
+
 def drive(server, peer, scenario, seconds, streams, heads):
     """Runs the load generator once against a server and returns what it printed."""
     is_gateway = peer != "nginx"
     model = MODELS[scenario.family] if is_gateway else "bench"
+    if scenario.family == "responses" and scenario.path == RESPONSES:
+        model = "bench"
     if scenario.path in (MESSAGES, GEMINI) and "/" not in model:
         model = f"openai/{model}"  # a bare name would be Claude's or Gemini's
-    path = scenario.path.format(model=model) if is_gateway else "/v1/chat/completions"
-    if peer == "nginx" and scenario.tls:
-        path = "/tls" + path
+    path = scenario.path.format(model=model)
+    if not is_gateway:
+        path = "/v1/responses" if path == RESPONSES else "/v1/chat/completions"
+        if scenario.tls:
+            path = "/tls" + path
     plan = {
         "port": server.port,
         "path": path,

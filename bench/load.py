@@ -87,6 +87,10 @@ class Plan:
             body["max_tokens"] = 4096
             end = rb'data: {"type":"message_stop"}\n\n'
             piece = rb'"text_delta","text":"([^"]*)"'
+        if asked["path"].endswith("/responses"):
+            body["input"] = body.pop("messages")
+            body["store"] = False
+            end, piece = rb"}\n\n", rb'"delta":"([^"]*)"'
         if self.chunks:
             body["stream"] = True
         if "GenerateContent" in asked["path"]:

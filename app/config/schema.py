@@ -83,6 +83,8 @@ class OpenAI(Section, frozen=True):
     cookie_path: str = ""
     chat_web_url: HttpUrl = "https://chatgpt.com"
     image_path: str = "data/images"
+    # Models asked in Responses by every front; None: those that api.openai.com has in that alone.
+    responses_models: list[Pattern] | None = None
     pow: Literal["sha3", "fnv"] = "sha3"  # proof of work of the web backend: of 2024 or current
     api_keys: list[KeyEntry] = []
     web_sessions: list[SessionEntry] = []

@@ -147,6 +147,8 @@ _STATUS = {
     "permission_error": 403,
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
+    "invalid_prompt": 400,
+    "server_is_overloaded": 503,
 }
 
 

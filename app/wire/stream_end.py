@@ -51,6 +51,8 @@ class _Counts(Struct):
     prompt_cache_hit_tokens: int | float | None = None
     reasoning_tokens: int | float | None = None
     input_tokens: int | float | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Reasoning | None = None
     output_tokens: int | float | None = None
     cache_read_input_tokens: int | float | None = None
     cache_creation_input_tokens: int | float | None = None
@@ -227,7 +229,8 @@ def _as_usage(counts: _Counts) -> Usage:
         or _count(counts.candidatesTokenCount) + _count(counts.thoughtsTokenCount)
     )
     total = _count(counts.total_tokens)
-    details, inside = counts.prompt_tokens_details, counts.completion_tokens_details
+    details = counts.prompt_tokens_details or counts.input_tokens_details
+    inside = counts.completion_tokens_details or counts.output_tokens_details
     reasoning = _count(inside.reasoning_tokens) if inside is not None else 0
     reasoning = reasoning or _count(counts.reasoning_tokens)
     if total > prompt + completion:
