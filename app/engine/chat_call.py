@@ -18,6 +18,7 @@ from typing import Any
 
 from msgspec import structs
 
+from app.accounting.call_files import CallFiles
 from app.clients import Clients
 from app.config.schema import Config
 from app.engine.attempt import Attempt
@@ -83,6 +84,7 @@ class Exchange:
         self.sessions, self.conversations, self.answers = sessions, conversations, answers
         self.slow_work = CpuWorker()
         self.calls = OpenCalls()
+        self.call_files: CallFiles | None = None  # where prompts and answers are kept, if anywhere
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def run(self, ask: ChatCall, sink: Sink) -> None:
@@ -129,6 +131,8 @@ class Exchange:
                 answered = guess_answered(record.bytes_out, is_stream=stream)
                 record.estimate(guess_tokens(asked.text_bytes), answered)
             self.log.write(record)
+            if self.call_files is not None:
+                self.call_files.keep(record, asked.body, getattr(sink, "said", ()))
 
     async def _tell(
         self, error: GatewayError, ask: ChatCall, sink: Sink, deadline: Deadline

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from app.accounting.accounting import Accounting
+from app.accounting.call_files import CallFiles
 from app.accounting.ledger import Ledger
 from app.accounting.store import store_of
 from app.accounting.usage import UsageReader
@@ -96,6 +97,12 @@ class Gateway:
             self.conversations,
             self.answers,
         )
+        if config.record_calls != "off":
+            self.exchange.call_files = CallFiles(
+                Path(config.record_calls_path),
+                config.record_calls_bytes,
+                only_errors=config.record_calls == "errors",
+            )
         self.reverse_proxy = ReverseProxy(
             config, self.clients, self.pool, self.log, self.sessions, self.conversations
         )
@@ -146,4 +153,6 @@ class Gateway:
         await self.answers.close()
         await self.accounting.close()
         await self.usage.close()
+        if self.exchange.call_files is not None:
+            await asyncio.to_thread(self.exchange.call_files.close)
         self.log.flush()
