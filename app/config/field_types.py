@@ -189,6 +189,10 @@ UpstreamName = Annotated[
         examples=["lab"],
     ),
 ]
+UsdPerMillion = Annotated[
+    float,
+    Meta(ge=0, le=1e9, description="USD per million, 0 for free", examples=["2.5"]),
+]
 HeaderName = Annotated[
     str,
     Meta(

@@ -38,6 +38,7 @@ from app.config.field_types import (
     Section,
     Token,
     UpstreamName,
+    UsdPerMillion,
     WebsocketUrl,
 )
 
@@ -233,6 +234,44 @@ class AccessToken(Section, frozen=True):
     store: bool = True  # whether answers may be kept for the caller's next turn
 
 
+class PriceStep(Section, frozen=True):
+    """An entry of `prices.NAME.MODEL.steps`: what differs, for all of a call, above so many prompt
+    tokens."""
+
+    above: Annotated[
+        int,
+        Meta(gt=0, le=2**31, description="a whole number of prompt tokens", examples=["200000"]),
+    ]
+    input: UsdPerMillion | None = None
+    output: UsdPerMillion | None = None
+    cached: UsdPerMillion | None = None
+    cache_write: UsdPerMillion | None = None
+    cache_write_1h: UsdPerMillion | None = None
+    reasoning: UsdPerMillion | None = None
+    audio: UsdPerMillion | None = None
+    audio_output: UsdPerMillion | None = None
+    request: UsdPerMillion | None = None
+
+
+class ModelPrice(Section, frozen=True):
+    """`prices.NAME.MODEL`: USD per million tokens, `request`: per million requests.
+
+    Left out: `cached` and `cache_write` cost as `input`, `cache_write_1h` as `cache_write`,
+    `reasoning` as `output`, `audio` and `audio_output` as text.
+    """
+
+    input: UsdPerMillion
+    output: UsdPerMillion
+    cached: UsdPerMillion | None = None
+    cache_write: UsdPerMillion | None = None
+    cache_write_1h: UsdPerMillion | None = None
+    reasoning: UsdPerMillion | None = None
+    audio: UsdPerMillion | None = None
+    audio_output: UsdPerMillion | None = None
+    request: UsdPerMillion | None = None
+    steps: list[PriceStep] = []
+
+
 class Access(Section, frozen=True):
     """`access`: who may use the configured keys."""
 
@@ -296,6 +335,7 @@ class Config(Section, frozen=True):
     claude: Claude = Claude()
     upstreams: list[Upstream] = []
     models: dict[ModelName, OneOrMoreModels] = {}  # alias or pattern -> what answers in its place
+    prices: dict[UpstreamName, dict[Pattern, ModelPrice]] = {}  # instead of the shipped ones
     unknown_provider: Literal["openai", "refuse"] = "openai"  # a prefix that nobody is called by
     access: Access = Access()
     trusted_proxies: list[Network] = []

@@ -113,8 +113,11 @@ class Finish(Struct):
 class Usage(Struct):
     """Token counts; the last one said holds.
 
-    `prompt_tokens` includes `cached_tokens` and `cache_write_tokens`; `completion_tokens` includes
-    `reasoning_tokens`.
+    `prompt_tokens` includes `cached_tokens`, `cache_write_tokens` and `audio_tokens`;
+    `completion_tokens` includes `reasoning_tokens` and `completion_audio_tokens`.
+    `cache_write_tokens` includes `cache_write_1h_tokens`, those written to be kept for an hour.
+    `cost` is what the upstream itself says that the answer costs, in nano-USD; None: it says
+    nothing.
     """
 
     prompt_tokens: int = 0
@@ -123,6 +126,10 @@ class Usage(Struct):
     cached_tokens: int = 0
     cache_write_tokens: int | None = None
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_tokens: int = 0
+    completion_audio_tokens: int = 0
+    cost: int | None = None
 
 
 class Session(Struct):

@@ -1,0 +1,1 @@
+"""Who spent what: prices, budgets of access tokens."""
