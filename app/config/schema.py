@@ -37,7 +37,9 @@ from app.config.field_types import (
     Secret,
     Section,
     Token,
+    TokensOr0,
     UpstreamName,
+    UsdOr0,
     UsdPerMillion,
     WebsocketUrl,
 )
@@ -222,13 +224,24 @@ class Limits(Section, frozen=True):
     queue_seconds: Seconds = 5
 
 
+class Budget(Section, frozen=True):
+    """`access.tokens[].budget`: what may be spent in a period, which is one of UTC's calendar."""
+
+    usd: UsdOr0 = 0
+    tokens: TokensOr0 = 0  # prompt and completion
+    per: Literal["day", "week", "month"] = "month"
+    unpriced: Literal["pass", "refuse"] = "pass"  # models of which no price is known
+
+
 class AccessToken(Section, frozen=True):
     """One caller's access token and its limits. Empty lists and 0 mean no restriction."""
 
     id: Id
     val: Token
     rpm: LimitOr0 = 0
+    tpm: LimitOr0 = 0  # tokens per minute, prompt and completion
     max_concurrent: LimitOr0 = 0
+    budget: Budget = Budget()
     providers: list[UpstreamName] = []
     models: list[Pattern] = []
     store: bool = True  # whether answers may be kept for the caller's next turn

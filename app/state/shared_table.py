@@ -8,17 +8,19 @@ file lock that the kernel releases when its holder dies.
     keys      one row per key and per upstream, claimed for good
     models    one row per key and model that cools down, claimed when needed; the oldest is reused
     windows   one per key row: requests and tokens of the last minute
+    spent     one per row of an access token: what it has spent, see app/state/spending.py
     refusals  one per key row: the text of the upstream's last refusal
-    counts    one line per worker: its open calls and its attempts per key. Only its owner writes to
-              a line; a reader adds up all lines.
+    counts    one line per worker: its open calls and its attempts per key, and what its calls
+              reserve of a token's budget. Only its owner writes to a line; a reader adds up all.
 
 The fields of key and model rows are the state of cooldowns and breakers: app/pool/cooldowns.py says
 who writes them, in which order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from multiprocessing.heap import Arena
+from random import getrandbits
 
 from app.state.process_identity import alive, own
 from app.state.process_lock import ProcessLock
@@ -53,10 +55,18 @@ _WINDOW_FIELDS = OTHERS + 4  # requests, tokens, open calls, valid until
 
 _MODELS_AT = (ROWS + 1) * FIELDS
 _WINDOWS_AT = _MODELS_AT + MODEL_ROWS * FIELDS
-_OWNERS_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
+
+OTHERS_SPENT = 9  # behind start, tokens, nano-USD of day, week and month: the same of other hosts
+WARNED_OF = 2 * OTHERS_SPENT  # start of the period that was warned of, and how urgently
+SPENT_CHANGED_AT = WARNED_OF + 2  # Unix time
+_SPENT_FIELDS = SPENT_CHANGED_AT + 1
+_SPENT_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
+_HOST_AT = _SPENT_AT + (ROWS + 1) * _SPENT_FIELDS  # a number by which other hosts know this one
+_OWNERS_AT = _HOST_AT + 1
 _REFUSAL_BYTES = 256
 _REFUSALS_BYTES = (ROWS + 1) * _REFUSAL_BYTES
-_SLOT_BYTES = 8 + (ROWS + 1) * 8 + (ROWS + 1) * 2  # its owner, its attempts, its open calls
+# Its owner, its attempts, the tokens and nano-USD it reserves, its open calls.
+_SLOT_BYTES = 8 + (ROWS + 1) * 8 * 3 + (ROWS + 1) * 2
 
 
 def fingerprint(name: str) -> int:
@@ -79,7 +89,8 @@ class SharedState:
         self._slots = (self.handles.size - _OWNERS_AT * 8 - _REFUSALS_BYTES) // _SLOT_BYTES
         self._owners = _OWNERS_AT
         self._uses = self._owners + self._slots
-        counts_at = (self._uses + self._slots * (ROWS + 1)) * 8
+        self._reserved = self._uses + self._slots * (ROWS + 1)
+        counts_at = (self._reserved + self._slots * (ROWS + 1) * 2) * 8
         self.cells = memory[:counts_at].cast("d")
         refusals_at = counts_at + self._slots * (ROWS + 1) * 2
         self._counts = memory[counts_at:refusals_at].cast("H")
@@ -174,6 +185,27 @@ class SharedState:
         """Returns the index in `cells` of the rate window of the key in this row."""
         return _WINDOWS_AT + row * _WINDOW_FIELDS
 
+    def spent(self, row: int) -> int:
+        """Returns the index in `cells` of what the token in this row has spent."""
+        return _SPENT_AT + row * _SPENT_FIELDS
+
+    def spent_column(self, field: int) -> Sequence[float]:
+        """Returns one field of what was spent, of all rows."""
+        return self.cells[_SPENT_AT + field : _HOST_AT : _SPENT_FIELDS].tolist()
+
+    @property
+    def host(self) -> int:
+        """The number by which other hosts know what is spent on this one; drawn when first asked
+        for."""
+        with self.guard:
+            if not self.cells[_HOST_AT]:
+                self.cells[_HOST_AT] = getrandbits(47) + 1
+            return int(self.cells[_HOST_AT])
+
+    @host.setter
+    def host(self, number: int) -> None:
+        self.cells[_HOST_AT] = number
+
     def refusal(self, row: int) -> str:
         """Returns the text of the upstream's last refusal. It may be a mix of two texts when
         another process writes at the same time."""
@@ -203,6 +235,24 @@ class SharedState:
         place = self._slot * (ROWS + 1) + row
         self._counts[place] = max(self._counts[place] + change, 0)
 
+    def reserved(self, row: int) -> tuple[float, float]:
+        """Returns the tokens and nano-USD reserved of the budget in this row, by all workers."""
+        start, end = self._reserved + row * 2, self._reserved + self._slots * (ROWS + 1) * 2
+        step = (ROWS + 1) * 2
+        return (
+            sum(self.cells[start:end:step].tolist()),
+            sum(self.cells[start + 1 : end : step].tolist()),
+        )
+
+    def reserve(self, row: int, tokens: float, nano: float) -> None:
+        """Adds to what this process reserves; negative numbers give back. The caller holds the
+        guard."""
+        if self._slot < 0:
+            self._slot = self._claim_slot()
+        at = self._reserved + (self._slot * (ROWS + 1) + row) * 2
+        self.cells[at] = max(self.cells[at] + tokens, 0.0)
+        self.cells[at + 1] = max(self.cells[at + 1] + nano, 0.0)
+
     def uses(self, row: int) -> int:
         """Returns the attempts with the key in this row, of all workers, dead ones included."""
         end = self._uses + self._slots * (ROWS + 1)
@@ -222,13 +272,15 @@ class SharedState:
             self._own_uses = line
 
     def forget_dead(self) -> bool:
-        """Frees the lines and open calls of dead workers. True if there was one."""
+        """Frees the lines, open calls and reservations of dead workers. True if there was one."""
         found = False
         for slot in range(self._slots - 1):
             owner = int(self.cells[self._owners + slot])
             if owner and not alive(owner):
                 start, end = slot * (ROWS + 1), (slot + 1) * (ROWS + 1)
                 self._counts[start:end] = memoryview(bytes(2 * (ROWS + 1))).cast("H")
+                line = slice(self._reserved + 2 * start, self._reserved + 2 * end)
+                self.cells[line] = memoryview(bytes(16 * (ROWS + 1))).cast("d")
                 self.cells[self._owners + slot] = 0.0
                 found = True
         return found

@@ -1,0 +1,273 @@
+"""Budgets and token rates of access tokens, over all workers, and over all hosts with Redis.
+
+A call reserves what it is likely to cost before an upstream is asked, and is settled once its log
+record is complete. A budget is exceeded by the calls under way at most: a call is let in while
+there is something left for it, and the last one may cost more than was left. A call that runs is
+never cut.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+from msgspec import Struct
+
+from app.accounting.prices import Prices
+from app.config.schema import AccessToken, Budget, Config
+from app.state import periods
+from app.state.rate_windows import Limits, RateWindows
+from app.state.shared_table import ROWS, SharedState
+from app.state.spending import Spending
+from app.telemetry.call_log import CallRecord
+from app.wire.errors import GatewayError
+from app.wire.events import Usage
+
+logger = logging.getLogger("any_proxy.budgets")
+
+NANO = 1_000_000_000  # nano-USD in one USD
+HEADER = "x-gateway-budget"
+_WARNED_AT = 0.8
+_RETRY_SECONDS = 1.0  # told to a caller whose calls under way have reserved what is left
+_CLEANUP_SECONDS = 0.25  # between two checks for workers that died with reservations
+# How long an answer may get is mostly said far too high, and a reservation is only a guess.
+_ANSWER_TOKENS = 1000  # reserved for an answer of unsaid length
+_MOST_ANSWER_TOKENS = 4096
+_FINAL = (("x-should-retry", "false"),)
+
+
+class _Config(Struct, rename="camel"):
+    max_output_tokens: int | None = None
+
+
+class _Lengths(Struct):
+    """Where the APIs say how long an answer may get."""
+
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    n: int | None = None
+    generationConfig: _Config | None = None
+
+
+_lengths = msgspec.json.Decoder(_Lengths).decode
+
+
+def answer_tokens(body: bytes) -> int:
+    """How many tokens are reserved for the answer to a request with this body, of any API."""
+    try:
+        said = _lengths(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _ANSWER_TOKENS
+    inner = said.generationConfig.max_output_tokens if said.generationConfig else None
+    most = said.max_completion_tokens or said.max_tokens or said.max_output_tokens or inner
+    if most is None or most < 0:
+        most = _ANSWER_TOKENS
+    return min(most * max(said.n or 1, 1), _MOST_ANSWER_TOKENS)
+
+
+class _Row(Struct):
+    """One token's limits, and where they are counted."""
+
+    row: int
+    token: AccessToken
+    rate: Limits
+    period: int
+
+    @property
+    def budget(self) -> Budget:
+        return self.token.budget
+
+    def limits(self) -> tuple[tuple[str, float], ...]:
+        """What the budget limits, in the order of the sums: tokens, nano-USD; 0 for no limit."""
+        return (("tokens", self.budget.tokens), ("usd", round(self.budget.usd * NANO)))
+
+
+class _Held(Struct):
+    """A reservation. It holds its record, so that no other can have the same identity."""
+
+    row: _Row
+    record: CallRecord
+    tokens: int
+    nano: int
+
+
+class Budgets:
+    """The budgets of one worker's callers; the sums are rows of the shared table."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: SharedState,
+        prices: Prices,
+        clock: Callable[[], float] = time.time,
+        refused: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        self._config, self._state, self._prices, self._clock = config, state, prices, clock
+        self._refused = refused
+        self._windows, self._spending = RateWindows(state), Spending(state)
+        self._rows: dict[str, _Row | None] = {}
+        self._held: dict[int, _Held] = {}
+        self._cleaned_at = 0.0
+
+    def needs(self, token: AccessToken | None) -> bool:
+        """Whether calls with this token are counted here."""
+        return token is not None and self._row(token) is not None
+
+    def reserve(
+        self, record: CallRecord, token: AccessToken | None, prompt_tokens: int, answer_tokens: int
+    ) -> str | None:
+        """Reserves what the call of `record` is likely to cost, until `settle(record)`.
+
+        Returns what a caller who has used 80 % of a budget is told, else None. Raises GatewayError
+        429 `budget_exceeded` or `token_limit`, 403 `unpriced_model`.
+        """
+        limits = None if token is None else self._row(token)
+        if limits is None:
+            return None
+        price = None
+        if limits.budget.usd:
+            price = self._prices.find(record.provider, record.model)
+            if price is None and limits.budget.unpriced == "refuse":
+                raise _unpriced(record)
+        tokens = prompt_tokens + answer_tokens
+        nano = price.cost(Usage(prompt_tokens, answer_tokens)) or 0 if price else 0
+        now = self._clock()
+        with self._state.guard:
+            error = self._refusal(limits, (tokens, nano), now)
+            if error is not None and now - self._cleaned_at > _CLEANUP_SECONDS:
+                self._cleaned_at = now
+                if self._state.forget_dead():
+                    error = self._refusal(limits, (tokens, nano), now)
+            if error is None:
+                self._state.reserve(limits.row, tokens, nano)
+                if limits.rate.tpm:
+                    self._windows.add_tokens(limits.row, tokens, now)
+        if error is not None:
+            self._refused("tpm" if error.code == "token_limit" else "budget")
+            raise error
+        self._held[id(record)] = _Held(limits, record, tokens, nano)
+        used = self._used(limits, now)
+        return None if used < _WARNED_AT else f"{_percent(used)} of {_said(limits.budget)} used"
+
+    def settle(self, record: CallRecord) -> None:
+        """Puts what a call has cost in the place of its reservation; `record` is complete."""
+        held = self._held.pop(id(record), None)
+        if held is None:
+            return
+        limits, now = held.row, self._clock()
+        tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
+        with self._state.guard:
+            self._state.reserve(limits.row, -held.tokens, -held.nano)
+            if limits.rate.tpm:
+                self._windows.add_tokens(limits.row, tokens - held.tokens, now)
+            if not (limits.budget.tokens or limits.budget.usd):
+                return
+            self._spending.add(limits.row, tokens, record.cost or 0, now)
+            used = self._used(limits, now)
+            level = 2 if used >= 1 else 1
+            if used < _WARNED_AT or not self._spending.first_warning(
+                limits.row, limits.period, level, now
+            ):
+                return
+        logger.warning(
+            "access token %s has used %s of its budget (%s)",
+            limits.token.id,
+            _percent(used),
+            _said(limits.budget),
+        )
+
+    def used(self) -> Iterator[tuple[str, str, float]]:
+        """Yields (id of the token, "tokens" or "usd", used part of the budget) of all budgets."""
+        now = self._clock()
+        for token in self._config.access.tokens:
+            if (limits := self._row(token)) is not None:
+                sums = self._spending.spent(limits.row, limits.period, now)
+                for (kind, most), spent in zip(limits.limits(), sums, strict=True):
+                    if most:
+                        yield token.id, kind, spent / most
+
+    def _used(self, limits: _Row, now: float) -> float:
+        """The used part of the budget: of its tokens or its money, whichever is nearer the end."""
+        sums = self._spending.spent(limits.row, limits.period, now)
+        return max(
+            (spent / most for (_, most), spent in zip(limits.limits(), sums, strict=True) if most),
+            default=0.0,
+        )
+
+    def _refusal(self, limits: _Row, estimate: tuple[int, int], now: float) -> GatewayError | None:
+        """The error for a call that would exceed a limit, else None. The caller holds the guard."""
+        if limits.rate.tpm and (wait := self._windows.wait(limits.row, limits.rate, now)):
+            return GatewayError(
+                429,
+                f"Your access token has reached its limit ({limits.rate.tpm} tokens per minute); "
+                "ask again after the time in Retry-After.",
+                code="token_limit",
+                retry_after=wait,
+            )
+        budget = limits.budget
+        if not (budget.tokens or budget.usd):
+            return None
+        spent = self._spending.spent(limits.row, limits.period, now)
+        reserved = self._state.reserved(limits.row)
+        of_all = zip(limits.limits(), spent, reserved, estimate, strict=True)
+        is_tight = False
+        for (_, most), used, held, more in of_all:
+            if most and used >= most:
+                end = periods.end(budget.per, now)
+                return GatewayError(
+                    429,
+                    f"Your access token has spent its budget ({_said(budget)}); the next one "
+                    f"begins at {_utc(end)}.",
+                    type="insufficient_quota",
+                    code="budget_exceeded",
+                    retry_after=end - now,
+                    headers=_FINAL,
+                )
+            is_tight = is_tight or bool(most and held and used + held + more > most)
+        if not is_tight:
+            return None
+        return GatewayError(
+            429,
+            f"What is left of your access token's budget ({_said(budget)}) is reserved by its "
+            "calls under way; ask again when they have ended.",
+            code="budget_exceeded",
+            retry_after=_RETRY_SECONDS,
+        )
+
+    def _row(self, token: AccessToken) -> _Row | None:
+        if token.id not in self._rows:
+            budget, found = token.budget, None
+            if budget.usd or budget.tokens or token.tpm:
+                row = self._state.row(f"access.tokens/{token.id}")
+                # In a full table all further tokens share the last row.
+                row = row if row >= 0 else ROWS
+                period = periods.PERIODS.index(budget.per)
+                found = _Row(row, token, Limits(tpm=token.tpm), period)
+            self._rows[token.id] = found
+        return self._rows[token.id]
+
+
+def _said(budget: Budget) -> str:
+    parts = [f"{budget.usd:g} USD"] if budget.usd else []
+    parts += [f"{budget.tokens} tokens"] if budget.tokens else []
+    return f"{' and '.join(parts)} per {budget.per}"
+
+
+def _percent(part: float) -> str:
+    return f"{int(part * 100)}%"
+
+
+def _utc(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def _unpriced(record: CallRecord) -> GatewayError:
+    return GatewayError(
+        403,
+        f"No price is known for the model {record.model[:64]!r} of {record.provider}, and your "
+        "access token's budget is for models with a price only; ask another model, or have its "
+        "operator write one under prices.",
+        code="unpriced_model",
+        headers=_FINAL,
+    )

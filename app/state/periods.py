@@ -1,0 +1,25 @@
+"""The periods for which budgets hold: days, weeks and months in UTC. Weeks begin on Monday."""
+
+from calendar import timegm
+from time import gmtime
+
+DAY = 86_400
+PERIODS = ("day", "week", "month")
+
+
+def starts(now: float) -> tuple[int, int, int]:
+    """The Unix times at which the day, the week and the month of `now` began."""
+    day = int(now) // DAY
+    at = gmtime(now)
+    return day * DAY, (day - at.tm_wday) * DAY, (day - at.tm_mday + 1) * DAY
+
+
+def end(period: str, now: float) -> int:
+    """The Unix time at which the period of `now` ends."""
+    day, week, _ = starts(now)
+    if period == "day":
+        return day + DAY
+    if period == "week":
+        return week + 7 * DAY
+    at = gmtime(now)
+    return timegm((at.tm_year + at.tm_mon // 12, at.tm_mon % 12 + 1, 1, 0, 0, 0))
