@@ -1,1 +1,1 @@
-"""Who spent what: prices, budgets of access tokens."""
+"""Who spent what: the ledger of calls and its sums, prices, budgets of access tokens."""

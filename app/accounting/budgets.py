@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from app.accounting.prices import Prices
+from app.auth.token_limits import row_name
 from app.config.schema import AccessToken, Budget, Config
 from app.state import periods
 from app.state.rate_windows import Limits, RateWindows
@@ -109,6 +110,8 @@ class Budgets:
         self._rows: dict[str, _Row | None] = {}
         self._held: dict[int, _Held] = {}
         self._cleaned_at = 0.0
+        for token in config.access.tokens:  # other hosts tell of their spending before a call comes
+            self._row(token)
 
     def needs(self, token: AccessToken | None) -> bool:
         """Whether calls with this token are counted here."""
@@ -239,7 +242,7 @@ class Budgets:
         if token.id not in self._rows:
             budget, found = token.budget, None
             if budget.usd or budget.tokens or token.tpm:
-                row = self._state.row(f"access.tokens/{token.id}")
+                row = self._state.row(row_name(token))
                 # In a full table all further tokens share the last row.
                 row = row if row >= 0 else ROWS
                 period = periods.PERIODS.index(budget.per)

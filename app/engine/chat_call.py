@@ -18,6 +18,7 @@ from typing import Any
 
 from msgspec import structs
 
+from app.accounting.budgets import HEADER, Budgets, answer_tokens
 from app.clients import Clients
 from app.config.schema import Config
 from app.engine.attempt import Attempt
@@ -81,6 +82,7 @@ class Exchange:
         self.sessions, self.conversations, self.answers = sessions, conversations, answers
         self.slow_work = CpuWorker()
         self.calls = OpenCalls()
+        self.budgets: Budgets | None = None
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def run(self, ask: ChatCall, sink: Sink) -> None:
@@ -99,6 +101,7 @@ class Exchange:
         record.stream, record.bytes_in, record.status = stream, len(asked.body), 200
         try:
             self.calls.check()
+            self._reserve(ask, sink)
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))
             target, error = ask.target, None
             if asked.wants_nothing and plan(front, target.provider).native is None:
@@ -125,10 +128,21 @@ class Exchange:
             self.calls.discard(deadline)
             deadline.stop()
             record.total_ms = round((perf_counter() - began) * 1000, 3)
-            if record.prompt_tokens is None and record.bytes_out:
-                record.prompt_tokens = guess_tokens(asked.text_bytes)
-                record.completion_tokens = guess_answered(record.bytes_out, is_stream=stream)
+            if record.prompt_tokens is None and record.bytes_out and record.attempts:
+                answered = guess_answered(record.bytes_out, is_stream=stream)
+                record.estimate(guess_tokens(asked.text_bytes), answered)
             self.log.write(record)
+
+    def _reserve(self, ask: ChatCall, sink: Sink) -> None:
+        """Reserves what the call may cost of its caller's budget. Raises GatewayError 429, 403."""
+        budgets, asked = self.budgets, ask.asked
+        if budgets is None or not budgets.needs(ask.caller.token):
+            return
+        answered = answer_tokens(asked.body) if ask.front.is_text else 0
+        prompt = guess_tokens(asked.text_bytes)
+        told = budgets.reserve(ask.record, ask.caller.token, prompt, answered)
+        if told is not None:
+            sink.headers.append((HEADER, told))
 
     async def _tell(
         self, error: GatewayError, ask: ChatCall, sink: Sink, deadline: Deadline

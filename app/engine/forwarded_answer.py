@@ -46,7 +46,8 @@ _NOT_DELIVERED = HOP_BY_HOP | header_names(
 # Answer headers that may hold an address of the upstream.
 _ADDRESSES = ("location", "content-location", "x-goog-upload-url", "x-goog-upload-control-url")
 # Paths of which each POST is an answer of a model, with tokens that somebody pays for.
-_IS_ANSWER = re.compile(
+# Whether a path is one that a model answers.
+is_answer = re.compile(
     r"(?:^|/)(?:completions|responses|messages|models/[^/]+:(?:streamG|g)enerateContent)/?$"
 ).search
 _IS_CHAT = re.compile(r"(?:^|/)chat/completions/?$").search
@@ -197,7 +198,7 @@ async def deliver(
         record.first_event_ms = round((perf_counter() - state.began) * 1000, 3)
         deadline.first, deadline.seen = False, deadline.time()
         named = dict(response.headers)
-        headers = _headers(call, response, named, key, config)
+        headers = _headers(call, response, named, key, config) + state.notes
         has_body = call.method != "HEAD" and status not in (204, 304)
         if status == 200 and has_body and (rewrite := body_rewrite(call)) is not None:
             await _deliver_rewritten(state, response, headers, rewrite, config)
@@ -296,12 +297,11 @@ def _headers(
 def _record_tokens(observer: AnswerObserver, call: ForwardCall) -> None:
     """Writes the tokens of an answer into the record, guessed where it does not count them."""
     record, usage = call.record, observer.usage()
-    if usage is not None:
-        record.prompt_tokens = usage.prompt_tokens
-        record.completion_tokens = usage.completion_tokens
-    elif record.bytes_out and _IS_ANSWER(call.path):
-        record.prompt_tokens = guess_tokens(record.bytes_in)
-        record.completion_tokens = guess_answered(record.bytes_out, is_stream=observer.is_stream)
+    if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
+        record.count(usage)
+    elif record.bytes_out and is_answer(call.path):
+        answered = guess_answered(record.bytes_out, is_stream=observer.is_stream)
+        record.estimate(guess_tokens(record.bytes_in), answered)
 
 
 def _record_ending(observer: AnswerObserver, call: ForwardCall) -> GatewayError | None:

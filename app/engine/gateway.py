@@ -7,6 +7,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.accounting.accounting import Accounting
+from app.accounting.budgets import Budgets
+from app.accounting.ledger import Ledger
+from app.accounting.prices import Prices
+from app.accounting.store import store_of
 from app.auth.authenticate import Access
 from app.auth.token_limits import TokenLimits
 from app.clients import Clients
@@ -71,7 +76,17 @@ class Gateway:
         self.leader_tasks = LeaderTasks(config, state, self.pool)
         count_dropped(self.metrics.log_dropped)
         keep = CallHistory(row).keep
-        self.log = CallLog(config.log_format, count=self.metrics.call, keep=keep)
+        store = store_of(config.ledger)
+        prices = Prices(config)
+        self.budgets = Budgets(config, state, prices, refused=self.metrics.budget_refusal)
+        self.accounting = Accounting(
+            Ledger(store, config.ledger_days, self.metrics.ledger) if store is not None else None,
+            prices,
+            self.budgets,
+        )
+        self.log = CallLog(
+            config.log_format, settle=self.accounting.settle, count=self.metrics.call, keep=keep
+        )
         kept = Path(config.openai.sessions_path)
         self.sessions = Sessions(self.pool, kept)
         self.conversations = Conversations(kept / "conversations.db")
@@ -90,6 +105,7 @@ class Gateway:
         )
         self.calls = OpenCalls(self.metrics.open)
         self.exchange.calls = self.reverse_proxy.calls = self.calls
+        self.exchange.budgets = self.reverse_proxy.budgets = self.budgets
         self.picture_cache = PictureCache(
             Path(config.openai.image_path), self.clients, limits.image_folder_bytes
         )
@@ -133,4 +149,5 @@ class Gateway:
         await self.exchange.slow_work.close()
         await self.conversations.close()
         await self.answers.close()
+        await self.accounting.close()
         self.log.flush()

@@ -16,6 +16,7 @@ from time import perf_counter, time
 
 from msgspec import Struct
 
+from app.accounting.budgets import HEADER, Budgets, answer_tokens
 from app.clients import Clients, Response
 from app.config.schema import Config
 from app.engine.deadline import Deadline
@@ -25,6 +26,7 @@ from app.engine.forwarded_answer import (
     can_hold,
     deliver,
     hold_start,
+    is_answer,
     may_concern_key,
     read_refusal,
 )
@@ -51,6 +53,7 @@ from app.pool.outcomes import (
     of_told,
 )
 from app.pool.web_sessions import Sessions
+from app.state.rate_windows import guess_tokens
 from app.telemetry.call_log import Attempt, CallLog, CallRecord, sent_again
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
@@ -91,6 +94,7 @@ class ReverseProxy:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
         self.sessions, self.conversations = sessions, conversations
         self.calls = OpenCalls()
+        self.budgets: Budgets | None = None
 
     async def run(self, call: ForwardCall, sink: ForwardSink) -> None:
         """Carries one call to its last byte and writes its log line, whatever happens.
@@ -105,7 +109,9 @@ class ReverseProxy:
         error: GatewayError | None = None
         try:
             self.calls.check()
-            await self._forward(await self._begin(call, sink, deadline, began))
+            state = await self._begin(call, sink, deadline, began)
+            self._reserve(state)
+            await self._forward(state)
             record.outcome = record.outcome or "complete"
         except GatewayError as caught:
             error = caught
@@ -143,6 +149,8 @@ class ReverseProxy:
             body = counted_upload(call.body, max_bytes, call.record, deadline)
             if own_key is None and call.length is not None and call.length <= _REPEATED_BYTES:
                 body = b"".join([piece async for piece in body])
+        model = requested_model(call.path, body)
+        call.record.model = call.record.model_asked = model[:128]
         named = lookup.get("x-auth-id")
         # Web sessions are accounts: what is asked of one means nothing to another.
         bound = own_key is not None or bool(named) or rule.pool in WEB_SESSIONS
@@ -156,10 +164,27 @@ class ReverseProxy:
             in_header=in_header,
             wanted=named or (await self._owner(call) if own_key is None else None),
             body=body,
-            model=requested_model(call.path, body) if own_key is None else "",
+            model=model if own_key is None else "",
             may_repeat=not bound and (body is None or isinstance(body, bytes)),
             id=random.random(),
         )
+
+    def _reserve(self, state: ForwardState) -> None:
+        """Reserves what the call may cost of its caller's budget. Raises GatewayError 429, 403.
+
+        Of a body that is not read here its size is all that is known.
+        """
+        call, body = state.call, state.body
+        budgets, token = self.budgets, call.caller.token
+        if budgets is None or call.method != "POST" or not budgets.needs(token):
+            return
+        prompt = answered = 0
+        if is_answer(call.path):
+            prompt = guess_tokens(len(body) if isinstance(body, bytes) else call.length or 0)
+            answered = answer_tokens(body if isinstance(body, bytes) else b"")
+        told = budgets.reserve(call.record, token, prompt, answered)
+        if told is not None:
+            state.notes.append((HEADER, told))
 
     async def _owner(self, call: ForwardCall) -> str | None:
         """The web session that has the conversation in this path, None if that is unknown."""

@@ -111,11 +111,11 @@ class Spending:
             for period, (start, *sums) in enumerate(spent.periods):
                 place = at + period * 3
                 if start > cells[place]:
-                    cells[place], cells[place + 1], cells[place + 2] = start, *sums
-                elif start == cells[place]:
-                    for n, value in enumerate(sums, 1):
-                        cells[place + n] = max(cells[place + n], value)
-            cells[at + SPENT_CHANGED_AT] = max(cells[at + SPENT_CHANGED_AT], now)
+                    cells[place], cells[place + 1], cells[place + 2] = start, 0.0, 0.0
+                for n, value in enumerate(sums, 1):
+                    if start == cells[place] and value > cells[place + n]:
+                        cells[place + n] = value
+                        cells[at + SPENT_CHANGED_AT] = now
 
     def set_others(self, row: int, spent: Iterable[Spent], now: float) -> None:
         """Stores what the other hosts have spent of the token in this row."""
