@@ -11,7 +11,7 @@ kept, under their names here. NOTICE-prices.txt holds the licences.
 
 Of prices that change over time those of --date count, of prices that depend on the time of day the
 dearest. Batch, flex and priority tariffs are left out, and so are models without a price by the
-token, and the zeros of subscriptions.
+token. Subscriptions and trials, whose tokens cost nothing, are not among the sources.
 """
 
 import argparse
@@ -47,7 +47,6 @@ SOURCES: dict[str, tuple[str, str]] = {
     "moonshot": ("moonshotai", "moonshotai"),
     "moonshot-cn": ("", "moonshotai-cn"),
     "novita": ("novita", "novita-ai"),
-    "nvidia": ("", "nvidia"),
     "openrouter": ("openrouter", "openrouter"),
     "perplexity": ("perplexity", "perplexity"),
     "siliconflow": ("", "siliconflow-cn"),
@@ -200,7 +199,7 @@ def _of_models_dev(folder: Path) -> Iterator[tuple[str, Steps]]:
             cost = tomllib.loads(file.read_text()).get("cost")
         except FileNotFoundError:
             continue  # a link to a model that this copy lacks
-        if not cost or not (cost.get("input") or cost.get("output")):
+        if not cost or cost.get("input") is None:
             continue
         steps = [_trimmed([0, *(cost.get(name) for name in _MODELS_DEV)])]
         for tier in cost.get("tiers", ()):
