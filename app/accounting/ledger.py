@@ -1,9 +1,9 @@
 """The ledger of one worker: a row per call and sums over them, written from a thread.
 
-The event loop only appends a record to a queue. About once a second the thread makes rows and sums
-of what has come, and writes them in one transaction; without calls it sleeps. While the database
-cannot be written, calls go on: rows wait in memory, the oldest are dropped beyond a bound and
-counted, and their sums are kept.
+The event loop makes the row of a call and adds it up, some microseconds of work; about once a
+second the thread writes what has come in one transaction. Without calls it sleeps. While the
+database cannot be written, calls go on: rows wait in memory, the oldest are dropped beyond a bound
+and counted, and their sums are kept.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from app.accounting.store import DAY, HOUR, Batch, Row, Store, Unwritten
+from app.accounting.store import DAY, FIGURES, HOUR, Batch, Row, Store, Unwritten
 from app.telemetry.call_log import ESTIMATED, CallRecord
 from app.telemetry.redaction import redact
 
@@ -28,11 +28,15 @@ TOGETHER_SECONDS = 1.0
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 PRUNE_SECONDS = 3600.0
 _HOURS_KEPT_DAYS = 400  # of hourly sums; daily ones stay
-_MADE_AT_ONCE = 64  # rows, between which the event loop gets the interpreter
 _CLOSE_SECONDS = 8.0
 OTHER = "(other)"
 # No call has more, and no sum of such figures overflows a database's integer.
 _MOST_TOKENS, _MOST_COST = 10**9, 10**14
+
+
+Counts = tuple[int, int, int, int, int]
+_NO_TOKENS = (None,) * 5
+Sums = dict[Row, list[int]]  # by hour, token, provider, model and key: FIGURES
 
 
 class Ledger:
@@ -46,25 +50,32 @@ class Ledger:
         self, store: Store, days: int, report: Callable[[int, int, int], None] | None = None
     ) -> None:
         self._store, self._days, self._report = store, days, report
-        self._queue: deque[tuple[int, CallRecord]] = deque()
-        self._refused = 0  # records that found the queue full; counted by the loop alone
+        self._lock = threading.Lock()  # of the next three; held for no more than an exchange
+        self._new_rows: list[Row] = []
+        self._new_sums: Sums = {}
+        self._refused = 0  # rows that found no room
         self._wake, self._closing = threading.Event(), threading.Event()
         self._is_awake = False
         self._thread: threading.Thread | None = None
         # From here on: the thread's own.
         self._writer, self._number = os.urandom(12).hex(), 0
         self._rows: deque[Row] = deque()
-        self._sums: dict[Row, list[int]] = {}
+        self._sums: Sums = {}
         self._batch: Batch | None = None  # tried, and not known to be written
         self._written = self._dropped = self._failures = 0
         self._next_prune = 0.0
 
     def add(self, record: CallRecord) -> None:
-        """Takes one call. Never blocks, never fails."""
-        if len(self._queue) >= MOST_WAITING:  # the thread is stuck in the database
-            self._refused += 1
-            return
-        self._queue.append((time.time_ns() // 1_000_000, record))
+        """Takes one call. Never waits for the database, never fails."""
+        at = time.time_ns() // 1_000_000
+        tokens = _tokens(record)
+        row = row_of(at, record, tokens)
+        with self._lock:
+            if len(self._new_rows) < MOST_WAITING:
+                self._new_rows.append(row)
+            else:  # the thread is stuck in the database
+                self._refused += 1
+            _add_up(self._new_sums, at, record, tokens)
         if not self._is_awake:
             self._is_awake = True
             self._wake.set()
@@ -79,7 +90,7 @@ class Ledger:
         self._closing.set()
         self._wake.set()
         await asyncio.to_thread(thread.join, _CLOSE_SECONDS)
-        if left := len(self._queue) + self._waiting():
+        if left := len(self._new_rows) + self._waiting():
             logger.error("the gateway ends, and %d rows of the ledger are not written", left)
 
     def _start(self) -> None:
@@ -132,50 +143,20 @@ class Ledger:
                 logger.warning("the ledger is written again")
             self._failures = 0
         if self._report is not None:
-            dropped = self._dropped + self._refused
-            self._report(self._written, self._waiting(), dropped)
+            self._report(self._written, self._waiting(), self._dropped)
 
     def _take(self) -> None:
-        """Makes rows and sums of what the queue holds."""
-        queue = self._queue
-        for left in range(len(queue), 0, -1):
-            at, record = queue.popleft()
-            row = row_of(at, record)
-            self._rows.append(row)
-            self._add_up(at, record)
-            if left % _MADE_AT_ONCE == 0:
-                time.sleep(0)  # gives the interpreter to the event loop
+        """Takes over what the event loop has made."""
+        with self._lock:
+            rows, self._new_rows = self._new_rows, []
+            sums, self._new_sums = self._new_sums, {}
+            self._dropped, self._refused = self._dropped + self._refused, 0
+        self._rows.extend(rows)
+        for group, figures in sums.items():
+            _merge(self._sums, group, figures)
         while self._waiting() > MOST_WAITING and self._rows:
             self._rows.popleft()
             self._dropped += 1
-
-    def _add_up(self, at: int, record: CallRecord) -> None:
-        # The name of a model that did not answer is only what somebody wrote.
-        model = clean(record.model) if record.counted else ""
-        hour = at // 1000 // HOUR * HOUR
-        group = (hour, record.token, record.provider, model, record.key_id)
-        figures = self._sums.get(group)
-        if figures is None:
-            if len(self._sums) >= MOST_GROUPS:
-                group = (hour, record.token, record.provider, OTHER, "")
-            figures = self._sums.setdefault(group, [0] * 10)
-        figures[0] += 1
-        if record.outcome != "complete" or record.status >= 400:
-            figures[1] += 1
-        if not record.counted:
-            return
-        prompt, cached, written, completion, reasoning = _tokens(record)
-        figures[2] += prompt
-        figures[3] += cached
-        figures[4] += written
-        figures[5] += completion
-        figures[6] += reasoning
-        if record.counted == ESTIMATED:
-            figures[7] += 1
-        if record.cost is None:
-            figures[9] += 1
-        else:
-            figures[8] += min(record.cost, _MOST_COST)
 
     def _write(self) -> None:
         """Writes one batch. Raises Unwritten, and keeps it for the next attempt."""
@@ -209,19 +190,56 @@ class Ledger:
         self._next_prune = time.monotonic() + (0 if deleted >= BATCH_ROWS else PRUNE_SECONDS)
 
 
-def _spans(sums: dict[Row, list[int]]) -> Iterable[Row]:
+def _merge(sums: Sums, group: Row, figures: list[int]) -> None:
+    """Adds figures to those of their group, or of the last one that there is room for."""
+    held = sums.get(group)
+    if held is None and len(sums) >= MOST_GROUPS:
+        group = (*group[:3], OTHER, "")
+        held = sums.get(group)
+    sums[group] = figures if held is None else [a + b for a, b in zip(held, figures, strict=True)]
+
+
+def _spans(sums: Sums) -> Iterable[Row]:
     """The sums of hours and of days, in one order: writers that meet wait for one another."""
-    days: dict[Row, list[int]] = {}
+    days: Sums = {}
     for (hour, *group), figures in sums.items():
-        day = (hour // DAY * DAY, *group)
-        held = days.get(day)
-        days[day] = figures if held is None else [a + b for a, b in zip(held, figures, strict=True)]
+        _merge(days, (hour // DAY * DAY, *group), figures)
     both = [(HOUR, *group, *figures) for group, figures in sums.items()]
     both += [(DAY, *group, *figures) for group, figures in days.items()]
     return sorted(both, key=lambda row: row[:6])
 
 
-def row_of(at: int, record: CallRecord) -> Row:
+def _add_up(sums: Sums, at: int, record: CallRecord, tokens: Counts) -> None:
+    """Adds one call to its group."""
+    counted = record.counted
+    # The name of a model that did not answer is only what somebody wrote.
+    model = clean(record.model) if counted else ""
+    group = (at // 3_600_000 * HOUR, record.token, record.provider, model, record.key_id)
+    figures = sums.get(group)
+    if figures is None:
+        if len(sums) >= MOST_GROUPS:
+            group = (*group[:3], OTHER, "")
+        figures = sums.setdefault(group, [0] * len(FIGURES))
+    figures[0] += 1
+    if record.outcome != "complete" or record.status >= 400:
+        figures[1] += 1
+    if not counted:
+        return
+    prompt, cached, written, completion, reasoning = tokens
+    figures[2] += prompt
+    figures[3] += cached
+    figures[4] += written
+    figures[5] += completion
+    figures[6] += reasoning
+    if counted == ESTIMATED:
+        figures[7] += 1
+    if record.cost is None:
+        figures[9] += 1
+    else:
+        figures[8] += min(record.cost, _MOST_COST)
+
+
+def row_of(at: int, record: CallRecord, tokens: Counts | None = None) -> Row:
     """The row of a call that ended at `at`, in Unix milliseconds."""
     cost = record.cost
     return (
@@ -242,16 +260,13 @@ def row_of(at: int, record: CallRecord) -> Row:
         record.attempts,
         record.first_event_ms,
         record.total_ms,
-        *(_tokens(record) if record.counted else _NO_TOKENS),
+        *((tokens or _tokens(record)) if record.counted else _NO_TOKENS),
         record.counted,
         cost if cost is None or cost < _MOST_COST else _MOST_COST,
     )
 
 
-_NO_TOKENS = (None,) * 5
-
-
-def _tokens(record: CallRecord) -> tuple[int, int, int, int, int]:
+def _tokens(record: CallRecord) -> Counts:
     """Tokens of prompt, cached, cache write, completion and reasoning."""
     counts = (
         record.prompt_tokens or 0,
@@ -263,7 +278,7 @@ def _tokens(record: CallRecord) -> tuple[int, int, int, int, int]:
     return counts if max(counts) < _MOST_TOKENS else _cut_off(*counts)
 
 
-def _cut_off(*counts: int) -> tuple[int, int, int, int, int]:
+def _cut_off(*counts: int) -> Counts:
     prompt, cached, written, completion, reasoning = (min(n, _MOST_TOKENS) for n in counts)
     return prompt, cached, written, completion, reasoning
 

@@ -12,6 +12,7 @@ from app.accounting.budgets import Budgets
 from app.accounting.ledger import Ledger
 from app.accounting.prices import Prices
 from app.accounting.store import store_of
+from app.accounting.usage import UsageReader
 from app.auth.authenticate import Access
 from app.auth.token_limits import TokenLimits
 from app.clients import Clients
@@ -84,6 +85,7 @@ class Gateway:
             prices,
             self.budgets,
         )
+        self.usage = UsageReader(store_of(config.ledger))
         self.log = CallLog(
             config.log_format, settle=self.accounting.settle, count=self.metrics.call, keep=keep
         )
@@ -150,4 +152,5 @@ class Gateway:
         await self.conversations.close()
         await self.answers.close()
         await self.accounting.close()
+        await self.usage.close()
         self.log.flush()

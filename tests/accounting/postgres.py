@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import mkdtemp
 
 from tests.server.running import free_port
 
@@ -11,8 +12,8 @@ _DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # not on PATH there
 
 
 def _program(name: str) -> str | None:
-    found = shutil.which(name)
-    return found or next((str(b / name) for b in _DEBIAN[::-1] if (b / name).exists()), None)
+    found = [str(folder / name) for folder in _DEBIAN if (folder / name).exists()]
+    return found[-1] if found else shutil.which(name)
 
 
 INITDB, PG_CTL = _program("initdb"), _program("pg_ctl")
@@ -20,17 +21,14 @@ MISSING = "no PostgreSQL here: apt-get install postgresql" if not (INITDB and PG
 
 
 class Postgres:
-    """One server in `folder`; `address` is what the config's `ledger` names."""
+    """One server with a folder of its own; `address` is what the config's `ledger` names."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
+    def __init__(self) -> None:
+        # Not below pytest's folder, which it closes to other users whenever one starts.
+        self._folder, self._port = Path(mkdtemp(prefix="postgres-")), free_port()
         self.address = f"postgresql://gateway@127.0.0.1:{self._port}/postgres"
-        folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:  # it does not run as root
-            for each in (folder, *folder.parents):
-                if each != Path("/") and each != Path("/tmp"):
-                    each.chmod(each.stat().st_mode | 0o011)
-            shutil.chown(folder, "postgres")
+            shutil.chown(self._folder, "postgres")
         self._run(INITDB, "-A", "trust", "-U", "gateway", "--no-sync", "-E", "UTF8")
 
     def start(self) -> None:
@@ -39,6 +37,10 @@ class Postgres:
 
     def stop(self) -> None:
         self._run(PG_CTL, "stop", "-m", "immediate")
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self._folder)
 
     def _run(self, program: str | None, *arguments: str) -> None:
         assert program is not None

@@ -10,40 +10,8 @@ from app.accounting.ledger import row_of
 from app.accounting.migrations import VERSIONS, TooNew, missing
 from app.accounting.store import COLUMNS, DAY, FIGURES, GROUP, HOUR, Batch, Unwritten, store_of
 from app.telemetry.call_log import CallRecord
-from tests.accounting.postgres import MISSING, Postgres
 
 NOW = 1_800_000_000
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    if MISSING:
-        pytest.skip(MISSING)
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request, tmp_path):
-    """Where an empty ledger is to be."""
-    if request.param == "sqlite":
-        return str(tmp_path / "deep" / "usage.db")
-    server = request.getfixturevalue("postgres")
-    import psycopg
-
-    with psycopg.connect(server.address, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    return server.address
-
-
-@pytest.fixture
-def store(place):
-    opened = store_of(place)
-    yield opened
-    opened.close()
 
 
 def a_call(**more) -> tuple:

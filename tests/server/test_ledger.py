@@ -65,3 +65,13 @@ def test_a_call_has_a_row_with_the_tokens_that_the_upstream_told(gateway, folder
     assert row["status"] == 200 and row["outcome"] == "complete" and row["attempts"] == 1
     assert row["first_event_ms"] is not None and row["total_ms"] > 0
     assert row["address"] == "", "only where the config allows it"
+
+
+STREAMED = {"stream": True}
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4o-mini", "claude/claude-sonnet-4-5", "gemini/gemini-2.5-pro"]
+)
+def test_a_stream_that_asks_for_no_usage_is_counted_all_the_same(doors_with_ledger, model):
+    pass
