@@ -104,10 +104,10 @@ class Budgets:
         clock: Callable[[], float] = time.time,
         refused: Callable[[str], None] = lambda kind: None,
     ) -> None:
-        self._config, self._state, self._prices, self._clock = config, state, prices, clock
+        self._state, self._prices, self._clock = state, prices, clock
         self._refused = refused
         self._windows, self._spending = RateWindows(state), Spending(state)
-        self._rows: dict[str, _Row | None] = {}
+        self._rows: dict[str, tuple[AccessToken, _Row | None]] = {}
         self._held: dict[int, _Held] = {}
         self._cleaned_at = 0.0
         for token in config.access.tokens:  # other hosts tell of their spending before a call comes
@@ -183,12 +183,13 @@ class Budgets:
     def used(self) -> Iterator[tuple[str, str, float]]:
         """Yields (id of the token, "tokens" or "usd", used part of the budget) of all budgets."""
         now = self._clock()
-        for token in self._config.access.tokens:
-            if (limits := self._row(token)) is not None:
-                sums = self._spending.spent(limits.row, limits.period, now)
-                for (kind, most), spent in zip(limits.limits(), sums, strict=True):
-                    if most:
-                        yield token.id, kind, spent / most
+        for token, limits in list(self._rows.values()):
+            if limits is None:
+                continue
+            sums = self._spending.spent(limits.row, limits.period, now)
+            for (kind, most), spent in zip(limits.limits(), sums, strict=True):
+                if most:
+                    yield token.id, kind, spent / most
 
     def _used(self, limits: _Row, now: float) -> float:
         """The used part of the budget: of its tokens or its money, whichever is nearer the end."""
@@ -222,7 +223,6 @@ class Budgets:
                     429,
                     f"Your access token has spent its budget ({_said(budget)}); the next one "
                     f"begins at {_utc(end)}.",
-                    type="insufficient_quota",
                     code="budget_exceeded",
                     retry_after=end - now,
                     headers=_FINAL,
@@ -239,7 +239,8 @@ class Budgets:
         )
 
     def _row(self, token: AccessToken) -> _Row | None:
-        if token.id not in self._rows:
+        known = self._rows.get(token.id)
+        if known is None or known[0] is not token:
             budget, found = token.budget, None
             if budget.usd or budget.tokens or token.tpm:
                 row = self._state.row(row_name(token))
@@ -247,8 +248,8 @@ class Budgets:
                 row = row if row >= 0 else ROWS
                 period = periods.PERIODS.index(budget.per)
                 found = _Row(row, token, Limits(tpm=token.tpm), period)
-            self._rows[token.id] = found
-        return self._rows[token.id]
+            known = self._rows[token.id] = token, found
+        return known[1]
 
 
 def _said(budget: Budget) -> str:
