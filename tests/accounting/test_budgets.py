@@ -353,7 +353,7 @@ def test_the_reservations_of_a_killed_worker_are_freed():
         assert bench.left() == (30, 0)
         for worker in workers:
             os.kill(worker.pid, signal.SIGKILL)
-        time.sleep(0.1)
+            worker.join()
         bench.now += room._CLEANUP_SECONDS + 1  # private: how often the dead are looked for
         record, _ = bench.begin(10, 1)
         assert bench.left() == (11, 0)
