@@ -6,6 +6,7 @@ there is something left for it, and the last one may cost more than was left. A 
 never cut.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +16,13 @@ from msgspec import Struct
 
 from app.accounting.prices import Prices
 from app.auth.token_limits import row_name
-from app.config.schema import AccessToken, Budget, Config
+from app.config.schema import AccessToken, Config
 from app.state import periods
 from app.state.rate_windows import Limits, RateWindows
 from app.state.shared_table import ROWS, SharedState
 from app.state.spending import Spending
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
-from app.wire.events import Usage
 
 logger = logging.getLogger("any_proxy.budgets")
 
@@ -30,6 +30,7 @@ NANO = 1_000_000_000  # nano-USD in one USD
 HEADER = "x-gateway-budget"
 _WARNED_AT = 0.8
 _RETRY_SECONDS = 1.0  # told to a caller whose calls under way have reserved what is left
+_BOOK_SECONDS = 0.05  # until the calls that have ended are booked, if no other begins by then
 _CLEANUP_SECONDS = 0.25  # between two checks for workers that died with reservations
 # How long an answer may get is mostly said far too high, and a reservation is only a guess.
 _ANSWER_TOKENS = 1000  # reserved for an answer of unsaid length
@@ -74,14 +75,15 @@ class _Row(Struct):
     token: AccessToken
     rate: Limits
     period: int
+    most_tokens: int  # of the budget; 0 for no limit
+    most_nano: int
 
-    @property
-    def budget(self) -> Budget:
-        return self.token.budget
-
-    def limits(self) -> tuple[tuple[str, float], ...]:
-        """What the budget limits, in the order of the sums: tokens, nano-USD; 0 for no limit."""
-        return (("tokens", self.budget.tokens), ("usd", round(self.budget.usd * NANO)))
+    def part(self, spent: tuple[float, float]) -> float:
+        """The used part of the budget: of its tokens or its money, whichever is nearer the end."""
+        tokens, nano = spent
+        by_tokens = tokens / self.most_tokens if self.most_tokens else 0.0
+        by_money = nano / self.most_nano if self.most_nano else 0.0
+        return by_tokens if by_tokens > by_money else by_money
 
 
 class _Held(Struct):
@@ -109,6 +111,8 @@ class Budgets:
         self._windows, self._spending = RateWindows(state), Spending(state)
         self._rows: dict[str, tuple[AccessToken, _Row | None]] = {}
         self._held: dict[int, _Held] = {}
+        self._ended: list[_Held] = []  # are booked together: each lock costs some microseconds
+        self._timer: asyncio.TimerHandle | None = None
         self._cleaned_at = 0.0
         for token in config.access.tokens:  # other hosts tell of their spending before a call comes
             self._row(token)
@@ -128,20 +132,23 @@ class Budgets:
         limits = None if token is None else self._row(token)
         if limits is None:
             return None
-        price = None
-        if limits.budget.usd:
+        tokens, nano = prompt_tokens + answer_tokens, 0
+        if limits.most_nano:
             price = self._prices.find(record.provider, record.model)
-            if price is None and limits.budget.unpriced == "refuse":
+            if price is not None:
+                nano = price.estimate(prompt_tokens, answer_tokens)
+            elif limits.token.budget.unpriced == "refuse":
                 raise _unpriced(record)
-        tokens = prompt_tokens + answer_tokens
-        nano = price.cost(Usage(prompt_tokens, answer_tokens)) or 0 if price else 0
         now = self._clock()
         with self._state.guard:
-            error = self._refusal(limits, (tokens, nano), now)
+            if self._ended:
+                self._book(now)
+            spent = self._spending.spent(limits.row, limits.period, now)
+            error = self._refusal(limits, spent, tokens, nano, now)
             if error is not None and now - self._cleaned_at > _CLEANUP_SECONDS:
                 self._cleaned_at = now
                 if self._state.forget_dead():
-                    error = self._refusal(limits, (tokens, nano), now)
+                    error = self._refusal(limits, spent, tokens, nano, now)
             if error is None:
                 self._state.reserve(limits.row, tokens, nano)
                 if limits.rate.tpm:
@@ -150,56 +157,66 @@ class Budgets:
             self._refused("tpm" if error.code == "token_limit" else "budget")
             raise error
         self._held[id(record)] = _Held(limits, record, tokens, nano)
-        used = self._used(limits, now)
-        return None if used < _WARNED_AT else f"{_percent(used)} of {_said(limits.budget)} used"
+        part = limits.part(spent)
+        return None if part < _WARNED_AT else f"{_percent(part)} of {_said(limits)} used"
 
     def settle(self, record: CallRecord) -> None:
-        """Puts what a call has cost in the place of its reservation; `record` is complete."""
+        """Puts what a call has cost in the place of its reservation, at once or a moment later;
+        `record` is complete. To be called on the event loop."""
         held = self._held.pop(id(record), None)
         if held is None:
             return
-        limits, now = held.row, self._clock()
-        tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
-        with self._state.guard:
+        self._ended.append(held)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_BOOK_SECONDS, self.book)
+
+    def book(self) -> None:
+        """Books the calls that have ended by now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._ended:
+            with self._state.guard:
+                self._book(self._clock())
+
+    def _book(self, now: float) -> None:
+        """`book`, together with other work under the guard, which the caller holds."""
+        ended, self._ended = self._ended, []
+        for held in ended:
+            limits, record = held.row, held.record
+            tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
             self._state.reserve(limits.row, -held.tokens, -held.nano)
             if limits.rate.tpm:
                 self._windows.add_tokens(limits.row, tokens - held.tokens, now)
-            if not (limits.budget.tokens or limits.budget.usd):
-                return
             self._spending.add(limits.row, tokens, record.cost or 0, now)
-            used = self._used(limits, now)
-            level = 2 if used >= 1 else 1
-            if used < _WARNED_AT or not self._spending.first_warning(
-                limits.row, limits.period, level, now
+            part = limits.part(self._spending.spent(limits.row, limits.period, now))
+            if part >= _WARNED_AT and self._spending.first_warning(
+                limits.row, limits.period, 2 if part >= 1 else 1, now
             ):
-                return
-        logger.warning(
-            "access token %s has used %s of its budget (%s)",
-            limits.token.id,
-            _percent(used),
-            _said(limits.budget),
-        )
+                logger.warning(
+                    "access token %s has used %s of its budget (%s)",
+                    limits.token.id,
+                    _percent(part),
+                    _said(limits),
+                )
 
     def used(self) -> Iterator[tuple[str, str, float]]:
         """Yields (id of the token, "tokens" or "usd", used part of the budget) of all budgets."""
+        self.book()
         now = self._clock()
         for token, limits in list(self._rows.values()):
             if limits is None:
                 continue
-            sums = self._spending.spent(limits.row, limits.period, now)
-            for (kind, most), spent in zip(limits.limits(), sums, strict=True):
-                if most:
-                    yield token.id, kind, spent / most
+            tokens, nano = self._spending.spent(limits.row, limits.period, now)
+            if limits.most_tokens:
+                yield token.id, "tokens", tokens / limits.most_tokens
+            if limits.most_nano:
+                yield token.id, "usd", nano / limits.most_nano
 
-    def _used(self, limits: _Row, now: float) -> float:
-        """The used part of the budget: of its tokens or its money, whichever is nearer the end."""
-        sums = self._spending.spent(limits.row, limits.period, now)
-        return max(
-            (spent / most for (_, most), spent in zip(limits.limits(), sums, strict=True) if most),
-            default=0.0,
-        )
-
-    def _refusal(self, limits: _Row, estimate: tuple[int, int], now: float) -> GatewayError | None:
+    def _refusal(
+        self, limits: _Row, spent: tuple[float, float], tokens: int, nano: int, now: float
+    ) -> GatewayError | None:
         """The error for a call that would exceed a limit, else None. The caller holds the guard."""
         if limits.rate.tpm and (wait := self._windows.wait(limits.row, limits.rate, now)):
             return GatewayError(
@@ -209,30 +226,27 @@ class Budgets:
                 code="token_limit",
                 retry_after=wait,
             )
-        budget = limits.budget
-        if not (budget.tokens or budget.usd):
+        most_tokens, most_nano = limits.most_tokens, limits.most_nano
+        if not (most_tokens or most_nano):
             return None
-        spent = self._spending.spent(limits.row, limits.period, now)
-        reserved = self._state.reserved(limits.row)
-        of_all = zip(limits.limits(), spent, reserved, estimate, strict=True)
-        is_tight = False
-        for (_, most), used, held, more in of_all:
-            if most and used >= most:
-                end = periods.end(budget.per, now)
-                return GatewayError(
-                    429,
-                    f"Your access token has spent its budget ({_said(budget)}); the next one "
-                    f"begins at {_utc(end)}.",
-                    code="budget_exceeded",
-                    retry_after=end - now,
-                    headers=_FINAL,
-                )
-            is_tight = is_tight or bool(most and held and used + held + more > most)
-        if not is_tight:
+        if limits.part(spent) >= 1:
+            end = periods.end(limits.token.budget.per, now)
+            return GatewayError(
+                429,
+                f"Your access token has spent its budget ({_said(limits)}); the next one "
+                f"begins at {_utc(end)}.",
+                code="budget_exceeded",
+                retry_after=end - now,
+                headers=_FINAL,
+            )
+        held_tokens, held_nano = self._state.reserved(limits.row)
+        if (
+            not most_tokens or not held_tokens or spent[0] + held_tokens + tokens <= most_tokens
+        ) and (not most_nano or not held_nano or spent[1] + held_nano + nano <= most_nano):
             return None
         return GatewayError(
             429,
-            f"What is left of your access token's budget ({_said(budget)}) is reserved by its "
+            f"What is left of your access token's budget ({_said(limits)}) is reserved by its "
             "calls under way; ask again when they have ended.",
             code="budget_exceeded",
             retry_after=_RETRY_SECONDS,
@@ -247,12 +261,14 @@ class Budgets:
                 # In a full table all further tokens share the last row.
                 row = row if row >= 0 else ROWS
                 period = periods.PERIODS.index(budget.per)
-                found = _Row(row, token, Limits(tpm=token.tpm), period)
+                rate, nano = Limits(tpm=token.tpm), round(budget.usd * NANO)
+                found = _Row(row, token, rate, period, budget.tokens, nano)
             known = self._rows[token.id] = token, found
         return known[1]
 
 
-def _said(budget: Budget) -> str:
+def _said(limits: _Row) -> str:
+    budget = limits.token.budget
     parts = [f"{budget.usd:g} USD"] if budget.usd else []
     parts += [f"{budget.tokens} tokens"] if budget.tokens else []
     return f"{' and '.join(parts)} per {budget.per}"

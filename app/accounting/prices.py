@@ -79,6 +79,11 @@ class Price(Struct, frozen=True):
     above: tuple[int, ...]
     steps: tuple[tuple[int | None, ...], ...]
 
+    def estimate(self, prompt_tokens: int, answer_tokens: int) -> int:
+        """What so many fresh tokens and an answer are likely to cost, in nano-USD."""
+        step = self.steps[max(bisect_left(self.above, prompt_tokens) - 1, 0)]
+        return (prompt_tokens * (step[0] or 0) + answer_tokens * (step[1] or 0)) // 1000
+
     def cost(self, usage: Usage) -> int | None:
         """The cost of an answer in nano-USD; None where it counts what has no price here."""
         step = self.steps[max(bisect_left(self.above, usage.prompt_tokens) - 1, 0)]

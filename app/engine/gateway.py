@@ -146,6 +146,7 @@ class Gateway:
         for listing in self.model_lists.values():
             if listing.task is not None:
                 listing.task.cancel()
+        self.budgets.book()
         await self.leader_tasks.close()
         await self.clients.close()
         await self.exchange.slow_work.close()

@@ -1,17 +1,22 @@
 """The periods for which budgets hold: days, weeks and months in UTC. Weeks begin on Monday."""
 
 from calendar import timegm
+from functools import lru_cache
 from time import gmtime
 
 DAY = 86_400
 PERIODS = ("day", "week", "month")
 
 
+@lru_cache(4)
+def _starts(day: int) -> tuple[int, int, int]:
+    at = gmtime(day * DAY)
+    return day * DAY, (day - at.tm_wday) * DAY, (day - at.tm_mday + 1) * DAY
+
+
 def starts(now: float) -> tuple[int, int, int]:
     """The Unix times at which the day, the week and the month of `now` began."""
-    day = int(now) // DAY
-    at = gmtime(now)
-    return day * DAY, (day - at.tm_wday) * DAY, (day - at.tm_mday + 1) * DAY
+    return _starts(int(now) // DAY)
 
 
 def end(period: str, now: float) -> int:

@@ -55,22 +55,23 @@ class Spending:
         cells, at = self._state.cells, self._state.spent(row) + period * 3
         others = at + OTHERS_SPENT
         tokens = nano = 0.0
-        for place in (at, others):
-            if cells[place] == start:
-                tokens += cells[place + 1]
-                nano += cells[place + 2]
+        if cells[at] == start:
+            tokens, nano = cells[at + 1], cells[at + 2]
+        if cells[others] == start:
+            tokens += cells[others + 1]
+            nano += cells[others + 2]
         return tokens, nano
 
     def add(self, row: int, tokens: int, nano: int, now: float) -> None:
         """Adds what a call has cost. The caller holds the guard."""
-        cells, at = self._state.cells, self._state.spent(row)
-        for period, start in enumerate(starts(now)):
-            place = at + period * 3
+        cells, place = self._state.cells, self._state.spent(row)
+        cells[place + SPENT_CHANGED_AT] = now
+        for start in starts(now):
             if cells[place] < start:
                 cells[place], cells[place + 1], cells[place + 2] = start, 0.0, 0.0
             cells[place + 1] += tokens
             cells[place + 2] += nano
-        cells[at + SPENT_CHANGED_AT] = now
+            place += 3
 
     def first_warning(self, row: int, period: int, level: int, now: float) -> bool:
         """Whether `level` (above 0) is reached for the first time in this period. The caller holds

@@ -1,6 +1,7 @@
 """Budgets of access tokens: what they let in, what they refuse until when, and how they count over
 workers, hosts and restarts."""
 
+import asyncio
 import logging
 import multiprocessing
 import os
@@ -31,6 +32,15 @@ def token(id="alice", tpm=0, **budget) -> AccessToken:
     return AccessToken(id=id, val=VAL, tpm=tpm, budget=Budget(**budget))
 
 
+def settle(budgets: Budgets, *records: CallRecord) -> None:
+    async def on_the_loop():
+        for record in records:
+            budgets.settle(record)
+        budgets.book()
+
+    asyncio.run(on_the_loop())
+
+
 class Bench:
     """One worker's budgets of one token, with a clock to be set."""
 
@@ -49,7 +59,7 @@ class Bench:
 
     def end(self, record, prompt=10, answer=10, cost=None):
         record.count(Usage(prompt, answer, cost=cost))
-        self.budgets.settle(record)
+        settle(self.budgets, record)
 
     def call(self, *spent, **more):
         record, told = self.begin()
@@ -130,11 +140,28 @@ def test_a_call_alone_is_let_in_while_anything_is_left():
     bench.refusal(0, 0)
 
 
+def test_calls_that_have_ended_are_booked_with_the_next_one_or_a_moment_later():
+    bench = Bench(token(tokens=100))
+
+    async def run():
+        records = [bench.begin(10, 10)[0] for _ in range(5)]
+        for record in records:
+            record.count(Usage(10, 9))
+            bench.budgets.settle(record)
+        assert bench.left() == (100, 0)
+        last = bench.begin(3, 2)[0]
+        assert bench.left() == (5, 0)
+        bench.budgets.settle(last)
+        await asyncio.sleep(room._BOOK_SECONDS + 0.1)  # private: the loop's clock is real
+        assert bench.left() == (0, 0)
+
+    asyncio.run(run())
+
+
 def test_a_call_that_fails_gives_its_reservation_back():
     bench = Bench(token(tokens=100))
     record, _ = bench.begin(100, 100)
-    bench.budgets.settle(record)  # without a count
-    bench.budgets.settle(record)  # a second time is nothing
+    settle(bench.budgets, record, record)  # without a count; a second time is nothing
     assert bench.left() == (0, 0)
     bench.call()
 
@@ -315,7 +342,7 @@ def _spend(handles, results, limit, calls, hold):
         if hold and number == calls - 1:
             break
         record.count(Usage(0, EACH))
-        budgets.settle(record)
+        settle(budgets, record)
     results.put((passed, refused))
     time.sleep(60 if hold else 0)
 
