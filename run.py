@@ -55,6 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
+    from app.process import fork_server
+
+    fork_server.start()
+
     from app.process.server import serve
 
     return serve(loaded.config, partial(load, args.config, os.environ, flags))

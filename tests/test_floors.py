@@ -53,7 +53,7 @@ FLOORS = (
     floor(["app.offload"], []),
     floor(["app.config"], ["app.wire"], ["msgspec", "yaml"]),
     floor(["app.config.field_types", "app.config.schema"], [], ["msgspec"], IMPURE),
-    floor(["app.state"], ["app.config.schema"], ["msgspec"]),
+    floor(["app.state"], ["app.config.schema", "app.offload"], ["msgspec"]),
     floor(["app.wire"], WIRE, ["msgspec"], IMPURE),
     floor(["app.fronts"], WIRE, ["msgspec"], IMPURE),
     floor([PRESETS], ["app.wire"], ["msgspec"], IMPURE),

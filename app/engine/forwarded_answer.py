@@ -305,8 +305,10 @@ def _headers(
 
 
 def _record_tokens(observer: AnswerObserver, call: ForwardCall) -> None:
-    """Writes the tokens of an answer into the record, guessed where it does not count them."""
+    """Writes the tokens of an answer into the record, guessed where it does not count them; and
+    its model, where the request was not looked at."""
     record, usage = call.record, observer.usage()
+    record.model = record.model or observer.model()
     if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
         record.count(usage)
     elif record.bytes_out and is_answer(call.path):

@@ -116,8 +116,9 @@ class Usage(Struct):
     `prompt_tokens` includes `cached_tokens`, `cache_write_tokens` and `audio_tokens`;
     `completion_tokens` includes `reasoning_tokens` and `completion_audio_tokens`.
     `cache_write_tokens` includes `cache_write_1h_tokens`, those written to be kept for an hour.
-    `cost` is what the upstream itself says that the answer costs, in nano-USD; None: it says
-    nothing.
+    `cost` is what the upstream itself says that the answer costs, in nano-USD (1e-9 USD);
+    None where it says nothing. `is_estimated`: the decoder's guess, of an upstream that does not
+    count.
     """
 
     prompt_tokens: int = 0
@@ -130,6 +131,7 @@ class Usage(Struct):
     audio_tokens: int = 0
     completion_audio_tokens: int = 0
     cost: int | None = None
+    is_estimated: bool = False
 
 
 class Session(Struct):
