@@ -62,7 +62,8 @@ SPENT_CHANGED_AT = WARNED_OF + 2  # Unix time
 _SPENT_FIELDS = SPENT_CHANGED_AT + 1
 _SPENT_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
 _HOST_AT = _SPENT_AT + (ROWS + 1) * _SPENT_FIELDS  # a number by which other hosts know this one
-_OWNERS_AT = _HOST_AT + 1
+SPENT_AT = _HOST_AT + 1  # Unix time at which anything was last spent
+_OWNERS_AT = SPENT_AT + 1
 _REFUSAL_BYTES = 256
 _REFUSALS_BYTES = (ROWS + 1) * _REFUSAL_BYTES
 # Its owner, its attempts, the tokens and nano-USD it reserves, its open calls.

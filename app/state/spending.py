@@ -14,6 +14,7 @@ from app.state.shared_table import (
     FIELDS,
     FINGERPRINT,
     OTHERS_SPENT,
+    SPENT_AT,
     SPENT_CHANGED_AT,
     WARNED_OF,
     SharedState,
@@ -65,7 +66,7 @@ class Spending:
     def add(self, row: int, tokens: int, nano: int, now: float) -> None:
         """Adds what a call has cost. The caller holds the guard."""
         cells, place = self._state.cells, self._state.spent(row)
-        cells[place + SPENT_CHANGED_AT] = now
+        cells[place + SPENT_CHANGED_AT] = cells[SPENT_AT] = now
         for start in starts(now):
             if cells[place] < start:
                 cells[place], cells[place + 1], cells[place + 2] = start, 0.0, 0.0
@@ -85,14 +86,14 @@ class Spending:
 
     def changed(self, since: float) -> bool:
         """Whether anything was spent after `since`."""
-        return any(at > since for at in self._state.spent_column(SPENT_CHANGED_AT))
+        return self._state.cells[SPENT_AT] > since
 
     def own(self) -> Iterator[Spent]:
         """Yields what was spent on this host, of all rows."""
         cells = self._state.cells
-        for row, changed_at in enumerate(self._state.spent_column(SPENT_CHANGED_AT)):
-            mark = int(cells[row * FIELDS + FINGERPRINT])
-            if changed_at and mark:
+        column = self._state.spent_column(SPENT_CHANGED_AT)
+        for row in [row for row, changed_at in enumerate(column) if changed_at]:
+            if mark := int(cells[row * FIELDS + FINGERPRINT]):
                 at = self._state.spent(row)
                 yield Spent(
                     mark,
@@ -116,7 +117,7 @@ class Spending:
                 for n, value in enumerate(sums, 1):
                     if start == cells[place] and value > cells[place + n]:
                         cells[place + n] = value
-                        cells[at + SPENT_CHANGED_AT] = now
+                        cells[at + SPENT_CHANGED_AT] = cells[SPENT_AT] = now
 
     def set_others(self, row: int, spent: Iterable[Spent], now: float) -> None:
         """Stores what the other hosts have spent of the token in this row."""
