@@ -30,7 +30,7 @@ NANO = 1_000_000_000  # nano-USD in one USD
 HEADER = "x-gateway-budget"
 _WARNED_AT = 0.8
 _RETRY_SECONDS = 1.0  # told to a caller whose calls under way have reserved what is left
-_BOOK_SECONDS = 0.05  # until the calls that have ended are booked, if no other begins by then
+_BOOK_SECONDS = 0.05  # between a call's end and the sums of its periods
 _CLEANUP_SECONDS = 0.25  # between two checks for workers that died with reservations
 # How long an answer may get is mostly said far too high, and a reservation is only a guess.
 _ANSWER_TOKENS = 1000  # reserved for an answer of unsaid length
@@ -78,9 +78,21 @@ class _Row(Struct):
     most_tokens: int  # of the budget; 0 for no limit
     most_nano: int
 
-    def part(self, spent: tuple[float, float]) -> float:
+    def lets_in(self, standing: tuple[float, ...], own_tokens: int, own_nano: int) -> bool:
+        """Whether a call may begin that has reserved so much, which `standing` includes: something
+        is left, and no other call under way has reserved it."""
+        tokens, nano, held_tokens, held_nano = standing
+        if (most := self.most_tokens) and (
+            tokens >= most or (held_tokens > own_tokens and tokens + held_tokens > most)
+        ):
+            return False
+        return not (most := self.most_nano) or not (
+            nano >= most or (held_nano > own_nano and nano + held_nano > most)
+        )
+
+    def part(self, standing: tuple[float, ...]) -> float:
         """The used part of the budget: of its tokens or its money, whichever is nearer the end."""
-        tokens, nano = spent
+        tokens, nano = standing[:2]
         by_tokens = tokens / self.most_tokens if self.most_tokens else 0.0
         by_money = nano / self.most_nano if self.most_nano else 0.0
         return by_tokens if by_tokens > by_money else by_money
@@ -111,7 +123,8 @@ class Budgets:
         self._windows, self._spending = RateWindows(state), Spending(state)
         self._rows: dict[str, tuple[AccessToken, _Row | None]] = {}
         self._held: dict[int, _Held] = {}
-        self._ended: list[_Held] = []  # are booked together: each lock costs some microseconds
+        # Row -> tokens and nano-USD: they are booked together, for each lock costs microseconds.
+        self._unbooked: dict[int, tuple[_Row, int, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._cleaned_at = 0.0
         for token in config.access.tokens:  # other hosts tell of their spending before a call comes
@@ -140,66 +153,100 @@ class Budgets:
             elif limits.token.budget.unpriced == "refuse":
                 raise _unpriced(record)
         now = self._clock()
-        with self._state.guard:
-            if self._ended:
-                self._book(now)
-            spent = self._spending.spent(limits.row, limits.period, now)
-            error = self._refusal(limits, spent, tokens, nano, now)
-            if error is not None and now - self._cleaned_at > _CLEANUP_SECONDS:
-                self._cleaned_at = now
-                if self._state.forget_dead():
-                    error = self._refusal(limits, spent, tokens, nano, now)
-            if error is None:
-                self._state.reserve(limits.row, tokens, nano)
+        if limits.rate.tpm:
+            self._take_rate(limits, tokens, now)
+        # First written, then read: of two calls at once each sees the other one.
+        self._state.reserve(limits.row, tokens, nano)
+        standing = self._standing(limits, now)
+        if not limits.lets_in(standing, tokens, nano):
+            standing = self._look_again(limits, now)
+            if not limits.lets_in(standing, tokens, nano):
+                self._state.reserve(limits.row, -tokens, -nano)
                 if limits.rate.tpm:
-                    self._windows.add_tokens(limits.row, tokens, now)
-        if error is not None:
-            self._refused("tpm" if error.code == "token_limit" else "budget")
-            raise error
+                    with self._state.guard:
+                        self._windows.add_tokens(limits.row, -tokens, now)
+                self._refused("budget")
+                raise _exceeded(limits, standing, now)
         self._held[id(record)] = _Held(limits, record, tokens, nano)
-        part = limits.part(spent)
+        part = limits.part(standing)
         return None if part < _WARNED_AT else f"{_percent(part)} of {_said(limits)} used"
 
     def settle(self, record: CallRecord) -> None:
-        """Puts what a call has cost in the place of its reservation, at once or a moment later;
-        `record` is complete. To be called on the event loop."""
+        """Puts what a call has cost in the place of its reservation; `record` is complete. To be
+        called on the event loop."""
         held = self._held.pop(id(record), None)
         if held is None:
             return
-        self._ended.append(held)
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_BOOK_SECONDS, self.book)
+        limits = held.row
+        tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
+        cost = record.cost or 0
+        if tokens or cost:
+            self._state.spend(limits.row, tokens, cost)
+            before = self._unbooked.get(limits.row, (limits, 0, 0))
+            self._unbooked[limits.row] = limits, before[1] + tokens, before[2] + cost
+            if self._timer is None:
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(_BOOK_SECONDS, self.book)
+        self._state.reserve(limits.row, -held.tokens, -held.nano)
+        if limits.rate.tpm:
+            with self._state.guard:
+                self._windows.add_tokens(limits.row, tokens - held.tokens, self._clock())
 
     def book(self) -> None:
-        """Books the calls that have ended by now."""
+        """Adds what calls have spent to the sums of their periods, and warns."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._ended:
+        unbooked, self._unbooked = self._unbooked, {}
+        now = self._clock()
+        for limits, tokens, cost in unbooked.values():
             with self._state.guard:
-                self._book(self._clock())
-
-    def _book(self, now: float) -> None:
-        """`book`, together with other work under the guard, which the caller holds."""
-        ended, self._ended = self._ended, []
-        for held in ended:
-            limits, record = held.row, held.record
-            tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
-            self._state.reserve(limits.row, -held.tokens, -held.nano)
-            if limits.rate.tpm:
-                self._windows.add_tokens(limits.row, tokens - held.tokens, now)
-            self._spending.add(limits.row, tokens, record.cost or 0, now)
-            part = limits.part(self._spending.spent(limits.row, limits.period, now))
-            if part >= _WARNED_AT and self._spending.first_warning(
-                limits.row, limits.period, 2 if part >= 1 else 1, now
-            ):
+                self._spending.add(limits.row, tokens, cost, now)
+            self._state.spend(limits.row, -tokens, -cost)
+            part = limits.part(self._standing(limits, now))
+            if part < _WARNED_AT:
+                continue
+            with self._state.guard:
+                is_first = self._spending.first_warning(
+                    limits.row, limits.period, 2 if part >= 1 else 1, now
+                )
+            if is_first:
                 logger.warning(
                     "access token %s has used %s of its budget (%s)",
                     limits.token.id,
                     _percent(part),
                     _said(limits),
                 )
+
+    def _standing(self, limits: _Row, now: float) -> tuple[float, float, float, float]:
+        """Tokens and nano-USD: those spent, and those reserved by all calls under way."""
+        held_tokens, held_nano, tokens, nano = self._state.standing(limits.row)
+        booked = self._spending.spent(limits.row, limits.period, now)
+        return booked[0] + tokens, booked[1] + nano, held_tokens, held_nano
+
+    def _look_again(self, limits: _Row, now: float) -> tuple[float, float, float, float]:
+        """`_standing`, once the reservations of dead workers are freed."""
+        if now - self._cleaned_at > _CLEANUP_SECONDS:
+            self._cleaned_at = now
+            with self._state.guard:
+                self._state.forget_dead()
+        return self._standing(limits, now)
+
+    def _take_rate(self, limits: _Row, tokens: int, now: float) -> None:
+        """Counts tokens of the current minute. Raises GatewayError 429 `token_limit`."""
+        with self._state.guard:
+            wait = self._windows.wait(limits.row, limits.rate, now)
+            if not wait:
+                self._windows.add_tokens(limits.row, tokens, now)
+        if wait:
+            self._refused("tpm")
+            raise GatewayError(
+                429,
+                f"Your access token has reached its limit ({limits.rate.tpm} tokens per minute); "
+                "ask again after the time in Retry-After.",
+                code="token_limit",
+                retry_after=wait,
+            )
 
     def used(self) -> Iterator[tuple[str, str, float]]:
         """Yields (id of the token, "tokens" or "usd", used part of the budget) of all budgets."""
@@ -214,44 +261,6 @@ class Budgets:
             if limits.most_nano:
                 yield token.id, "usd", nano / limits.most_nano
 
-    def _refusal(
-        self, limits: _Row, spent: tuple[float, float], tokens: int, nano: int, now: float
-    ) -> GatewayError | None:
-        """The error for a call that would exceed a limit, else None. The caller holds the guard."""
-        if limits.rate.tpm and (wait := self._windows.wait(limits.row, limits.rate, now)):
-            return GatewayError(
-                429,
-                f"Your access token has reached its limit ({limits.rate.tpm} tokens per minute); "
-                "ask again after the time in Retry-After.",
-                code="token_limit",
-                retry_after=wait,
-            )
-        most_tokens, most_nano = limits.most_tokens, limits.most_nano
-        if not (most_tokens or most_nano):
-            return None
-        if limits.part(spent) >= 1:
-            end = periods.end(limits.token.budget.per, now)
-            return GatewayError(
-                429,
-                f"Your access token has spent its budget ({_said(limits)}); the next one "
-                f"begins at {_utc(end)}.",
-                code="budget_exceeded",
-                retry_after=end - now,
-                headers=_FINAL,
-            )
-        held_tokens, held_nano = self._state.reserved(limits.row)
-        if (
-            not most_tokens or not held_tokens or spent[0] + held_tokens + tokens <= most_tokens
-        ) and (not most_nano or not held_nano or spent[1] + held_nano + nano <= most_nano):
-            return None
-        return GatewayError(
-            429,
-            f"What is left of your access token's budget ({_said(limits)}) is reserved by its "
-            "calls under way; ask again when they have ended.",
-            code="budget_exceeded",
-            retry_after=_RETRY_SECONDS,
-        )
-
     def _row(self, token: AccessToken) -> _Row | None:
         known = self._rows.get(token.id)
         if known is None or known[0] is not token:
@@ -265,6 +274,26 @@ class Budgets:
                 found = _Row(row, token, rate, period, budget.tokens, nano)
             known = self._rows[token.id] = token, found
         return known[1]
+
+
+def _exceeded(limits: _Row, standing: tuple[float, ...], now: float) -> GatewayError:
+    if limits.part(standing) < 1:
+        return GatewayError(
+            429,
+            f"What is left of your access token's budget ({_said(limits)}) is reserved by its "
+            "calls under way; ask again when they have ended.",
+            code="budget_exceeded",
+            retry_after=_RETRY_SECONDS,
+        )
+    end = periods.end(limits.token.budget.per, now)
+    return GatewayError(
+        429,
+        f"Your access token has spent its budget ({_said(limits)}); the next one begins at "
+        f"{_utc(end)}.",
+        code="budget_exceeded",
+        retry_after=end - now,
+        headers=_FINAL,
+    )
 
 
 def _said(limits: _Row) -> str:

@@ -66,8 +66,9 @@ SPENT_AT = _HOST_AT + 1  # Unix time at which anything was last spent
 _OWNERS_AT = SPENT_AT + 1
 _REFUSAL_BYTES = 256
 _REFUSALS_BYTES = (ROWS + 1) * _REFUSAL_BYTES
-# Its owner, its attempts, the tokens and nano-USD it reserves, its open calls.
-_SLOT_BYTES = 8 + (ROWS + 1) * 8 * 3 + (ROWS + 1) * 2
+# Its owner, its attempts, the tokens and nano-USD that it reserves and has not booked, its open
+# calls.
+_SLOT_BYTES = 8 + (ROWS + 1) * 8 * 5 + (ROWS + 1) * 2
 
 
 def fingerprint(name: str) -> int:
@@ -90,8 +91,9 @@ class SharedState:
         self._slots = (self.handles.size - _OWNERS_AT * 8 - _REFUSALS_BYTES) // _SLOT_BYTES
         self._owners = _OWNERS_AT
         self._uses = self._owners + self._slots
-        self._reserved = self._uses + self._slots * (ROWS + 1)
-        counts_at = (self._reserved + self._slots * (ROWS + 1) * 2) * 8
+        # By rows, not by lines: all of a row is read before each call with a budget.
+        self._budgets = self._uses + self._slots * (ROWS + 1)
+        counts_at = (self._budgets + self._slots * (ROWS + 1) * 4) * 8
         self.cells = memory[:counts_at].cast("d")
         refusals_at = counts_at + self._slots * (ROWS + 1) * 2
         self._counts = memory[counts_at:refusals_at].cast("H")
@@ -236,23 +238,49 @@ class SharedState:
         place = self._slot * (ROWS + 1) + row
         self._counts[place] = max(self._counts[place] + change, 0)
 
-    def reserved(self, row: int) -> tuple[float, float]:
-        """Returns the tokens and nano-USD reserved of the budget in this row, by all workers."""
-        start, end = self._reserved + row * 2, self._reserved + self._slots * (ROWS + 1) * 2
-        step = (ROWS + 1) * 2
-        return (
-            sum(self.cells[start:end:step].tolist()),
-            sum(self.cells[start + 1 : end : step].tolist()),
-        )
+    def standing(self, row: int) -> tuple[float, float, float, float]:
+        """Returns what all workers reserve of the budget in this row, and what their calls have
+        spent that is not booked: tokens and nano-USD of each."""
+        start = self._budgets + row * self._slots * 4
+        values = self.cells[start : start + self._slots * 4].tolist()
+        return sum(values[::4]), sum(values[1::4]), sum(values[2::4]), sum(values[3::4])
 
     def reserve(self, row: int, tokens: float, nano: float) -> None:
-        """Adds to what this process reserves; negative numbers give back. The caller holds the
-        guard."""
+        """Adds to what this process reserves; negative numbers give back.
+
+        Without the guard: who writes first and then reads what all have written sees every other
+        one who did. The caller must not hold the guard.
+        """
+        cells, at = self.cells, self._own_budget(row)
+        if at < 0:
+            with self.guard:
+                at = -at
+                cells[at] += tokens
+                cells[at + 1] += nano
+            return
+        cells[at] += tokens
+        cells[at + 1] += nano
+
+    def spend(self, row: int, tokens: float, nano: float) -> None:
+        """Adds to what this process has spent and not booked; negative numbers are booked. As
+        `reserve`."""
+        cells, at = self.cells, self._own_budget(row)
+        if at < 0:
+            with self.guard:
+                at = -at
+                cells[at + 2] += tokens
+                cells[at + 3] += nano
+            return
+        cells[at + 2] += tokens
+        cells[at + 3] += nano
+
+    def _own_budget(self, row: int) -> int:
+        """The place of this process in a row's budget; negative where others share it."""
         if self._slot < 0:
-            self._slot = self._claim_slot()
-        at = self._reserved + (self._slot * (ROWS + 1) + row) * 2
-        self.cells[at] = max(self.cells[at] + tokens, 0.0)
-        self.cells[at + 1] = max(self.cells[at + 1] + nano, 0.0)
+            with self.guard:
+                self._slot = self._claim_slot()
+        at = self._budgets + (row * self._slots + self._slot) * 4
+        return -at if self._slot == self._slots - 1 else at
 
     def uses(self, row: int) -> int:
         """Returns the attempts with the key in this row, of all workers, dead ones included."""
@@ -280,8 +308,12 @@ class SharedState:
             if owner and not alive(owner):
                 start, end = slot * (ROWS + 1), (slot + 1) * (ROWS + 1)
                 self._counts[start:end] = memoryview(bytes(2 * (ROWS + 1))).cast("H")
-                line = slice(self._reserved + 2 * start, self._reserved + 2 * end)
-                self.cells[line] = memoryview(bytes(16 * (ROWS + 1))).cast("d")
+                for field in range(4):
+                    first = self._budgets + slot * 4 + field
+                    column = slice(
+                        first, self._budgets + self._slots * (ROWS + 1) * 4, self._slots * 4
+                    )
+                    self.cells[column] = memoryview(bytes(8 * (ROWS + 1))).cast("d")
                 self.cells[self._owners + slot] = 0.0
                 found = True
         return found

@@ -72,7 +72,7 @@ class Bench:
         return caught.value
 
     def left(self, row="access.tokens/alice"):
-        return self.state.reserved(self.state.row(row))
+        return self.state.standing(self.state.row(row))[:2]
 
 
 def test_a_token_may_spend_its_budget_and_no_more_until_the_period_ends():
@@ -140,20 +140,20 @@ def test_a_call_alone_is_let_in_while_anything_is_left():
     bench.refusal(0, 0)
 
 
-def test_calls_that_have_ended_are_booked_with_the_next_one_or_a_moment_later():
+def test_calls_that_have_ended_count_at_once_and_are_booked_a_moment_later():
     bench = Bench(token(tokens=100))
 
     async def run():
         records = [bench.begin(10, 10)[0] for _ in range(5)]
         for record in records:
-            record.count(Usage(10, 9))
+            record.count(Usage(10, 10))
             bench.budgets.settle(record)
-        assert bench.left() == (100, 0)
-        last = bench.begin(3, 2)[0]
-        assert bench.left() == (5, 0)
-        bench.budgets.settle(last)
+        assert bench.left() == (0, 0) and list(Spending(bench.state).own()) == []
+        assert bench.refusal().retry_after > 1
         await asyncio.sleep(room._BOOK_SECONDS + 0.1)  # private: the loop's clock is real
-        assert bench.left() == (0, 0)
+        (booked,) = Spending(bench.state).own()
+        assert [tokens for _, tokens, _ in booked.periods] == [100] * 3
+        assert bench.refusal().retry_after > 1
 
     asyncio.run(run())
 
