@@ -180,14 +180,13 @@ class Budgets:
         limits = held.row
         tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
         cost = record.cost or 0
+        self._state.spend(limits.row, tokens, cost, held.tokens, held.nano)
         if tokens or cost:
-            self._state.spend(limits.row, tokens, cost)
             before = self._unbooked.get(limits.row, (limits, 0, 0))
             self._unbooked[limits.row] = limits, before[1] + tokens, before[2] + cost
             if self._timer is None:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(_BOOK_SECONDS, self.book)
-        self._state.reserve(limits.row, -held.tokens, -held.nano)
         if limits.rate.tpm:
             with self._state.guard:
                 self._windows.add_tokens(limits.row, tokens - held.tokens, self._clock())

@@ -63,7 +63,8 @@ _SPENT_FIELDS = SPENT_CHANGED_AT + 1
 _SPENT_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
 _HOST_AT = _SPENT_AT + (ROWS + 1) * _SPENT_FIELDS  # a number by which other hosts know this one
 SPENT_AT = _HOST_AT + 1  # Unix time at which anything was last spent
-_OWNERS_AT = SPENT_AT + 1
+_SLOTS_USED = SPENT_AT + 1  # lines that have, or had, an owner: always the first ones
+_OWNERS_AT = _SLOTS_USED + 1
 _REFUSAL_BYTES = 256
 _REFUSALS_BYTES = (ROWS + 1) * _REFUSAL_BYTES
 # Its owner, its attempts, the tokens and nano-USD that it reserves and has not booked, its open
@@ -242,7 +243,11 @@ class SharedState:
         """Returns what all workers reserve of the budget in this row, and what their calls have
         spent that is not booked: tokens and nano-USD of each."""
         start = self._budgets + row * self._slots * 4
-        values = self.cells[start : start + self._slots * 4].tolist()
+        used = int(self.cells[_SLOTS_USED])
+        if used == 1:
+            tokens, nano, spent, cost = self.cells[start : start + 4]
+            return tokens, nano, spent, cost
+        values = self.cells[start : start + used * 4].tolist()
         return sum(values[::4]), sum(values[1::4]), sum(values[2::4]), sum(values[3::4])
 
     def reserve(self, row: int, tokens: float, nano: float) -> None:
@@ -261,18 +266,24 @@ class SharedState:
         cells[at] += tokens
         cells[at + 1] += nano
 
-    def spend(self, row: int, tokens: float, nano: float) -> None:
-        """Adds to what this process has spent and not booked; negative numbers are booked. As
-        `reserve`."""
+    def spend(
+        self, row: int, tokens: float, nano: float, held_tokens: float = 0.0, held_nano: float = 0.0
+    ) -> None:
+        """Adds to what this process has spent and not booked, and gives back what was reserved for
+        it; negative numbers are booked. As `reserve`."""
         cells, at = self.cells, self._own_budget(row)
         if at < 0:
             with self.guard:
                 at = -at
                 cells[at + 2] += tokens
                 cells[at + 3] += nano
+                cells[at] -= held_tokens
+                cells[at + 1] -= held_nano
             return
         cells[at + 2] += tokens
         cells[at + 3] += nano
+        cells[at] -= held_tokens
+        cells[at + 1] -= held_nano
 
     def _own_budget(self, row: int) -> int:
         """The place of this process in a row's budget; negative where others share it."""
@@ -327,8 +338,10 @@ class SharedState:
                 if wanted in owners:
                     slot = owners.index(wanted)
                     self.cells[self._owners + slot] = own()
+                    self.cells[_SLOTS_USED] = max(self.cells[_SLOTS_USED], slot + 1)
                     return slot
             self.forget_dead()
+        self.cells[_SLOTS_USED] = last + 1
         return last
 
 
