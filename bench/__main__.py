@@ -37,6 +37,7 @@ http {{
 """
 TOKEN = "bench-7f1c0e5a94d24b6f8a3d"
 NO_LEDGER = "gateway-no-ledger"
+BUDGET = {"usd": 1_000_000, "tokens": 2**50, "per": "month"}  # never spent
 MODELS = {
     "openai": "bench",
     "responses": "only/bench",
@@ -61,12 +62,14 @@ def main() -> int:
         help="whose request headers are sent: the fewest, the openai package's, Node's fetch's",
     )
     parser.add_argument(
-        "--ledger", action="store_true", help="measure a gateway with `ledger: off` beside it, too"
+        "--ledger",
+        action="store_true",
+        help="measure the ledger, budgets and prices: beside a gateway without",
     )
     asked = parser.parse_args()
     wanted = [s for s in SCENARIOS if s.name in asked.scenarios.split(",")]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        servers = start(Path(name), asked.workers)
+        servers = start(Path(name), asked.workers, asked.ledger)
         try:
             report(measure(servers, wanted, asked), servers, asked)
         finally:
@@ -75,7 +78,7 @@ def main() -> int:
     return 0
 
 
-def start(folder: Path, workers: int) -> dict[str, Server]:
+def start(folder: Path, workers: int, has_budgets: bool) -> dict[str, Server]:
     """Starts upstreams, nginx if installed, and the gateways; returns them once they listen."""
     plain, tls, nginx, gateway = (free_port() for _ in range(4))
     pem, key = folder / "cert.pem", folder / "key.pem"
@@ -104,7 +107,7 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
     url = f"http://127.0.0.1:{plain}"
     config = {
         "workers": workers,
-        "access": {"tokens": [{"id": "bench", "val": TOKEN}]},
+        "prices": {"openai": {"bench": {"input": 2.5, "output": 10}}},
         "openai": {
             "api_url": url,
             "api_keys": keys,
@@ -123,7 +126,10 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
         ("gateway-tls", free_port(), f"https://localhost:{tls}", str(folder / "usage-tls.db")),
         (NO_LEDGER, free_port(), f"http://127.0.0.1:{plain}", "off"),
     ):
-        config |= {"port": f"127.0.0.1:{port}", "ledger": ledger}
+        token = {"id": "bench", "val": TOKEN}
+        if has_budgets and ledger != "off":
+            token |= {"budget": BUDGET}
+        config |= {"port": f"127.0.0.1:{port}", "ledger": ledger, "access": {"tokens": [token]}}
         config["openai"] = config["openai"] | {"api_url": url}
         file = folder / f"{label}.yaml"
         file.write_text(json.dumps(config))
@@ -245,9 +251,8 @@ def report(found, servers, asked) -> None:
             f"{shown(megabytes, 0)} | {errors} |"
         )
         if (without := middle(name, NO_LEDGER, "us")) is not None:
-            print(
-                f"| {name} | without the ledger | {shown(without)}, {us / without:.3f} | | | | | |"
-            )
+            cells = f"without ledger and budgets | {shown(without)}, {us / without:.3f}"
+            print(f"| {name} | {cells} | | | | | |")
 
 
 def cpu_model() -> str:

@@ -39,7 +39,10 @@ from app.config.field_types import (
     Secret,
     Section,
     Token,
+    TokensOr0,
     UpstreamName,
+    UsdOr0,
+    UsdPerMillion,
     WebsocketUrl,
 )
 
@@ -225,16 +228,65 @@ class Limits(Section, frozen=True):
     queue_seconds: Seconds = 5
 
 
+class Budget(Section, frozen=True):
+    """`access.tokens[].budget`: what may be spent in a period, which is one of UTC's calendar."""
+
+    usd: UsdOr0 = 0
+    tokens: TokensOr0 = 0  # prompt and completion
+    per: Literal["day", "week", "month"] = "month"
+    unpriced: Literal["pass", "refuse"] = "pass"  # models of which no price is known
+
+
 class AccessToken(Section, frozen=True):
     """One caller's access token and its limits. Empty lists and 0 mean no restriction."""
 
     id: Id
     val: Token
     rpm: LimitOr0 = 0
+    tpm: LimitOr0 = 0  # tokens per minute, prompt and completion
     max_concurrent: LimitOr0 = 0
+    budget: Budget = Budget()
     providers: list[UpstreamName] = []
     models: list[Pattern] = []
     store: bool = True  # whether answers may be kept for the caller's next turn
+
+
+class PriceStep(Section, frozen=True):
+    """An entry of `prices.NAME.MODEL.steps`: what differs, for all of a call, above so many prompt
+    tokens."""
+
+    above: Annotated[
+        int,
+        Meta(gt=0, le=2**31, description="a whole number of prompt tokens", examples=["200000"]),
+    ]
+    input: UsdPerMillion | None = None
+    output: UsdPerMillion | None = None
+    cached: UsdPerMillion | None = None
+    cache_write: UsdPerMillion | None = None
+    cache_write_1h: UsdPerMillion | None = None
+    reasoning: UsdPerMillion | None = None
+    audio: UsdPerMillion | None = None
+    audio_output: UsdPerMillion | None = None
+    request: UsdPerMillion | None = None
+
+
+class ModelPrice(Section, frozen=True):
+    """`prices.NAME.MODEL`: USD per million tokens, `request`: per million requests.
+
+    Left out: `cached` and `cache_write` cost as `input`, `cache_write_1h` as `cache_write`,
+    `reasoning` as `output`, `audio` and `audio_output` as text.
+    """
+
+    input: UsdPerMillion
+    output: UsdPerMillion
+    cached: UsdPerMillion | None = None
+    cache_write: UsdPerMillion | None = None
+    cache_write_1h: UsdPerMillion | None = None
+    reasoning: UsdPerMillion | None = None
+    audio: UsdPerMillion | None = None
+    audio_output: UsdPerMillion | None = None
+    request: UsdPerMillion | None = None
+    steps: list[PriceStep] = []
 
 
 class Access(Section, frozen=True):
@@ -300,6 +352,7 @@ class Config(Section, frozen=True):
     claude: Claude = Claude()
     upstreams: list[Upstream] = []
     models: dict[ModelName, OneOrMoreModels] = {}  # alias or pattern -> what answers in its place
+    prices: dict[UpstreamName, dict[Pattern, ModelPrice]] = {}  # instead of the shipped ones
     unknown_provider: Literal["openai", "refuse"] = "openai"  # a prefix that nobody is called by
     access: Access = Access()
     trusted_proxies: list[Network] = []

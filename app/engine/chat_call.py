@@ -18,6 +18,7 @@ from typing import Any
 
 from msgspec import structs
 
+from app.accounting.budgets import HEADER, Budgets, answer_tokens
 from app.accounting.call_files import CallFiles
 from app.clients import Clients
 from app.config.schema import Config
@@ -85,6 +86,7 @@ class Exchange:
         self.slow_work = CpuWorker()
         self.calls = OpenCalls()
         self.call_files: CallFiles | None = None  # where prompts and answers are kept, if anywhere
+        self.budgets: Budgets | None = None
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def run(self, ask: ChatCall, sink: Sink) -> None:
@@ -103,6 +105,7 @@ class Exchange:
         record.stream, record.bytes_in, record.status = stream, len(asked.body), 200
         try:
             self.calls.check()
+            self._reserve(ask, sink)
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))
             target, error = ask.target, None
             if ask.fallbacks and self.config.fallback_after:
@@ -133,6 +136,17 @@ class Exchange:
             self.log.write(record)
             if self.call_files is not None:
                 self.call_files.keep(record, asked.body, getattr(sink, "said", ()))
+
+    def _reserve(self, ask: ChatCall, sink: Sink) -> None:
+        """Reserves what the call may cost of its caller's budget. Raises GatewayError 429, 403."""
+        budgets, asked = self.budgets, ask.asked
+        if budgets is None or not budgets.needs(ask.caller.token):
+            return
+        answered = answer_tokens(asked.body) if ask.front.is_text else 0
+        prompt = guess_tokens(asked.text_bytes)
+        told = budgets.reserve(ask.record, ask.caller.token, prompt, answered)
+        if told is not None:
+            sink.headers.append((HEADER, told))
 
     async def _tell(
         self, error: GatewayError, ask: ChatCall, sink: Sink, deadline: Deadline

@@ -48,7 +48,8 @@ _NOT_DELIVERED = HOP_BY_HOP | header_names(
 # Answer headers that may hold an address of the upstream.
 _ADDRESSES = ("location", "content-location", "x-goog-upload-url", "x-goog-upload-control-url")
 # Paths of which each POST is an answer of a model, with tokens that somebody pays for.
-_IS_ANSWER = re.compile(
+# Whether a path is one that a model answers.
+is_answer = re.compile(
     r"(?:^|/)(?:completions|responses|messages|models/[^/]+:(?:streamG|g)enerateContent)/?$"
 ).search
 
@@ -198,7 +199,7 @@ async def deliver(
         record.first_event_ms = round((perf_counter() - state.began) * 1000, 3)
         deadline.first, deadline.seen = False, deadline.time()
         named = dict(response.headers)
-        headers = _headers(call, response, named, key, config)
+        headers = _headers(call, response, named, key, config) + state.notes
         has_body = call.method != "HEAD" and status not in (204, 304)
         if status == 200 and has_body and (rewrite := body_rewrite(call)) is not None:
             await _deliver_rewritten(state, response, headers, rewrite, config)
@@ -310,7 +311,7 @@ def _record_tokens(observer: AnswerObserver, call: ForwardCall) -> None:
     record.model = record.model or observer.model()
     if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
         record.count(usage)
-    elif record.bytes_out and _IS_ANSWER(call.path):
+    elif record.bytes_out and is_answer(call.path):
         answered = guess_answered(record.bytes_out, is_stream=observer.is_stream)
         record.estimate(guess_tokens(record.bytes_in), answered)
 

@@ -16,6 +16,7 @@ from time import perf_counter, time
 
 from msgspec import Struct
 
+from app.accounting.budgets import HEADER, Budgets, answer_tokens
 from app.clients import Clients, Response
 from app.config.schema import Config
 from app.engine.deadline import Deadline
@@ -25,6 +26,7 @@ from app.engine.forwarded_answer import (
     can_hold,
     deliver,
     hold_start,
+    is_answer,
     may_concern_key,
     read_refusal,
 )
@@ -52,6 +54,7 @@ from app.pool.outcomes import (
     of_told,
 )
 from app.pool.web_sessions import Sessions
+from app.state.rate_windows import guess_tokens
 from app.telemetry.call_log import Attempt, CallLog, CallRecord, sent_again
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
@@ -93,6 +96,7 @@ class ReverseProxy:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
         self.sessions, self.conversations = sessions, conversations
         self.calls = OpenCalls()
+        self.budgets: Budgets | None = None
 
     async def run(self, call: ForwardCall, sink: ForwardSink) -> None:
         """Carries one call to its last byte and writes its log line, whatever happens.
@@ -107,7 +111,9 @@ class ReverseProxy:
         error: GatewayError | None = None
         try:
             self.calls.check()
-            await self._forward(await self._begin(call, sink, deadline, began))
+            state = await self._begin(call, sink, deadline, began)
+            self._reserve(state)
+            await self._forward(state)
             record.outcome = record.outcome or "complete"
         except GatewayError as caught:
             error = caught
@@ -168,6 +174,23 @@ class ReverseProxy:
             id=random.random(),
             unasked=unasked,
         )
+
+    def _reserve(self, state: ForwardState) -> None:
+        """Reserves what the call may cost of its caller's budget. Raises GatewayError 429, 403.
+
+        Of a body that is not read here its size is all that is known.
+        """
+        call, body = state.call, state.body
+        budgets, token = self.budgets, call.caller.token
+        if budgets is None or call.method != "POST" or not budgets.needs(token):
+            return
+        prompt = answered = 0
+        if is_answer(call.path):
+            prompt = guess_tokens(len(body) if isinstance(body, bytes) else call.length or 0)
+            answered = answer_tokens(body if isinstance(body, bytes) else b"")
+        told = budgets.reserve(call.record, token, prompt, answered)
+        if told is not None:
+            state.notes.append((HEADER, told))
 
     async def _owner(self, call: ForwardCall) -> str | None:
         """The web session that has the conversation in this path, None if that is unknown."""
