@@ -115,7 +115,7 @@ def first_bytes(text: str) -> bytes:
     head = text[:_LOOKED_AT].rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return a2b_base64(head + "=" * (-len(head) % 4))
-    except ValueError:  # no base64, or no ASCII
+    except ValueError:  # also of signs that are not ASCII
         return b""
 
 

@@ -167,9 +167,9 @@ def altered(chance: random.Random, requests: list[Any], turns: str = "messages")
                 node.insert(chance.randrange(len(node) + 1), copied(node[key]))
             case 2:
                 node[key] = copied(donor[donor_key])
-            case 3 if isinstance(body.get(turns), list) and isinstance(other[turns], list):
-                message = copied(chance.choice(other[turns]))
-                body[turns].insert(chance.randrange(len(body[turns]) + 1), message)
+            case 3 if isinstance(body.get(turns), list) and isinstance(other.get(turns), list):
+                turn = copied(chance.choice(other[turns]))
+                body[turns].insert(chance.randrange(len(body[turns]) + 1), turn)
             case 4:
                 body[donor_key if isinstance(donor_key, str) else "stop"] = copied(
                     chance.choice(VALUES)

@@ -38,10 +38,10 @@ from tests import responses_types
 from tests.calls import CHAT, FRONTS, answering, counted_ids
 from tests.fronts.test_property import Given
 from tests.fuzz import claude as chat_bodies
+from tests.fuzz.bodies import is_json, small
 from tests.fuzz.claude import altered
 from tests.fuzz.gemini import mutated
 from tests.fuzz.messages import REQUESTS as MESSAGES_BODIES
-from tests.fuzz.messages import small
 from tests.recorded import recorded
 
 FRONT = FRONTS["openai-responses"]
@@ -135,7 +135,7 @@ def check_body(chance: random.Random) -> list[str]:
     try:
         [native] = OPENAI.also
         bytes_sent = native.read(_asked(raw, FRONT))
-        assert not _is_json(raw) or _is_json(bytes_sent), bytes_sent
+        assert not is_json(raw) or is_json(bytes_sent), bytes_sent
         outcomes.append("native")
     except GatewayError as error:
         outcomes.append(_refused(error, FRONT))
@@ -153,14 +153,6 @@ def check_upstream(chance: random.Random) -> list[str]:
         return ["sent"]
     except GatewayError as error:
         return [_refused(error, front)]
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _decoder() -> ResponsesDecoder:
