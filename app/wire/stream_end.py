@@ -62,8 +62,6 @@ class _Counts(Struct):
     prompt_cache_hit_tokens: int | float | None = None
     reasoning_tokens: int | float | None = None
     input_tokens: int | float | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Reasoning | None = None
     output_tokens: int | float | None = None
     cache_read_input_tokens: int | float | None = None
     cache_creation_input_tokens: int | float | None = None

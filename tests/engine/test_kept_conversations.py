@@ -24,6 +24,7 @@ from providers.openai import web
 from tests.calls import FRONTS
 from tests.engine.fakes import FakeClients, FakeResponse, FakeSink, ListLog
 from tests.engine.test_web_chat_call import POOL, Site, bad
+from tests.providers.openai.web_framings import deltas
 
 FRONT = FRONTS["openai-responses"]
 CHAIN = "resp_gw" + "1" * 32
@@ -141,7 +142,7 @@ def test_a_conversation_goes_on_where_it_lives_with_what_is_new():
     assert set(site.asked()) == {"w1"}
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+@pytest.mark.parametrize("status", [401, 403, 429, 500])
 def test_another_session_gets_the_whole_history_where_the_first_one_is_gone(status):
     site = Site(refusals={"w1": bad(status)})
     at(site, asked_of(Maker(POOL, "w1", LIVES)))
@@ -149,6 +150,14 @@ def test_another_session_gets_the_whole_history_where_the_first_one_is_gone(stat
     assert conversation is None
     assert "I am Ada." in text and "And now?" in text
     assert site.asked()[0] == "w1" and site.asked()[-1] == "w2"
+
+
+def test_a_conversation_that_was_deleted_there_begins_anew():
+    answers = [bad(404, "conversation not found"), lambda: FakeResponse(200, None, [deltas()])]
+    site = Site(ask=lambda: answers.pop(0)())
+    at(site, asked_of(Maker(POOL, "w1", LIVES)))
+    [(first, _), (second, text)] = questions(site)
+    assert (first, second) == ("c1", None) and "I am Ada." in text
 
 
 def test_a_session_that_rests_is_not_waited_for():

@@ -160,6 +160,12 @@ def test_parts_of_the_user():
     ]
 
 
+def test_a_file_that_is_no_base64_is_openais_to_refuse():
+    odd = {"type": "file", "file": {"file_data": "\u00e9\u2713"}}
+    [item] = input_of({"role": "user", "content": [odd]})
+    assert item["content"][0]["file_data"].endswith(";base64,\u00e9\u2713")
+
+
 @pytest.mark.parametrize(
     ("more", "param"),
     [
