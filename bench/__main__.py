@@ -31,6 +31,10 @@ http {{
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
     proxy_read_timeout 300s;
     location / {{ proxy_pass http://plain; }}
+    location /v1/realtime {{
+      proxy_pass http://plain;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
+    }}
     location /tls/ {{ proxy_pass https://tls/; proxy_ssl_session_reuse on; }}
   }}
 }}
@@ -159,7 +163,7 @@ def measure(servers, wanted, asked):
 
 def drive(server, peer, scenario, seconds, streams, heads):
     """Runs the load generator once against a server and returns what it printed."""
-    path = scenario.path if peer == "gateway" else "/v1/chat/completions"
+    path = scenario.path if peer == "gateway" or scenario.frames else "/v1/chat/completions"
     if peer == "nginx" and scenario.tls:
         path = "/tls" + path
     model = MODELS[scenario.family] if peer == "gateway" else "bench"
@@ -177,6 +181,7 @@ def drive(server, peer, scenario, seconds, streams, heads):
         "delay_ms": scenario.delay_ms,
         "streams": streams,
         "seconds": seconds,
+        "frames": scenario.frames,
     }
     done = subprocess.run(
         [sys.executable, "-m", "bench.load", json.dumps(plan)],
@@ -214,7 +219,8 @@ def report(found, servers, asked) -> None:
         base = middle(name, "nginx", "us") or middle("S2", "nginx", "us")
         per = "request"
         if scenario.chunks:
-            per = f"chunk, {us * scenario.chunks:,.0f} per stream"
+            what = "frame" if scenario.frames else "chunk"
+            per = f"{what}, {us * scenario.chunks:,.0f} per stream"
         first = middle(name, "gateway", "first_p50")
         ages = " / ".join(shown(middle(name, "gateway", f"age_{p}"), 2) for p in ("p50", "p99"))
         megabytes = middle(name, "gateway", "mb")

@@ -65,7 +65,11 @@ FLOORS = (
     floor(["app.auth"], [*WIRE, "app.state"], ["msgspec"]),
     floor(["app.pool"], MIDDLE, ["msgspec", "redis"]),
     floor(["app.engine"], ENGINE, ["msgspec"]),
-    floor(["app.http"], [*ENGINE, "app.fronts", "providers"], ["httptools", "msgspec", "sanic"]),
+    floor(
+        ["app.http"],
+        [*ENGINE, "app.fronts", "providers"],
+        ["httptools", "msgspec", "sanic", "websockets"],
+    ),
     floor(
         ["app.process"],
         [*ENGINE, "app.fronts", "app.http", "providers"],

@@ -1,6 +1,6 @@
 """Reverse proxy: any method, any body, streamed both ways without parsing.
 
-    credential → acquire a key → request → open → judge → deliver
+    credential → acquire a key → request → open → judge → deliver, or relay a websocket
                       └────── another key ───────┘ until the answer begins
 
 A call whose attempt fails with one of the pool's keys is sent again with another one, if it has no
@@ -17,6 +17,7 @@ from time import perf_counter, time
 from msgspec import Struct
 
 from app.clients import Clients, Response
+from app.clients.websocket import UpstreamFrames
 from app.config.schema import Config
 from app.engine.deadline import Deadline
 from app.engine.forward_call import ForwardCall, ForwardSink, ForwardState
@@ -36,6 +37,7 @@ from app.engine.forwarded_request import (
     upstream_request,
 )
 from app.engine.open_calls import OpenCalls
+from app.engine.websocket_relay import relay
 from app.pool.configured_keys import WEB_SESSIONS
 from app.pool.conversation_owners import Conversations
 from app.pool.key_pool import INSIST_SECONDS, KeyPool
@@ -99,9 +101,11 @@ class ReverseProxy:
         """
         record = call.record
         began = perf_counter()
-        deadline = Deadline(self.config.timeouts, total=float("inf"))
-        deadline.expect(self.config.timeouts.forward_idle)
-        self.calls.add(deadline)
+        timeouts = self.config.timeouts
+        total = timeouts.websocket_total if call.is_websocket else float("inf")
+        deadline = Deadline(timeouts, total=total)
+        deadline.expect(timeouts.forward_idle)
+        self.calls.add(deadline, is_stream=call.is_websocket)
         error: GatewayError | None = None
         try:
             self.calls.check()
@@ -144,6 +148,7 @@ class ReverseProxy:
             if own_key is None and call.length is not None and call.length <= _REPEATED_BYTES:
                 body = b"".join([piece async for piece in body])
         named = lookup.get("x-auth-id")
+        asked = call.query if call.is_websocket else ""
         # Web sessions are accounts: what is asked of one means nothing to another.
         bound = own_key is not None or bool(named) or rule.pool in WEB_SESSIONS
         return ForwardState(
@@ -156,7 +161,7 @@ class ReverseProxy:
             in_header=in_header,
             wanted=named or (await self._owner(call) if own_key is None else None),
             body=body,
-            model=requested_model(call.path, body) if own_key is None else "",
+            model=requested_model(call.path, body, asked) if own_key is None else "",
             may_repeat=not bound and (body is None or isinstance(body, bytes)),
             id=random.random(),
         )
@@ -233,6 +238,9 @@ class ReverseProxy:
         try:
             response = await self._open(state, lease, started)
             refusal, held = await self._judge(state, lease, response)
+            if isinstance(response, UpstreamFrames):
+                await relay(state, response, lease, self.pool, self.config)
+                return None
             if refusal is None or refusal.outcome not in OTHER_KEY_MAY_DO:
                 outcome = of_status(response.status) if refusal is None else refusal.outcome
                 self.pool.report(lease, outcome, response.status)
@@ -269,7 +277,11 @@ class ReverseProxy:
         request = upstream_request(state, lease.key, self.config)
         lease.asked = True
         try:
-            response = await self.clients.open(request)
+            if state.call.is_websocket:
+                limit = self.config.limits.websocket_message_bytes
+                response = await self.clients.open_frames(request, limit)
+            else:
+                response = await self.clients.open(request)
         finally:
             if request.resent:
                 record.attempts += 1

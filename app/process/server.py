@@ -43,6 +43,7 @@ from app.http.routes import (
     openai_platform,
     responses,
     reverse_proxy,
+    websockets,
 )
 from app.offload import group_signals
 from app.pool import cooldown_store
@@ -69,6 +70,7 @@ _ROUTES = (
     bing,
     openai_platform,
     chatgpt_pictures,
+    websockets,
     reverse_proxy,
     admin,
 )
