@@ -142,6 +142,7 @@ BORROWED: dict[str, dict[str, str]] = {
         "discord.state.ConnectionState": "parsers",
     },
     "app/process/server.py": {
+        "sanic.Sanic": "START_METHOD_SET start_method",
         "sanic.app.Sanic": "multiplexer",
         "sanic.mixins": "startup",
         "sanic.mixins.startup": "WorkerManager",

@@ -21,6 +21,7 @@ from app.pool.key_pool import KeyPool
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule, Key
+from app.wire.query import parameter_name, without
 from app.wire.upstream import Headers, UpstreamRequest
 
 
@@ -67,14 +68,12 @@ def upstream_request(state: ForwardState, key: Key, config: Config) -> UpstreamR
 
 def _query(rule: ForwardRule, query: str) -> str:
     """The caller's query without credentials, and with what the rule adds."""
-    if not rule.credential_query and not rule.query:
-        return query
-    parts = [
-        part for part in query.split("&") if part and _query_name(part) not in rule.credential_query
-    ]
-    said = {_query_name(part) for part in parts}
-    parts += [f"{name}={quote(value)}" for name, value in rule.query if name not in said]
-    return "&".join(parts)
+    kept = without(query, rule.credential_query) if rule.credential_query else query
+    if not rule.query:
+        return kept
+    said = {parameter_name(part) for part in kept.split("&")}
+    added = [f"{name}={quote(value)}" for name, value in rule.query if name not in said]
+    return "&".join([kept, *added] if kept else added)
 
 
 def _headers(state: ForwardState, key: Key, config: Config) -> Headers:
@@ -98,7 +97,8 @@ def _headers(state: ForwardState, key: Key, config: Config) -> Headers:
     else:
         headers = [(n, v) for n, v in headers if n.lower() not in rule.credential_headers]
         headers += rule.credential(key, lookup, config)
-    if body_rewrite(call) is not None:  # what is to be read here must be readable
+    # What is to be read here must be readable.
+    if body_rewrite(call) is not None or state.unasked is not None:
         headers = [(n, v) for n, v in headers if n.lower() != "accept-encoding"]
         headers.append(("Accept-Encoding", "identity"))
     headers += [(n, v) for n, v in rule.defaults(config) if n not in lookup]
@@ -170,10 +170,6 @@ def _without_keys(name: str, value: str) -> Headers:
     return [(name, ", ".join(names))] if names else []
 
 
-def _query_name(part: str) -> str:
-    return unquote_to_bytes(part.partition("=")[0].replace("+", " ")).decode("latin-1")
-
-
 def body_rewrite(call: ForwardCall) -> Callable[[bytes], bytes] | None:
     """The rule's function that rewrites the body of the answer; None: it stays as it is."""
     rule: ForwardRule = call.rule
@@ -230,6 +226,27 @@ def requested_model(path: str, body: object, query: str = "") -> str:
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _model_only.decode(body).model
     return ""
+
+
+class _Streamed(Struct):
+    stream: bool = False
+
+
+_streamed = msgspec.json.Decoder(_Streamed)
+is_chat = re.compile(r"(?:^|/)chat/completions/?$").search
+
+
+def asks_for_usage(call: ForwardCall, body: object) -> bool:
+    """Whether this is a stream whose upstream counts its tokens only if it is asked to, and whose
+    caller does not ask."""
+    if not (call.rule.asks_usage and isinstance(body, bytes) and b'"stream"' in body):
+        return False
+    if call.method != "POST" or is_chat(call.path) is None or body.lstrip()[:1] != b"{":
+        return False
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _streamed.decode(body)
+        return found.stream and b'"stream_options"' not in body
+    return False
 
 
 async def counted_upload(

@@ -65,7 +65,7 @@ async def relay(
     """
     call, deadline, record = state.call, state.deadline, state.call.record
     sink = cast(WebSocketSink, state.sink)
-    record.status, record.model = 101, state.model[:128]
+    record.status = 101
     record.first_event_ms = round((perf_counter() - state.began) * 1000, 3)
     upstream = answer.socket
     caller: FrameSocket | None = None
@@ -160,7 +160,8 @@ def _from_caller(call: ForwardCall) -> Callable[[Content, bool], None]:
             unread -= 1
             with suppress(GatewayError):
                 for model in models_in_message(bytes(message)):
-                    record.model, unread = model.removeprefix("models/")[:128], 0
+                    record.model_asked, unread = model[:128], 0
+                    record.model = model.removeprefix("models/")[:128]
 
     add = _Messages(read).add
 
@@ -180,8 +181,7 @@ def _from_upstream(
     def read(message: Content) -> None:
         usage = usage_in_message(message)
         if usage is not None:
-            record.prompt_tokens = (record.prompt_tokens or 0) + usage.prompt_tokens
-            record.completion_tokens = (record.completion_tokens or 0) + usage.completion_tokens
+            record.add(usage)
             pool.spend(lease, usage.prompt_tokens + usage.completion_tokens)
 
     add = _Messages(read).add

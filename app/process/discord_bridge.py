@@ -13,7 +13,6 @@ import base64
 import binascii
 import hmac
 import logging
-import os
 import random
 import time
 import uuid
@@ -26,7 +25,7 @@ from app.clients import Clients, read_whole
 from app.config.load import secrets
 from app.config.schema import Config, CozeDiscord
 from app.fronts.openai_chat.errors import error_body
-from app.offload import group_signals
+from app.offload import group_signals, main_process
 from app.telemetry import log_setup
 from app.wire.errors import GatewayError, bad_request
 from app.wire.retry_after import whole_seconds
@@ -55,7 +54,7 @@ _dispatch_decoder = msgspec.json.Decoder(schema.Dispatch)
 _ask_decoder = msgspec.json.Decoder(schema.BridgeRequest)
 
 
-def run(settings: Config, main_pid: int) -> None:
+def run(settings: Config) -> None:
     """Runs the process until the main process tells it to leave, or is gone."""
     log_setup.configure(settings.log_level, settings.log_format, secrets(settings))
     try:
@@ -63,10 +62,10 @@ def run(settings: Config, main_pid: int) -> None:
         import discord  # noqa: F401
     except ImportError as error:
         logger.error("coze.discord.enable needs the package discord.py: %s", error)
-        while os.getppid() == main_pid:  # a restart would change nothing
+        while main_process.is_alive():  # a restart would change nothing
             time.sleep(1)
         return
-    asyncio.run(Bridge(settings).serve(main_pid))
+    asyncio.run(Bridge(settings).serve())
 
 
 class Bridge:
@@ -90,7 +89,7 @@ class Bridge:
         self._trouble = "it has not connected yet"
         self._rereading: asyncio.Task[None] | None = None
 
-    async def serve(self, main_pid: int) -> None:
+    async def serve(self) -> None:
         """Holds the session and serves the workers, until told to leave.
 
         Raises SystemExit when coze.discord.bridge_port cannot be used.
@@ -112,7 +111,7 @@ class Bridge:
             raise SystemExit(1) from None
         session = asyncio.create_task(self._hold_session(), name="discord-session")
         try:
-            await _until_signalled(main_pid)
+            await _until_signalled()
         finally:
             session.cancel()
             with suppress(asyncio.CancelledError):
@@ -474,11 +473,11 @@ def _new_client(bridge: Bridge) -> "discord.Client":
     return client
 
 
-async def _until_signalled(main_pid: int) -> None:
+async def _until_signalled() -> None:
     leave = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(group_signals.LEAVE, leave.set)
-    while not leave.is_set() and os.getppid() == main_pid:
+    while not leave.is_set() and main_process.is_alive():
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await leave.wait()

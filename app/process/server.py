@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from multiprocessing import active_children, resource_tracker
+from multiprocessing import active_children
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,12 @@ from app.http.routes import (
     openai_platform,
     responses,
     reverse_proxy,
+    usage,
     websockets,
 )
-from app.offload import group_signals
+from app.offload import group_signals, main_process
 from app.pool import cooldown_store
-from app.process import discord_bridge
+from app.process import discord_bridge, fork_server
 from app.process.har_folder import HarFolder
 from app.process.supervisor import Supervisor, end_children, reload_seconds
 from app.state.reload_status import ReloadStatus
@@ -73,6 +74,7 @@ _ROUTES = (
     websockets,
     reverse_proxy,
     admin,
+    usage,
 )
 
 logger = logging.getLogger("any_proxy.server")
@@ -118,8 +120,9 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
     # Until Sanic's manager takes over, a signal must still end what was started so far.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    # Inherited by the resource tracker: a terminal's hangup must not end it.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    fork_server.start()
+    # It is set already, which Sanic would take for a mistake.
+    Sanic.start_method, Sanic.START_METHOD_SET = "forkserver", True
     host, port = listen_address(config)
     loader = loader_for(config)
     app = loader.load()
@@ -136,8 +139,6 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
     Supervisor.reload_status, Supervisor.config = ReloadStatus(), config
     Supervisor.reread, Supervisor.loader_for = staticmethod(reread), staticmethod(loader_for)
     startup.WorkerManager = Supervisor  # type: ignore[attr-defined]
-    # First: starting it later would unblock the signals that are blocked next.
-    resource_tracker.ensure_running()
     group_signals.block()
     try:
         Sanic.serve(primary=app, app_loader=loader)
@@ -211,7 +212,7 @@ async def _start_discord_bridge(app: App, *_: Any) -> None:
     config: Config = app.ctx.settings
     if config.coze.discord.enable:
         # Not named "config": Sanic writes its own into an argument of that name at a restart.
-        arguments = {"settings": config, "main_pid": os.getpid()}
+        arguments = {"settings": config}
         app.manager.manage(discord_bridge.NAME, discord_bridge.run, arguments, restartable=True)
 
 
@@ -268,11 +269,11 @@ async def _install_signal_handlers(app: App, *_: Any) -> None:
     )
 
 
-async def _watch_main_process(app: App, main_pid: int, *helpers: int) -> None:
+async def _watch_main_process(app: App, _main_pid: int, *helpers: int) -> None:
     """Once a second: leaves when the gateway stops, and ends everything without a main process."""
     gateway: Gateway = app.ctx.gateway
     reload_status: ReloadStatus = app.ctx.reload_status
-    while os.getppid() == main_pid:
+    while main_process.is_alive():
         await asyncio.sleep(1)
         if reload_status.stopping:  # the signal may have come before its handler was there
             _begin_leaving(app)

@@ -18,7 +18,8 @@ import signal as signals
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import active_children
+from functools import partial
+from multiprocessing import active_children, current_process
 from signal import SIGHUP
 from typing import Any, NoReturn
 
@@ -95,8 +96,8 @@ class Supervisor(WorkerManager):
     _rollout: Rollout | None = None
     _synced_at = 0.0
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, number: int, serve: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(number, partial(_serve_named, serve), *args, **kwargs)
         self._backoff = RestartBackoff()
         self._leaving: list[tuple[float, WorkerProcess]] = []  # (killed after that time, process)
         signals.signal(SIGHUP, self.reload_signal)
@@ -318,6 +319,12 @@ class Supervisor(WorkerManager):
             process._current_process.join()
             process.exit()  # type: ignore[no-untyped-call]
             self._leaving.remove(entry)
+
+
+def _serve_named(serve: Callable[..., Any], **settings: Any) -> None:
+    """Runs a worker. Its name, which Sanic puts into the environment, does not reach a fork."""
+    os.environ["SANIC_WORKER_NAME"] = current_process().name
+    serve(**settings)
 
 
 def _processes(workers: list[Worker]) -> list[WorkerProcess]:

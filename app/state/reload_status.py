@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from app.offload import main_process
+
 _ORPHANED = (
     "Nothing was changed: the main process is gone, and its workers leave. Start the gateway."
 )
@@ -95,13 +97,13 @@ class ReloadStatus:
         """Makes the main process, this one's parent, reload. Returns the outcome, None when the
         reload has not ended within a minute."""
         begun = self._cells[_BEGUN]
-        if os.getppid() == main_pid:  # else the pid may belong to another process by now
+        if main_process.is_alive():  # else the pid may belong to another process by now
             os.kill(main_pid, signal.SIGHUP)
         # A reload under way may have read the file too early: wait for one begun after this.
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 while self._cells[_ENDED] <= begun:
-                    if os.getppid() != main_pid:
+                    if not main_process.is_alive():
                         return Outcome(ok=False, message=_ORPHANED)
                     await asyncio.sleep(0.02)
         except TimeoutError:

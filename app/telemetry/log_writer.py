@@ -10,6 +10,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import util
 from queue import SimpleQueue
 
 MAX_QUEUED = 4 * 1024 * 1024  # bytes
@@ -124,3 +125,5 @@ def flush(seconds: float = FLUSH_SECONDS) -> None:
 
 
 atexit.register(flush)
+# A child process of multiprocessing ends without what is registered there.
+util.Finalize(None, flush, exitpriority=0)

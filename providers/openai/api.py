@@ -77,6 +77,7 @@ FORWARDS = tuple(
         read_error=error_reader(HOST.setting),
         conversation=_answer_in,
         websockets=prefix == "/v1/",
+        asks_usage=True,
     )
     for prefix in ("/v1/", "/dashboard/")
 )

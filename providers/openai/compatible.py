@@ -58,6 +58,7 @@ def forward(upstream: Upstream, dialect: Dialect) -> ForwardRule:
         defaults=lambda config: list(upstream.headers.items()),
         anonymous=is_anonymous,
         websockets=True,
+        asks_usage=dialect.usage == "ask",
     )
 
 

@@ -4,7 +4,7 @@ from sanic import Request
 
 from app.auth.caller import Caller
 from app.auth.credentials import bare_token
-from app.http.responses import gateway_of, record_for
+from app.http.responses import gateway_of, record_for, request_id
 from app.wire.errors import GatewayError
 
 ROUTE = "/admin/*"  # the route of refusals in log and metrics: they are no calls
@@ -33,6 +33,11 @@ def check_operator(request: Request) -> None:
             code="admin_is_local",
             headers=(("x-should-retry", "false"),),
         )
+
+
+def private_headers(request: Request) -> dict[str, str]:
+    """Headers without CORS: no script of another website may read it. No cache may keep it."""
+    return {"x-request-id": request_id(request), "cache-control": "no-store"}
 
 
 def _caller(request: Request) -> Caller:
