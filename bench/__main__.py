@@ -31,6 +31,10 @@ http {{
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
     proxy_read_timeout 300s;
     location / {{ proxy_pass http://plain; }}
+    location /v1/realtime {{
+      proxy_pass http://plain;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
+    }}
     location /tls/ {{ proxy_pass https://tls/; proxy_ssl_session_reuse on; }}
   }}
 }}
@@ -187,10 +191,10 @@ def drive(server, peer, scenario, seconds, streams, heads):
     if scenario.path in (MESSAGES, GEMINI) and "/" not in model:
         model = f"openai/{model}"  # a bare name would be Claude's or Gemini's
     path = scenario.path.format(model=model)
-    if not is_gateway:
+    if not is_gateway and not scenario.frames:
         path = "/v1/responses" if path == RESPONSES else "/v1/chat/completions"
-        if scenario.tls:
-            path = "/tls" + path
+    if not is_gateway and scenario.tls:
+        path = "/tls" + path
     plan = {
         "port": server.port,
         "path": path,
@@ -203,6 +207,7 @@ def drive(server, peer, scenario, seconds, streams, heads):
         "delay_ms": scenario.delay_ms,
         "streams": streams,
         "seconds": seconds,
+        "frames": scenario.frames,
     }
     done = subprocess.run(
         [sys.executable, "-m", "bench.load", json.dumps(plan)],
@@ -240,7 +245,8 @@ def report(found, servers, asked) -> None:
         base = middle(name, "nginx", "us") or middle("S2", "nginx", "us")
         per = "request"
         if scenario.chunks:
-            per = f"chunk, {us * scenario.chunks:,.0f} per stream"
+            what = "frame" if scenario.frames else "chunk"
+            per = f"{what}, {us * scenario.chunks:,.0f} per stream"
         first = middle(name, "gateway", "first_p50")
         ages = " / ".join(shown(middle(name, "gateway", f"age_{p}"), 2) for p in ("p50", "p99"))
         megabytes = middle(name, "gateway", "mb")

@@ -14,6 +14,7 @@ import time
 
 import uvloop
 
+from bench.live import LiveUpstream
 from bench.scenarios import PIECE, TEXT
 
 ASKED = re.compile(rb"chunks=(\d+) delay_ms=(\d+) timed=(\d)")
@@ -183,6 +184,9 @@ class Upstream(asyncio.Protocol):
         self.buffer += data
         head, found, rest = self.buffer.partition(b"\r\n\r\n")
         if not found:
+            return
+        if b"upgrade: websocket" in head.lower():
+            self.transport.set_protocol(LiveUpstream(self.transport, head))
             return
         length = re.search(rb"content-length: *(\d+)", head, re.I)
         size = int(length[1]) if length else 0

@@ -212,6 +212,8 @@ class Timeouts(Section, frozen=True):
     total: Seconds = 900
     write: Seconds = 60  # a caller that does not read its answer
     forward_idle: Seconds = 600  # reverse-proxy routes: no byte in either direction
+    websocket_idle: Seconds = 900  # websockets: no byte in either direction
+    websocket_total: Seconds = 7200  # from a websocket's handshake to its end
     keep_alive_comment: Seconds = 15
 
 
@@ -222,6 +224,7 @@ class Limits(Section, frozen=True):
     request_bytes: Bytes = 32 * 1024 * 1024
     upload_bytes: Bytes = 512 * 1024 * 1024
     response_bytes: Bytes = 64 * 1024 * 1024
+    websocket_message_bytes: Bytes = 16 * 1024 * 1024
     image_folder_bytes: Bytes = 1024 * 1024 * 1024
     in_flight: Places = 1000
     queue: PlacesOr0 = 500

@@ -1,6 +1,6 @@
 """Reverse proxy: any method, any body, streamed both ways without parsing.
 
-    credential → acquire a key → request → open → judge → deliver
+    credential → acquire a key → request → open → judge → deliver, or relay a websocket
                       └────── another key ───────┘ until the answer begins
 
 A call whose attempt fails with one of the pool's keys is sent again with another one, if it has no
@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from app.accounting.budgets import HEADER, Budgets, answer_tokens
 from app.clients import Clients, Response
+from app.clients.websocket import UpstreamFrames
 from app.config.schema import Config
 from app.engine.deadline import Deadline
 from app.engine.forward_call import ForwardCall, ForwardSink, ForwardState
@@ -39,6 +40,7 @@ from app.engine.forwarded_request import (
     upstream_request,
 )
 from app.engine.open_calls import OpenCalls
+from app.engine.websocket_relay import relay
 from app.pool.configured_keys import WEB_SESSIONS
 from app.pool.conversation_owners import Conversations
 from app.pool.key_pool import INSIST_SECONDS, KeyPool
@@ -105,9 +107,11 @@ class ReverseProxy:
         """
         record = call.record
         began = perf_counter()
-        deadline = Deadline(self.config.timeouts, total=float("inf"))
-        deadline.expect(self.config.timeouts.forward_idle)
-        self.calls.add(deadline)
+        timeouts = self.config.timeouts
+        total = timeouts.websocket_total if call.is_websocket else float("inf")
+        deadline = Deadline(timeouts, total=total)
+        deadline.expect(timeouts.forward_idle)
+        self.calls.add(deadline, is_stream=call.is_websocket)
         error: GatewayError | None = None
         try:
             self.calls.check()
@@ -151,7 +155,8 @@ class ReverseProxy:
             body = counted_upload(call.body, max_bytes, call.record, deadline)
             if own_key is None and call.length is not None and call.length <= _REPEATED_BYTES:
                 body = b"".join([piece async for piece in body])
-        model = requested_model(call.path, body)
+        asked = call.query if call.is_websocket else ""
+        model = requested_model(call.path, body, asked)
         call.record.model = call.record.model_asked = model[:128]
         named = lookup.get("x-auth-id")
         # Web sessions are accounts: what is asked of one means nothing to another.
@@ -264,6 +269,9 @@ class ReverseProxy:
         try:
             response = await self._open(state, lease, started)
             refusal, held = await self._judge(state, lease, response)
+            if isinstance(response, UpstreamFrames):
+                await relay(state, response, lease, self.pool, self.config)
+                return None
             if refusal is not None and _is_of_usage(state, refusal):
                 state.body, state.unasked = state.unasked, None
                 record.attempts += 1
@@ -305,7 +313,11 @@ class ReverseProxy:
         request = upstream_request(state, lease.key, self.config)
         lease.asked = True
         try:
-            response = await self.clients.open(request)
+            if state.call.is_websocket:
+                limit = self.config.limits.websocket_message_bytes
+                response = await self.clients.open_frames(request, limit)
+            else:
+                response = await self.clients.open(request)
         finally:
             if request.resent:
                 record.attempts += 1

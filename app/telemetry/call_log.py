@@ -117,6 +117,18 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
         self.counted = ESTIMATED if usage.is_estimated else TOLD
         self.cost = usage.cost
 
+    def add(self, usage: Usage) -> None:
+        """Adds the token counts of one more answer, of a call that has several: a websocket."""
+        before, cost = self.usage(), self.cost
+        self.count(usage)
+        self.prompt_tokens = before.prompt_tokens + usage.prompt_tokens
+        self.completion_tokens = before.completion_tokens + usage.completion_tokens
+        self.cached_tokens += before.cached_tokens
+        self.cache_write_tokens += before.cache_write_tokens or 0
+        self.reasoning_tokens += before.reasoning_tokens
+        if cost is not None:
+            self.cost = cost + (self.cost or 0)
+
     def estimate(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Takes estimated token counts, for an answer that tells none."""
         self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens

@@ -14,6 +14,7 @@ from app.wire.chat import ChatRequest
 from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
 from app.wire.events import Event
+from app.wire.refusals import as_close_error
 from app.wire.upstream import UpstreamReply, UpstreamRequest, Via
 
 # The protocols that callers and upstreams speak; all but the last are for chat.
@@ -118,6 +119,8 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     `read_error` says what a refusal means for the key, as the provider's does on the chat route;
     the answer itself is passed on as it came.
 
+    Of an upstream with `websockets`, `read_close` says the same of the reason of a close frame.
+
     `conversation` finds the id of the conversation that a path is about: such a request goes to the
     session that is known to have it. `lives_elsewhere` knows the models that only the gateway's own
     chat has: who asks for one here, and is refused, is told so.
@@ -135,6 +138,9 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     read_error: Callable[[UpstreamReply], GatewayError]  # as a provider's, to judge the key by
     credential_headers: tuple[str, ...] = ("authorization",)  # the caller's, replaced by the above
     credential_query: tuple[str, ...] = ()  # query members that carry a credential
+    own_query: tuple[str, ...] = ()  # those that carry one of the caller's that stays where it is
+    websockets: bool = False  # it has some: they are forwarded
+    read_close: Callable[[str], GatewayError] = as_close_error  # by the reason of a close frame
     query: tuple[tuple[str, str], ...] = ()  # added, unless the caller has a member of that name
     private_headers: tuple[str, ...] = ()  # of the answer, kept back when a pool key was used
     defaults: Callable[[Config], list[tuple[str, str]]] = lambda config: []  # unless the caller has

@@ -176,6 +176,11 @@ def as_error(value: Any) -> GatewayError:
     )
 
 
+def as_close_error(reason: str) -> GatewayError:
+    """The error of an upstream that closes a websocket; OpenAI's `type.code` is understood."""
+    return as_error({"message": reason, "code": reason.rpartition(".")[2]})
+
+
 def wrong_type(label: str, wanted: str) -> GatewayError:
     """502 for a response 200 of the wrong content type: a web page, JSON in place of a stream."""
     return bad_response(

@@ -71,6 +71,7 @@ class _Counts(Struct):
     promptTokenCount: int | float | None = None
     toolUsePromptTokenCount: int | float | None = None
     candidatesTokenCount: int | float | None = None
+    responseTokenCount: int | float | None = None  # the live API's word for it
     thoughtsTokenCount: int | float | None = None
     cachedContentTokenCount: int | float | None = None
     promptTokensDetails: list[_OfModality] | None = None
@@ -91,6 +92,23 @@ class _Chunk(Struct):
     choices: list[_Choice] | None = None
 
 
+class _Response(Struct):
+    usage: Raw = Raw()
+
+
+class _Message(Struct):
+    """What the messages of the live APIs have their usage in."""
+
+    type: str | None = None
+    response: _Response | None = None
+    usageMetadata: Raw = Raw()
+
+
+# The last event of a response: the Realtime API's, and those of Responses over a websocket.
+_LAST_EVENTS = frozenset(
+    ("response.done", "response.completed", "response.incomplete", "response.failed")
+)
+_message = msgspec.json.Decoder(_Message).decode
 _counts = msgspec.json.Decoder(_Counts).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 
@@ -216,6 +234,25 @@ def usage_in(text: bytes, began_with: bytes = b"") -> Usage | None:
     return None if last is None else _as_usage(last)
 
 
+def usage_in_message(data: bytes | bytearray | memoryview) -> Usage | None:
+    """Finds the usage that a message of a live API tells of one answer; None if it tells none.
+
+    Realtime and Responses count in the last event of a response, Gemini's live API beside it.
+    """
+    # Most are pieces of sound: those of OpenAI are known by their type, and the rest is searched
+    # from its end, which costs half as much.
+    data = bytes(data)
+    if b".delta" in data[:96] or data.rfind(b'"usage') < 0:
+        return None
+    try:
+        message = _message(data)
+    except _NOT_JSON:
+        return None
+    if message.type not in _LAST_EVENTS:
+        return usage_of(message.usageMetadata)
+    return None if message.response is None else usage_of(message.response.usage)
+
+
 def _counts_at(text: bytes, at: int) -> _Counts | None:
     """Decodes the object after a member's name; None for null and what is no usage."""
     found = _OBJECT(text, at)
@@ -246,7 +283,8 @@ def _as_usage(counts: _Counts) -> Usage:
     completion = (
         _count(counts.completion_tokens)
         or _count(counts.output_tokens)
-        or _count(counts.candidatesTokenCount) + _count(counts.thoughtsTokenCount)
+        or (_count(counts.candidatesTokenCount) or _count(counts.responseTokenCount))
+        + _count(counts.thoughtsTokenCount)
     )
     total = _count(counts.total_tokens)
     details = counts.prompt_tokens_details or counts.input_tokens_details

@@ -94,6 +94,7 @@ FORWARDS = tuple(
         private_headers=("openai-organization", "openai-project"),
         read_error=error_reader(HOST.setting),
         conversation=_answer_in,
+        websockets=prefix == "/v1/",
         asks_usage=True,
     )
     for prefix in ("/v1/", "/dashboard/")
