@@ -44,6 +44,7 @@ from app.http.routes import (
     responses,
     reverse_proxy,
     usage,
+    websockets,
 )
 from app.offload import group_signals, main_process
 from app.pool import cooldown_store
@@ -70,6 +71,7 @@ _ROUTES = (
     bing,
     openai_platform,
     chatgpt_pictures,
+    websockets,
     reverse_proxy,
     admin,
     usage,

@@ -71,6 +71,9 @@ async def metrics(request: Request) -> HTTPResponse:
         if key.id:  # the row without an id is the upstream: shown only while it cools down
             found[f"gateway_key_refused{name}"] = [float(key.refused)]
         found[f"gateway_key_uses_total{name}"] = [float(key.uses)]
+    for token, what, part in gateway.budgets.used():
+        name = f'{{token="{label(token)}",kind="{what}"}}'
+        found[f"gateway_budget_used_ratio{name}"] = [part]
     reload_status = _reload_status(request)
     found["gateway_workers"] = [float(sum(row.is_alive for row in rows))]
     found["gateway_worker_restarts_total"] = [float(reload_status.revived if reload_status else 0)]
