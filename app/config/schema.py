@@ -240,11 +240,9 @@ class Budget(Section, frozen=True):
     unpriced: Literal["pass", "refuse"] = "pass"  # models of which no price is known
 
 
-class AccessToken(Section, frozen=True):
-    """One caller's access token and its limits. Empty lists and 0 mean no restriction."""
+class TokenRights(Section, frozen=True, kw_only=True):
+    """What an access token may do. Empty lists and 0 mean no restriction."""
 
-    id: Id
-    val: Token
     rpm: LimitOr0 = 0
     tpm: LimitOr0 = 0  # tokens per minute, prompt and completion
     max_concurrent: LimitOr0 = 0
@@ -252,6 +250,13 @@ class AccessToken(Section, frozen=True):
     providers: list[UpstreamName] = []
     models: list[Pattern] = []
     store: bool = True  # whether answers may be kept for the caller's next turn
+
+
+class AccessToken(TokenRights, frozen=True, kw_only=True):
+    """One caller's access token, and what it may do."""
+
+    id: Id
+    val: Token
 
 
 class PriceStep(Section, frozen=True):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from app.accounting.call_files import CallFiles
 from app.accounting.ledger import Ledger
 from app.accounting.prices import Prices
 from app.accounting.store import store_of
+from app.accounting.stored_tokens import StoredToken, StoredTokens
 from app.accounting.usage import UsageReader
-from app.auth.authenticate import Access
+from app.auth.authenticate import Access, KnownToken
 from app.auth.token_limits import TokenLimits
 from app.clients import Clients
 from app.config.schema import Config
@@ -87,6 +89,9 @@ class Gateway:
             self.budgets,
         )
         self.usage = UsageReader(store_of(config.ledger))
+        ids = [token.id for token in config.access.tokens]
+        self.tokens = StoredTokens(store_of(config.ledger), state, ids, self._set_tokens)
+        self.access.is_complete = self.tokens.is_complete
         self.log = CallLog(
             config.log_format, settle=self.accounting.settle, count=self.metrics.call, keep=keep
         )
@@ -120,6 +125,16 @@ class Gateway:
         )
         self.ready = True
         self.model_lists: dict[str, Listing] = {}  # by the provider's name
+
+    def _set_tokens(self, stored: list[StoredToken]) -> None:
+        """Takes over the access tokens that were added while the gateway runs."""
+        self.access.set_stored(
+            (each.digest, KnownToken(each.token, each.is_enabled, each.expires or inf))
+            for each in stored
+        )
+        tokens = [*self.config.access.tokens, *(each.token for each in stored)]
+        self.budgets.set_tokens(tokens)
+        self.leader_tasks.set_tokens(tokens)
 
     def drain(self) -> None:
         """Reports the worker as not ready from now on; calls are still taken."""
@@ -161,6 +176,7 @@ class Gateway:
         await self.answers.close()
         await self.accounting.close()
         await self.usage.close()
+        await self.tokens.close()
         if self.exchange.call_files is not None:
             await asyncio.to_thread(self.exchange.call_files.close)
         self.log.flush()
