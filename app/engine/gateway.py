@@ -4,7 +4,7 @@ import asyncio
 import logging
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -37,6 +37,9 @@ from app.telemetry.log_writer import count_dropped
 from app.telemetry.metrics import Metrics
 from app.telemetry.recent_calls import CallHistory
 from app.wire.errors import GatewayError
+
+if TYPE_CHECKING:
+    from app.telemetry.traces import Traces
 
 logger = logging.getLogger("any_proxy.gateway")
 
@@ -92,8 +95,19 @@ class Gateway:
         ids = [token.id for token in config.access.tokens]
         self.tokens = StoredTokens(store_of(config.ledger), state, ids, self._set_tokens)
         self.access.is_complete = self.tokens.is_complete
+        self.traces: Traces | None = None
+        if config.traces.endpoint:
+            # Imported late: it takes a third of a second and some megabytes.
+            from app.telemetry import traces
+
+            exporter = traces.exporter_to(config.traces.endpoint, config.traces.headers)
+            self.traces = traces.Traces(exporter, self.metrics.traces_dropped)
         self.log = CallLog(
-            config.log_format, settle=self.accounting.settle, count=self.metrics.call, keep=keep
+            config.log_format,
+            settle=self.accounting.settle,
+            count=self.metrics.call,
+            keep=keep,
+            trace=self.traces.add if self.traces is not None else None,
         )
         kept = Path(config.openai.sessions_path)
         self.sessions = Sessions(self.pool, kept)
@@ -179,4 +193,6 @@ class Gateway:
         await self.tokens.close()
         if self.exchange.call_files is not None:
             await asyncio.to_thread(self.exchange.call_files.close)
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.close)
         self.log.flush()
