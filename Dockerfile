@@ -5,8 +5,8 @@ FROM python:3.13-slim
 
 RUN useradd --create-home --uid 10001 gateway
 WORKDIR /app
-COPY requirements.txt .
-RUN pip install --no-cache-dir -r requirements.txt
+COPY requirements.txt requirements-postgres.txt ./
+RUN pip install --no-cache-dir -r requirements.txt -r requirements-postgres.txt
 COPY run.py .
 COPY app app
 COPY providers providers

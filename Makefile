@@ -63,7 +63,7 @@ $(RUN): requirements.txt
 	@$(PIP) install -r requirements.txt
 	@touch $@
 
-$(DEV): requirements-dev.txt $(RUN)
+$(DEV): requirements-dev.txt requirements-postgres.txt $(RUN)
 	@$(PIP) install -r requirements-dev.txt
 	@touch $@
 

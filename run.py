@@ -16,6 +16,7 @@ _EPILOG = """\
 %(prog)s check --live      checks each key and session at its upstream
 %(prog)s presets           lists the hosts that an entry of upstreams can name
 %(prog)s ping              checks whether the running gateway is alive (exit status 0 or 1)
+%(prog)s usage --by model    sums of calls, tokens and cost; by token, key, day ... too
 %(prog)s keys list         lists the keys of the running gateway with their status
 %(prog)s keys reset ID     ends a key's cooldown; disable takes it out of use, enable back into it
 """
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if args.command == "keys":
         return _keys(args, loaded)
+    if args.command == "usage":
+        return _usage(args, loaded)
     if args.command == "check":
         return _live_check(args, loaded) if args.live else _check(loaded)
     for warning in loaded.warnings:
@@ -114,6 +117,22 @@ def _keys(args: argparse.Namespace, loaded: Loaded) -> int:
     return 0
 
 
+def _usage(args: argparse.Namespace, loaded: Loaded) -> int:
+    from app.cli import usage_report
+
+    form = "csv" if args.csv else "json" if args.json else "table"
+    try:
+        by = args.by or "token"
+        if by not in usage_report.CHOICES:
+            raise ValueError(f"--by: expected one of {', '.join(usage_report.CHOICES)}")
+        told = usage_report.report(loaded.config, by, args.since, args.until, form, time.time())
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(told)
+    return 0
+
+
 def _check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.command == "keys":
         args.action = args.action or "list"
@@ -134,11 +153,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "check", "keys", "ping", "presets"),
+        choices=("serve", "check", "keys", "ping", "presets", "usage"),
         default="serve",
         help="serve (the default); check: read the config, tell every mistake, start nothing; "
         "keys: ask the running gateway; ping: ask whether it is alive; presets: list what "
-        "an entry of upstreams can name",
+        "an entry of upstreams can name; usage: what the ledger has of calls, tokens and cost",
     )
     parser.add_argument("action", nargs="?", help="of keys: list, reset, disable or enable")
     parser.add_argument("id", nargs="?", metavar="ID", help="of the key")
@@ -149,7 +168,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     parser.add_argument("--log-format", metavar="FORM", help="json or text")
     parser.add_argument("--live", action="store_true", help="of check: ask the upstreams too")
-    parser.add_argument("--json", action="store_true", help="of keys and check --live")
+    parser.add_argument("--json", action="store_true", help="of keys, usage and check --live")
+    parser.add_argument("--csv", action="store_true", help="of usage")
+    parser.add_argument("--by", help="of usage: token, provider, model, key, day, hour or all")
+    parser.add_argument("--since", help="of usage: 2026-01-31, 24h, 7d; default: 30d")
+    parser.add_argument("--until", help="of usage: the same")
     parser.add_argument("--pool", help="of keys: where several pools have the id")
     parser.add_argument("--version", action="version", version=f"any-proxy {__version__}")
     return parser

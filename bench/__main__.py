@@ -36,6 +36,7 @@ http {{
 }}
 """
 TOKEN = "bench-7f1c0e5a94d24b6f8a3d"
+NO_LEDGER = "gateway-no-ledger"
 MODELS = {
     "openai": "bench",
     "claude": "claude/claude-3-5-bench",
@@ -58,6 +59,9 @@ def main() -> int:
         default="plain",
         help="whose request headers are sent: the fewest, the openai package's, Node's fetch's",
     )
+    parser.add_argument(
+        "--ledger", action="store_true", help="measure a gateway with `ledger: off` beside it, too"
+    )
     asked = parser.parse_args()
     wanted = [s for s in SCENARIOS if s.name in asked.scenarios.split(",")]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -71,7 +75,7 @@ def main() -> int:
 
 
 def start(folder: Path, workers: int) -> dict[str, Server]:
-    """Starts upstreams, nginx if installed, and two gateways; returns them once they listen."""
+    """Starts upstreams, nginx if installed, and the gateways; returns them once they listen."""
     plain, tls, nginx, gateway = (free_port() for _ in range(4))
     pem, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(
@@ -98,7 +102,6 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
     sessions = [{"id": f"s{n}", "val": f"session-{n}", "max_concurrent": 1000} for n in range(3)]
     url = f"http://127.0.0.1:{plain}"
     config = {
-        "port": f"127.0.0.1:{gateway}",
         "workers": workers,
         "access": {"tokens": [{"id": "bench", "val": TOKEN}]},
         "openai": {
@@ -111,11 +114,12 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
         "claude": {"api_url": url, "api_keys": keys, "web_url": url, "web_sessions": sessions},
         "google_gemini": {"api_url": url, "api_keys": keys},
     }
-    for label, port, url in (
-        ("gateway", gateway, f"http://127.0.0.1:{plain}"),
-        ("gateway-tls", free_port(), f"https://localhost:{tls}"),
+    for label, port, url, ledger in (
+        ("gateway", gateway, f"http://127.0.0.1:{plain}", str(folder / "usage.db")),
+        ("gateway-tls", free_port(), f"https://localhost:{tls}", str(folder / "usage-tls.db")),
+        (NO_LEDGER, free_port(), f"http://127.0.0.1:{plain}", "off"),
     ):
-        config |= {"port": f"127.0.0.1:{port}"}
+        config |= {"port": f"127.0.0.1:{port}", "ledger": ledger}
         config["openai"] = config["openai"] | {"api_url": url}
         file = folder / f"{label}.yaml"
         file.write_text(json.dumps(config))
@@ -134,7 +138,7 @@ def measure(servers, wanted, asked):
     found = {}
     for round_number in range(asked.rounds):
         for scenario in wanted:
-            for peer in ("nginx", "gateway"):
+            for peer in ("nginx", "gateway", NO_LEDGER)[: 3 if asked.ledger else 2]:
                 if peer not in servers or (peer == "nginx" and scenario.family != "openai"):
                     continue
                 server = servers["gateway-tls" if peer == "gateway" and scenario.tls else peer]
@@ -159,10 +163,11 @@ def measure(servers, wanted, asked):
 
 def drive(server, peer, scenario, seconds, streams, heads):
     """Runs the load generator once against a server and returns what it printed."""
-    path = scenario.path if peer == "gateway" else "/v1/chat/completions"
+    is_gateway = peer != "nginx"
+    path = scenario.path if is_gateway else "/v1/chat/completions"
     if peer == "nginx" and scenario.tls:
         path = "/tls" + path
-    model = MODELS[scenario.family] if peer == "gateway" else "bench"
+    model = MODELS[scenario.family] if is_gateway else "bench"
     if scenario.path == MESSAGES and "/" not in model:
         model = f"openai/{model}"  # a bare name would be Claude's
     plan = {
@@ -170,7 +175,7 @@ def drive(server, peer, scenario, seconds, streams, heads):
         "path": path,
         "model": model,
         "members": {"claude": {"type": "web"}} if scenario.family == "claude-web" else {},
-        "headers": {"Authorization": f"Bearer {TOKEN}"} if peer == "gateway" else {},
+        "headers": {"Authorization": f"Bearer {TOKEN}"} if is_gateway else {},
         "heads": heads,
         "connections": min(scenario.connections, streams or scenario.connections),
         "chunks": scenario.chunks,
@@ -224,6 +229,10 @@ def report(found, servers, asked) -> None:
             f"{shown(us / base if base else None)} | {shown(first)} | {ages} | "
             f"{shown(megabytes, 0)} | {errors} |"
         )
+        if (without := middle(name, NO_LEDGER, "us")) is not None:
+            print(
+                f"| {name} | without the ledger | {shown(without)}, {us / without:.3f} | | | | | |"
+            )
 
 
 def cpu_model() -> str:

@@ -46,7 +46,7 @@ GROUND = ("app.config", "app.offload", "app.state")
 WIRE = ("app.wire", "app.config.schema")
 PRESETS = "app.config.presets"  # rows of data
 MIDDLE = (*GROUND, "app.wire", "app.auth", "app.clients", "app.telemetry")
-ENGINE = (*MIDDLE, "app.pool", "app.engine")
+ENGINE = (*MIDDLE, "app.accounting", "app.pool", "app.engine")
 
 # Bottom up: each room, what it may import besides itself, and which packages.
 FLOORS = (
@@ -63,6 +63,7 @@ FLOORS = (
     floor(["app.clients"], WIRE, ["msgspec", *NETWORK]),
     floor(["app.telemetry"], [*WIRE, "app.state"], ["msgspec"]),
     floor(["app.auth"], [*WIRE, "app.state"], ["msgspec"]),
+    floor(["app.accounting"], MIDDLE, ["msgspec", "psycopg"]),
     floor(["app.pool"], MIDDLE, ["msgspec", "redis"]),
     floor(["app.engine"], ENGINE, ["msgspec"]),
     floor(["app.http"], [*ENGINE, "app.fronts", "providers"], ["httptools", "msgspec", "sanic"]),

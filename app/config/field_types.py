@@ -169,6 +169,19 @@ RedisUrl = Annotated[
         extra={"check": "redis"},
     ),
 ]
+Ledger = Annotated[
+    str,
+    Meta(
+        description="a file, a PostgreSQL server's address (postgresql://, then "
+        "[user:password@]host[:port]/database), or off",
+        examples=["data/usage.db", "postgresql://host.example/gateway", "off"],
+        extra={"check": "ledger"},
+    ),
+]
+Days = Annotated[
+    int,
+    Meta(gt=0, le=36_500, description="a whole number of days above 0", examples=["30"]),
+]
 ModelName = Annotated[
     str,
     Meta(

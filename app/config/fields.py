@@ -87,7 +87,7 @@ def extra(hint: Any) -> dict[str, Any]:
 
 def has_password(hint: Any, text: str) -> bool:
     """Whether the text is an address with user name and password."""
-    return extra(hint).get("check") in ("proxy", "redis") and "@" in text
+    return extra(hint).get("check") in ("proxy", "redis", "ledger") and "@" in text
 
 
 def type_name(hint: Any) -> str:
@@ -129,6 +129,8 @@ def _passes(check: str, text: str) -> bool:
         return _is_network(text)
     if check == "token":
         return len(text) >= 16 and len(set(text)) >= 6 and not SAMPLE.fullmatch(text)
+    if check == "ledger":
+        return _is_ledger(text)
     try:  # the characters first: urlsplit silently drops tabs and line breaks
         parts = urlsplit(text) if re.fullmatch(r"[!-\[\]-~]+", text) else urlsplit("")
         good = (
@@ -141,6 +143,20 @@ def _passes(check: str, text: str) -> bool:
     if check == "redis":
         return good and re.fullmatch(r"(/\d{0,5})?", parts.path) is not None
     return good and (parts.path in ("", "/") if check == "proxy" else "@" not in parts.netloc)
+
+
+def _is_ledger(text: str) -> bool:
+    """A file's path, "off", or PostgreSQL's address, with its password before the @ only: what
+    stands in the query is not known to be a secret."""
+    if "://" not in text:
+        return bool(text)
+    try:
+        parts = urlsplit(text) if re.fullmatch(r"[!-~]+", text) else urlsplit("")
+        return parts.scheme in ("postgresql", "postgres") and (
+            parts.port != 0 and "#" not in text and "password" not in parts.query
+        )
+    except ValueError:
+        return False
 
 
 def _is_host(text: str) -> bool:

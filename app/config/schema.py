@@ -12,12 +12,14 @@ from app.config.field_types import (
     Bytes,
     Count,
     Credential,
+    Days,
     HeaderName,
     HeaderValue,
     Host,
     HoursOr0,
     HttpUrl,
     Id,
+    Ledger,
     LimitOr0,
     LocalPort,
     MemberName,
@@ -306,6 +308,9 @@ class Config(Section, frozen=True):
     stream_holdback: Holdback = Holdback()
     responses: Responses = Responses()
     state_path: str = "data/rests.json"  # cooldowns, kept over restarts
+    ledger: Ledger = "data/usage.db"  # one row per call: who, what, how many tokens, what cost
+    ledger_days: Days = 30  # how long rows are kept; sums are kept longer
+    ledger_addresses: bool = False  # rows and the call log name the callers' addresses
     redis_url: RedisUrl = ""  # several hosts share cooldowns
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from app.config.schema import Config
@@ -53,6 +54,12 @@ def certificate_mistakes(config: Config) -> Iterator[tuple[str, str]]:
             yield "https_info.pem_file", f"{message}; write a certificate that does"
 
 
+def ledger_mistakes(config: Config) -> Iterator[tuple[str, str]]:
+    """(config key, problem) pairs for `ledger`: what PostgreSQL needs is installed apart."""
+    if "://" in config.ledger and find_spec("psycopg") is None:
+        yield "ledger", "PostgreSQL needs psycopg: pip install -r requirements-postgres.txt"
+
+
 def port_mistakes(config: Config, host: str, port: int) -> Iterator[tuple[str, str]]:
     """(config key, problem) pairs for the listening address: found by binding to it."""
     where = "host" if config.host else "port"
@@ -77,6 +84,8 @@ def folder_warnings(config: Config) -> Iterator[tuple[str, str]]:
     """
     openai, claude = config.openai, config.claude
     paths = {"state_path": Path(config.state_path).parent}
+    if config.ledger != "off" and "://" not in config.ledger:
+        paths["ledger"] = Path(config.ledger).parent
     if openai.web_sessions or claude.web_sessions or config.hars_path:
         paths["openai.cookie_path"] = Path(openai.sessions_path)
         paths["openai.image_path"] = Path(openai.image_path)

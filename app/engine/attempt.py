@@ -401,12 +401,10 @@ class Attempt:
             await self.engine.keep(self.kept, self.state.call.owner, self.call.key)
         record.bytes_out += len(out)
         usage = renderer.usage
-        if usage is not None:
-            record.prompt_tokens = usage.prompt_tokens
-            record.completion_tokens = usage.completion_tokens
+        if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
+            record.count(usage)
         elif not self.state.call.front.is_text:  # vectors, pictures and sounds
-            record.prompt_tokens = guess_tokens(self.call.asked.text_bytes)
-            record.completion_tokens = 0
+            record.estimate(guess_tokens(self.call.asked.text_bytes), 0)
         if renderer.refused:
             record.outcome = "upstream_error"
             if (told := renderer.error) is not None:

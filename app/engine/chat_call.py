@@ -125,9 +125,9 @@ class Exchange:
             self.calls.discard(deadline)
             deadline.stop()
             record.total_ms = round((perf_counter() - began) * 1000, 3)
-            if record.prompt_tokens is None and record.bytes_out:
-                record.prompt_tokens = guess_tokens(asked.text_bytes)
-                record.completion_tokens = guess_answered(record.bytes_out, is_stream=stream)
+            if record.prompt_tokens is None and record.bytes_out and record.attempts:
+                answered = guess_answered(record.bytes_out, is_stream=stream)
+                record.estimate(guess_tokens(asked.text_bytes), answered)
             self.log.write(record)
 
     async def _tell(

@@ -296,12 +296,11 @@ def _headers(
 def _record_tokens(observer: AnswerObserver, call: ForwardCall) -> None:
     """Writes the tokens of an answer into the record, guessed where it does not count them."""
     record, usage = call.record, observer.usage()
-    if usage is not None:
-        record.prompt_tokens = usage.prompt_tokens
-        record.completion_tokens = usage.completion_tokens
+    if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
+        record.count(usage)
     elif record.bytes_out and _IS_ANSWER(call.path):
-        record.prompt_tokens = guess_tokens(record.bytes_in)
-        record.completion_tokens = guess_answered(record.bytes_out, is_stream=observer.is_stream)
+        answered = guess_answered(record.bytes_out, is_stream=observer.is_stream)
+        record.estimate(guess_tokens(record.bytes_in), answered)
 
 
 def _record_ending(observer: AnswerObserver, call: ForwardCall) -> GatewayError | None:

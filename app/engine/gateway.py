@@ -7,6 +7,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.accounting.accounting import Accounting
+from app.accounting.ledger import Ledger
+from app.accounting.store import store_of
+from app.accounting.usage import UsageReader
 from app.auth.authenticate import Access
 from app.auth.token_limits import TokenLimits
 from app.clients import Clients
@@ -71,7 +75,14 @@ class Gateway:
         self.leader_tasks = LeaderTasks(config, state, self.pool)
         count_dropped(self.metrics.log_dropped)
         keep = CallHistory(row).keep
-        self.log = CallLog(config.log_format, count=self.metrics.call, keep=keep)
+        store = store_of(config.ledger)
+        self.accounting = Accounting(
+            Ledger(store, config.ledger_days, self.metrics.ledger) if store is not None else None
+        )
+        self.usage = UsageReader(store_of(config.ledger))
+        self.log = CallLog(
+            config.log_format, settle=self.accounting.settle, count=self.metrics.call, keep=keep
+        )
         kept = Path(config.openai.sessions_path)
         self.sessions = Sessions(self.pool, kept)
         self.conversations = Conversations(kept / "conversations.db")
@@ -133,4 +144,6 @@ class Gateway:
         await self.exchange.slow_work.close()
         await self.conversations.close()
         await self.answers.close()
+        await self.accounting.close()
+        await self.usage.close()
         self.log.flush()

@@ -143,6 +143,8 @@ class ReverseProxy:
             body = counted_upload(call.body, max_bytes, call.record, deadline)
             if own_key is None and call.length is not None and call.length <= _REPEATED_BYTES:
                 body = b"".join([piece async for piece in body])
+        model = requested_model(call.path, body)
+        call.record.model = call.record.model_asked = model[:128]
         named = lookup.get("x-auth-id")
         # Web sessions are accounts: what is asked of one means nothing to another.
         bound = own_key is not None or bool(named) or rule.pool in WEB_SESSIONS
@@ -156,7 +158,7 @@ class ReverseProxy:
             in_header=in_header,
             wanted=named or (await self._owner(call) if own_key is None else None),
             body=body,
-            model=requested_model(call.path, body) if own_key is None else "",
+            model=model if own_key is None else "",
             may_repeat=not bound and (body is None or isinstance(body, bytes)),
             id=random.random(),
         )

@@ -9,6 +9,7 @@ import msgspec
 from sanic import HTTPResponse, Request, Sanic
 from sanic.compat import Header
 
+from app.auth.caller import Caller
 from app.clients.decompress import Inflate
 from app.engine.gateway import Gateway
 from app.http.body_limits import check_values
@@ -62,6 +63,12 @@ def request_id(request: Request) -> str:
 def record_for(request: Request, route: str) -> CallRecord:
     """Starts the log record of this request; the code that answers it writes it."""
     record = CallRecord(request_id=request_id(request), route=route)
+    caller: Caller | None = getattr(request.ctx, "caller", None)
+    if caller is not None:
+        if caller.token is not None:
+            record.token = caller.token.id
+        if gateway_of(request).config.ledger_addresses:
+            record.address = caller.address
     request.ctx.record = record
     return record
 

@@ -29,7 +29,7 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
     target, *fallbacks = targets
     provider, model = target.provider, target.model
     record.provider, record.model, record.front = provider.name, model[:128], front.name
-    record.session_id = asked.session_id
+    record.model_asked, record.session_id = asked.model[:128], asked.session_id
     caller: Caller = ctx.caller
     own = callers_own(request.headers, credential_headers(front, target))
     if own:

@@ -6,13 +6,14 @@ as fingerprints. An unknown conversation is never guessed to belong to some sess
 
 import asyncio
 import logging
-import os
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
+
+from app.state.sqlite_file import SqliteFile
 
 logger = logging.getLogger("any_proxy.conversations")
 
@@ -27,13 +28,12 @@ class Conversations:
     """
 
     def __init__(self, path: Path, most: int = MAX_REMEMBERED) -> None:
-        self._path, self._most = path, most
+        self._most = most
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="conversations")
         self._lock = Lock()
         self._pending: dict[bytes, str] = {}  # to be written; guarded by the lock
         self._writes = 0
-        self._database: sqlite3.Connection | None = None  # used on the thread only
-        self._opened: tuple[int, int] | None = None  # device and inode of the open file
+        self._file = SqliteFile(path, _prepare)  # used on the thread only
 
     async def owner(self, pool: str, conversation_id: str) -> str | None:
         """Returns the id of the session that owns this conversation, None when it is unknown."""
@@ -52,7 +52,7 @@ class Conversations:
 
     async def close(self) -> None:
         """Waits until everything is written, and closes the file."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close_database)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
         self._thread.shutdown(wait=False)
 
     # --- on the thread ----------------------------------------------------------------------
@@ -60,11 +60,13 @@ class Conversations:
     def _find(self, mark: bytes) -> str | None:
         try:
             row = (
-                self._open().execute("SELECT key_id FROM owner WHERE mark = ?", (mark,)).fetchone()
+                self._file.open()
+                .execute("SELECT key_id FROM owner WHERE mark = ?", (mark,))
+                .fetchone()
             )
         except (sqlite3.Error, OSError) as error:
             logger.error("the file of conversation owners cannot be read: %s", error)
-            self._close_database()
+            self._file.close()
             return None
         return str(row[0]) if row else None
 
@@ -73,7 +75,7 @@ class Conversations:
             pending, self._pending = self._pending, {}
         now = int(time.time())
         try:
-            with self._open() as database:  # one transaction
+            with self._file.open() as database:  # one transaction
                 database.executemany(
                     "INSERT INTO owner VALUES (?, ?, ?) ON CONFLICT (mark) "
                     "DO UPDATE SET key_id = excluded.key_id, at = excluded.at",
@@ -89,36 +91,14 @@ class Conversations:
                     )
         except (sqlite3.Error, OSError) as error:
             logger.error("the file of conversation owners cannot be written: %s", error)
-            self._close_database()
-
-    def _open(self) -> sqlite3.Connection:
-        if self._database is not None and self._opened == file_identity(self._path):
-            return self._database
-        self._close_database()  # the file was deleted or replaced
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        database = self._database = sqlite3.connect(self._path, timeout=5)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS owner "
-            "(mark BLOB PRIMARY KEY, key_id TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID"
-        )
-        self._opened = file_identity(self._path)
-        return database
-
-    def _close_database(self) -> None:
-        database, self._database = self._database, None
-        if database is not None:
-            database.close()
+            self._file.close()
 
 
-def file_identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode, which change when a file is replaced; None for no file."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _prepare(database: sqlite3.Connection) -> None:
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS owner "
+        "(mark BLOB PRIMARY KEY, key_id TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID"
+    )
 
 
 def _mark(pool: str, conversation_id: str) -> bytes:

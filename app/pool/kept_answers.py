@@ -8,7 +8,6 @@ front-responses, 6.3.
 
 import asyncio
 import logging
-import os
 import sqlite3
 import time
 import zlib
@@ -21,7 +20,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from app.pool.conversation_owners import file_identity
+from app.state.sqlite_file import SqliteFile
 from app.wire.kept import Kept
 
 logger = logging.getLogger("any_proxy.responses")
@@ -66,11 +65,10 @@ class KeptAnswers:
         most_rows: int = MOST_ROWS,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._path, self._seconds = path, keep_hours * 3600
+        self._seconds = keep_hours * 3600
         self._most_rows, self._most_bytes = most_rows, most_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="responses")
-        self._database: sqlite3.Connection | None = None  # used on the thread only
-        self._opened: tuple[int, int] | None = None  # device and inode of the open file
+        self._file = SqliteFile(path, self._prepare)  # used on the thread only
         self._swept = 0.0
         self.is_on = keep_hours > 0
 
@@ -90,7 +88,7 @@ class KeptAnswers:
 
     async def close(self) -> None:
         """Waits until everything is written, and closes the file."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close_database)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
         self._thread.shutdown(wait=False)
 
     async def _run(self, otherwise: T, work: Callable[..., T], *args: object) -> T:
@@ -99,7 +97,7 @@ class KeptAnswers:
                 return work(*args)
             except (sqlite3.Error, OSError, zlib.error, msgspec.DecodeError) as error:
                 logger.error("the file of kept answers cannot be used: %s", error)
-                self._close_database()
+                self._file.close()
                 return otherwise
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
@@ -109,7 +107,7 @@ class KeptAnswers:
     def _keep(self, owner: bytes, kept: Kept, pool: str, key_id: str) -> None:
         turn = zlib.compress(msgspec.json.encode(kept), 1)
         now = int(time.time())
-        with self._open() as database:  # one transaction
+        with self._file.open() as database:  # one transaction
             root = kept.id
             if kept.parent is not None:
                 row = database.execute(
@@ -122,11 +120,11 @@ class KeptAnswers:
                 (kept.id, root, kept.parent, owner, pool, key_id, now, len(turn), turn),
             )
         if time.monotonic() - self._swept > _SWEEP_SECONDS:
-            self._sweep(now)
+            self._sweep(self._file.open(), now)
 
     def _find(self, owner: bytes, chain: str | None, ids: Sequence[str]) -> Chain:
         found = Chain()
-        database = self._open()
+        database = self._file.open()
         least = time.time() - self._seconds
         read = "SELECT turn, pool, key_id, root FROM turn WHERE id = ? AND owner = ? AND used >= ?"
         next_id = chain
@@ -154,14 +152,14 @@ class KeptAnswers:
         return found
 
     def _delete(self, owner: bytes, id: str) -> bool:
-        with self._open() as database:
+        with self._file.open() as database:
             gone = database.execute("DELETE FROM turn WHERE id = ? AND owner = ?", (id, owner))
             return gone.rowcount > 0
 
-    def _sweep(self, now: int) -> None:
+    def _sweep(self, database: sqlite3.Connection, now: int) -> None:
         """Deletes what is too old, then the oldest chains until the rest has room."""
         self._swept = time.monotonic()
-        with self._open() as database:
+        with database:
             database.execute("DELETE FROM turn WHERE used < ?", (int(now - self._seconds),))
             rows, size = database.execute("SELECT COUNT(*), SUM(bytes) FROM turn").fetchone()
             if rows <= self._most_rows and (size or 0) <= self._most_bytes:
@@ -175,22 +173,7 @@ class KeptAnswers:
                 database.execute("DELETE FROM turn WHERE root = ?", (root,))
                 rows, size = rows - count, size - held
 
-    def _open(self) -> sqlite3.Connection:
-        if self._database is not None and self._opened == file_identity(self._path):
-            return self._database
-        self._close_database()  # the file was deleted or replaced
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-        database = self._database = sqlite3.connect(self._path, timeout=5)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
+    def _prepare(self, database: sqlite3.Connection) -> None:
         database.execute(_TABLE)
         database.execute("CREATE INDEX IF NOT EXISTS turn_root ON turn (root)")
-        self._opened = file_identity(self._path)
-        self._sweep(int(time.time()))
-        return database
-
-    def _close_database(self) -> None:
-        database, self._database = self._database, None
-        if database is not None:
-            database.close()
+        self._sweep(database, int(time.time()))

@@ -43,6 +43,7 @@ from app.http.routes import (
     openai_platform,
     responses,
     reverse_proxy,
+    usage,
 )
 from app.offload import group_signals, main_process
 from app.pool import cooldown_store
@@ -71,6 +72,7 @@ _ROUTES = (
     chatgpt_pictures,
     reverse_proxy,
     admin,
+    usage,
 )
 
 logger = logging.getLogger("any_proxy.server")

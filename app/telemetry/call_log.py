@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from app.telemetry.log_writer import writer_of
+from app.wire.events import Usage
 
 _FLUSH_SECONDS = 0.05
 _MAX_WRITE = 4096  # PIPE_BUF: writes up to this size are atomic when workers share a pipe
@@ -42,6 +43,9 @@ OVERTAKEN = "overtaken"
 GATEWAY_FAILED = "gateway failed"
 LOST = "connection lost"
 
+TOLD = "told"
+ESTIMATED = "estimated"
+
 
 def unanswered(
     provider: str, model: str, key_id: str, began: float, outcome: str, then: str
@@ -61,14 +65,21 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     """One call, as the log records it. Durations are in milliseconds, from the request's arrival.
 
     `attempts` counts the upstream requests; `tried` lists those that failed, in order. `provider`,
-    `model`, `key_id` and `status` are those of the attempt that answered.
+    `model`, `key_id` and `status` are those of the attempt that answered. `token` is the id of the
+    caller's access token, `address` the caller's where `ledger_addresses` allows it.
+
+    `counted` says where the token counts are from: TOLD by the upstream, ESTIMATED from the bytes,
+    or "" for none. `cost` is in nano-USD (1e-9 USD), None where no price is known.
     """
 
     time: str = ""
     request_id: str
     route: str
     front: str = ""  # of a chat call
+    token: str = ""
+    address: str = ""
     provider: str = ""
+    model_asked: str = ""  # as the caller wrote it
     model: str = ""
     key_id: str = ""
     stream: bool = False
@@ -80,6 +91,11 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     bytes_out: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    counted: str = ""
+    cost: int | None = None
     upstream_request_id: str = ""
     session_id: str = ""  # of the client's conversation, as the client names it
     code: str = ""
@@ -87,12 +103,36 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     tried: list[Attempt] = []
     unknown_events: int = 0
 
+    def count(self, usage: Usage) -> None:
+        """Takes the token counts, and the cost, that the upstream has told."""
+        self.prompt_tokens, self.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        self.cached_tokens, self.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
+        self.cache_write_tokens = usage.cache_write_tokens or 0
+        self.counted, self.cost = TOLD, usage.cost
+
+    def estimate(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Takes estimated token counts, for an answer that tells none."""
+        self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
+        self.counted = ESTIMATED
+
+    def usage(self) -> Usage:
+        """The token counts as the wire has them; zeros where there are none."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens or 0,
+            completion_tokens=self.completion_tokens or 0,
+            cached_tokens=self.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens or None,
+            reasoning_tokens=self.reasoning_tokens,
+            cost=self.cost,
+        )
+
 
 class CallLog:
     """Writes the call log of one worker.
 
-    `form` is "json" or "text". `count` is called with the record of each call, `keep` with its
-    JSON. While `enabled` is False no lines are written; both are called all the same.
+    `form` is "json" or "text". `settle` is called with the record of each call before it is written
+    and may complete it, `count` with the complete record, `keep` with its JSON. While `enabled` is
+    False no lines are written; all are called all the same.
     """
 
     def __init__(
@@ -100,12 +140,13 @@ class CallLog:
         form: str = "json",
         fd: int = 1,
         *,
+        settle: Callable[[CallRecord], None] | None = None,
         count: Callable[[CallRecord], None] | None = None,
         keep: Callable[[bytes], None] | None = None,
     ) -> None:
         self._json = form == "json"
         self._writer = writer_of(fd)
-        self._count, self._keep = count, keep
+        self._settle, self._count, self._keep = settle, count, keep
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second = (0, "")
@@ -114,6 +155,8 @@ class CallLog:
     def write(self, record: CallRecord) -> None:
         """Logs a call that has ended; sets `record.time`. To be called on the event loop."""
         record.time = self._now()
+        if self._settle is not None:
+            self._settle(record)
         if self._count is not None:
             self._count(record)
         line = msgspec.json.encode(record)

@@ -68,6 +68,17 @@ FAMILIES = (
         "counter",
         "Log lines dropped because the reader was too slow or gone.",
     ),
+    Family("gateway_ledger_rows_total", "counter", "Rows of calls written to the ledger."),
+    Family(
+        "gateway_ledger_rows_waiting",
+        "gauge",
+        "Rows of calls that wait in memory because the ledger could not be written.",
+    ),
+    Family(
+        "gateway_ledger_rows_dropped_total",
+        "counter",
+        "Rows of calls that are in no ledger: it could not be written for too long.",
+    ),
     Family("gateway_workers", "gauge", "Worker processes, those that drain included."),
     Family(
         "gateway_worker_restarts_total", "counter", "Worker processes restarted after they died."
@@ -103,6 +114,11 @@ class Metrics:
         self._open_streams = self._cell('gateway_open_streams{kind="all"}')
         self._log_dropped = self._cell('gateway_log_lines_dropped_total{kind="all"}')
         self._dropped_before = self._values[self._log_dropped]  # by former owners
+        self._ledger = tuple(
+            self._cell(f'gateway_ledger_rows{what}{{kind="all"}}')
+            for what in ("_total", "_waiting", "_dropped_total")
+        )
+        self._ledger_before = [self._values[cell] for cell in self._ledger]
 
     def open(self, calls: int, streams: int) -> None:
         """Sets the gauges of open calls and streams of this worker."""
@@ -112,6 +128,13 @@ class Metrics:
     def log_dropped(self, lines: int) -> None:
         """Sets how many log lines this worker has dropped so far."""
         self._values[self._log_dropped] = self._dropped_before + lines
+
+    def ledger(self, written: int, waiting: int, dropped: int) -> None:
+        """Sets how many rows of the ledger this worker has written, keeps and has lost so far."""
+        values, (total, now, lost) = self._values, self._ledger
+        values[total] = self._ledger_before[0] + written
+        values[now] = waiting
+        values[lost] = self._ledger_before[2] + dropped
 
     def call(self, record: CallRecord) -> None:
         """Counts a call that has ended."""

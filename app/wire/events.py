@@ -114,7 +114,8 @@ class Usage(Struct):
     """Token counts; the last one said holds.
 
     `prompt_tokens` includes `cached_tokens` and `cache_write_tokens`; `completion_tokens` includes
-    `reasoning_tokens`.
+    `reasoning_tokens`. `cost` is what the upstream says that the answer costs, in nano-USD (1e-9
+    USD); None where it says nothing.
     """
 
     prompt_tokens: int = 0
@@ -123,6 +124,7 @@ class Usage(Struct):
     cached_tokens: int = 0
     cache_write_tokens: int | None = None
     reasoning_tokens: int = 0
+    cost: int | None = None
 
 
 class Session(Struct):

@@ -62,6 +62,7 @@ class Running:
             # What is kept in these is nobody else's business.
             "state_path": str(folder / "rests.json"),
             "responses": {"path": str(folder / "responses.db")},
+            "ledger": str(folder / "usage.db"),
         } | config
         self.file.write_text(json.dumps(own))
         self.file.chmod(0o600)

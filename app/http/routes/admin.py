@@ -14,8 +14,8 @@ from msgspec import Struct
 from sanic import HTTPResponse, Request
 
 from app import __version__
-from app.http.responses import App, gateway_of, json_answer, request_id
-from app.http.routes.operator_auth import ROUTE, check_operator
+from app.http.responses import App, gateway_of, json_answer
+from app.http.routes.operator_auth import ROUTE, check_operator, private_headers
 from app.pool.lease import KeyStatus
 from app.state.reload_status import ReloadStatus
 from app.telemetry.metrics import add_up, as_text, label
@@ -76,7 +76,7 @@ async def metrics(request: Request) -> HTTPResponse:
     found["gateway_worker_restarts_total"] = [float(reload_status.revived if reload_status else 0)]
     found["gateway_reloads_total"] = [float(reload_status.reloads if reload_status else 0)]
     kind = "text/plain; version=0.0.4; charset=utf-8"
-    return HTTPResponse(as_text(found), 200, _private(request), kind)
+    return HTTPResponse(as_text(found), 200, private_headers(request), kind)
 
 
 async def page(request: Request) -> HTTPResponse:
@@ -84,8 +84,8 @@ async def page(request: Request) -> HTTPResponse:
     if not gateway_of(request).config.admin.token:
         check_operator(request)
     if not request.path.endswith("/"):  # the page uses relative addresses
-        return HTTPResponse(None, 308, _private(request) | {"location": "/admin/"})
-    headers = _private(request) | {
+        return HTTPResponse(None, 308, private_headers(request) | {"location": "/admin/"})
+    headers = private_headers(request) | {
         "content-security-policy": _POLICY,
         "x-frame-options": "DENY",
         "x-content-type-options": "nosniff",
@@ -266,12 +266,7 @@ async def reload(request: Request) -> HTTPResponse:
 
 
 def _private_json(request: Request, body: Any, status: int = 200) -> HTTPResponse:
-    return HTTPResponse(msgspec.json.encode(body), status, _private(request), JSON)
-
-
-def _private(request: Request) -> dict[str, str]:
-    """Headers without CORS: no script of another website may read it. No cache may keep it."""
-    return {"x-request-id": request_id(request), "cache-control": "no-store"}
+    return HTTPResponse(msgspec.json.encode(body), status, private_headers(request), JSON)
 
 
 def _reload_status(request: Request) -> ReloadStatus | None:

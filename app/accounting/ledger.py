@@ -1,0 +1,291 @@
+"""The ledger of one worker: a row per call and sums over them, written from a thread.
+
+The event loop makes the row of a call and adds it up, some microseconds of work; about once a
+second the thread writes what has come in one transaction. Without calls it sleeps. While the
+database cannot be written, calls go on: rows wait in memory, the oldest are dropped beyond a bound
+and counted, and their sums are kept.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from app.accounting.store import DAY, FIGURES, HOUR, Batch, Row, Store, Unwritten
+from app.telemetry.call_log import ESTIMATED, CallRecord
+from app.telemetry.redaction import redact
+
+logger = logging.getLogger("any_proxy.ledger")
+
+MOST_WAITING = 50_000  # rows in memory, of about half a kilobyte each
+MOST_GROUPS = 10_000  # sums in memory; further models are summed as one
+BATCH_ROWS = 5_000
+TOGETHER_SECONDS = 1.0
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
+PRUNE_SECONDS = 3600.0
+_HOURS_KEPT_DAYS = 400  # of hourly sums; daily ones stay
+_CLOSE_SECONDS = 8.0
+OTHER = "(other)"
+# No call has more, and no sum of such figures overflows a database's integer.
+_MOST_TOKENS, _MOST_COST = 10**9, 10**14
+
+
+Counts = tuple[int, int, int, int, int]
+_NO_TOKENS = (None,) * 5
+Sums = dict[Row, list[int]]  # by hour, token, provider, model and key: FIGURES
+
+
+class Ledger:
+    """Takes the records of calls that have ended. `days` is how long rows are kept.
+
+    `report` is called on the thread after each attempt to write, with how many rows were written,
+    wait and were dropped so far.
+    """
+
+    def __init__(
+        self, store: Store, days: int, report: Callable[[int, int, int], None] | None = None
+    ) -> None:
+        self._store, self._days, self._report = store, days, report
+        self._lock = threading.Lock()  # of the next three; held for no more than an exchange
+        self._new_rows: list[Row] = []
+        self._new_sums: Sums = {}
+        self._refused = 0  # rows that found no room
+        self._wake, self._closing = threading.Event(), threading.Event()
+        self._is_awake = False
+        self._thread: threading.Thread | None = None
+        # From here on: the thread's own.
+        self._writer, self._number = os.urandom(12).hex(), 0
+        self._rows: deque[Row] = deque()
+        self._sums: Sums = {}
+        self._batch: Batch | None = None  # tried, and not known to be written
+        self._written = self._dropped = self._failures = 0
+        self._next_prune = 0.0
+
+    def add(self, record: CallRecord) -> None:
+        """Takes one call. Never waits for the database, never fails."""
+        at = time.time_ns() // 1_000_000
+        tokens = _tokens(record)
+        row = row_of(at, record, tokens)
+        with self._lock:
+            if len(self._new_rows) < MOST_WAITING:
+                self._new_rows.append(row)
+            else:  # the thread is stuck in the database
+                self._refused += 1
+            _add_up(self._new_sums, at, record, tokens)
+        if not self._is_awake:
+            self._is_awake = True
+            self._wake.set()
+            if self._thread is None:
+                self._start()
+
+    async def close(self) -> None:
+        """Writes what waits, for some seconds at the most, and closes the database."""
+        thread = self._thread
+        if thread is None:
+            return
+        self._closing.set()
+        self._wake.set()
+        await asyncio.to_thread(thread.join, _CLOSE_SECONDS)
+        if left := len(self._new_rows) + self._waiting():
+            logger.error("the gateway ends, and %d rows of the ledger are not written", left)
+
+    def _start(self) -> None:
+        # A daemon: one that waits for a database must not keep the process alive.
+        thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be started; the next call tries again
+            self._is_awake = False
+            return
+        self._thread = thread
+
+    # --- on the thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._next_prune = time.monotonic() + PRUNE_SECONDS / 60
+        while not self._closing.is_set():
+            if self._failures:
+                self._closing.wait(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
+            else:
+                self._wake.wait(max(self._next_prune - time.monotonic(), 0))
+                self._closing.wait(TOGETHER_SECONDS)
+            self._wake.clear()
+            self._is_awake = False
+            self._work()
+            if time.monotonic() >= self._next_prune and not self._failures:
+                self._prune()
+        self._work()
+        self._store.close()
+
+    def _waiting(self) -> int:
+        return len(self._rows) + (len(self._batch.rows) if self._batch is not None else 0)
+
+    def _work(self) -> None:
+        try:
+            self._take()
+            while self._batch is not None or self._rows or self._sums:
+                self._write()
+        except Unwritten as error:
+            if self._failures == 0:
+                reason = redact(str(error))
+                logger.error("the ledger cannot be written, its rows wait in memory: %s", reason)
+            self._failures += 1
+            self._store.close()
+        except Exception:  # the thread must live on, for there is no other
+            logger.exception("the ledger failed")
+            self._failures += 1
+        else:
+            if self._failures:
+                logger.warning("the ledger is written again")
+            self._failures = 0
+        if self._report is not None:
+            self._report(self._written, self._waiting(), self._dropped)
+
+    def _take(self) -> None:
+        """Takes over what the event loop has made."""
+        with self._lock:
+            rows, self._new_rows = self._new_rows, []
+            sums, self._new_sums = self._new_sums, {}
+            self._dropped, self._refused = self._dropped + self._refused, 0
+        self._rows.extend(rows)
+        for group, figures in sums.items():
+            _merge(self._sums, group, figures)
+        while self._waiting() > MOST_WAITING and self._rows:
+            self._rows.popleft()
+            self._dropped += 1
+
+    def _write(self) -> None:
+        """Writes one batch. Raises Unwritten, and keeps it for the next attempt."""
+        if self._batch is None:
+            self._number += 1
+            rows = [self._rows.popleft() for _ in range(min(len(self._rows), BATCH_ROWS))]
+            sums, self._sums = self._sums, {}
+            self._batch = Batch(
+                self._writer, self._number, int(time.time()), rows, list(_spans(sums))
+            )
+        try:
+            self._store.write(self._batch)
+            self._written += len(self._batch.rows)
+        except Unwritten as error:
+            if not error.is_final:
+                raise
+            logger.error("%d rows cannot be in the ledger: %s", len(self._batch.rows), error)
+            self._dropped += len(self._batch.rows)
+        self._batch = None
+
+    def _prune(self) -> None:
+        """Deletes some old rows; comes again soon while there are more."""
+        now = int(time.time())
+        oldest = (now - self._days * DAY) * 1000
+        try:
+            deleted = self._store.prune(oldest, now - _HOURS_KEPT_DAYS * DAY, now - DAY, BATCH_ROWS)
+        except Unwritten as error:
+            logger.error("old rows of the ledger cannot be deleted: %s", redact(str(error)))
+            self._store.close()
+            deleted = 0
+        self._next_prune = time.monotonic() + (0 if deleted >= BATCH_ROWS else PRUNE_SECONDS)
+
+
+def _merge(sums: Sums, group: Row, figures: list[int]) -> None:
+    """Adds figures to those of their group, or of the last one that there is room for."""
+    held = sums.get(group)
+    if held is None and len(sums) >= MOST_GROUPS:
+        group = (*group[:3], OTHER, "")
+        held = sums.get(group)
+    sums[group] = figures if held is None else [a + b for a, b in zip(held, figures, strict=True)]
+
+
+def _spans(sums: Sums) -> Iterable[Row]:
+    """The sums of hours and of days, in one order: writers that meet wait for one another."""
+    days: Sums = {}
+    for (hour, *group), figures in sums.items():
+        _merge(days, (hour // DAY * DAY, *group), figures)
+    both = [(HOUR, *group, *figures) for group, figures in sums.items()]
+    both += [(DAY, *group, *figures) for group, figures in days.items()]
+    return sorted(both, key=lambda row: row[:6])
+
+
+def _add_up(sums: Sums, at: int, record: CallRecord, tokens: Counts) -> None:
+    """Adds one call to its group."""
+    counted = record.counted
+    # The name of a model that did not answer is only what somebody wrote.
+    model = clean(record.model) if counted else ""
+    group = (at // 3_600_000 * HOUR, record.token, record.provider, model, record.key_id)
+    figures = sums.get(group)
+    if figures is None:
+        if len(sums) >= MOST_GROUPS:
+            group = (*group[:3], OTHER, "")
+        figures = sums.setdefault(group, [0] * len(FIGURES))
+    figures[0] += 1
+    if record.outcome != "complete" or record.status >= 400:
+        figures[1] += 1
+    if not counted:
+        return
+    prompt, cached, written, completion, reasoning = tokens
+    figures[2] += prompt
+    figures[3] += cached
+    figures[4] += written
+    figures[5] += completion
+    figures[6] += reasoning
+    if counted == ESTIMATED:
+        figures[7] += 1
+    if record.cost is None:
+        figures[9] += 1
+    else:
+        figures[8] += min(record.cost, _MOST_COST)
+
+
+def row_of(at: int, record: CallRecord, tokens: Counts | None = None) -> Row:
+    """The row of a call that ended at `at`, in Unix milliseconds."""
+    cost = record.cost
+    return (
+        at,
+        record.request_id,
+        record.token,
+        record.address,
+        record.route,
+        record.front,
+        record.provider,
+        clean(record.model_asked),
+        clean(record.model),
+        record.key_id,
+        int(record.stream),
+        record.status,
+        record.outcome,
+        clean(record.code),
+        record.attempts,
+        record.first_event_ms,
+        record.total_ms,
+        *((tokens or _tokens(record)) if record.counted else _NO_TOKENS),
+        record.counted,
+        cost if cost is None or cost < _MOST_COST else _MOST_COST,
+    )
+
+
+def _tokens(record: CallRecord) -> Counts:
+    """Tokens of prompt, cached, cache write, completion and reasoning."""
+    counts = (
+        record.prompt_tokens or 0,
+        record.cached_tokens,
+        record.cache_write_tokens,
+        record.completion_tokens or 0,
+        record.reasoning_tokens,
+    )
+    return counts if max(counts) < _MOST_TOKENS else _cut_off(*counts)
+
+
+def _cut_off(*counts: int) -> Counts:
+    prompt, cached, written, completion, reasoning = (min(n, _MOST_TOKENS) for n in counts)
+    return prompt, cached, written, completion, reasoning
+
+
+@lru_cache(4096)
+def clean(text: str) -> str:
+    """The text without characters that a database refuses or a terminal obeys."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
