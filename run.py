@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from app import __version__
-from app.config.load import ConfigError, Loaded, load, load_valid_parts, report
+from app.config.load import ConfigError, Loaded, load, load_again, load_valid_parts, report
 
 _EPILOG = """\
 %(prog)s check --live      checks each key and session at its upstream
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from app.process.server import serve
 
-    return serve(loaded.config, partial(load, args.config, os.environ, flags))
+    return serve(loaded.config, partial(load_again, args.config, flags))
 
 
 def _ping(args: argparse.Namespace, flags: dict[str, str | None]) -> int:

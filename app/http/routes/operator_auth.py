@@ -15,7 +15,7 @@ from app.wire.errors import GatewayError
 ROUTE = "/admin/*"  # the route of refusals in log and metrics: they are no calls
 # The console sends it with each request that changes something. No form can, and the script of
 # another website is refused the preflight, for it sends cookies.
-CONSOLE_HEADER = "x-any-proxy-console"
+CONSOLE_HEADER = "x-gateway-console"
 _FINAL = (("x-should-retry", "false"),)
 
 
