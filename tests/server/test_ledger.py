@@ -70,6 +70,8 @@ def test_a_call_has_a_row_with_the_tokens_that_the_upstream_told(gateway, folder
 STREAMED = {"stream": True}
 
 
-@pytest.mark.parametrize("model", ["gpt-4o-mini", "claude/claude-sonnet-4-5", "gemini/gemini-2.5-pro"])
+@pytest.mark.parametrize(
+    "model", ["gpt-4o-mini", "claude/claude-sonnet-4-5", "gemini/gemini-2.5-pro"]
+)
 def test_a_stream_that_asks_for_no_usage_is_counted_all_the_same(doors_with_ledger, model):
     pass

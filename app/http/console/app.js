@@ -112,10 +112,10 @@ function Top() {
   const isOld = live.seen && !live.isConnected;
   return html`<section class="top" aria-label=${t("state")}>
     <div role="alert">${isOld ? html`<p class="gone">${t("gone", { time: clock(live.seen) })}</p>` : null}</div>
-    <ul role="status" class="troubles">
+    <div role="status"><ul class="troubles">
       ${found.map(each => html`<li key=${each.text} class=${each.level}><a href="#/${each.view}">${each.text}</a></li>`)}
       ${live.isConnected && !found.some(each => each.level !== "note") ? html`<li class="good">${t("all_well")}</li>` : null}
-    </ul>
+    </ul></div>
   </section>`;
 }
 

@@ -10,7 +10,7 @@ export function Badge({ kind, children }) {
 // `isNumber`, where digits should stand below each other.
 export function Table({ caption, columns, rows, empty, rowKey, onRow }) {
   if (!rows.length) return html`<p class="empty">${empty ?? t("none")}</p>`;
-  return html`<div class="wide" role="region" aria-label=${caption} tabindex="0">
+  return html`<div class="wide" role="group" aria-label=${caption} tabindex="0">
     <table>
       <caption class="unseen">${caption}</caption>
       <thead><tr>${columns.map(each => html`<th scope="col" class=${each.isNumber ? "number" : ""}>${each.head}</th>`)}</tr></thead>

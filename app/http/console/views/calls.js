@@ -7,7 +7,8 @@ import { Badge, Choice, Copy, Field, Outcome, Problem, Table } from "../parts.js
 import { html, useEffect, useState } from "../ui.js";
 import { t, word } from "../words.js";
 
-const PAGE = 100;
+const SHOWN = 50; // of the live list
+const PAGE = 100; // of the ledger
 const FIELDS = ["request_id", "token", "provider", "model", "key_id", "outcome", "status"];
 
 export function Calls({ detail }) {
@@ -52,7 +53,7 @@ function Live() {
   const [isFailed, setFailed] = useState(false);
   const matches = call => (!text || JSON.stringify(call).toLowerCase().includes(text.toLowerCase()))
     && (!isFailed || call.outcome !== "complete");
-  const shown = (held ?? live.calls).filter(matches).slice(0, PAGE);
+  const shown = (held ?? live.calls).filter(matches).slice(0, SHOWN);
   return html`
     <div class="head">
       <${Field} label=${t("calls.filter")}><input type="search" value=${text} onInput=${event => setText(event.target.value)} /></${Field}>

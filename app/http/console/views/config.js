@@ -43,7 +43,7 @@ export function Config() {
     <section aria-labelledby="effective"><h2 id="effective">${t("config.effective")}</h2>
       <p>${t("config.what")}</p>
       <${Field} label=${t("calls.filter")}><input type="search" value=${text} onInput=${event => setText(event.target.value)} /></${Field}>
-      <div class="wide" tabindex="0" role="region" aria-label=${t("config.effective")}>
+      <div class="wide" tabindex="0" role="group" aria-label=${t("config.effective")}>
         <table class="effective"><caption class="unseen">${t("config.effective")}</caption>
           <thead><tr><th scope="col">${t("config.key")}</th><th scope="col">${t("config.value")}</th><th scope="col">${t("config.place")}</th></tr></thead>
           <tbody>${lines.map(([key, value]) => html`<tr key=${key}>
