@@ -1,5 +1,6 @@
 """Observes a forwarded answer while it passes: its tokens, and how its stream ended."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -10,6 +11,7 @@ from app.wire.events import Usage
 from app.wire.stream_end import Tail, failure, finished, is_done, usage_in
 
 _HEAD_BYTES = 16 * 1024  # usage may stand at the start of a JSON answer
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,128})"').search
 
 
 class AnswerObserver:
@@ -49,6 +51,11 @@ class AnswerObserver:
     def usage(self) -> Usage | None:
         """The tokens that the answer counts, None if it counts none."""
         return usage_in(self._tail.bytes(), self._head) if self._readable else None
+
+    def model(self) -> str:
+        """The model that the answer names at its start, "" for none."""
+        found = _MODEL(self._head) if self._readable else None
+        return found[1].decode("utf-8", "replace") if found else ""
 
     def ending(self) -> tuple[Any, bool]:
         """The error that the stream tells (None for none), and whether the stream is whole."""

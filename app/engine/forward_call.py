@@ -60,3 +60,4 @@ class ForwardState(Struct):
     model: str  # "" when unknown, or when no key of the pool is used
     may_repeat: bool  # another key may serve the call after a failure
     id: float  # tells this call from others
+    unasked: bytes | None = None  # the caller's own body, where `body` asks for usage besides

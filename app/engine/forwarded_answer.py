@@ -22,6 +22,7 @@ from app.engine.forwarded_request import (
     HOP_BY_HOP,
     body_rewrite,
     header_names,
+    is_chat,
     named_by_connection,
 )
 from app.pool.outcomes import OTHER_KEY_MAY_DO, Outcome, of_error, of_refusal, of_status
@@ -32,6 +33,7 @@ from app.wire.provider import Key
 from app.wire.refusals import as_error
 from app.wire.stream_start import MAX_HELD_BYTES, Stage, look
 from app.wire.upstream import Headers, UpstreamReply
+from app.wire.usage_chunk import UsageCutter
 
 REFUSAL_BYTES = 256 * 1024  # of a refusal's body: more is not read
 HOLD_SECONDS = 5.0  # how long the start of a stream is held until it carries a piece of an answer
@@ -49,7 +51,6 @@ _ADDRESSES = ("location", "content-location", "x-goog-upload-url", "x-goog-uploa
 _IS_ANSWER = re.compile(
     r"(?:^|/)(?:completions|responses|messages|models/[^/]+:(?:streamG|g)enerateContent)/?$"
 ).search
-_IS_CHAT = re.compile(r"(?:^|/)chat/completions/?$").search
 
 
 class Refusal:
@@ -208,21 +209,30 @@ async def deliver(
         if call.method == "POST" and status == 200:
             observer = AnswerObserver(
                 named,
-                is_chat=_IS_CHAT(call.path) is not None,
+                is_chat=is_chat(call.path) is not None,
                 max_bytes=config.limits.response_bytes,
             )
+        cutter = None
+        if state.unasked is not None and observer is not None and observer.is_stream:
+            cutter = UsageCutter() if "content-length" not in named else None
         # Here, not in a coroutine of its own: each one that is waited through costs at every piece.
         read, send, time = response.read, sink.send, deadline.time
         data = held or await read()
         while data:
             deadline.seen = deadline.told = time()
-            record.bytes_out += len(data)
             if observer is not None:
                 observer.add(data)
-            deadline.sending = True
-            await send(data)
-            deadline.sending = False
+            if cutter is not None:
+                data = cutter.feed(data)
+            if data:
+                record.bytes_out += len(data)
+                deadline.sending = True
+                await send(data)
+                deadline.sending = False
             data = await read()
+        if cutter is not None and (data := cutter.finish()):
+            record.bytes_out += len(data)
+            await send(data)
     finally:
         if observer is not None:
             _record_tokens(observer, call)
@@ -294,8 +304,10 @@ def _headers(
 
 
 def _record_tokens(observer: AnswerObserver, call: ForwardCall) -> None:
-    """Writes the tokens of an answer into the record, guessed where it does not count them."""
+    """Writes the tokens of an answer into the record, guessed where it does not count them; and
+    its model, where the request was not looked at."""
     record, usage = call.record, observer.usage()
+    record.model = record.model or observer.model()
     if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
         record.count(usage)
     elif record.bytes_out and _IS_ANSWER(call.path):

@@ -95,7 +95,8 @@ def _headers(state: ForwardState, key: Key, config: Config) -> Headers:
     else:
         headers = [(n, v) for n, v in headers if n.lower() not in rule.credential_headers]
         headers += rule.credential(key, lookup, config)
-    if body_rewrite(call) is not None:  # what is to be read here must be readable
+    # What is to be read here must be readable.
+    if body_rewrite(call) is not None or state.unasked is not None:
         headers = [(n, v) for n, v in headers if n.lower() != "accept-encoding"]
         headers.append(("Accept-Encoding", "identity"))
     headers += [(n, v) for n, v in rule.defaults(config) if n not in lookup]
@@ -230,6 +231,27 @@ def requested_model(path: str, body: object) -> str:
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _model_only.decode(body).model
     return ""
+
+
+class _Streamed(Struct):
+    stream: bool = False
+
+
+_streamed = msgspec.json.Decoder(_Streamed)
+is_chat = re.compile(r"(?:^|/)chat/completions/?$").search
+
+
+def asks_for_usage(call: ForwardCall, body: object) -> bool:
+    """Whether this is a stream whose upstream counts its tokens only if it is asked to, and whose
+    caller does not ask."""
+    if not (call.rule.asks_usage and isinstance(body, bytes) and b'"stream"' in body):
+        return False
+    if call.method != "POST" or is_chat(call.path) is None or body.lstrip()[:1] != b"{":
+        return False
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _streamed.decode(body)
+        return found.stream and b'"stream_options"' not in body
+    return False
 
 
 async def counted_upload(

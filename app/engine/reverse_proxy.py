@@ -29,6 +29,7 @@ from app.engine.forwarded_answer import (
     read_refusal,
 )
 from app.engine.forwarded_request import (
+    asks_for_usage,
     callers_key,
     counted_upload,
     header_lookup,
@@ -55,6 +56,7 @@ from app.telemetry.call_log import Attempt, CallLog, CallRecord, sent_again
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
 from app.wire.retry_after import retry_after
+from app.wire.usage_chunk import asking
 
 _REPEATED_BYTES = 1024 * 1024  # of a body that is kept, so that another key can be tried
 
@@ -148,6 +150,9 @@ class ReverseProxy:
         named = lookup.get("x-auth-id")
         # Web sessions are accounts: what is asked of one means nothing to another.
         bound = own_key is not None or bool(named) or rule.pool in WEB_SESSIONS
+        unasked = None
+        if own_key is None and isinstance(body, bytes) and asks_for_usage(call, body):
+            unasked, body = body, asking(body)
         return ForwardState(
             call=call,
             sink=sink,
@@ -161,6 +166,7 @@ class ReverseProxy:
             model=model if own_key is None else "",
             may_repeat=not bound and (body is None or isinstance(body, bytes)),
             id=random.random(),
+            unasked=unasked,
         )
 
     async def _owner(self, call: ForwardCall) -> str | None:
@@ -235,6 +241,11 @@ class ReverseProxy:
         try:
             response = await self._open(state, lease, started)
             refusal, held = await self._judge(state, lease, response)
+            if refusal is not None and _is_of_usage(state, refusal):
+                state.body, state.unasked = state.unasked, None
+                record.attempts += 1
+                response = await self._open(state, lease, started)
+                refusal, held = await self._judge(state, lease, response)
             if refusal is None or refusal.outcome not in OTHER_KEY_MAY_DO:
                 outcome = of_status(response.status) if refusal is None else refusal.outcome
                 self.pool.report(lease, outcome, response.status)
@@ -296,6 +307,13 @@ class ReverseProxy:
         if state.may_repeat and can_hold(response, self.config):
             return await hold_start(response, lease.key)
         return None, b""
+
+
+def _is_of_usage(state: ForwardState, refusal: Refusal) -> bool:
+    """Whether the upstream refuses to be asked for usage, which was not the caller's wish."""
+    return (
+        state.unasked is not None and refusal.status == 400 and b"stream_options" in refusal.plain
+    )
 
 
 def _record_attempt(state: ForwardState, lease: Lease, failure: _Failure, started: float) -> None:

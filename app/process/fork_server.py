@@ -38,16 +38,19 @@ def start() -> None:
 
 @contextmanager
 def _importable() -> Iterator[None]:
-    """Lets the fork server import the gateway from any working directory.
+    """Lets the fork server import this gateway and nothing of the working directory.
 
-    Python 3.11 gives it no `sys.path`, only the environment.
+    Python 3.11 gives it no `sys.path`, only the environment, and the directory would come first.
     """
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_ROOT, before)))
+    path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
+    wanted = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

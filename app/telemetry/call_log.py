@@ -104,11 +104,12 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     unknown_events: int = 0
 
     def count(self, usage: Usage) -> None:
-        """Takes the token counts, and the cost, that the upstream has told."""
+        """Takes the token counts, and the cost, that came with the answer."""
         self.prompt_tokens, self.completion_tokens = usage.prompt_tokens, usage.completion_tokens
         self.cached_tokens, self.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
         self.cache_write_tokens = usage.cache_write_tokens or 0
-        self.counted, self.cost = TOLD, usage.cost
+        self.counted = ESTIMATED if usage.is_estimated else TOLD
+        self.cost = usage.cost
 
     def estimate(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Takes estimated token counts, for an answer that tells none."""

@@ -115,7 +115,8 @@ class Usage(Struct):
 
     `prompt_tokens` includes `cached_tokens` and `cache_write_tokens`; `completion_tokens` includes
     `reasoning_tokens`. `cost` is what the upstream says that the answer costs, in nano-USD (1e-9
-    USD); None where it says nothing.
+    USD); None where it says nothing. `is_estimated`: the decoder's guess, of an upstream that does
+    not count.
     """
 
     prompt_tokens: int = 0
@@ -125,6 +126,7 @@ class Usage(Struct):
     cache_write_tokens: int | None = None
     reasoning_tokens: int = 0
     cost: int | None = None
+    is_estimated: bool = False
 
 
 class Session(Struct):

@@ -109,10 +109,11 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     caller's credential in their headers (lower-cased names, "" for none), and `credential` says it
     as it says a pool's.
 
-    Bodies are never touched, with one exception: an upstream that writes its own addresses into
-    its JSON would lead the caller past the gateway. `rewrite`, given the path behind `prefix` and
+    Bodies are never touched, with two exceptions. An upstream that writes its own addresses into
+    its JSON would lead the caller past the gateway: `rewrite`, given the path behind `prefix` and
     the caller's address of `prefix`, returns what to do with the body of a 200, or None to leave
-    it alone; such a body is read whole.
+    it alone; such a body is read whole. And where `asks_usage`, streams of chat completions by the
+    pool's keys are asked for their usage, which is taken out again before the caller gets it.
 
     `read_error` says what a refusal means for the key, as the provider's does on the chat route;
     the answer itself is passed on as it came.
@@ -144,6 +145,7 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     rewrite: Callable[[str, str], Callable[[bytes], bytes] | None] | None = None
     conversation: Callable[[str], str | None] = lambda path: None
     lives_elsewhere: Callable[[str], bool] = lambda model: False
+    asks_usage: bool = False
 
 
 class Native(Struct, frozen=True, kw_only=True):

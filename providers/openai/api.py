@@ -76,6 +76,7 @@ FORWARDS = tuple(
         private_headers=("openai-organization", "openai-project"),
         read_error=error_reader(HOST.setting),
         conversation=_answer_in,
+        asks_usage=True,
     )
     for prefix in ("/v1/", "/dashboard/")
 )

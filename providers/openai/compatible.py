@@ -57,6 +57,7 @@ def forward(upstream: Upstream, dialect: Dialect) -> ForwardRule:
         read_error=error_reader(setting_of(upstream)),
         defaults=lambda config: list(upstream.headers.items()),
         anonymous=is_anonymous,
+        asks_usage=dialect.usage == "ask",
     )
 
 

@@ -20,6 +20,7 @@ from app.wire.endpoints import Endpoint
 from app.wire.errors import bad_response
 from app.wire.provider import Call, Key, Native, Provider
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
+from app.wire.usage_chunk import asking
 from providers.openai import responses
 from providers.openai.errors import error_reader
 from providers.openai.learned import learn
@@ -30,7 +31,6 @@ from providers.openai.translated import decoder, prepare
 _COMPLETIONS = "/chat/completions"
 # An upstream may refuse one parameter after the other.
 _MOST_RETRIES = 4
-_USAGE = b'"stream_options":{"include_usage":true},'
 
 
 class Host(Struct, frozen=True, kw_only=True):
@@ -154,8 +154,7 @@ class Asking:
         body, names = repaired(call.chat, (*self._known, *learned), self._dialect, model)
         _note(call, names)
         if self.adds_usage(call):
-            at = body.index(b"{") + 1
-            body = b"".join((body[:at], _USAGE, body[at:]))
+            body = asking(body)
         return self.post(call, body)
 
     def request(self, call: Call) -> UpstreamRequest:

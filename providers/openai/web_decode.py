@@ -446,7 +446,7 @@ class WebDecoder:
             self._started = True
             yield Started("", self._model)
         # The site counts no tokens: four characters each is the usual estimate.
-        yield Usage(-(-self._prompt_size // 4), -(-self._size // 4))
+        yield Usage(-(-self._prompt_size // 4), -(-self._size // 4), is_estimated=True)
         yield Finish(reason)
 
 

@@ -183,3 +183,13 @@ def test_a_failed_response_is_an_error():
     stream = b"event: response.failed\ndata: %b\n\n" % failed
     record, _ = forwarded([stream], path="responses")
     assert (record.outcome, record.code) == ("upstream_error", "x")
+
+
+def test_the_model_is_found_at_the_start_of_an_answer():
+    stream = AnswerObserver(dict(SSE), is_chat=True, max_bytes=1000)
+    for piece in (b'data: {"id":"c","mod', b'el": "gpt-4o-mini","choices":[]}\n\n', TEXT):
+        stream.add(piece)
+    assert stream.model() == "gpt-4o-mini"
+    none = AnswerObserver(dict(JSON), is_chat=False, max_bytes=1000)
+    none.add(b'{"data":[]}')
+    assert none.model() == ""

@@ -154,3 +154,59 @@ def test_a_forward_too_asks_one_more_key_after_an_upstream_that_takes_no_connect
     with pytest.raises(GatewayError):
         asyncio.run(bench.ask())
     assert len(bench.used) == 2
+
+
+ASKS = b'{"model":"m","stream":true}'
+
+
+def told(request) -> bool:
+    return b"include_usage" in request.body
+
+
+def test_a_stream_is_asked_for_usage_that_the_caller_does_not_see():
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]%b}\n\n'
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
+    pieces = [chunk % b',"usage":null', usage[:20], usage[20:] + b"data: [DONE]\n\n"]
+    bench = ForwardBench({"good": lambda: FakeResponse(pieces=pieces)}, keys=["good"])
+    asyncio.run(bench.ask(pieces=[ASKS], path="chat/completions"))
+    assert bench.sink.body == chunk % b"" + b"data: [DONE]\n\n" and bench.sink.ended
+    assert (bench.record.prompt_tokens, bench.record.completion_tokens) == (3, 4)
+    assert bench.record.counted == "told" and told(bench.clients.requests[0])
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (b'{"model":"m","stream":true,"stream_options":null}', "chat/completions"),
+        (b'{"model":"m","stream":false}', "chat/completions"),
+        (b'{"model":"m"}', "chat/completions"),
+        (b'{"model":"m","messages":["\\"stream\\":true"]}', "chat/completions"),
+        (b'["stream"]', "chat/completions"),
+        (b'{"stream":tru', "chat/completions"),
+        (ASKS, "responses"),
+    ],
+)
+def test_what_is_no_silent_chat_stream_goes_on_as_it_came(body, path):
+    bench = ForwardBench({"good": good}, keys=["good"])
+    asyncio.run(bench.ask(pieces=[body], path=path))
+    assert [request.body for request in bench.clients.requests] == [body]
+
+
+def test_a_callers_own_key_is_asked_for_nothing_more():
+    bench = ForwardBench({"good": good, "sk-of-the-caller": good}, keys=["good"])
+    headers = [("Authorization", "Bearer sk-of-the-caller")]
+    asyncio.run(bench.ask(headers, pieces=[ASKS], path="chat/completions"))
+    assert not isinstance(bench.clients.requests[0].body, bytes)
+
+
+def test_an_upstream_that_takes_no_stream_options_is_asked_once_more_without():
+    def refused():
+        body = b'{"error":{"message":"Unrecognized request argument: stream_options"}}'
+        return FakeResponse(400, JSON, [body])
+
+    answers = [refused(), good()]
+    bench = ForwardBench({"good": answers}, keys=["good"])
+    asyncio.run(bench.ask(pieces=[ASKS], path="chat/completions"))
+    assert bench.sink.status == 200 and bench.record.attempts == 2
+    assert list(map(told, bench.clients.requests)) == [True, False]
+    assert bench.record.counted == "estimated"

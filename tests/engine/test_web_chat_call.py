@@ -203,3 +203,12 @@ def test_whose_conversation_it_is_is_remembered_whatever_language_was_spoken(fro
         await site.conversations.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_web_site_does_not_count_is_estimated_and_marked_so(stream):
+    site = Site()
+    asyncio.run(site.ask(stream=stream, messages=[{"role": "user", "content": "word " * 40}]))
+    (record,) = site.log.records
+    assert record.counted == "estimated"
+    assert record.prompt_tokens > 40 and record.completion_tokens > 0

@@ -5,6 +5,7 @@ The numbers are those of the acceptance list, protocol sheet openai-compatible, 
 
 import json
 import re
+import socket
 import time
 
 import httpx
@@ -240,6 +241,29 @@ def test_8_keys_of_two_upstreams_with_one_id_rest_apart(gateway, upstream):
     assert states["upstreams.groq/a"] != "awake" and states["upstreams.mistral/a"] == "awake"
 
 
+def test_8_a_reload_with_the_upstreams_in_another_order_keeps_each_cooldown(tmp_path, upstream):
+    def entry(name, id):
+        return {
+            "name": name,
+            "api_url": f"{upstream.url}/{name}/v1",
+            "api_keys": [{"id": id, "val": f"key-{name}"}],
+        }
+
+    config = {"upstreams": [entry("groq", "a"), entry("mistral", "a"), entry("xai", "b")]}
+    with running(tmp_path, config) as gateway:
+        told = json.loads(gateway.file.read_text())
+        answered(gateway, upstream, {"model": "mistral/m"}, refusal(401, said("no")))
+        told["upstreams"].reverse()
+        gateway.file.write_text(json.dumps(told))
+        assert httpx.post(f"{gateway.url}/admin/reload", timeout=60).json()["ok"] is True
+        keys = httpx.get(f"{gateway.url}/admin/keys").json()["keys"]
+        states = {key["pool"]: key["state"] for key in keys}
+        assert states["upstreams.mistral"] != "awake"
+        assert states["upstreams.groq"] == states["upstreams.xai"] == "awake"
+        reply, asked = answered(gateway, upstream, {"model": "groq/m"})
+        assert reply.status_code == 200 and asked[0].key == "key-groq"
+
+
 REPAIRS = {
     "max_completion_tokens": (
         {"max_completion_tokens": 7},
@@ -364,6 +388,40 @@ def test_19_a_tool_loop_through_messages_gives_deepseek_its_thinking_back(gatewa
     assert sent["messages"][1]["reasoning_content"] == "first 1+1"
 
 
+def test_19_a_tool_loop_through_responses_gives_deepseek_its_thinking_back(gateway, upstream):
+    """The thinking that the first answer told travels in the caller's items, and comes back."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turn = {"role": "assistant", "content": "", "reasoning_content": "first 1+1"}
+    choice = {
+        "index": 0,
+        "message": turn | {"tool_calls": [call]},
+        "finish_reason": "tool_calls",
+    }
+    first = GOOD | {"body": GOOD["body"] | {"choices": [choice]}}
+    upstream.script([first, GOOD])
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
+    asked = {
+        "model": "think/deepseek-reasoner",
+        "tools": [tool],
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+    }
+    said_first = [{"role": "user", "content": "hi"}]
+    reply = httpx.post(
+        f"{gateway.url}/c/v1/responses", json=asked | {"input": said_first}, timeout=20
+    )
+    assert reply.status_code == 200, reply.text
+    output = reply.json()["output"]
+    assert [item["type"] for item in output] == ["reasoning", "function_call"]
+    result = {"type": "function_call_output", "call_id": output[1]["call_id"], "output": "2"}
+    again = asked | {"input": [*said_first, *output, result]}
+    reply = httpx.post(f"{gateway.url}/c/v1/responses", json=again, timeout=20)
+    assert reply.status_code == 200, reply.text
+    sent = upstream.asked[1].json()["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool"]
+    assert sent[1]["reasoning_content"] == "first 1+1"
+
+
 def test_23_a_callers_own_key_goes_where_its_name_says_and_nowhere_else(gateway, upstream):
     own = {"authorization": "Bearer sk-of-the-caller"}
     for body in ({"model": "groq/m"}, {"model": "m", "provider": "groq"}):
@@ -392,11 +450,14 @@ def test_23_nobody_names_a_host(gateway, upstream, name):
 def test_6_and_7_lists_of_every_shape_and_tokens_that_name_their_upstreams(tmp_path, upstream):
     dead = f"http://127.0.0.1:{free_port()}/v1"
     key = [{"id": "a", "val": "k"}]
+    silent = socket.create_server(("127.0.0.1", 0))  # it accepts and never answers
+    silent_url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
     config = {
         "upstreams": [
             {"name": "openrouter", "api_url": f"{upstream.url}/v1", "api_keys": key},
             {"name": "lab", "api_url": dead, "api_keys": [], "models": ["qwen3-32b", "other"]},
             {"name": "openai-eu", "api_url": dead, "api_keys": key},
+            {"name": "hanging", "api_url": silent_url, "api_keys": key},
         ],
         "models": {"fast": "lab/other", "any-*": "lab/*"},
         "access": {
@@ -407,11 +468,11 @@ def test_6_and_7_lists_of_every_shape_and_tokens_that_name_their_upstreams(tmp_p
         },
     }
     bearer = {"authorization": "Bearer token-of-all-0123456789"}
-    with running(tmp_path, config) as gateway:
+    with silent, running(tmp_path, config) as gateway:
         upstream.script([{"status": 200, "headers": JSON, "body": LISTS["openrouter"]["body"]}])
         began = time.monotonic()
         models = httpx.get(f"{gateway.url}/c/v1/models", headers=bearer, timeout=20).json()["data"]
-        assert time.monotonic() - began < 4  # the dead one delays nobody
+        assert time.monotonic() - began < 4  # neither the dead one nor the silent one
         assert [model["id"] for model in models[:3]] == ["fast", "qwen3-32b", "other"]
         assert models[0]["aliases"] is True
         assert models[3]["id"].startswith("openrouter/") and models[3]["pricing"]

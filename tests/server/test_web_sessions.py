@@ -456,7 +456,8 @@ def test_claudes_raw_answers_come_as_they_are_written(web) -> None:
         assert answer.headers["content-type"].startswith("text/event-stream")
         for piece in answer.iter_raw():
             times.append((time.monotonic() - began, piece))
-    assert times[-1][0] > 1.0 > 2 * times[0][0]
+    # Held back, all would have come together: it is written over a second.
+    assert times[-1][0] - times[0][0] > 0.5
     assert len(times) > 10
 
 

@@ -22,19 +22,10 @@ from app.wire.renderer import JSON, SSE
 from app.wire.stream_end import Tail, failure, finished, is_done, usage_in, usage_of
 from app.wire.stream_start import MAX_HELD_BYTES, Stage, look
 from app.wire.surrogates import mend
+from app.wire.usage_chunk import without_usage
 
-
-class _Extra(Struct):
-    """What the chunk has that is sent when usage was asked for."""
-
-    choices: list[Any]
-    usage: dict[str, Any]
-
-
-_extra = msgspec.json.Decoder(_Extra)
 _USAGE_BYTES = 64 * 1024
 _SNIFFED_BYTES = 4096
-_EVENT = re.compile(rb".*?(?:\n\n|\r\n\r\n)", re.DOTALL).findall
 # An error where OpenAI's clients look for one: a line `error: {...}` is nothing to them.
 _is_said = re.compile(rb'^data:.*error"', re.MULTILINE).search
 # What an event stream can begin with, whatever its content type says.
@@ -163,19 +154,7 @@ class Passthrough:
             self._finished |= finished(SSEParser().feed(out))[1]
         if not self._adds_usage:
             return out
-        return self._without_usage(out)
-
-    def _without_usage(self, out: bytes) -> bytes:
-        """The events but for the chunk that holds nothing but usage."""
-        kept = []
-        for event in _EVENT(out):
-            line = event.strip()
-            if b'"usage"' in line and line.startswith(b"data:"):
-                with suppress(msgspec.DecodeError, ValueError):
-                    if not _extra.decode(line[5:]).choices:
-                        continue
-            kept.append(event)
-        return b"".join(kept)
+        return without_usage(out)
 
     def finish(self, *, is_cut: bool = False) -> bytes:
         """Returns the rest. Raises GatewayError 502 for an answer that is not whole."""

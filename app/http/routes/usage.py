@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 from sanic import HTTPResponse, Request
-from sanic.compat import Header
 
 from app.accounting.usage import (
     BY,
@@ -72,7 +71,7 @@ async def own_usage(request: Request) -> HTTPResponse:
     token = caller.token.id if caller.token is not None else ""
     found = await gateway_of(request).usage.sums(by, span, [("token", token)])
     about = {"token": token, "by": by, **_told(span)}
-    return _answer(asked, about, found, headers_for(request))
+    return _answer(asked, about, found, dict(headers_for(request).items()))
 
 
 def _query(request: Request, *known: str) -> dict[str, str]:
@@ -117,7 +116,7 @@ def _answer(
     asked: dict[str, str],
     about: dict[str, Value],
     found: Sequence[dict[str, Value]],
-    headers: Header | dict[str, str],
+    headers: dict[str, str],
 ) -> HTTPResponse:
     headers["cache-control"] = "no-store"
     if asked.get("format") == "csv":

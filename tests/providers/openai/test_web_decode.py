@@ -90,7 +90,7 @@ EXPECTED = [
     Session({"conversation_id": C1, "parent_message_id": U1, "last_message_id": A2}),
     Started("", "gpt-4o"),
     Text(WHOLE),
-    Usage(0, -(-len(WHOLE) // 4)),
+    Usage(0, -(-len(WHOLE) // 4), is_estimated=True),
     Finish("stop"),
 ]
 
