@@ -15,6 +15,7 @@ import { language, setLanguage, t } from "./words.js";
 
 const VIEWS = { now: Now, keys: Keys, calls: Calls, tokens: Tokens, playground: Playground, config: Config };
 const THEMES = ["auto", "light", "dark"];
+const DARK = matchMedia("(prefers-color-scheme: dark)");
 const THEME_KEPT = "any-proxy.theme";
 
 // #/calls/ID -> ["calls", "ID"]
@@ -40,10 +41,15 @@ function App() {
   };
   useEffect(() => {
     const move = () => setPlace(place());
+    const redraw = () => draw({}); // the plots are not drawn by CSS
     addEventListener("hashchange", move);
+    DARK.addEventListener("change", redraw);
     whenSignedOut(() => setSession(known => ({ ...known, signed_in: false })));
     look();
-    return () => removeEventListener("hashchange", move);
+    return () => {
+      removeEventListener("hashchange", move);
+      DARK.removeEventListener("change", redraw);
+    };
   }, []);
   const isSignedIn = session?.signed_in;
   useEffect(() => {
@@ -97,7 +103,7 @@ function Frame({ view, detail, session, signOut, theme, setTheme, speak }) {
     <main id="main">
       <${Top} />
       <h1 tabindex="-1" ref=${heading}>${t("view." + view)}</h1>
-      <${Guard} key=${view}><${View} detail=${detail} theme=${theme} language=${language} /></${Guard}>
+      <${Guard} key=${view}><${View} detail=${detail} theme=${theme + DARK.matches} language=${language} /></${Guard}>
     </main>
     <footer><small>any-proxy ${session.version}</small></footer>`;
 }

@@ -203,7 +203,7 @@ for await (const piece of answer.body) process.stdout.write(text.decode(piece, {
 `,
 };
 
-// A call of the log as curl. Its prompt is recorded nowhere: "..." stands for it.
+// A call of the log as curl. The log has no prompt: "..." stands for it.
 export function asCurl(call) {
   const front = FRONTS[call.front] ? call.front : "openai-chat";
   const model = call.model_asked || call.model;

@@ -7,7 +7,7 @@ export function Badge({ kind, children }) {
 }
 
 // A table that becomes a list of cards on a phone. Each column: name, head, cell(row), and
-// `isNumber`, where digits should stand below each other.
+// `isNumber`, where digits should stand below each other, and `isMinor`, what a phone leaves out.
 export function Table({ caption, columns, rows, empty, rowKey, onRow }) {
   if (!rows.length) return html`<p class="empty">${empty ?? t("none")}</p>`;
   return html`<div class="wide" role="group" aria-label=${caption} tabindex="0">
@@ -16,7 +16,7 @@ export function Table({ caption, columns, rows, empty, rowKey, onRow }) {
       <thead><tr>${columns.map(each => html`<th scope="col" class=${each.isNumber ? "number" : ""}>${each.head}</th>`)}</tr></thead>
       <tbody>
         ${rows.map(row => html`<tr key=${rowKey(row)} class=${onRow ? "opens" : ""} onClick=${onRow && (() => onRow(row))}>
-          ${columns.map(each => html`<td data-head=${each.head} class=${each.isNumber ? "number" : ""}>${each.cell(row)}</td>`)}
+          ${columns.map(each => html`<td data-head=${each.head} class=${`${each.isNumber ? "number" : ""} ${each.isMinor ? "minor" : ""}`}>${each.cell(row)}</td>`)}
         </tr>`)}
       </tbody>
     </table>

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +17,7 @@ from app.http.responses import App, directory_of, gateway_of, json_answer
 from app.http.routes.operator_auth import ROUTE, check_operator, private_headers
 from app.pool.lease import KeyStatus
 from app.state.reload_status import ReloadStatus
+from app.state.worker_slots import Row
 from app.telemetry.metrics import BUCKETS, add_up, as_text, label
 from app.telemetry.recent_calls import calls_of, last_errors
 from app.telemetry.redaction import redact
@@ -90,29 +91,17 @@ async def state(request: Request) -> HTTPResponse:
 async def figures(request: Request) -> dict[str, Any]:
     """What `state` tells without keys and errors, and per provider: outcomes, tokens (prompt and
     completion), and the cells of the histogram of first events with its `bounds`."""
-    gateway = gateway_of(request)
-    rows = gateway.rows.used()
-    reload_status = reload_status_of(request)
+    gateway, reload_status = gateway_of(request), reload_status_of(request)
+    # Some milliseconds with many workers: not on the event loop.
+    workers, providers = await asyncio.to_thread(_count, gateway.rows.used())
     by_pid = await _workers(request)
-    workers, calls, streams = [], 0, 0
-    for row in rows:
-        if row.is_alive:
-            known = by_pid.get(row.pid, {})
-            counted = add_up([row])
-            here = _open(counted, "calls"), _open(counted, "streams")
-            calls, streams = calls + here[0], streams + here[1]
-            workers.append(
-                {
-                    "pid": row.pid,
-                    "name": known.get("name", ""),
-                    "state": "leaving" if known.get("state") == "TERMINATED" else "serving",
-                    "restarts": max(known.get("starts", 1) - 1, 0),
-                    "open_calls": here[0],
-                    "open_streams": here[1],
-                }
-            )
+    for worker in workers:
+        known = by_pid.get(worker["pid"], {})
+        worker["name"] = known.get("name", "")
+        worker["state"] = "leaving" if known.get("state") == "TERMINATED" else "serving"
+        worker["restarts"] = max(known.get("starts", 1) - 1, 0)
     last = reload_status.outcome() if reload_status else None
-    providers, outcomes = _by_provider(add_up(rows)), Counter[str]()
+    outcomes = Counter[str]()
     for provider in providers.values():
         outcomes.update(provider["outcomes"])
     return {
@@ -124,12 +113,23 @@ async def figures(request: Request) -> dict[str, Any]:
         "reloads": reload_status.reloads if reload_status else 0,
         "last_reload": last.message if last else None,
         "last_reload_ok": last.ok if last else None,
-        "open_calls": calls,
-        "open_streams": streams,
+        "open_calls": sum(worker["open_calls"] for worker in workers),
+        "open_streams": sum(worker["open_streams"] for worker in workers),
         "outcomes": outcomes,
         "providers": providers,
         "bounds": BUCKETS,
     }
+
+
+def _count(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The open calls of each running worker, and the counters of all by provider."""
+    workers = []
+    for row in rows:
+        if row.is_alive:
+            counted = add_up([row])
+            calls, streams = _open(counted, "calls"), _open(counted, "streams")
+            workers.append({"pid": row.pid, "open_calls": calls, "open_streams": streams})
+    return workers, _by_provider(add_up(rows))
 
 
 _SERIES = re.compile(

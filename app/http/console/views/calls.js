@@ -25,12 +25,12 @@ function columns() {
     { head: t("calls.outcome"), cell: call => html`<${Outcome} outcome=${call.outcome} status=${call.status} code=${call.code} />` },
     { head: t("calls.model"), cell: call => html`${call.model || call.model_asked || "–"} <small>${call.provider}${call.key_id ? ` · ${call.key_id}` : ""}</small>` },
     { head: t("calls.token"), cell: call => call.token || "–" },
-    { head: t("calls.front"), cell: call => html`${call.front || call.route}${call.stream ? html` <small>${t("calls.stream")}</small>` : null}` },
-    { head: t("calls.attempts"), isNumber: true, cell: call => call.attempts ?? 0 },
-    { head: t("calls.first"), isNumber: true, cell: call => ms(call.first_event_ms) },
+    { head: t("calls.front"), isMinor: true, cell: call => html`${call.front || call.route}${call.stream ? html` <small>${t("calls.stream")}</small>` : null}` },
+    { head: t("calls.attempts"), isMinor: true, isNumber: true, cell: call => call.attempts ?? 0 },
+    { head: t("calls.first"), isMinor: true, isNumber: true, cell: call => ms(call.first_event_ms) },
     { head: t("calls.total"), isNumber: true, cell: call => ms(call.total_ms) },
     { head: t("calls.tokens"), isNumber: true, cell: tokens },
-    { head: t("calls.cost"), isNumber: true, cell: call => usd(cost(call)) },
+    { head: t("calls.cost"), isMinor: true, isNumber: true, cell: call => usd(cost(call)) },
   ];
 }
 

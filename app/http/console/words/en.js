@@ -117,7 +117,7 @@ export default {
   "calls.cost": "Cost",
   "calls.took": "Took",
   "calls.then": "Then",
-  "calls.no_prompt": "Prompts and answers are recorded nowhere.",
+  "calls.no_prompt": "Log and ledger hold no prompts and no answers.",
   "field.request_id": "Request id",
   "field.upstream_request_id": "Upstream's request id",
   "field.time": "Ended",

@@ -117,7 +117,7 @@ export default {
   "calls.cost": "费用",
   "calls.took": "耗时",
   "calls.then": "之后",
-  "calls.no_prompt": "提示词和回答不会被记录。",
+  "calls.no_prompt": "日志和账本都不含提示词和回答。",
   "field.request_id": "请求 ID",
   "field.upstream_request_id": "上游请求 ID",
   "field.time": "结束时间",
