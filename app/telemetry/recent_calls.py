@@ -62,10 +62,13 @@ def last_errors(rows: Iterable[Row], count: int, without_route: str = "") -> lis
     return sorted(found, key=lambda call: str(call.get("time", "")), reverse=True)[:count]
 
 
-def calls_since(rows: Iterable[Row], since: bytes, count: int) -> list[bytes]:
+def calls_since(
+    rows: Iterable[Row], since: bytes, count: int, without_route: str = ""
+) -> list[bytes]:
     """The last `count` calls that ended after `since` (the `time` of a call, b"" for all) as JSON,
-    the oldest first."""
-    found = sorted(line for line in _lines(rows) if line[_TIME] > since)
+    the oldest first, except those of one route."""
+    other = b'"route":' + msgspec.json.encode(without_route)
+    found = sorted(line for line in _lines(rows) if line[_TIME] > since and other not in line)
     return found[-count:]
 
 

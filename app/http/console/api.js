@@ -35,6 +35,13 @@ export async function ask(path, { method = "GET", body, signal } = {}) {
   throw new Refusal(answer.status, told?.error?.message ?? `HTTP ${answer.status}`, told);
 }
 
+// Whether the session goes on; if not, the page asks for the token again.
+export async function isSignedIn() {
+  const { signed_in: isIn } = await ask("session");
+  if (!isIn) onSignedOut();
+  return isIn;
+}
+
 // A request of the playground: the answer as it comes, for its stream to be read.
 export function call(path, body, signal) {
   return fetch("playground" + path, {

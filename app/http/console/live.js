@@ -1,14 +1,17 @@
 // The live figures: one stream of server-sent events for the whole page.
+import { isSignedIn } from "./api.js";
 import { useEffect, useState } from "./ui.js";
 
 const KEEP_SECONDS = 120; // of figures, to make rates of
 const MOST_CALLS = 500;
+const RETRY_MS = 3000;
 const SILENCE_SECONDS = 6; // after which the figures are called old
 
 export const live = { figures: null, keys: [], calls: [], past: [], isConnected: false, seen: 0 };
 const listeners = new Set();
 let source = null;
 let watch = null;
+let retry = null;
 
 function tell() {
   for (const listener of listeners) listener();
@@ -37,7 +40,7 @@ export function connect() {
   });
   source.addEventListener("error", () => {
     // The browser tries again by itself, but not after an answer that was no stream.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
+    if (source?.readyState === EventSource.CLOSED) retry = setTimeout(connectAgain, RETRY_MS);
   });
   watch = setInterval(() => {
     if (live.isConnected && Date.now() / 1000 - live.seen > SILENCE_SECONDS) {
@@ -47,9 +50,19 @@ export function connect() {
   }, 1000);
 }
 
+// Not before it is known that the session has not ended: a 401 every three seconds helps nobody.
+async function connectAgain() {
+  try {
+    if (await isSignedIn()) connect();
+  } catch {
+    retry = setTimeout(connectAgain, RETRY_MS);
+  }
+}
+
 export function disconnect() {
   source?.close();
   clearInterval(watch);
+  clearTimeout(retry);
   source = null;
 }
 

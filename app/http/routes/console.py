@@ -206,7 +206,8 @@ async def events(request: Request) -> None:
             if now != keys:
                 keys = now
                 pieces.append(_event("keys", keys))
-        calls = await asyncio.to_thread(calls_since, gateway.rows.used(), since, _MOST_CALLS)
+        rows = gateway.rows.used()
+        calls = await asyncio.to_thread(calls_since, rows, since, _MOST_CALLS, ROUTE)
         if calls or number == 0:
             pieces.append(_event("calls", b"[" + b",".join(calls) + b"]"))
             since = time_of(calls[-1]) if calls else since
