@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.heads import HEADS
 from bench.processes import Server, free_port
-from bench.scenarios import MESSAGES, SCENARIOS
+from bench.scenarios import GEMINI, MESSAGES, SCENARIOS
 
 ROOT = Path(__file__).parents[1]
 NGINX = """
@@ -164,12 +164,12 @@ def measure(servers, wanted, asked):
 def drive(server, peer, scenario, seconds, streams, heads):
     """Runs the load generator once against a server and returns what it printed."""
     is_gateway = peer != "nginx"
-    path = scenario.path if is_gateway else "/v1/chat/completions"
+    model = MODELS[scenario.family] if is_gateway else "bench"
+    if scenario.path in (MESSAGES, GEMINI) and "/" not in model:
+        model = f"openai/{model}"  # a bare name would be Claude's or Gemini's
+    path = scenario.path.format(model=model) if is_gateway else "/v1/chat/completions"
     if peer == "nginx" and scenario.tls:
         path = "/tls" + path
-    model = MODELS[scenario.family] if is_gateway else "bench"
-    if scenario.path == MESSAGES and "/" not in model:
-        model = f"openai/{model}"  # a bare name would be Claude's
     plan = {
         "port": server.port,
         "path": path,

@@ -16,6 +16,7 @@ import uvloop
 from bench.heads import HEADS
 from bench.scenarios import PIECE, TEXT
 
+_END_BYTES = 1000  # hold the last event
 STAMP = re.compile(rb"@(\d+)@")
 
 
@@ -78,24 +79,20 @@ class Plan:
 
     def __init__(self, asked):
         self.chunks, self.timed = asked["chunks"], bool(asked["streams"])
-        body = {
-            "model": asked["model"],
-            "messages": [
-                {
-                    "role": "user",
-                    "content": f"chunks={self.chunks} delay_ms={asked['delay_ms']} "
-                    f"timed={int(self.timed)}",
-                }
-            ],
-        }
+        wish = f"chunks={self.chunks} delay_ms={asked['delay_ms']} timed={int(self.timed)}"
+        body = {"model": asked["model"], "messages": [{"role": "user", "content": wish}]}
         body |= asked["members"]
-        self.end, self.piece = b"data: [DONE]\n\n", re.compile(rb'"content":"([^"]*)"')
+        end, piece = rb"data: \[DONE\]\n\n", rb'"content":"([^"]*)"'
         if asked["path"].endswith("/messages"):
             body["max_tokens"] = 4096
-            self.end = b'data: {"type":"message_stop"}\n\n'
-            self.piece = re.compile(rb'"text_delta","text":"([^"]*)"')
+            end = rb'data: {"type":"message_stop"}\n\n'
+            piece = rb'"text_delta","text":"([^"]*)"'
         if self.chunks:
             body["stream"] = True
+        if "GenerateContent" in asked["path"]:
+            body = {"contents": [{"role": "user", "parts": [{"text": wish}]}]}
+            end, piece = rb'"finishReason": ?"STOP".*}\r\n\r\n', rb'"text": ?"([^"]*)"'
+        self.end, self.piece = re.compile(end + rb"\Z"), re.compile(piece)
         packed = json.dumps(body, separators=(",", ":")).encode()
         head = f"POST {asked['path']} HTTP/1.1\r\n"
         sent = HEADS[asked["heads"]] | asked["headers"]
@@ -137,7 +134,7 @@ class Results:
             message = json.loads(body)["choices"][0]["message"]["content"]
             return None if message == plan.text else f"another text: {message[:100]}"
         text = unchunked(body)
-        if not text.endswith(plan.end):
+        if not plan.end.search(text, max(len(text) - _END_BYTES, 0)):
             return f"no end: {text[-200:]!r}"
         if plan.timed:
             count = len(STAMP.findall(text))

@@ -4,7 +4,8 @@ from msgspec import Struct
 
 
 class Scenario(Struct, frozen=True):
-    """One load. `family` is the API that the upstream speaks, `path` the gateway's route."""
+    """One load. `family` is the API that the upstream speaks, `path` the gateway's route, in which
+    `{model}` is the model's name."""
 
     name: str
     note: str
@@ -18,6 +19,7 @@ class Scenario(Struct, frozen=True):
 
 
 MESSAGES = "/c/v1/messages"
+GEMINI = "/c/v1beta/models/{model}:streamGenerateContent?alt=sse"
 SCENARIOS = (
     Scenario("S1", "OpenAI to OpenAI, not streamed, 32 connections", connections=32),
     Scenario("S2", "OpenAI to OpenAI, streams of 100 chunks, 16 connections", chunks=100),
@@ -35,6 +37,9 @@ SCENARIOS = (
     Scenario("M1", "Messages in, OpenAI upstream, as S2", chunks=100, path=MESSAGES),
     Scenario("M2", "Messages in, Anthropic upstream, as S2", "claude", chunks=100, path=MESSAGES),
     Scenario("M3", "Messages in, Gemini upstream, as S2", "gemini", chunks=100, path=MESSAGES),
+    Scenario("G1", "Gemini in, OpenAI upstream, as S2", chunks=100, path=GEMINI),
+    Scenario("G2", "Gemini in, Anthropic upstream, as S2", "claude", chunks=100, path=GEMINI),
+    Scenario("G3", "Gemini in, Gemini upstream, as S2", "gemini", chunks=100, path=GEMINI),
     Scenario("W1", "OpenAI in, ChatGPT web by the browser client, as S2", "chatgpt", chunks=100),
     Scenario("W2", "OpenAI in, Claude web by the browser client, as S2", "claude-web", chunks=100),
 )  # fmt: skip

@@ -28,7 +28,7 @@ GEMINI_DOOR = FRONTS["gemini-openai"]
 def asked_of(body: bytes | Mapping[str, Any], front: Front = CHAT) -> Asked:
     """The request as the front glances at it."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return front.glance(Incoming(path="/", params={}, query={}, headers={}, body=raw))
+    return front.glance(Incoming(path="/", params={}, query="", headers={}, body=raw))
 
 
 def chat_of(body: bytes | Mapping[str, Any]) -> ChatRequest:

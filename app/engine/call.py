@@ -81,6 +81,16 @@ class CallState(Struct):
             self.found = Pictures()
         return self.found
 
+    def begin_headers(self, target: Target, key_id: str) -> None:
+        """Tells in the answer's headers who answers, in place of whoever was tried before."""
+        headers = self.sink.headers
+        del headers[self.plain_headers :]
+        if key_id:
+            headers.append(("x-auth-id", key_id))
+        headers.append(("x-attempts", str(self.call.record.attempts)))
+        if self.call.fallbacks or target.alias:
+            headers.append(("x-gateway-model", target.name))
+
     def neutral(self) -> ChatRequest:
         """The neutral request, read once. Raises GatewayError 400."""
         if self.chat is None:

@@ -101,9 +101,7 @@ class Exchange:
             self.calls.check()
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))
             target, error = ask.target, None
-            if asked.wants_nothing and plan(front, target.provider).native is None:
-                await answer_nothing(state, target, self.config.limits.response_bytes)
-            elif ask.fallbacks and self.config.fallback_after:
+            if ask.fallbacks and self.config.fallback_after:
                 error = await self._ask_beside(state, target)
             else:
                 error = await self._ask_keys(state, target)
@@ -247,6 +245,9 @@ class Exchange:
         how = plan(ask.front, provider)
         chat = how.read(state)
         record.provider, record.model = provider.name, target.model[:128]
+        if ask.asked.wants_nothing and how.native is None:
+            await answer_nothing(state, target, self.config.limits.response_bytes)
+            return None
         choice = choose(self, ask, target, how)
         if choice is None:
             choice = await of_conversation(self, state, provider, how, chat)
@@ -317,18 +318,13 @@ class Exchange:
         self, state: CallState, target: Target, how: Plan, call: Call, lease: Lease
     ) -> GatewayError | None:
         """One attempt, reported to the pool; its error if the call may go on."""
-        record, deadline, headers = state.call.record, state.deadline, state.sink.headers
+        record, deadline = state.call.record, state.deadline
         began = perf_counter()
         state.first_try = state.first_try or began
         record.attempts += 1
         record.key_id = lease.key.id
         if not state.sink.started:
-            del headers[state.plain_headers :]
-            if lease.key.id:
-                headers.append(("x-auth-id", lease.key.id))
-            headers.append(("x-attempts", str(record.attempts)))
-            if state.call.fallbacks or target.alias:
-                headers.append(("x-gateway-model", target.name))
+            state.begin_headers(target, lease.key.id)
         record.first_event_ms, record.bytes_out, record.upstream_request_id = None, 0, ""
         try:
             await Attempt(self, state, target, how, call, lease).run()

@@ -41,9 +41,10 @@ async def answer_nothing(state: CallState, target: Target, max_bytes: int) -> No
         session={},
         max_bytes=max_bytes,
     )
+    state.begin_headers(target, "")
     renderer = (front.stream if asked.stream else front.whole)(answering, _Nothing(target.model))
     body = renderer.finish()
-    call.record.bytes_out = len(body)
+    call.record.bytes_out, call.record.key_id = len(body), ""
     if asked.stream:
         await sink.send(body)
         await sink.end()

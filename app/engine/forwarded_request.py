@@ -21,6 +21,7 @@ from app.pool.key_pool import KeyPool
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule, Key
+from app.wire.query import parameter_name, without
 from app.wire.upstream import Headers, UpstreamRequest
 
 
@@ -66,14 +67,12 @@ def upstream_request(state: ForwardState, key: Key, config: Config) -> UpstreamR
 
 def _query(rule: ForwardRule, query: str) -> str:
     """The caller's query without credentials, and with what the rule adds."""
-    if not rule.credential_query and not rule.query:
-        return query
-    parts = [
-        part for part in query.split("&") if part and _query_name(part) not in rule.credential_query
-    ]
-    said = {_query_name(part) for part in parts}
-    parts += [f"{name}={quote(value)}" for name, value in rule.query if name not in said]
-    return "&".join(parts)
+    kept = without(query, rule.credential_query) if rule.credential_query else query
+    if not rule.query:
+        return kept
+    said = {parameter_name(part) for part in kept.split("&")}
+    added = [f"{name}={quote(value)}" for name, value in rule.query if name not in said]
+    return "&".join([kept, *added] if kept else added)
 
 
 def _headers(state: ForwardState, key: Key, config: Config) -> Headers:
@@ -151,10 +150,6 @@ def _listed(value: str) -> frozenset[str]:
 
 def _is_of_the_browser(name: str) -> bool:
     return name in ("user-agent", "accept-encoding") or name.startswith(("sec-ch-", "sec-fetch-"))
-
-
-def _query_name(part: str) -> str:
-    return unquote_to_bytes(part.partition("=")[0].replace("+", " ")).decode("latin-1")
 
 
 def body_rewrite(call: ForwardCall) -> Callable[[bytes], bytes] | None:

@@ -103,5 +103,7 @@ def _step(tools: Mapping[str, Any], named: str, inputs: dict[tuple[str, ...], st
             word: value for words, value in inputs.items() for word in words if word in members
         }
         if len(given) == len(inputs) and re.search(rf"(?i){named}", name):
-            return Call(name, given)
+            more = [each for each in schema.get("required") or () if each not in given]
+            # gemini-cli wants the change told in words, too.
+            return Call(name, given | dict.fromkeys(more, "As asked."))
     return None

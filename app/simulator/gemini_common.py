@@ -1,5 +1,6 @@
 """What every route of the simulated Gemini API shares: credential check, headers, errors."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -181,10 +182,14 @@ async def check_request(
         return fault, answered
     if version not in ("v1", "v1beta", "v1alpha"):
         return fault, page_not_found(request)
-    if model.startswith("missing-"):
+    if model.startswith("missing-") or (version == "v1" and _ONLY_BETA(model)):
         missing = Refusal(404, "not_found")
         return fault, refused(request, error_for(missing, model, version))
     return fault, None
+
+
+# Google's version v1 knows no aliases and no previews.
+_ONLY_BETA = re.compile(r".*-(?:latest|preview)").match
 
 
 def credential_error(request: Request) -> JSON | None:

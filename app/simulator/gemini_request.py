@@ -37,7 +37,7 @@ PART = _names(
 DECLARATION = _names(
     """name description parameters parametersJsonSchema response responseJsonSchema behavior"""
 )
-# What version v1 has never heard of.
+# What version v1 does not know of models before the third generation.
 NOT_V1 = _names("systemInstruction tools toolConfig cachedContent")
 CONFIG_NOT_V1 = _names(
     "responseMimeType responseSchema responseJsonSchema thinkingConfig responseModalities"
@@ -110,13 +110,14 @@ def read_request(given: Any, model: str, version: str) -> GenerateRequest | Prob
     if not isinstance(given, dict):
         return Problem("Invalid JSON payload received. Expected an object.")
     body = camel(given)
-    allowed = BODY - NOT_V1 if version == "v1" else BODY
+    is_old = version == "v1" and generation_of(model) < (3, 0)
+    allowed = BODY - NOT_V1 if is_old else BODY
     if unknown := _unknown(body, allowed, ""):
         return unknown
     config = body.get("generationConfig") or {}
     if not isinstance(config, dict):
         return _wrong_value("generation_config", config)
-    allowed = CONFIG - CONFIG_NOT_V1 if version == "v1" else CONFIG
+    allowed = CONFIG - CONFIG_NOT_V1 if is_old else CONFIG
     if unknown := _unknown(config, allowed, "generation_config"):
         return unknown
     contents = body.get("contents")

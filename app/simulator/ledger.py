@@ -19,7 +19,7 @@ from sanic import Request
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
 MAX_RECORDS = 500
-MAX_BODY_BYTES = 64 * 1024
+MAX_BODY_BYTES = 128 * 1024  # a turn of an agent program is smaller
 MAX_NAMES = 20_000  # keys and models counted one by one; the rest are counted together
 SESSION_COOKIES = ("sessionKey", "__Secure-next-auth.session-token", "_U")
 

@@ -32,7 +32,7 @@ class Incoming(Struct, frozen=True):
 
     path: str  # percent-decoded, without query
     params: Mapping[str, str]  # of the route
-    query: Mapping[str, str]  # the first value of each
+    query: str  # as it was spelled, without access tokens
     headers: Mapping[str, str]  # looked up without regard to case
     body: bytes  # content encoding undone, at most limits.request_bytes
 

@@ -5,7 +5,6 @@ The type that a caller declares is a hint only. Programs send `application/octet
 """
 
 import re
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 from urllib.parse import urlsplit
 
@@ -116,7 +115,7 @@ def first_bytes(text: str) -> bytes:
     head = text[:_LOOKED_AT].rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return a2b_base64(head + "=" * (-len(head) % 4))
-    except Base64Error:
+    except ValueError:  # also of signs that are not ASCII
         return b""
 
 

@@ -17,6 +17,8 @@ _PER_IMAGE = 1600
 _PER_FILE_STEP = 2000  # for each 100 KB that a PDF or a sound has begun
 _FILE_STEP = 100_000 * 4 // 3  # in base64
 _LEAST, _MOST = 0.7, 1.6  # bounds of what is learned
+# A smaller prompt is mostly what the vendor adds to it: 500 tokens of Anthropic's for any tools.
+_TELLING = 1000
 _MAX_MODELS = 256
 
 
@@ -29,10 +31,12 @@ def text_tokens(text: str) -> float:
 
 
 def prompt_tokens(chat: ChatRequest) -> int:
-    """Tokens of the messages and the tools, before anything was learned of the model."""
+    """Tokens of messages, tools and the answer's schema, as if nothing was known of the model."""
     total = sum(map(_message_tokens, chat.messages))
     functions = [*(tool.function for tool in chat.tools or ()), *(chat.functions or ())]
-    return int(total + _function_tokens(f for f in functions if f is not None)) + 1
+    total += _function_tokens(f for f in functions if f is not None)
+    shape = (chat.response_format or {}).get("json_schema", b"")
+    return int(total + len(bytes(shape)) / _ASCII_PER_TOKEN) + 1
 
 
 def _message_tokens(message: Message) -> float:
@@ -85,8 +89,11 @@ class LearnedFactors:
         return round(tokens * self._factors.get(model, 1.0))
 
     def learn(self, model: str, estimated: int, counted: int) -> None:
-        """Takes in what the upstream counted where `prompt_tokens` had said `estimated`."""
-        if estimated <= 0 or counted <= 0:
+        """Takes in what the upstream counted where `prompt_tokens` had said `estimated`.
+
+        Small prompts say nothing of larger ones.
+        """
+        if estimated < _TELLING or counted <= 0:
             return
         seen = min(max(counted / estimated, _LEAST), _MOST)
         held = self._factors.pop(model, None)

@@ -4,7 +4,6 @@ Source: recorded requests and several independent clients.
 """
 
 import base64
-import binascii
 from urllib.parse import quote
 
 import msgspec
@@ -108,6 +107,6 @@ def is_base64(picture: str) -> bool:
     """Whether the text is valid base64. Slow for large pictures: runs on the CPU worker."""
     try:
         base64.b64decode(picture, validate=True)
-    except binascii.Error:
+    except ValueError:
         return False
     return True

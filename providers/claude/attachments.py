@@ -7,7 +7,6 @@ is refused with 400 naming the part.
 
 import re
 from base64 import b64encode
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 from urllib.parse import unquote_to_bytes
 
@@ -91,7 +90,7 @@ def _text(data: str) -> str | None:
     """The text of a file; None for a binary one. Text files come with many media types."""
     try:
         text = a2b_base64(data).decode()
-    except (Base64Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no UTF-8
         return None
     return None if _NOT_IN_TEXT.search(text) else text
 

@@ -4,7 +4,6 @@ Source: Coze's documentation of POST /v1/files/upload.
 """
 
 import base64
-import binascii
 
 import msgspec
 
@@ -49,7 +48,7 @@ def read_file(part: Part, where: str) -> tuple[str, str, bytes]:
                 raise bad_request("Expected a data: URL in base64.", param=where)
             label, name = head[5:-7], (file and file.filename) or ""
         data = base64.b64decode(body, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise bad_request("This is not valid base64.", param=where) from None
     if not data:
         raise bad_request("This is empty; send content, or leave the part out.", param=where)

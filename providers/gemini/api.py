@@ -147,12 +147,32 @@ def native_request(call: Call) -> UpstreamRequest:
     asked = call.asked
     if not asked.method:
         return _ask(call, model_of(call), call.chat)
-    model = _model(call.model, asked.api_version)  # the caller's version, whatever the key's is
+    # The caller's version, whatever the key's is.
+    model = _model(call.model, call.repairs[0] if call.repairs else asked.api_version)
     method = f"{asked.method}?{asked.query}" if asked.query else asked.method
     path = f"/{model.version}/{model.path}:{method}"
     upstream = _post(call, path, call.chat, credential(call.key))
     upstream.headers += [(n, value) for n in _PASSED if (value := call.headers.get(n))]
     return upstream
+
+
+# In refusals that are about the version, or may be.
+_OF_THE_VERSION = re.compile(r"API version|Cannot find field|function calling|tool use", re.I)
+
+
+def retry_native(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
+    """The same request of v1beta, where v1 has refused what it lacks.
+
+    Google's SDKs of November 2026 and later ask v1 unless told otherwise. It knows neither the
+    previews nor the names that end in `-latest`, and no tools for older models.
+    """
+    asked = call.asked
+    if asked.api_version != "v1" or reply.status not in (400, 404) or call.repairs:
+        return None
+    if not _OF_THE_VERSION.search(read_error(reply).message):
+        return None
+    call.repairs = (DEFAULT_VERSION,)
+    return native_request(call)
 
 
 def _ask(call: Call, model: Model, body: bytes) -> UpstreamRequest:
@@ -297,7 +317,13 @@ _CHAT = Provider(
     decoder=decoder,
     read_error=read_error,
     # A generateContent body with `model` (and `stream`) in it, as POST /gemini/openai takes it.
-    native=Native(wire="gemini", read=read_native, request=native_request, decoder=native_decoder),
+    native=Native(
+        wire="gemini",
+        read=read_native,
+        request=native_request,
+        decoder=native_decoder,
+        retry=retry_native,
+    ),
     prepare=prepare,
     retry=retry,
     count=Count(request=count_request, read=read_count, seconds=2.0),

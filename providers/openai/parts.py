@@ -92,6 +92,44 @@ class Answer(Struct):
     search_results: Any = None
 
 
+class PlainDelta(Struct):
+    """A piece of text: whatever else is read of a delta is absent or null."""
+
+    content: str
+    reasoning_content: None = None
+    reasoning: None = None
+    reasoning_details: None = None
+    thinking_blocks: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+    annotations: None = None
+    images: None = None
+    extra_content: None = None
+
+
+class PlainChoice(Struct):
+    """The choice of a piece of text."""
+
+    delta: PlainDelta
+    index: int | None = None
+    finish_reason: None = None
+    logprobs: None = None
+    content_filter_results: None = None
+    error: None = None
+
+
+class PlainChunk(Struct):
+    """Nine of ten chunks: text, and nothing else that is read of an `Answer`."""
+
+    choices: tuple[PlainChoice]
+    usage: None = None
+    x_groq: None = None
+    error: None = None
+    citations: None = None
+    search_results: None = None
+
+
 class XGroq(Struct):
     """Where Groq's older streams have their usage."""
 

@@ -104,14 +104,14 @@ class Bench:
             answer = answer.pop(0)
         return answer() if callable(answer) else answer
 
-    async def ask(self, headers=None, stream=True, **members):
+    async def ask(self, headers=None, stream=True, front=CHAT, **members):
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
         raw = json.dumps(body | members).encode()
-        asked = asked_of(raw)
+        asked = asked_of(raw, front)
         provider, model, _ = DIRECTORY.choose(asked.provider, asked.model, asked)
         ask = ChatCall(
             target=Target(provider, model, asked.model),
-            front=CHAT,
+            front=front,
             asked=asked,
             headers=headers or {},
             record=CallRecord(request_id="r", route="t"),

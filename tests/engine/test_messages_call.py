@@ -9,6 +9,8 @@ from tests import anthropic_types
 from tests.calls import FRONTS
 from tests.engine.fakes import CUT, FakeResponse
 from tests.engine.test_chat_call import Bench, run
+from tests.engine.test_failover import Bench as Failover
+from tests.engine.test_failover import refusal
 
 MESSAGES = FRONTS["anthropic"]
 ASKED = {
@@ -57,3 +59,19 @@ def test_a_cut_before_the_first_byte_has_a_true_status():
     with pytest.raises(GatewayError) as caught:
         run(bench.ask(**ASKED))
     assert caught.value.status == 502 and not bench.sink.started
+
+
+@pytest.mark.parametrize("after", [0, 5])
+@pytest.mark.parametrize("stream", [True, False])
+def test_no_tokens_are_answered_without_the_fallback_that_has_another_wire(stream, after):
+    bench = Failover(
+        {"c": lambda: refusal(429)}, keys=["a"], fallbacks=["openai/gpt-4o"], fallback_after=after
+    )
+    asked = {"front": MESSAGES, "model": "claude/claude-haiku-4-5", "max_tokens": 0}
+    body = bench.run(stream=stream, **asked)
+    message = anthropic_types.folded(body).to_dict() if stream else json.loads(bench.sink.whole)
+    assert (message["content"], message["stop_reason"]) == ([], "max_tokens")
+    assert bench.used == ["c"]  # Claude itself can warm a cache, OpenAI would write an answer
+    assert dict(bench.sink.headers)["x-gateway-model"] == "openai/gpt-4o"
+    assert "x-auth-id" not in dict(bench.sink.headers)
+    assert (bench.record.provider, bench.record.attempts) == ("openai-api", 1)

@@ -39,11 +39,10 @@ def asked_of(
     path, _, query = path.partition("?")
     _, _, version, target = path.split("/", 3)
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    pairs = dict(pair.partition("=")[::2] for pair in query.split("&")) if query else {}
     incoming = Incoming(
         path=path,
         params={"version": version, "target": target},
-        query=pairs,
+        query=query,
         headers=headers,
         body=raw,
     )

@@ -30,7 +30,7 @@ class _State:
 def asked_of(body: dict[str, Any] | bytes, headers: dict[str, str] | None = None) -> Asked:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return MESSAGES.glance(
-        Incoming(path="/c/v1/messages", params={}, query={}, headers=headers or {}, body=raw)
+        Incoming(path="/c/v1/messages", params={}, query="", headers=headers or {}, body=raw)
     )
 
 

@@ -288,6 +288,36 @@ def test_a_json_schema_passes_as_it_is():
     assert msgspec.json.encode(chat.tools[0].function.parameters) == schema
 
 
+@pytest.mark.parametrize(
+    ("odd", "kept"),
+    [
+        ({"propertyOrdering": [{}, ["a"], None, 1, "a"]}, {}),
+        ({"propertyOrdering": {"a": 1}}, {}),
+        ({"minItems": "9" * 5000}, {"minItems": "9" * 5000}),  # no whole number that Python reads
+        ({"maxItems": "-1", "nullable": 1}, {"maxItems": "-1"}),
+    ],
+)
+def test_odd_values_of_googles_keywords_are_no_error_of_the_gateway(odd, kept):
+    schema = {"type": "OBJECT", "properties": {"b": {}, "a": {}}} | odd
+    chat = config_of(responseMimeType="application/json", responseSchema=schema)
+    told = json.loads(bytes(chat.response_format["json_schema"]))["schema"]
+    assert told == {"type": "object", "properties": {"b": {}, "a": {}}} | kept
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"contents":"x","tools":[{"functionDeclarations":[%b]}]}'
+        % b'{"name":"f","parameters":{"a":"\xff"}}',
+        b'{"contents":[{"parts":[{"functionCall":{"name":"f","args":{"a":"\xff"}}}]}]}',
+    ],
+)
+def test_broken_utf8_where_nobody_looks_is_refused(body):
+    with pytest.raises(GatewayError) as caught:
+        EVENTS.read(asked_of(body))
+    assert caught.value.status == 400
+
+
 def test_a_schema_without_an_end_is_refused():
     deep: dict = {"type": "STRING"}
     for _ in range(120):

@@ -157,7 +157,7 @@ def form_asked(*fields, content_type="multipart/form-data; boundary=b"):
     body = form_data("b", fields)
     headers = {"content-type": content_type}
     front = FRONTS["openai-audio-transcriptions"]
-    return front.glance(Incoming(path="/", params={}, query={}, headers=headers, body=body))
+    return front.glance(Incoming(path="/", params={}, query="", headers=headers, body=body))
 
 
 FILE = ('name="file"; filename="a.wav"', "audio/wav", b"RIFF" * 100)

@@ -37,7 +37,7 @@ STARTED = Started("up-1", "m-1")
 def answering_of(body: dict[str, Any], headers: dict[str, str] | None = None, **more: Any) -> Any:
     given = {"model": "m", "input": "Hi"} | body
     asked = FRONT.glance(
-        Incoming("/c/v1/responses", {}, {}, headers or {}, msgspec.json.encode(given))
+        Incoming("/c/v1/responses", {}, "", headers or {}, msgspec.json.encode(given))
     )
     assert FRONT.read is not None
     return answering(asked=asked, chat=FRONT.read(asked), new_id=NEW_ID, **more)

@@ -133,7 +133,7 @@ def test_ids_of_one_chain_have_a_part_in_common():
 def up(body: bytes, model: str = "gpt-5", kept_turns: dict[str, Kept] | None = None) -> bytes:
     from app.wire.front import Incoming
 
-    asked = FRONT.glance(Incoming("/c/v1/responses", {}, {}, {}, body))
+    asked = FRONT.glance(Incoming("/c/v1/responses", {}, "", {}, body))
     asked.kept = kept_turns or {}
     native = openai.PROVIDER.speaking("openai-responses")
     assert native is not None

@@ -58,7 +58,7 @@ BODIES = recorded()
 
 def asked_of(body: dict[str, Any], path: str = "", headers: dict[str, str] | None = None) -> Any:
     return FRONT.glance(
-        Incoming(RESPONSES + path, {}, {}, headers or {}, json.dumps(body).encode())
+        Incoming(RESPONSES + path, {}, "", headers or {}, json.dumps(body).encode())
     )
 
 

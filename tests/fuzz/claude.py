@@ -147,8 +147,11 @@ def places(node: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     return found
 
 
-def altered(chance: random.Random, requests: list[Any]) -> bytes:
-    """A body of `requests` with members gone, doubled, moved, from another one, or odd."""
+def altered(chance: random.Random, requests: list[Any], turns: str = "messages") -> bytes:
+    """A body of `requests` with members gone, doubled, moved, from another one, or odd.
+
+    `turns` is the member that holds the conversation.
+    """
     body = copied(chance.choice(requests))
     other = chance.choice(requests)
     for _ in range(chance.choice((0, 1, 1, 2, 3, 8))):
@@ -164,11 +167,9 @@ def altered(chance: random.Random, requests: list[Any]) -> bytes:
                 node.insert(chance.randrange(len(node) + 1), copied(node[key]))
             case 2:
                 node[key] = copied(donor[donor_key])
-            case 3 if isinstance(body.get("messages"), list) and isinstance(
-                other["messages"], list
-            ):
-                message = copied(chance.choice(other["messages"]))
-                body["messages"].insert(chance.randrange(len(body["messages"]) + 1), message)
+            case 3 if isinstance(body.get(turns), list) and isinstance(other.get(turns), list):
+                turn = copied(chance.choice(other[turns]))
+                body[turns].insert(chance.randrange(len(body[turns]) + 1), turn)
             case 4:
                 body[donor_key if isinstance(donor_key, str) else "stop"] = copied(
                     chance.choice(VALUES)

@@ -30,7 +30,11 @@ def config(simulator, **more):
                 "api_keys": [{"id": "l1", "val": "sk-local-1111"}],
             }
         ],
-        models={"gemini-*-lite": OPENAI, "my-gemini": "gemini/gemini-2.5-flash"},
+        models={
+            "gemini-*-lite": OPENAI,
+            "gemini-2.5-pro": CLAUDE,
+            "my-gemini": "gemini/gemini-2.5-flash",
+        },
         **more,
     )
 

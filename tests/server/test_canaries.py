@@ -70,7 +70,7 @@ print(json.dumps([[method, "/" + route.path] for route in routes for method in r
 @cache
 def routes() -> list[tuple[str, str]]:
     """Method and path of everything the gateway offers, the paths' free parts filled in."""
-    told = subprocess.check_output([sys.executable, "-c", _TELL_ROUTES], cwd=ROOT, timeout=30)
+    told = subprocess.check_output([sys.executable, "-c", _TELL_ROUTES], cwd=ROOT, timeout=60)
     found = [(method, re.sub(r"<[^>]*>", "models", path)) for method, path in json.loads(told)]
     assert len(found) > 60
     # The first would end the drive, the second never ends.

@@ -1,5 +1,11 @@
 """The real Claude Code on /c, before Claude, OpenAI, Gemini and a compatible upstream."""
 
+import base64
+import json
+import re
+import struct
+import zlib
+
 import pytest
 
 from tests.server.claude_code import ClaudeCode
@@ -17,6 +23,25 @@ MODELS = {
     "gemini/gemini-3-pro": "/gemini",
     "groq/openai/gpt-oss-20b": "/compatible/groq",
 }
+
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+RED = (
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+    + chunk(b"IDAT", zlib.compress((b"\0" + b"\xff\0\0" * 8) * 8))
+    + chunk(b"IEND", b"")
+)
+PAGE = b"""%PDF-1.4
+1 0 obj <</Type/Catalog/Pages 2 0 R>> endobj
+2 0 obj <</Type/Pages/Kids[3 0 R]/Count 1>> endobj
+3 0 obj <</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]>> endobj
+trailer <</Root 1 0 R>>
+%%EOF
+"""
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +112,19 @@ def test_a_file_is_edited(code, counted):
     check(said, f'Replaced "is green" by "is blue" in {file}.', turns=3)
     assert file.read_text() == "the sky is blue\nand so on\n"
     assert counted() == 3
+
+
+def test_a_picture_and_a_pdf_are_read_at_once(code, counted, simulator, model):
+    picture, document = code.work / "red.png", code.work / "page.pdf"
+    picture.write_bytes(RED)
+    document.write_bytes(PAGE)
+    files = " and ".join(f'Read with {{"file_path": "{file}"}}' for file in (picture, document))
+    said = code.ask(f"call {files}")
+    assert (said["subtype"], said["is_error"], said["num_turns"]) == ("success", False, 3), said
+    assert counted() == 2
+    sent = json.dumps(simulator.last(1, path=MODELS[model])[0]["json"])
+    assert re.search(r"image/(png|jpeg|webp)", sent)  # Claude Code may have made it smaller
+    assert base64.b64encode(PAGE).decode() in sent
 
 
 def test_a_missing_file_is_told_and_not_asked_for_again(code, counted):

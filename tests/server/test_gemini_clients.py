@@ -1,5 +1,6 @@
 """gemini-cli, and the JavaScript clients of the Gemini API, before every kind of upstream."""
 
+import base64
 import json
 import os
 import shutil
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.sdk.programs import gemini_clients
+from tests.conftest import OtherProgram
+from tests.fronts.gemini_calls import PNG
+from tests.sdk.programs import environment, gemini_clients
 from tests.server.gemini_door import CLAUDE, GEMINI, MODELS, OPENAI, config
+from tests.server.programs import HERE
 from tests.server.running import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -112,6 +116,54 @@ def test_a_rate_limit_is_waited_for(program, door, simulator, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_a_picture_and_a_text_are_read_at_once(program, simulator, model):
+    (program.folder / "red.png").write_bytes(base64.b64decode(PNG))
+    (program.folder / "moon.txt").write_text("The moon is blue.\n")
+    files = " and ".join(
+        f'read_file with {{"file_path": "{name}"}}' for name in ("red.png", "moon.txt")
+    )
+    code, out, err = program.ask(model, f"call {files}")
+    assert code == 0, err
+    assert "The moon is blue." in out
+    sent = simulator.last(1, model=model.rpartition("/")[2])[0]
+    assert PNG in sent["body_text"]
+
+
+def test_claudes_thoughts_survive_two_rounds_of_tools_and_a_rate_limit(program, simulator):
+    file = program.folder / "moon.txt"
+    file.write_text("The moon is blue.\n")
+    simulator.fault("429-after-2", times=2, family="claude")  # each of both keys
+    prompt = f'read {file} and replace "is blue" by "is red"'
+    code, out, err = program.ask("gemini-2.5-pro", prompt)  # asks for thoughts by this name
+    assert code == 0, err
+    assert file.read_text() == "The moon is red.\n", out
+    sent = simulator.last(1, path="/claude/v1/messages")[0]["json"]
+    thoughts = [
+        message["content"][0] for message in sent["messages"] if message["role"] == "assistant"
+    ]
+    # Simulated Claude refuses a thought that is not signed as it was told.
+    assert [block["type"] for block in thoughts] == ["thinking", "thinking"]
+    assert all(block["signature"] for block in thoughts)
+
+
+def test_a_search_is_answered_by_gemini_itself(program, door):
+    code, out, err = program.ask(OPENAI, 'call google_web_search with {"query": "moon"}')
+    assert code == 0, err
+    assert "moon" in out
+    line = door.wait_log(front="gemini", model="gemini-3-flash-preview")[-1]
+    assert (line["provider"], line["status"]) == ("gemini-api", 200)
+
+
+def test_the_router_of_the_auto_model_is_another_house(program, door):
+    code, out, err = program.ask("auto", "green moon")
+    assert code == 0, err
+    assert "green moon" in out
+    route = "/c/v1beta/models/<model>:generateContent"
+    routed = door.wait_log(front="gemini", model="gpt-4o", route=route)[-1]
+    assert (routed["provider"], routed["status"]) == ("openai-api", 200)
+
+
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", ["genai", "vercel", "langchain"])
 def test_a_javascript_client_does_all_its_rounds(installed, door, tmp_path, client, model):
     node, packages = installed
@@ -141,3 +193,25 @@ def test_a_javascript_client_does_all_its_rounds(installed, door, tmp_path, clie
     assert said["error"] == 404
     if client == "genai":
         assert "city" in said["json"]
+
+
+@pytest.mark.timeout(1200)  # the first one installs
+@pytest.mark.parametrize("model", MODELS)
+def test_langchains_python_client_does_all_its_rounds(door, simulator, model):
+    python = environment("langchain-google-genai") / "python"
+    house = model.partition("/")[0] if "/" in model else "gemini"
+    said = OtherProgram([str(python), "-W", "ignore", "-c"], {}).run(
+        (HERE / "langchain_google_round.py").read_text(),
+        BASE_URL=f"{door.url}/c",
+        MODEL=model,
+        WRONG=f"{house}/sim-404",
+        PICTURE=f"data:image/png;base64,{PNG}",
+    )
+    assert said["text"] == said["stream"] == "You said: blue moon"
+    assert said["calls"] == CALLS
+    assert said["after"] and said["tokens"] > 0
+    assert list(said["json"]) == ["city"]
+    assert said["picture"] == "You said: what is it?"
+    assert "404" in said["error"], said["error"]
+    asked = simulator.last(40, model=model.rpartition("/")[2])
+    assert any(PNG in json.dumps(call["json"]) for call in asked)

@@ -64,6 +64,37 @@ def test_the_version_that_the_sdk_asks_by_itself_is_taken(door, model):
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", [GEMINI, "gemini-flash-latest"])
+def test_what_googles_v1_refuses_is_asked_of_v1beta(door, simulator, model, stream):
+    client = client_of(door, version=None)  # v1, which has no tools for 2.5 and no latest names
+    settings = types.GenerateContentConfig(
+        tools=TOOLS, automatic_function_calling={"disable": True}
+    )
+    method = client.models.generate_content_stream if stream else client.models.generate_content
+    asked = {"model": model, "contents": BOTH, "config": settings}
+    said = list(method(**asked)) if stream else [method(**asked)]
+    client.close()
+    calls = [call.name for answer in said for call in answer.function_calls or ()]
+    assert calls == ["get_weather", "get_news"]
+    first, second = simulator.last(2, path="/gemini/", model=model)
+    versions = [each["path"].split("/")[2] for each in (first, second)]
+    assert versions == ["v1", "v1beta"] and first["status"] in (400, 404)
+    assert first["body_sha256"] == second["body_sha256"]
+
+
+def test_what_no_version_takes_is_refused_in_googles_words(door, simulator):
+    body = {"contents": [{"parts": [{"text": "x"}]}], "unheardOf": 1}
+    reply = post(door, f"/c/v1/models/{GEMINI}:generateContent", body)
+    assert reply.status_code == 400
+    assert "unheardOf" in reply.json()["error"]["message"]
+    body = {"contents": [{"parts": []}]}
+    before = len(simulator.last(100, path="/gemini/v1/"))
+    assert post(door, f"/c/v1/models/{GEMINI}:generateContent", body).status_code == 400
+    assert len(simulator.last(100, path="/gemini/v1/")) == before + 1
+    assert simulator.last(1, path="/gemini/")[-1]["path"].startswith("/gemini/v1/")
+
+
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("model", MODELS)
 def test_two_tools_are_called_at_once_and_their_results_go_back(client, model, stream):
     settings = types.GenerateContentConfig(

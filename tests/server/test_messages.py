@@ -1,13 +1,15 @@
 """Anthropic's own client on POST /c/v1/messages, before every kind of upstream."""
 
 import contextlib
+import json
 
 import anthropic
 import httpx
 import pytest
 
 from tests.recorded import requests_of_clients
-from tests.server.conftest import CLAUDE_KEYS
+from tests.server.conftest import CLAUDE_KEYS, GEMINI_KEYS, config_for
+from tests.server.running import running
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [{"name": "get_weather", "description": "The weather.", "input_schema": CITY}]
@@ -15,6 +17,28 @@ CALL = 'call get_weather with {"city": "Paris"}'
 MODELS = ("claude-haiku-4-5", "openai/gpt-5-mini", "gemini/gemini-2.5-flash", "gemini/gemini-3-pro")
 REQUESTS = requests_of_clients()
 VERSION = {"anthropic-version": "2023-06-01"}
+
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+PDF = "JVBERi0xLjQKJSVFT0YK"
+
+
+@pytest.fixture(scope="module")
+def failing(simulator, tmp_path_factory):
+    """A gateway whose keys may rest."""
+    more = {
+        "claude": {
+            "api_url": f"{simulator.url}/claude",
+            "api_keys": [{"id": i, "val": v} for i, v in CLAUDE_KEYS.items()],
+        },
+        "google_gemini": {
+            "api_url": f"{simulator.url}/gemini",
+            "api_keys": [{"id": i, "val": v} for i, v in GEMINI_KEYS.items()],
+        },
+    }
+    config = config_for(simulator.url) | more
+    with running(tmp_path_factory.mktemp("failing-messages"), config) as gateway:
+        yield gateway
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +82,86 @@ def test_a_tool_is_called_and_its_result_goes_back(client, model):
     ]
     second = client.messages.create(model=model, max_tokens=2000, messages=messages, tools=TOOLS)
     assert second.stop_reason == "end_turn" and second.content[-1].text
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_two_tools_are_called_at_once_with_a_picture_and_a_document_as_results(
+    client, simulator, model
+):
+    news = TOOLS[0] | {"name": "get_news"}
+    messages = ask(f'{CALL} and get_news with {{"city": "Oslo"}}')
+    asked = {"model": model, "max_tokens": 2000, "tools": [*TOOLS, news]}
+    with client.messages.stream(messages=messages, **asked) as stream:
+        first = stream.get_final_message()
+    calls = [block for block in first.content if block.type == "tool_use"]
+    assert [(call.name, call.input) for call in calls] == [
+        ("get_weather", {"city": "Paris"}),
+        ("get_news", {"city": "Oslo"}),
+    ]
+    assert len({call.id for call in calls}) == 2
+    source = {"type": "base64", "media_type": "image/png", "data": PNG}
+    page = {"type": "base64", "media_type": "application/pdf", "data": PDF}
+    contents = ([{"type": "image", "source": source}], [{"type": "document", "source": page}])
+    results = [
+        {"type": "tool_result", "tool_use_id": call.id, "content": content}
+        for call, content in zip(reversed(calls), contents, strict=True)
+    ]
+    messages += [
+        {"role": "assistant", "content": [block.to_dict() for block in first.content]},
+        {"role": "user", "content": results},
+    ]
+    last = client.messages.create(messages=messages, **asked)
+    assert last.stop_reason == "end_turn"
+    sent = simulator.last(1, model=model.rpartition("/")[2])[0]["body_text"]
+    assert PNG in sent and PDF in sent
+
+
+@pytest.mark.parametrize("model", ["claude-haiku-4-5", "gemini/gemini-2.5-flash"])
+def test_a_thought_goes_back_with_its_call(client, simulator, model):
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    asked = {"model": model, "max_tokens": 4000, "tools": TOOLS, "thinking": thinking}
+    first = client.messages.create(messages=ask(CALL), **asked)
+    thought, call = first.content[0], first.content[-1]
+    assert thought.type == "thinking" and thought.signature and call.type == "tool_use"
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "22 degrees"}
+    messages = [
+        *ask(CALL),
+        {"role": "assistant", "content": [block.to_dict() for block in first.content]},
+        {"role": "user", "content": [result]},
+    ]
+    last = client.messages.create(messages=messages, **asked)
+    assert last.content[-1].text
+    sent = simulator.last(1, model=model.rpartition("/")[2])[0]["json"]
+    if "contents" in sent:
+        (part,) = (p for p in sent["contents"][1]["parts"] if "functionCall" in p)
+        assert part["thoughtSignature"] and "thinking" not in json.dumps(sent["contents"])
+    else:
+        assert sent["messages"][1]["content"][0] == thought.to_dict()
+
+
+@pytest.mark.parametrize("house", ["claude", "openai", "gemini"])
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("400", anthropic.BadRequestError),
+        ("404", anthropic.NotFoundError),
+        ("429-after-1", anthropic.RateLimitError),
+        ("500", anthropic.InternalServerError),
+        ("503", anthropic.InternalServerError),
+    ],
+)
+def test_errors_have_their_own_class(failing, house, fault, error):
+    made = anthropic.Anthropic(base_url=f"{failing.url}/c", api_key="pool", max_retries=0)
+    with contextlib.closing(made), pytest.raises(error) as caught:
+        made.messages.create(model=f"{house}/sim-{fault}", max_tokens=9, messages=ask("hi"))
+    told = caught.value.body
+    assert told["type"] == "error" and told["error"]["message"]
+    assert caught.value.status_code == (529 if fault == "503" else int(fault[:3]))
+    if fault == "503":
+        assert told["error"]["type"] == "overloaded_error"
+    if fault.startswith("429"):
+        headers = caught.value.response.headers
+        assert headers.get("retry-after") or headers.get("x-should-retry") == "false"
 
 
 @pytest.mark.parametrize("model", MODELS[1:])
@@ -140,3 +244,21 @@ def test_what_is_not_offered_names_the_raw_forward(doors):
     assert reply.status_code == 404
     assert "/claude/api/v1/messages/batches" in reply.json()["error"]["message"]
     assert httpx.post(f"{doors.url}/c/api/event_logging/batch").json()["type"] == "error"
+
+
+@pytest.mark.parametrize("path", ["/c/v1/files", "/c/v1/files/file_1/content"])
+def test_files_are_kept_where_the_headers_say(doors, path):
+    asked = f"{doors.url}{path}"
+    anthropics = httpx.get(asked, headers=VERSION)
+    assert anthropics.status_code == 404
+    said = anthropics.json()
+    assert (said["type"], said["error"]["type"]) == ("error", "not_found_error")
+    assert f"/claude/api{path.removeprefix('/c')}" in said["error"]["message"]
+    googles = httpx.get(asked, headers={"x-goog-api-key": "pool"})
+    assert googles.json()["error"]["status"] == "NOT_FOUND"
+    assert f"/gemini{path.removeprefix('/c')}" in googles.json()["error"]["message"]
+    openais = httpx.get(asked)
+    assert openais.status_code == 404 and "code" in openais.json()["error"]
+    assert path.removeprefix("/c") in openais.json()["error"]["message"]
+    unknown = httpx.get(f"{doors.url}/c/v1/nothing", headers=VERSION)
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "error")

@@ -43,14 +43,20 @@ def ask(model, text="hi", **more):
 def test_to_claude_the_body_query_and_headers_travel_unchanged(doors, simulator, stream):
     raw = (ODD % stream).encode()
     beta = {"anthropic-beta": f"some-new-beta-2026-11-01,other-{stream}", "x-app": "cli"}
-    assert post(doors.url, raw, beta, "?beta=true&x=1").status_code in (200, 400)
+    query = "?beta=true&x=a%20b&x=a+b&%7E&y=%2f"
+    with httpx.Client() as client:  # as a URL's raw bytes: httpx would spell them its own way
+        request = client.build_request(
+            "POST", f"{doors.url}/c/v1/messages", content=raw, headers=VERSION | beta
+        )
+        request.extensions = {"target": f"/c/v1/messages{query}".encode(), "timeout": {}}
+        assert client.send(request).status_code in (200, 400)
     sent = next(
         call
         for call in reversed(simulator.last(50, path="/claude"))
         if ["anthropic-beta", beta["anthropic-beta"]] in call["headers"]
     )
     assert sent["body_sha256"] == hashlib.sha256(raw).hexdigest()
-    assert sent["target"] == "/claude/v1/messages?beta=true&x=1"
+    assert sent["target"] == f"/claude/v1/messages{query}"
     headers = dict(sent["headers"])
     assert headers["anthropic-version"] == "2023-06-01"
 

@@ -54,6 +54,14 @@ def test_a_file_is_edited_in_three_steps(tools, read, edit, path):
     assert acted(tools, *said) is None
 
 
+def test_what_a_tool_insists_on_besides_is_given():
+    replace = takes("file_path", "instruction", "old_string", "new_string", "more")
+    tools = GEMINI_CLI | {"replace": replace | {"required": ["file_path", "instruction"]}}
+    call = acted(tools, ("user", EDIT), ("assistant", ""), ("result", "green"))
+    assert isinstance(call, Call)
+    assert call.given and call.given["instruction"] and "more" not in call.given
+
+
 def test_a_failed_call_ends_the_task():
     said = [("user", EDIT), ("assistant", ""), ("failure", "no such file")]
     assert acted(CLAUDE_CODE, *said) == "The tool failed: no such file"

@@ -86,6 +86,7 @@ def test_a_container_for_sound_and_film_is_what_the_caller_says():
         ("iVBORw0KGgo", PNG[:8]),
         ("_9j_", b"\xff\xd8\xff"),
         ("!", b""),
+        ("é", b""),
         ("A", b""),
         ("QUJD" * 1000, b"ABC" * 342),
     ],

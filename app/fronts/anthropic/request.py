@@ -8,7 +8,6 @@ Anthropic, and every request has them. Protocol sheet: front-messages.
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -72,7 +71,7 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
                 stream=found.stream is True,
                 members=own,
                 own_names=(*own, *named),
-                query=urlencode(dict(incoming.query)) if incoming.query else "",
+                query=incoming.query,
                 session_id=session_id,
                 wants_nothing=found.max_tokens == 0,
             )

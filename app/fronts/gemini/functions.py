@@ -42,6 +42,7 @@ _KEYWORDS = {
 _NUMBERS = frozenset(
     ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 )
+_INT64 = re.compile(r"[0-9]{1,19}").fullmatch
 _ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
 _SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NAMED = ("properties", "$defs", "definitions", "patternProperties")
@@ -67,7 +68,7 @@ def _json_schema(given: Any, path: str, depth: int) -> Any:
             value = _types(value)
         elif said == "ref" and isinstance(value, str):
             value = value.replace("#/defs/", "#/$defs/", 1)
-        elif name in _NUMBERS and isinstance(value, str) and value.isdecimal():
+        elif name in _NUMBERS and isinstance(value, str) and _INT64(value):
             value = int(value)
         elif name in _ONE:
             value = _json_schema(value, path, depth + 1)
@@ -85,12 +86,16 @@ def _types(said: Any) -> Any:
     return said.lower() if isinstance(said, str) else said
 
 
+def _is_name(name: Any, properties: dict[str, Any]) -> bool:
+    return isinstance(name, str) and name in properties
+
+
 def _without_googles(schema: dict[str, Any]) -> dict[str, Any]:
     """What only Google's own schemas have, in JSON Schema's words or left out."""
     order = schema.pop("propertyOrdering", None)
     properties = schema.get("properties")
     if isinstance(order, list) and isinstance(properties, dict):
-        first = {name: properties[name] for name in order if name in properties}
+        first = {name: properties[name] for name in order if _is_name(name, properties)}
         schema["properties"] = first | properties
     if schema.get("format") == "enum":
         del schema["format"]

@@ -8,7 +8,7 @@ means is never named. Protocol sheet: front-gemini, 1 and 3.
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -28,6 +28,7 @@ from app.wire.chat import ChatRequest, Tool, plain, read_members
 from app.wire.errors import bad_request
 from app.wire.front import Incoming
 from app.wire.provider import Wire
+from app.wire.query import first_value, without
 from app.wire.strict_schema import is_strict
 
 WIRE: Wire = "gemini"
@@ -94,7 +95,7 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
         """Raises GatewayError 400 for what is no JSON object."""
         model, method = method_of(incoming.params["target"])
         is_stream = method == "streamGenerateContent"
-        query = {name: value for name, value in incoming.query.items() if name != "key"}
+        query = incoming.query
 
         def read(body: bytes) -> Asked:
             found: Any = decode(body)
@@ -107,10 +108,10 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
                 stream=is_stream,
                 members=own,
                 own_names=(*own, *named),
-                query=urlencode(query) if query else "",
+                query=without(query, ("key",)),
                 method=method,
                 api_version=incoming.params["version"],
-                options=GeminiOptions(is_stream and query.get("alt") != "sse"),
+                options=GeminiOptions(is_stream and first_value(query, "alt") != "sse"),
             )
 
         return read_mended(incoming.body, read)
@@ -129,6 +130,8 @@ def read(asked: Asked) -> ChatRequest:
     """The neutral request. Raises GatewayError 400 naming the member that is wrong or missing."""
     try:
         data = in_camel_case(asked.body)
+        if not data.isascii():
+            data.decode()  # schemas stay raw: nobody has looked at them
         body = _body.decode(data)
         config = _config.decode(body.generation_config) or GenerationConfig()
         tools = read_tools(body.tools or [])

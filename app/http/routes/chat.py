@@ -53,11 +53,10 @@ def _handler(front: Front, route: Route) -> Callable[..., Coroutine[Any, Any, No
 
 def incoming_of(request: Request, params: Mapping[str, str]) -> Incoming:
     """The request as a front glances at it. Raises GatewayError for a body that cannot be read."""
-    query = {n: request.args.get(n) for n in request.args} if request.query_string else {}
     return Incoming(
         path=request.path,
         params=params,
-        query=query,
+        query=request.query_string,
         headers=request.headers,
         body=body_of(request, gateway_of(request).config.limits.request_bytes),
     )

@@ -26,12 +26,14 @@ from app.http.ask_once import logged
 from app.http.responses import METHODS, App, json_answer, record_for
 from app.http.routes.chat import FRONTS, incoming_of, targets_of
 from app.http.run_chat import run_chat
+from app.http.shared_paths import is_anthropics, is_googles
 from app.http.token_count import check_caller, counted_upstream
 from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request
 from app.wire.token_estimate import LEARNED, prompt_tokens
 
 _EMBEDDINGS = next(front for front in FRONTS if front.name == "openai-embeddings")
+_MESSAGES = next(front for front in FRONTS if front.name == "anthropic")
 EVENTS, ARRAY = (front for front in FRONTS if front.name == "gemini")
 _VERSIONS = ("v1beta", "v1alpha", "v1")
 MODELS = "/models"
@@ -60,7 +62,7 @@ def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | N
         try:
             _, method = method_of(target if request.method == "POST" else "")
         except NoSuchMethod:
-            raise _not_offered(request, version, target) from None
+            raise not_offered(request, version, target) from None
         record_for(request, f"/c/{version}/models/<model>:{method}")
         take_key_from_query(request)
         asked = EVENTS.glance(incoming_of(request, {"version": version, "target": target}))
@@ -118,10 +120,10 @@ async def _embed(request: Request, asked: Asked) -> None:
     await run_chat(request, front, targets, told)
 
 
-def _not_offered(request: Request, version: str, target: str) -> GatewayError:
+def not_offered(request: Request, version: str, target: str) -> GatewayError:
     """404 for a part of Google's API that is not translated."""
-    if version == "v1" and ":" not in target:
-        request.ctx.front = None  # nothing tells which API was meant
+    if version == "v1" and ":" not in target and not is_googles(request):
+        request.ctx.front = _MESSAGES if is_anthropics(request) else None
         what = f"There is no route {request.path[:200]}."
     else:
         what = (

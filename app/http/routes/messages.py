@@ -15,7 +15,7 @@ from app.wire.asked import Asked
 from app.wire.errors import GatewayError
 from app.wire.token_estimate import LEARNED, prompt_tokens
 
-_FRONT = next(front for front in FRONTS if front.name == "anthropic")
+MESSAGES = next(front for front in FRONTS if front.name == "anthropic")
 _COUNT = "/c/v1/messages/count_tokens"
 # Kept at Anthropic, under ids and in files where neither a model nor a limit could be looked at.
 _NOT_HERE = ("/c/v1/messages/batches", "/c/v1/complete", "/c/v1/skills")
@@ -23,7 +23,9 @@ _NOT_HERE = ("/c/v1/messages/batches", "/c/v1/complete", "/c/v1/skills")
 
 def register(app: App) -> None:
     """Adds the routes of this module."""
-    app.add_route(count_tokens, _COUNT, methods=["POST"], ctx_own_credential=True, ctx_front=_FRONT)
+    app.add_route(
+        count_tokens, _COUNT, methods=["POST"], ctx_own_credential=True, ctx_front=MESSAGES
+    )
     for path in ("/c", "/c/api/hello"):
         app.add_route(
             hello,
@@ -41,7 +43,7 @@ def register(app: App) -> None:
                 methods=METHODS,
                 name=name,
                 ctx_own_credential=True,
-                ctx_front=_FRONT,
+                ctx_front=MESSAGES,
             )
 
 
@@ -69,10 +71,10 @@ async def count_tokens(request: Request) -> HTTPResponse:
     A count that fails is estimated too, and says nothing about the key that asked.
     """
     record_for(request, _COUNT)
-    asked = _FRONT.glance(incoming_of(request, {}))
-    target, *_ = targets_of(request, _FRONT, asked)
-    own = check_caller(request, _FRONT, target)
-    counted = await counted_upstream(request, _FRONT.asks, _FRONT.read, asked, target, own)
+    asked = MESSAGES.glance(incoming_of(request, {}))
+    target, *_ = targets_of(request, MESSAGES, asked)
+    own = check_caller(request, MESSAGES, target)
+    counted = await counted_upstream(request, MESSAGES.asks, MESSAGES.read, asked, target, own)
     if counted is not None:
         return logged(request, json_answer(request, {"input_tokens": counted}))
     response = json_answer(request, {"input_tokens": _estimated(asked, target.model)})
@@ -82,8 +84,8 @@ async def count_tokens(request: Request) -> HTTPResponse:
 
 def _estimated(asked: Asked, model: str) -> int:
     try:
-        assert _FRONT.read is not None
-        tokens = prompt_tokens(_FRONT.read(asked))
+        assert MESSAGES.read is not None
+        tokens = prompt_tokens(MESSAGES.read(asked))
     except GatewayError:  # what only Anthropic takes is refused when it is asked, not here
         tokens = guess_tokens(len(asked.body))
     return LEARNED.applied(model, tokens)

@@ -1,7 +1,6 @@
 """What can be asked: /c/v1/models, gathered from every provider that has a key."""
 
 import asyncio
-import re
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -20,13 +19,13 @@ from app.http.responses import (
     App,
     directory_of,
     gateway_of,
-    head_of,
     headers_for,
     json_answer,
     request_id,
 )
 from app.http.routes.chat import FRONTS
 from app.http.routes.gemini import EVENTS, MODELS, take_key_from_query
+from app.http.shared_paths import is_anthropics, is_googles
 from app.pool.lease import Lease
 from app.pool.outcomes import Outcome, of_error
 from app.telemetry.redaction import redact
@@ -40,8 +39,6 @@ _MOST_SECONDS = 10.0  # to wait for a list
 _ANTHROPIC_SECONDS = 2.3  # Claude Code waits 3
 _PATIENCE_SECONDS = 2.0  # to wait for some once others have answered
 _MAX_BYTES = 8 * 1024 * 1024
-_GOOGLES_HEADER = re.compile(rb"^x-goog-api-(?:key|client):", re.I | re.M).search
-_GOOGLES_QUERY = re.compile(rb"\A[A-Z]+ [^ ]*[?&](?:key|pageSize)=").search
 
 
 def register(app: App) -> None:
@@ -62,10 +59,10 @@ def register(app: App) -> None:
 
 async def models(request: Request) -> HTTPResponse:
     """What the configured providers offer, in the shape of the front of this path."""
-    if _is_googles(request):
+    if is_googles(request):
         request.ctx.front = EVENTS
         return await googles_list(request)
-    if _is_anthropics(request):
+    if is_anthropics(request):
         query = {name: request.args.get(name) for name in request.args}
         return json_answer(request, page_of(await _as_anthropic(request), query))
     shape = FRONTS[0].models
@@ -75,11 +72,11 @@ async def models(request: Request) -> HTTPResponse:
 
 async def model(request: Request, target: str) -> HTTPResponse:
     """One model of that list, by its id with or without the provider's name. Raises 404."""
-    if _is_googles(request):
+    if is_googles(request):
         request.ctx.front = EVENTS
         return await googles_model(request, target)
     model_id = unquote(target)  # SDKs write claude%2Fclaude-...
-    if _is_anthropics(request):
+    if is_anthropics(request):
         for entry in await _as_anthropic(request):
             if model_id in (entry["id"], entry["id"].removeprefix("anthropic/")):
                 return json_answer(request, entry)
@@ -95,16 +92,6 @@ async def model(request: Request, target: str) -> HTTPResponse:
         code="model_not_found",
         param="model",
     )
-
-
-def _is_anthropics(request: Request) -> bool:
-    return "anthropic-version" in request.headers
-
-
-def _is_googles(request: Request) -> bool:
-    """Whether Google's SDKs ask, by their headers or parameters; a token was taken out of both."""
-    head = head_of(request)
-    return _GOOGLES_HEADER(head) is not None or _GOOGLES_QUERY(head) is not None
 
 
 async def googles_list(request: Request) -> HTTPResponse:

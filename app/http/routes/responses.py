@@ -27,8 +27,11 @@ from app.http.responses import (
     record_for,
 )
 from app.http.routes.chat import FRONTS, incoming_of, targets_of
+from app.http.routes.gemini import EVENTS, not_offered
+from app.http.routes.messages import MESSAGES, not_here
 from app.http.routes.reverse_proxy import forward
 from app.http.run_chat import run_chat
+from app.http.shared_paths import is_anthropics, is_googles
 from app.wire.errors import GatewayError, bad_request
 from app.wire.kept import PREFIX, Kept
 from app.wire.token_estimate import LEARNED, prompt_tokens
@@ -187,6 +190,13 @@ def _limit(said: str | None) -> int:
 
 async def _only_raw(request: Request, **rest: str) -> HTTPResponse:
     record_for(request, "/c/v1/:openai")
+    if request.path.startswith("/c/v1/files"):  # Anthropic and Google keep files, too
+        if is_googles(request):
+            request.ctx.front = EVENTS
+            raise not_offered(request, "v1", request.path.removeprefix("/c/v1/"))
+        if is_anthropics(request):
+            request.ctx.front = MESSAGES
+            return await not_here(request)
     path = request.path.removeprefix("/c")
     raise GatewayError(
         404,

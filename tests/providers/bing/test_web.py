@@ -713,6 +713,7 @@ def test_a_remote_picture_is_fetched_by_bing_itself(make_call: Make) -> None:
     [
         (with_picture("data:image/png;base64,iVBORw0KGgo="), "messages[0].content[1]"),
         (with_picture("data:image/jpeg;base64,/9j/4AA!"), "messages[0].content[1]"),
+        (with_picture("data:image/jpeg;base64,/9j/4AAé"), "messages[0].content[1]"),
         (with_picture("data:,"), "messages[0].content[1]"),
         (with_picture("data:image/jpeg;base64,"), "messages[0].content[1]"),
         (with_picture(""), "messages[0].content[1]"),

@@ -137,3 +137,11 @@ def test_the_first_letters_of_the_base64_are_enough(kind):
     assert media_type(first_bytes(base64.b64encode(PDF).decode())) == "application/pdf"
     assert media_type(first_bytes("AAAA")) is None
     assert media_type(first_bytes("")) is None
+
+
+@pytest.mark.parametrize("data", ["é", "iVBé", "!!!!"])
+def test_a_file_that_is_no_base64_is_refused(make_call, data):
+    part = {"type": "file", "file": {"file_data": data, "filename": "a.txt"}}
+    with pytest.raises(GatewayError) as caught:
+        sent(make_call, {"role": "user", "content": [part]})
+    assert caught.value.status == 400

@@ -542,7 +542,10 @@ def test_an_empty_part_is_a_400_that_names_it(make_call: Make, part: Any) -> Non
     assert "empty" in caught.value.message
 
 
-@pytest.mark.parametrize("url", ["data:image/png;base64,%%%", "data:image/png,abc", "data:,"])
+@pytest.mark.parametrize(
+    "url",
+    ["data:image/png;base64,%%%", "data:image/png;base64,é", "data:image/png,abc", "data:,"],
+)
 def test_broken_data_is_a_400_that_names_the_part(make_call: Make, url: str) -> None:
     content = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}]
     with pytest.raises(GatewayError) as caught:

@@ -74,6 +74,32 @@ def test_nothing_but_usage_is_taken_after_done():
     assert events == [STARTED, Text("Hello"), STOPPED, Usage(1, 2)]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"reasoning_content": "why"},
+        {"refusal": "no"},
+        {"content": "x", "annotations": [{"type": "url_citation"}]},
+        {"content": [{"type": "text", "text": "x"}]},
+        {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}]},
+    ],
+)
+def test_plain_text_is_told_whatever_comes_between(other):
+    numbers = [str(number) for number in range(30)]
+    pieces = [chunk({"content": number, "role": "assistant"}) for number in numbers]
+    nulls = b'"refusal":null,"tool_calls":null,"reasoning_content":null,"content":'
+    pieces[1::2] = [piece.replace(b'"content":', nulls) for piece in pieces[1::2]]
+    pieces[2::3] = [
+        piece.replace(b'"choices":', b'"usage":null,"error":null,"choices":')
+        for piece in pieces[2::3]
+    ]
+    for at in (0, 1, 5, 29, 30):
+        mixed = [*pieces[:at], chunk(other), *pieces[at:], END]
+        alone = said(HELLO + chunk(other) + END)[1:]
+        assert [e for e in said(*mixed) if e not in alone] == [Text(number) for number in numbers]
+        assert sum(e in alone for e in said(*mixed)) == len(alone)
+
+
 # --- errors -----------------------------------------------------------------------------------
 
 ERROR = {"message": "sorry", "type": "server_error", "code": None}

@@ -42,7 +42,7 @@ def call_of(provider, endpoint, body, model=None, **headers) -> Call:
     front = FRONTS["openai-" + endpoint.replace("/", "-")]
     if isinstance(body, bytes):
         kind = {"content-type": "multipart/form-data; boundary=b"}
-        asked = front.glance(Incoming(path="/", params={}, query={}, headers=kind, body=body))
+        asked = front.glance(Incoming(path="/", params={}, query="", headers=kind, body=body))
     else:
         asked = asked_of(body, front)
     return Call(
