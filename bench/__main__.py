@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.heads import HEADS
 from bench.processes import Server, free_port
-from bench.scenarios import GEMINI, MESSAGES, SCENARIOS
+from bench.scenarios import GEMINI, MESSAGES, RESPONSES, SCENARIOS
 
 ROOT = Path(__file__).parents[1]
 NGINX = """
@@ -31,14 +31,20 @@ http {{
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
     proxy_read_timeout 300s;
     location / {{ proxy_pass http://plain; }}
+    location /v1/realtime {{
+      proxy_pass http://plain;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
+    }}
     location /tls/ {{ proxy_pass https://tls/; proxy_ssl_session_reuse on; }}
   }}
 }}
 """
 TOKEN = "bench-7f1c0e5a94d24b6f8a3d"
 NO_LEDGER = "gateway-no-ledger"
+BUDGET = {"usd": 1_000_000, "tokens": 2**50, "per": "month"}  # never spent
 MODELS = {
     "openai": "bench",
+    "responses": "only/bench",
     "claude": "claude/claude-3-5-bench",
     "gemini": "gemini/gemini-bench",
     "chatgpt": "openai-chat-web/bench",
@@ -60,12 +66,14 @@ def main() -> int:
         help="whose request headers are sent: the fewest, the openai package's, Node's fetch's",
     )
     parser.add_argument(
-        "--ledger", action="store_true", help="measure a gateway with `ledger: off` beside it, too"
+        "--ledger",
+        action="store_true",
+        help="measure the ledger, budgets and prices: beside a gateway without",
     )
     asked = parser.parse_args()
     wanted = [s for s in SCENARIOS if s.name in asked.scenarios.split(",")]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        servers = start(Path(name), asked.workers)
+        servers = start(Path(name), asked.workers, asked.ledger)
         try:
             report(measure(servers, wanted, asked), servers, asked)
         finally:
@@ -74,7 +82,7 @@ def main() -> int:
     return 0
 
 
-def start(folder: Path, workers: int) -> dict[str, Server]:
+def start(folder: Path, workers: int, has_budgets: bool) -> dict[str, Server]:
     """Starts upstreams, nginx if installed, and the gateways; returns them once they listen."""
     plain, tls, nginx, gateway = (free_port() for _ in range(4))
     pem, key = folder / "cert.pem", folder / "key.pem"
@@ -103,7 +111,7 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
     url = f"http://127.0.0.1:{plain}"
     config = {
         "workers": workers,
-        "access": {"tokens": [{"id": "bench", "val": TOKEN}]},
+        "prices": {"openai": {"bench": {"input": 2.5, "output": 10}}},
         "openai": {
             "api_url": url,
             "api_keys": keys,
@@ -113,13 +121,19 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
         },
         "claude": {"api_url": url, "api_keys": keys, "web_url": url, "web_sessions": sessions},
         "google_gemini": {"api_url": url, "api_keys": keys},
+        "upstreams": [
+            {"name": "only", "api_url": f"{url}/v1", "api_keys": keys, "like": "responses"}
+        ],
     }
     for label, port, url, ledger in (
         ("gateway", gateway, f"http://127.0.0.1:{plain}", str(folder / "usage.db")),
         ("gateway-tls", free_port(), f"https://localhost:{tls}", str(folder / "usage-tls.db")),
         (NO_LEDGER, free_port(), f"http://127.0.0.1:{plain}", "off"),
     ):
-        config |= {"port": f"127.0.0.1:{port}", "ledger": ledger}
+        token = {"id": "bench", "val": TOKEN}
+        if has_budgets and ledger != "off":
+            token |= {"budget": BUDGET}
+        config |= {"port": f"127.0.0.1:{port}", "ledger": ledger, "access": {"tokens": [token]}}
         config["openai"] = config["openai"] | {"api_url": url}
         file = folder / f"{label}.yaml"
         file.write_text(json.dumps(config))
@@ -134,12 +148,12 @@ def start(folder: Path, workers: int) -> dict[str, Server]:
 
 
 def measure(servers, wanted, asked):
-    """All results by (scenario, server), one per round; nginx only runs OpenAI to OpenAI."""
+    """All results by (scenario, server), one per round; nginx runs what is only copied."""
     found = {}
     for round_number in range(asked.rounds):
         for scenario in wanted:
             for peer in ("nginx", "gateway", NO_LEDGER)[: 3 if asked.ledger else 2]:
-                if peer not in servers or (peer == "nginx" and scenario.family != "openai"):
+                if peer not in servers or (peer == "nginx" and not _is_copied(scenario)):
                     continue
                 server = servers["gateway-tls" if peer == "gateway" and scenario.tls else peer]
                 if round_number == 0:
@@ -161,14 +175,25 @@ def measure(servers, wanted, asked):
     return found
 
 
+def _is_copied(scenario) -> bool:
+    """Whether caller and upstream speak the same, so that nginx can do it too."""
+    return scenario.family == "openai" or (
+        scenario.family == "responses" and scenario.path == RESPONSES
+    )
+
+
 def drive(server, peer, scenario, seconds, streams, heads):
     """Runs the load generator once against a server and returns what it printed."""
     is_gateway = peer != "nginx"
     model = MODELS[scenario.family] if is_gateway else "bench"
+    if scenario.family == "responses" and scenario.path == RESPONSES:
+        model = "bench"
     if scenario.path in (MESSAGES, GEMINI) and "/" not in model:
         model = f"openai/{model}"  # a bare name would be Claude's or Gemini's
-    path = scenario.path.format(model=model) if is_gateway else "/v1/chat/completions"
-    if peer == "nginx" and scenario.tls:
+    path = scenario.path.format(model=model)
+    if not is_gateway and not scenario.frames:
+        path = "/v1/responses" if path == RESPONSES else "/v1/chat/completions"
+    if not is_gateway and scenario.tls:
         path = "/tls" + path
     plan = {
         "port": server.port,
@@ -182,6 +207,7 @@ def drive(server, peer, scenario, seconds, streams, heads):
         "delay_ms": scenario.delay_ms,
         "streams": streams,
         "seconds": seconds,
+        "frames": scenario.frames,
     }
     done = subprocess.run(
         [sys.executable, "-m", "bench.load", json.dumps(plan)],
@@ -219,7 +245,8 @@ def report(found, servers, asked) -> None:
         base = middle(name, "nginx", "us") or middle("S2", "nginx", "us")
         per = "request"
         if scenario.chunks:
-            per = f"chunk, {us * scenario.chunks:,.0f} per stream"
+            what = "frame" if scenario.frames else "chunk"
+            per = f"{what}, {us * scenario.chunks:,.0f} per stream"
         first = middle(name, "gateway", "first_p50")
         ages = " / ".join(shown(middle(name, "gateway", f"age_{p}"), 2) for p in ("p50", "p99"))
         megabytes = middle(name, "gateway", "mb")
@@ -230,9 +257,8 @@ def report(found, servers, asked) -> None:
             f"{shown(megabytes, 0)} | {errors} |"
         )
         if (without := middle(name, NO_LEDGER, "us")) is not None:
-            print(
-                f"| {name} | without the ledger | {shown(without)}, {us / without:.3f} | | | | | |"
-            )
+            cells = f"without ledger and budgets | {shown(without)}, {us / without:.3f}"
+            print(f"| {name} | {cells} | | | | | |")
 
 
 def cpu_model() -> str:

@@ -14,6 +14,7 @@ import time
 import uvloop
 
 from bench.heads import HEADS
+from bench.live import LiveCaller
 from bench.scenarios import PIECE, TEXT
 
 _END_BYTES = 1000  # hold the last event
@@ -87,6 +88,10 @@ class Plan:
             body["max_tokens"] = 4096
             end = rb'data: {"type":"message_stop"}\n\n'
             piece = rb'"text_delta","text":"([^"]*)"'
+        if asked["path"].endswith("/responses"):
+            body["input"] = body.pop("messages")
+            body["store"] = False
+            end, piece = rb"}\n\n", rb'"delta":"([^"]*)"'
         if self.chunks:
             body["stream"] = True
         if "GenerateContent" in asked["path"]:
@@ -165,13 +170,16 @@ def percentile(values, part):
 async def main():
     """Runs the load that the argument describes and prints the results."""
     asked = json.loads(sys.argv[1])
-    plan, results = Plan(asked), Results(asked)
+    results = Results(asked)
+    plan = Plan(asked) if not asked["frames"] else None
     loop = asyncio.get_running_loop()
     connections = []
     began = time.monotonic()
     for _ in range(asked["connections"]):
         _, connection = await loop.create_connection(
-            lambda: ClientConnection(plan, results), "127.0.0.1", asked["port"]
+            lambda: ClientConnection(plan, results) if plan else LiveCaller(asked, results),
+            "127.0.0.1",
+            asked["port"],
         )
         connections.append(connection.done)
         if asked["streams"]:

@@ -14,6 +14,7 @@ import time
 
 import uvloop
 
+from bench.live import LiveUpstream
 from bench.scenarios import PIECE, TEXT
 
 ASKED = re.compile(rb"chunks=(\d+) delay_ms=(\d+) timed=(\d)")
@@ -28,6 +29,32 @@ def openai(text: bytes) -> bytes:
         b'"choices":[{"index":0,"delta":{"content":"%b"},"logprobs":null,"finish_reason":null}]}\n\n'
         % text
     )
+
+
+def responses(text: bytes) -> bytes:
+    """One output_text.delta event."""
+    return (
+        b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
+        b'"content_index":0,"delta":"%b","item_id":"msg_0bench","logprobs":[],"obfuscation":'
+        b'"Zk3vQ0aTq","output_index":0,"sequence_number":7}\n\n' % text
+    )
+
+
+def response(kind: bytes, status: bytes, usage: bytes) -> bytes:
+    """An event with the Response object."""
+    return (
+        b'event: response.%b\ndata: {"type":"response.%b","response":{"id":"resp_0bench","object":'
+        b'"response","created_at":1750000000,"status":"%b","model":"bench-model","output":[],'
+        b'"error":null,"incomplete_details":null,"usage":%b},"sequence_number":0}\n\n'
+        % (kind, kind, status, usage)
+    )
+
+
+RESPONSES_ITEM = (
+    b'event: response.output_item.%b\ndata: {"type":"response.output_item.%b","output_index":0,'
+    b'"item":{"id":"msg_0bench","type":"message","status":"%b","role":"assistant","content":[]}}'
+    b"\n\n"
+)
 
 
 def claude(text: bytes) -> bytes:
@@ -92,6 +119,11 @@ BEFORE = {
     b"chatgpt": CHATGPT_BEFORE,
 }
 BEFORE[b"claude-web"] = BEFORE[b"claude"]
+BEFORE[b"responses"] = (
+    response(b"created", b"in_progress", b"null")
+    + response(b"in_progress", b"in_progress", b"null")
+    + RESPONSES_ITEM % (b"added", b"added", b"in_progress")
+)
 AFTER = {
     b"openai": openai(b"")
     .replace(b'{"content":""}', b"{}")
@@ -104,8 +136,14 @@ AFTER = {
     b"chatgpt": CHATGPT_AFTER,
 }
 AFTER[b"claude-web"] = AFTER[b"claude"]
+AFTER[b"responses"] = RESPONSES_ITEM % (b"done", b"done", b"completed") + response(
+    b"completed",
+    b"completed",
+    b'{"input_tokens":12,"output_tokens":100,"total_tokens":112}',
+)
 CHUNK = {
     b"openai": openai,
+    b"responses": responses,
     b"claude": claude,
     b"gemini": gemini,
     b"chatgpt": chatgpt,
@@ -147,6 +185,9 @@ class Upstream(asyncio.Protocol):
         head, found, rest = self.buffer.partition(b"\r\n\r\n")
         if not found:
             return
+        if b"upgrade: websocket" in head.lower():
+            self.transport.set_protocol(LiveUpstream(self.transport, head))
+            return
         length = re.search(rb"content-length: *(\d+)", head, re.I)
         size = int(length[1]) if length else 0
         if len(rest) < size:
@@ -168,6 +209,8 @@ class Upstream(asyncio.Protocol):
             family = (
                 b"claude"
                 if path.endswith(b"/messages")
+                else b"responses"
+                if path.endswith(b"/responses")
                 else b"gemini"
                 if b":" in path
                 else b"openai"

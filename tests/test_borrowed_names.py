@@ -133,6 +133,9 @@ BORROWED: dict[str, dict[str, str]] = {
         "sanic.http.http1.Http": "protocol send",
         "sanic.server.protocols.http_protocol.HttpProtocol": "_can_write",
     },
+    "app/http/websocket.py": {
+        "sanic.http.http1.Http": "protocol response_func",
+    },
     "app/process/discord_bridge.py": {
         "discord.VoiceClient": "warn_dave warn_nacl",
         "discord.client.Client": "_connection http",
@@ -177,9 +180,18 @@ BORROWED: dict[str, dict[str, str]] = {
     "app/simulator/discord_gateway.py": {
         "sanic.server.websockets.impl": "WebsocketImplProtocol",
     },
+    "app/simulator/gemini_live.py": {
+        "sanic.server.websockets.impl": "WebsocketImplProtocol",
+    },
     "app/simulator/ledger.py": {
         "sanic.server.protocols.websocket_protocol": "WebSocketProtocol",
         "sanic.server.protocols.websocket_protocol.WebSocketProtocol": "_setup app request_handler",
+    },
+    "app/simulator/live.py": {
+        "sanic.server.websockets.impl": "WebsocketImplProtocol",
+    },
+    "app/simulator/openai_live.py": {
+        "sanic.server.websockets.impl": "WebsocketImplProtocol",
     },
     "app/simulator/request_body.py": {
         "sanic.http.http1.Http": "read",

@@ -66,7 +66,11 @@ FLOORS = (
     floor(["app.accounting"], MIDDLE, ["msgspec", "psycopg"]),
     floor(["app.pool"], MIDDLE, ["msgspec", "redis"]),
     floor(["app.engine"], ENGINE, ["msgspec"]),
-    floor(["app.http"], [*ENGINE, "app.fronts", "providers"], ["httptools", "msgspec", "sanic"]),
+    floor(
+        ["app.http"],
+        [*ENGINE, "app.fronts", "providers"],
+        ["httptools", "msgspec", "sanic", "websockets"],
+    ),
     floor(
         ["app.process"],
         [*ENGINE, "app.fronts", "app.http", "providers"],

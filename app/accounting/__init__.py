@@ -1,1 +1,1 @@
-"""Who spent what: the ledger of calls, its sums, and what is read from them."""
+"""Who spent what: the ledger of calls and its sums, prices, budgets of access tokens."""

@@ -256,7 +256,7 @@ def row_of(at: int, record: CallRecord, tokens: Counts | None = None) -> Row:
         int(record.stream),
         record.status,
         record.outcome,
-        clean(record.code),
+        clean(record.code) if record.code else "",
         record.attempts,
         record.first_event_ms,
         record.total_ms,
@@ -275,7 +275,7 @@ def _tokens(record: CallRecord) -> Counts:
         record.completion_tokens or 0,
         record.reasoning_tokens,
     )
-    return counts if max(counts) < _MOST_TOKENS else _cut_off(*counts)
+    return counts if sum(counts) < _MOST_TOKENS else _cut_off(*counts)
 
 
 def _cut_off(*counts: int) -> Counts:

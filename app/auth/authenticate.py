@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 from msgspec import Struct
 
 from app.auth.caller import Caller, token_required
-from app.auth.credentials import bare_token
+from app.auth.credentials import KEY_PROTOCOL, PROTOCOLS, bare_token, subprotocols
 from app.auth.peers import (
     TOKEN_HEADERS,
     Headers,
@@ -189,6 +189,23 @@ class Access:
                 headers.popall(name, ())
                 for value in kept:
                     headers.add(name, value)
+        if PROTOCOLS in names:
+            offered = ", ".join(headers.getall(PROTOCOLS, ()))
+            protocols, keys = subprotocols(offered)
+            for bare in filter(None, map(bare_token, keys)):
+                has_credential = True
+                candidate = self._digest(bare)
+                found = self._tokens.get(candidate)
+                if found is None or not equal_secrets(found.val, bare):
+                    protocols.append(KEY_PROTOCOL + bare)
+                    continue
+                removed += 1
+                if token is None:
+                    digest, token = candidate, found
+            if keys:
+                headers.popall(PROTOCOLS, ())
+                if protocols:
+                    headers.add(PROTOCOLS, ", ".join(protocols))
         if "key=" in query:
             in_query = self._take_from_query(query)
             query = in_query.rest

@@ -18,6 +18,22 @@ def bare_token(value: str) -> str:
     return "" if value.lower() in PLACEHOLDERS else value
 
 
+# How browsers send a key, which cannot set the headers of a websocket: as a subprotocol.
+KEY_PROTOCOL = "openai-insecure-api-key."
+PROTOCOLS = "sec-websocket-protocol"
+
+
+def subprotocols(value: str) -> tuple[list[str], list[str]]:
+    """The subprotocols of a `Sec-WebSocket-Protocol` header, and the keys among them."""
+    names, keys = [], []
+    for name in (part.strip() for part in value.split(",")):
+        if name.startswith(KEY_PROTOCOL):
+            keys.append(name.removeprefix(KEY_PROTOCOL))
+        elif name:
+            names.append(name)
+    return names, keys
+
+
 def callers_own(headers: Mapping[str, str], accepts: Sequence[str]) -> str:
     """The caller's upstream credential: from the first of the `accepts` headers that has one, else
     ""."""

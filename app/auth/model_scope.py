@@ -45,6 +45,29 @@ def model_in_body(body: bytes) -> str | None:
         return None
 
 
+# The parts of a message by which a live API is told its model.
+_SETTINGS = ("setup", "session", "response")
+
+
+def models_in_message(body: bytes) -> list[str]:
+    """The models that a message of a live API names, at its top or in its settings.
+
+    Raises GatewayError 400 for what is no JSON object, or could be read in two ways.
+    """
+    check_unambiguous(body, "model", *_SETTINGS)
+    members = read_members(body)
+    found = []
+    for name in _SETTINGS:
+        inner = bytes(members.get(name, b""))
+        if inner[:1] == b"{":
+            check_unambiguous(inner, "model")
+            found.append(read_members(inner).get("model"))
+    try:
+        return [_text(raw) for raw in (members.get("model"), *found) if raw is not None]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise bad_request("The model must be a text.", param="model") from None
+
+
 def check_unambiguous(body: bytes, *names: str) -> None:
     """Raises GatewayError 400 if a JSON object has a duplicate member, or one of `names` in other
     letter case."""

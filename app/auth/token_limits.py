@@ -3,12 +3,27 @@
 import time
 from collections.abc import Callable
 
-from app.config.schema import AccessToken
+from app.config.schema import AccessToken, Config
 from app.state.rate_windows import Limits, RateWindows
-from app.state.shared_table import ROWS, SharedState
+from app.state.shared_table import ROWS, SharedState, fingerprint
 
 _CLEANUP_SECONDS = 0.25  # between two checks for workers that died with open requests
 _RETRY_SECONDS = 1.0  # told to a caller who has too many concurrent requests
+
+
+def row_name(token: AccessToken) -> str:
+    """The name by which the row of a token in the shared table is found."""
+    return f"access.tokens/{token.id}"
+
+
+def limited(config: Config, state: SharedState) -> dict[str, int]:
+    """Returns fingerprint (hexadecimal) -> row, of the tokens that have limits."""
+    return {
+        f"{fingerprint(row_name(token)):x}": row
+        for token in config.access.tokens
+        if token.rpm or token.tpm or token.max_concurrent
+        if (row := state.row(row_name(token))) >= 0
+    }
 
 
 class TokenLimits:
@@ -46,7 +61,7 @@ class TokenLimits:
     def _row(self, token: AccessToken) -> tuple[int, Limits]:
         found = self._rows.get(token.id)
         if found is None:
-            row = self._state.row(f"access.tokens/{token.id}")
+            row = self._state.row(row_name(token))
             limits = Limits(token.max_concurrent, token.rpm)
             # In a full table all further tokens share the last row: a limit that is too low is
             # better than none.

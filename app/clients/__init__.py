@@ -6,9 +6,12 @@ on its event loop.
 """
 
 from collections.abc import Coroutine
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest
+from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, Via
+
+if TYPE_CHECKING:
+    from app.clients.websocket import WebSocketClient
 
 
 class Response(Protocol):
@@ -64,10 +67,24 @@ class Clients:
 
     def open(self, request: UpstreamRequest) -> Coroutine[Any, Any, Response]:
         """Sends the request by the client for its `via`; see `Client.open`."""
-        client = self._made.get(request.via)
+        return self._client(request.via).open(request)
+
+    def open_frames(
+        self, request: UpstreamRequest, max_bytes: int
+    ) -> Coroutine[Any, Any, Response]:
+        """Opens a websocket whose frames are relayed: `app.clients.websocket.UpstreamFrames`.
+
+        If the upstream refuses the handshake, returns its refusal. `max_bytes` is the limit of one
+        message.
+        """
+        client: WebSocketClient = self._client("websocket")  # type: ignore[assignment]
+        return client.open_frames(request, max_bytes)
+
+    def _client(self, via: Via) -> Client:
+        client = self._made.get(via)
         if client is None:
-            client = self._made[request.via] = self._make(request.via)
-        return client.open(request)
+            client = self._made[via] = self._make(via)
+        return client
 
     def _make(self, via: str) -> Client:
         # Imported late: a worker that never uses a client does not load its library.

@@ -1,30 +1,32 @@
 """The websocket client, by the `websockets` package: each read returns one whole message.
 
 The queue between socket and reader holds four messages: a reader that does not read makes the
-upstream wait. A refused handshake is an ordinary response with a status and a body.
+upstream wait. A refused handshake is an ordinary response with a status and a body. `open_frames`
+is for websockets that are relayed: frames in place of messages.
 """
 
 import asyncio
-import logging
+import ssl
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.protocol import Event
 from websockets.typing import Subprotocol
 
 from app.clients.address import with_remote_dns
-from app.clients.errors import bad_path, connect_timeout, unreachable
+from app.clients.errors import bad_path, connect_timeout, describe, unreachable
+from app.clients.frame_socket import FrameSocket, UpstreamProtocol
 from app.clients.header_check import check_headers
 from app.clients.shortage import shortage
+from app.clients.tls import tls_context
 from app.wire.errors import upstream_cut
 from app.wire.upstream import Headers, UpstreamRequest
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 QUEUED_MESSAGES = 4
 CLOSE_SECONDS = 0.5  # for the closing handshake: nobody reads the rest any more
-
-# Its debug lines hold whole handshakes, and with them credentials.
-_log = logging.getLogger("websockets.client")
-_log.setLevel(logging.WARNING)
 
 # Set by the library, which compares them with the response.
 _BY_LIBRARY = frozenset(
@@ -46,6 +48,55 @@ class _Connect(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Returns the exception itself: not a redirect (websockets' `connect`)."""
         return exc
+
+
+class _Opening(ClientConnection):
+    """A connection that hands its socket over once the handshake is done.
+
+    Frames may come in the same read as the end of the handshake: they are kept.
+    """
+
+    def __init__(self, protocol: ClientProtocol, **options: Any) -> None:
+        own = UpstreamProtocol(
+            protocol.uri,
+            subprotocols=protocol.available_subprotocols,
+            max_size=protocol.max_message_size,
+        )
+        protocol.parser.close()  # of the one that is not used: it refers to itself
+        super().__init__(own, **options)
+        self.early: list[Event] = []
+
+    def process_event(self, event: Event) -> None:
+        """Takes the response, and keeps what follows (websockets' ClientConnection)."""
+        if self.response is None:
+            super().process_event(event)
+        else:
+            self.early.append(event)
+
+
+class UpstreamFrames:
+    """An upstream's side of a relayed websocket: a response of status 101 without a body.
+
+    `protocol` is the subprotocol that the upstream chose, None without one.
+    """
+
+    status = 101
+
+    def __init__(self, connection: _Opening) -> None:
+        answer = connection.response
+        self.headers: Headers = (
+            [(name.lower(), value) for name, value in answer.headers.raw_items()] if answer else []
+        )
+        self.protocol: str | None = connection.protocol.subprotocol
+        self.socket = FrameSocket(connection.protocol, connection.transport, connection.early)
+
+    async def read(self) -> bytes:
+        """Returns b"": there is no body."""
+        return b""
+
+    async def close(self) -> None:
+        """Closes the socket."""
+        self.socket.abort()
 
 
 class WebSocketResponse:
@@ -132,21 +183,13 @@ class WebSocketClient:
     def __init__(self, connect_seconds: float) -> None:
         self._connect_seconds = connect_seconds
         self._open: set[WebSocketResponse] = set()
+        self._tls: ssl.SSLContext | None = None
 
     async def open(self, request: UpstreamRequest) -> WebSocketResponse | RefusedWebSocket:
         """Opens a websocket and sends `request.messages`; see `Client.open`."""
-        check_headers(request.headers)
-        try:
-            connection = await self._connect(request)
-        except InvalidStatus as error:
-            return RefusedWebSocket(error)
-        except TimeoutError:
-            raise connect_timeout() from None
-        except (InvalidURI, ValueError):
-            raise bad_path() from None
-        except (OSError, WebSocketException, EOFError) as error:
-            # from None: the texts hold the address, which may hold a token or a password
-            raise shortage(error) or unreachable(type(error).__name__) from None
+        connection = await self._connect(request)
+        if isinstance(connection, RefusedWebSocket):
+            return connection
         response = WebSocketResponse(connection, self._open)
         try:
             for message in request.messages:
@@ -156,26 +199,61 @@ class WebSocketClient:
             raise
         return response
 
-    async def _connect(self, request: UpstreamRequest) -> ClientConnection:
+    async def open_frames(
+        self, request: UpstreamRequest, max_bytes: int
+    ) -> UpstreamFrames | RefusedWebSocket:
+        """Opens a websocket to be relayed, whose messages may have `max_bytes`."""
+        connection = await self._connect(request, _Opening, max_bytes)
+        if isinstance(connection, RefusedWebSocket):
+            return connection
+        assert isinstance(connection, _Opening)
+        return UpstreamFrames(connection)
+
+    async def _connect(
+        self,
+        request: UpstreamRequest,
+        create_connection: type[ClientConnection] = ClientConnection,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> ClientConnection | RefusedWebSocket:
+        check_headers(request.headers)
         protocols = [
             Subprotocol(name.strip())
             for header, value in request.headers
             if header.lower() == "sec-websocket-protocol"
             for name in value.split(",")
         ]
-        return await _Connect(
-            request.url,
-            additional_headers=[
-                pair for pair in request.headers if pair[0].lower() not in _BY_LIBRARY
-            ],
-            user_agent_header=None,
-            subprotocols=protocols or None,
-            proxy=with_remote_dns(request.proxy) if request.proxy else None,
-            max_size=MAX_MESSAGE_BYTES,
-            max_queue=QUEUED_MESSAGES,
-            open_timeout=self._connect_seconds,
-            close_timeout=CLOSE_SECONDS,
-        )
+        more: dict[str, Any] = {}
+        if create_connection is _Opening:  # frames pass as they are, and pings are the far ends'
+            more |= {"compression": None, "ping_interval": None}
+        if request.url.startswith("wss:"):
+            if self._tls is None:
+                self._tls = tls_context()  # reading the certificates takes milliseconds
+            more["ssl"] = self._tls
+        try:
+            return await _Connect(
+                request.url,
+                additional_headers=[
+                    pair for pair in request.headers if pair[0].lower() not in _BY_LIBRARY
+                ],
+                user_agent_header=None,
+                subprotocols=protocols or None,
+                proxy=with_remote_dns(request.proxy) if request.proxy else None,
+                create_connection=create_connection,
+                max_size=max_bytes,
+                max_queue=QUEUED_MESSAGES,
+                open_timeout=self._connect_seconds,
+                close_timeout=CLOSE_SECONDS,
+                **more,
+            )
+        except InvalidStatus as error:
+            return RefusedWebSocket(error)
+        except TimeoutError:
+            raise connect_timeout() from None
+        except (InvalidURI, ValueError):
+            raise bad_path() from None
+        except (OSError, WebSocketException, EOFError) as error:
+            # from None: the texts hold the address, which may hold a token or a password
+            raise shortage(error) or unreachable(describe(error)) from None
 
     async def close(self) -> None:
         """Closes the sockets of all websockets."""

@@ -202,6 +202,20 @@ UpstreamName = Annotated[
         examples=["lab"],
     ),
 ]
+UsdOr0 = Annotated[float, Meta(ge=0, le=1e6, description="USD, or 0 for no limit", examples=["5"])]
+TokensOr0 = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=2**50,
+        description="a whole number of tokens, or 0 for no limit",
+        examples=["1000000"],
+    ),
+]
+UsdPerMillion = Annotated[
+    float,
+    Meta(ge=0, le=1e9, description="USD per million, 0 for free", examples=["2.5"]),
+]
 HeaderName = Annotated[
     str,
     Meta(

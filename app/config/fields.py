@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from ipaddress import ip_address, ip_network
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -43,7 +43,7 @@ def field_hints(section: type[Section]) -> dict[str, Any]:
 
 def bare(hint: Any) -> Any:
     """The hint of a container without what stands around it: `| None`, a marker of a list."""
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in (Union, UnionType):
         hint = next(each for each in get_args(hint) if each is not type(None))
     if get_origin(hint) is Annotated and get_origin(get_args(hint)[0]) is list:
         hint = get_args(hint)[0]

@@ -66,6 +66,7 @@ def load(
         reader.warnings.append(f"{loaded.path}:1:1: file: {message}")
     reader.warn_about_config(config)
     loaded.warnings += _placed(loaded, startup_checks.folder_warnings(config))
+    loaded.warnings += _placed(loaded, startup_checks.privacy_warnings(config))
     return loaded
 
 

@@ -280,8 +280,12 @@ PRESETS = (
     Preset("lmstudio", "http://127.0.0.1:1234/v1", "", _LOCAL),
 )
 BY_NAME = {name: preset for preset in PRESETS for name in (preset.name, *preset.aliases)}
-# What `like` may name: every preset, and OpenAI's own API.
-DIALECTS = {"openai": OPENAI, **{name: preset.dialect for name, preset in BY_NAME.items()}}
+# What `like` may name: every preset, OpenAI's own API, and a host that has Responses alone.
+DIALECTS = {
+    "openai": OPENAI,
+    "responses": Dialect(wire="responses"),
+    **{name: preset.dialect for name, preset in BY_NAME.items()},
+}
 
 
 def dialect_of(name: str, like: str) -> Dialect:

@@ -39,7 +39,10 @@ from app.config.field_types import (
     Secret,
     Section,
     Token,
+    TokensOr0,
     UpstreamName,
+    UsdOr0,
+    UsdPerMillion,
     WebsocketUrl,
 )
 
@@ -83,6 +86,8 @@ class OpenAI(Section, frozen=True):
     cookie_path: str = ""
     chat_web_url: HttpUrl = "https://chatgpt.com"
     image_path: str = "data/images"
+    # Models asked in Responses by every front; None: those that api.openai.com has in that alone.
+    responses_models: list[Pattern] | None = None
     pow: Literal["sha3", "fnv"] = "sha3"  # proof of work of the web backend: of 2024 or current
     api_keys: list[KeyEntry] = []
     web_sessions: list[SessionEntry] = []
@@ -207,6 +212,8 @@ class Timeouts(Section, frozen=True):
     total: Seconds = 900
     write: Seconds = 60  # a caller that does not read its answer
     forward_idle: Seconds = 600  # reverse-proxy routes: no byte in either direction
+    websocket_idle: Seconds = 900  # websockets: no byte in either direction
+    websocket_total: Seconds = 7200  # from a websocket's handshake to its end
     keep_alive_comment: Seconds = 15
 
 
@@ -217,10 +224,20 @@ class Limits(Section, frozen=True):
     request_bytes: Bytes = 32 * 1024 * 1024
     upload_bytes: Bytes = 512 * 1024 * 1024
     response_bytes: Bytes = 64 * 1024 * 1024
+    websocket_message_bytes: Bytes = 16 * 1024 * 1024
     image_folder_bytes: Bytes = 1024 * 1024 * 1024
     in_flight: Places = 1000
     queue: PlacesOr0 = 500
     queue_seconds: Seconds = 5
+
+
+class Budget(Section, frozen=True):
+    """`access.tokens[].budget`: what may be spent in a period, which is one of UTC's calendar."""
+
+    usd: UsdOr0 = 0
+    tokens: TokensOr0 = 0  # prompt and completion
+    per: Literal["day", "week", "month"] = "month"
+    unpriced: Literal["pass", "refuse"] = "pass"  # models of which no price is known
 
 
 class AccessToken(Section, frozen=True):
@@ -229,10 +246,50 @@ class AccessToken(Section, frozen=True):
     id: Id
     val: Token
     rpm: LimitOr0 = 0
+    tpm: LimitOr0 = 0  # tokens per minute, prompt and completion
     max_concurrent: LimitOr0 = 0
+    budget: Budget = Budget()
     providers: list[UpstreamName] = []
     models: list[Pattern] = []
     store: bool = True  # whether answers may be kept for the caller's next turn
+
+
+class PriceStep(Section, frozen=True):
+    """An entry of `prices.NAME.MODEL.steps`: what differs, for all of a call, above so many prompt
+    tokens."""
+
+    above: Annotated[
+        int,
+        Meta(gt=0, le=2**31, description="a whole number of prompt tokens", examples=["200000"]),
+    ]
+    input: UsdPerMillion | None = None
+    output: UsdPerMillion | None = None
+    cached: UsdPerMillion | None = None
+    cache_write: UsdPerMillion | None = None
+    cache_write_1h: UsdPerMillion | None = None
+    reasoning: UsdPerMillion | None = None
+    audio: UsdPerMillion | None = None
+    audio_output: UsdPerMillion | None = None
+    request: UsdPerMillion | None = None
+
+
+class ModelPrice(Section, frozen=True):
+    """`prices.NAME.MODEL`: USD per million tokens, `request`: per million requests.
+
+    Left out: `cached` and `cache_write` cost as `input`, `cache_write_1h` as `cache_write`,
+    `reasoning` as `output`, `audio` and `audio_output` as text.
+    """
+
+    input: UsdPerMillion
+    output: UsdPerMillion
+    cached: UsdPerMillion | None = None
+    cache_write: UsdPerMillion | None = None
+    cache_write_1h: UsdPerMillion | None = None
+    reasoning: UsdPerMillion | None = None
+    audio: UsdPerMillion | None = None
+    audio_output: UsdPerMillion | None = None
+    request: UsdPerMillion | None = None
+    steps: list[PriceStep] = []
 
 
 class Access(Section, frozen=True):
@@ -298,6 +355,7 @@ class Config(Section, frozen=True):
     claude: Claude = Claude()
     upstreams: list[Upstream] = []
     models: dict[ModelName, OneOrMoreModels] = {}  # alias or pattern -> what answers in its place
+    prices: dict[UpstreamName, dict[Pattern, ModelPrice]] = {}  # instead of the shipped ones
     unknown_provider: Literal["openai", "refuse"] = "openai"  # a prefix that nobody is called by
     access: Access = Access()
     trusted_proxies: list[Network] = []
@@ -311,6 +369,9 @@ class Config(Section, frozen=True):
     ledger: Ledger = "data/usage.db"  # one row per call: who, what, how many tokens, what cost
     ledger_days: Days = 30  # how long rows are kept; sums are kept longer
     ledger_addresses: bool = False  # rows and the call log name the callers' addresses
+    record_calls: Literal["off", "errors", "all"] = "off"  # whose prompts and answers are kept
+    record_calls_path: str = "data/calls"
+    record_calls_bytes: Bytes = 1024 * 1024 * 1024  # of the folder; the oldest calls go
     redis_url: RedisUrl = ""  # several hosts share cooldowns
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

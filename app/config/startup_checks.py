@@ -77,6 +77,17 @@ def port_mistakes(config: Config, host: str, port: int) -> Iterator[tuple[str, s
                 yield where, f"cannot listen there ({reason}); write an address of this machine"
 
 
+def privacy_warnings(config: Config) -> Iterator[tuple[str, str]]:
+    """(config key, notice) pairs for what is kept of callers' own words."""
+    if config.record_calls != "off":
+        which = "calls that fail" if config.record_calls == "errors" else "all chat calls"
+        yield (
+            "record_calls",
+            f"prompts and answers of {which} are written to {config.record_calls_path}; "
+            "tell your callers, or write off",
+        )
+
+
 def folder_warnings(config: Config) -> Iterator[tuple[str, str]]:
     """(config key, problem) pairs for folders that cannot be written.
 

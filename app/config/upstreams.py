@@ -111,6 +111,9 @@ def _unknown_names(config: Config, written: set[str]) -> Iterator[Note]:
         for name in token.providers:
             if name not in written:
                 yield f"access.tokens[{place}].providers", _no_provider(name, written)
+    for name in config.prices:
+        if name not in written:
+            yield f"prices.{name}", _no_provider(name, written)
 
 
 def _no_provider(name: str, written: set[str]) -> str:

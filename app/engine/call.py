@@ -49,10 +49,14 @@ class ChatCall(Struct, kw_only=True):
 
 
 class KeyChoice(Struct):
-    """Which keys may answer. A bound one is the caller's own, or named, or a conversation's."""
+    """Which keys may answer. A bound one is the caller's own, or named, or a conversation's.
+
+    A preferred one is asked first if it can serve: the upstream may have its prompt in a cache.
+    """
 
     fixed: Key | None = None  # of no pool
     wanted: str | None = None
+    preferred: str = ""
     among: frozenset[str] | None = None
     is_bound: bool = False
 

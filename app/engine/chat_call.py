@@ -18,6 +18,8 @@ from typing import Any
 
 from msgspec import structs
 
+from app.accounting.budgets import HEADER, Budgets, answer_tokens
+from app.accounting.call_files import CallFiles
 from app.clients import Clients
 from app.config.schema import Config
 from app.engine.attempt import Attempt
@@ -36,6 +38,7 @@ from app.engine.keep_alive import keep_alive
 from app.engine.key_choice import choose, of_conversation
 from app.engine.open_calls import OpenCalls
 from app.engine.race import Lane, Race
+from app.engine.resumed import resumed
 from app.engine.sink import Sink
 from app.offload.cpu_work import CpuWorker
 from app.pool.conversation_owners import Conversations
@@ -62,6 +65,7 @@ from app.wire.provider import Call, Key, Provider
 from app.wire.upstream import UpstreamRequest
 
 _FAREWELL_SECONDS = 10.0
+_OF_THE_REQUEST = (400, 413, 422)  # another session would say the same
 
 
 class Exchange:
@@ -81,6 +85,8 @@ class Exchange:
         self.sessions, self.conversations, self.answers = sessions, conversations, answers
         self.slow_work = CpuWorker()
         self.calls = OpenCalls()
+        self.call_files: CallFiles | None = None  # where prompts and answers are kept, if anywhere
+        self.budgets: Budgets | None = None
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def run(self, ask: ChatCall, sink: Sink) -> None:
@@ -99,6 +105,7 @@ class Exchange:
         record.stream, record.bytes_in, record.status = stream, len(asked.body), 200
         try:
             self.calls.check()
+            self._reserve(ask, sink)
             state = CallState(ask, sink, deadline, began, random.random(), len(sink.headers))
             target, error = ask.target, None
             if ask.fallbacks and self.config.fallback_after:
@@ -127,6 +134,19 @@ class Exchange:
                 answered = guess_answered(record.bytes_out, is_stream=stream)
                 record.estimate(guess_tokens(asked.text_bytes), answered)
             self.log.write(record)
+            if self.call_files is not None:
+                self.call_files.keep(record, asked.body, getattr(sink, "said", ()))
+
+    def _reserve(self, ask: ChatCall, sink: Sink) -> None:
+        """Reserves what the call may cost of its caller's budget. Raises GatewayError 429, 403."""
+        budgets, asked = self.budgets, ask.asked
+        if budgets is None or not budgets.needs(ask.caller.token):
+            return
+        answered = answer_tokens(asked.body) if ask.front.is_text else 0
+        prompt = guess_tokens(asked.text_bytes)
+        told = budgets.reserve(ask.record, ask.caller.token, prompt, answered)
+        if told is not None:
+            sink.headers.append((HEADER, told))
 
     async def _tell(
         self, error: GatewayError, ask: ChatCall, sink: Sink, deadline: Deadline
@@ -239,9 +259,29 @@ class Exchange:
         return False
 
     async def _ask_keys(self, state: CallState, target: Target) -> GatewayError | None:
+        """`_ask_each`; a kept conversation of a website goes on there, where it still can."""
+        asked = resumed(self.pool, state.call, target)
+        if asked is not None:
+            state.neutral()  # once for both
+            own = structs.replace(state, call=structs.replace(state.call, asked=asked))
+            try:
+                error = await self._ask_each(own, target)
+            except GatewayError as gone:
+                if state.deadline.committed or gone.status in _OF_THE_REQUEST:
+                    raise
+            else:
+                if error is None:
+                    return None
+            for attempt in state.call.record.tried[-1:]:
+                attempt.next = "next"
+        return await self._ask_each(state, target)
+
+    async def _ask_each(self, state: CallState, target: Target) -> GatewayError | None:
         """Tries one key after another, each once. None: one has answered. An error: none can, but
         another model might. Raises what is final."""
-        ask, provider, record = state.call, target.provider, state.call.record
+        ask, record = state.call, state.call.record
+        spoken, provider = target.provider, target.provider.asked_for(self.config, target.model)
+        target = structs.replace(target, provider=provider) if provider is not spoken else target
         how = plan(ask.front, provider)
         chat = how.read(state)
         record.provider, record.model = provider.name, target.model[:128]
@@ -282,6 +322,10 @@ class Exchange:
                 return None
             outcome = of_error(error)
             attempt = record.tried[-1]
+            variant, is_open = provider.variant, not state.deadline.committed
+            if variant and is_open and variant.learns(self.config, target.model, error):
+                attempt.next = "next"
+                return await self._ask_each(state, target)  # in the other wire
             may_go_on = not choice.is_bound and not state.deadline.committed
             if may_go_on and ask.fallbacks and is_too_long(error):
                 attempt.next = "next"
@@ -398,18 +442,24 @@ class Exchange:
     ) -> Lease:
         """The next key. Waits a while where all that could answer have their hands full."""
         state.deadline.limit = None
+        told: dict[str, Any] = {
+            "model": target.model,
+            "tried": tried,
+            "call": state.id,
+            "body_bytes": state.call.asked.text_bytes,
+        }
+        if choice.preferred and not tried:
+            with suppress(GatewayError):  # it rests, is busy, or is no key any more
+                return self.pool.pick(target.provider.pool, choice.preferred, **told)
         return await next_turn(
             self.pool,
             self.sessions,
             self.config.timeouts.first_event,
             target.provider.pool,
             wanted=choice.wanted,
-            model=target.model,
             among=choice.among,
-            tried=tried,
-            call=state.id,
-            body_bytes=state.call.asked.text_bytes,
             insist=insist,
+            **told,
         )
 
     def remember(self, provider: Provider, key: Key, session: dict[str, Any]) -> None:

@@ -70,6 +70,13 @@ class Deadline:
         if limit is not None and self._next > now + limit:
             self._wake_at(now + limit)
 
+    def stalled(self, is_stalled: bool) -> None:
+        """The caller stops to read, or goes on: the write timeout runs in between."""
+        self.sending = is_stalled
+        self.told = self.seen = now = self._loop.time()
+        if is_stalled and self._next > now + self._write_limit:
+            self._wake_at(now + self._write_limit)
+
     def expire(self, why: str) -> None:
         """Ends the call: cancels its task, for the reason `why`. The first reason counts."""
         if self.why is None:

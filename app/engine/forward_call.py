@@ -1,11 +1,12 @@
 """What a forwarded call is made of: the caller's request, and the state its attempts share."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
 
 from app.auth.caller import OPERATOR, Caller
+from app.clients.frame_socket import FrameSocket
 from app.engine.deadline import Deadline
 from app.telemetry.call_log import CallRecord
 from app.wire.provider import ForwardRule, Key
@@ -30,6 +31,16 @@ class ForwardSink(Protocol):
         """Closes the connection without a proper end, so that the caller sees a cut answer."""
 
 
+class WebSocketSink(ForwardSink, Protocol):
+    """The connection of a caller who asks for a websocket. A refusal is an ordinary answer."""
+
+    def accept(self, protocol: str | None, headers: Headers) -> FrameSocket:
+        """Accepts the handshake, with the subprotocol that the upstream chose.
+
+        Returns the caller's side of the websocket.
+        """
+
+
 class ForwardCall(Struct, kw_only=True):
     """One forwarded call as a route hands it over."""
 
@@ -43,6 +54,9 @@ class ForwardCall(Struct, kw_only=True):
     public: str  # the gateway's own address as the caller sees it
     record: CallRecord
     caller: Caller = OPERATOR
+    is_websocket: bool = False  # its sink is then a WebSocketSink
+    # Called with each message of the caller; raises GatewayError for one that is not to be sent.
+    check_message: Callable[[bytes], None] | None = None
 
 
 class ForwardState(Struct):
@@ -60,4 +74,5 @@ class ForwardState(Struct):
     model: str  # "" when unknown, or when no key of the pool is used
     may_repeat: bool  # another key may serve the call after a failure
     id: float  # tells this call from others
+    notes: Headers = []  # headers of the gateway's own for the answer
     unasked: bytes | None = None  # the caller's own body, where `body` asks for usage besides

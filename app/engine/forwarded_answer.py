@@ -43,12 +43,14 @@ _NOT_DELIVERED = HOP_BY_HOP | header_names(
     """set-cookie set-cookie2 alt-svc strict-transport-security server nel report-to expect-ct
     access-control-allow-origin access-control-allow-methods access-control-allow-headers
     access-control-allow-credentials access-control-expose-headers access-control-max-age
-    content-security-policy x-request-id"""
+    content-security-policy x-request-id sec-websocket-accept sec-websocket-extensions
+    sec-websocket-protocol"""
 )
 # Answer headers that may hold an address of the upstream.
 _ADDRESSES = ("location", "content-location", "x-goog-upload-url", "x-goog-upload-control-url")
 # Paths of which each POST is an answer of a model, with tokens that somebody pays for.
-_IS_ANSWER = re.compile(
+# Whether a path is one that a model answers.
+is_answer = re.compile(
     r"(?:^|/)(?:completions|responses|messages|models/[^/]+:(?:streamG|g)enerateContent)/?$"
 ).search
 
@@ -198,7 +200,7 @@ async def deliver(
         record.first_event_ms = round((perf_counter() - state.began) * 1000, 3)
         deadline.first, deadline.seen = False, deadline.time()
         named = dict(response.headers)
-        headers = _headers(call, response, named, key, config)
+        headers = answer_headers(call, response, named, key, config) + state.notes
         has_body = call.method != "HEAD" and status not in (204, 304)
         if status == 200 and has_body and (rewrite := body_rewrite(call)) is not None:
             await _deliver_rewritten(state, response, headers, rewrite, config)
@@ -272,7 +274,7 @@ async def _deliver_rewritten(
     await state.sink.end()
 
 
-def _headers(
+def answer_headers(
     call: ForwardCall, response: Response, named: Mapping[str, str], key: Key, config: Config
 ) -> Headers:
     """The headers of the answer as the caller gets them. `named` are the upstream's by name."""
@@ -310,7 +312,7 @@ def _record_tokens(observer: AnswerObserver, call: ForwardCall) -> None:
     record.model = record.model or observer.model()
     if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
         record.count(usage)
-    elif record.bytes_out and _IS_ANSWER(call.path):
+    elif record.bytes_out and is_answer(call.path):
         answered = guess_answered(record.bytes_out, is_stream=observer.is_stream)
         record.estimate(guess_tokens(record.bytes_in), answered)
 

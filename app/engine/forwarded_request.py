@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes
 import msgspec
 from msgspec import Struct
 
-from app.auth.credentials import bare_token
+from app.auth.credentials import PROTOCOLS, bare_token, subprotocols
 from app.config.schema import Config
 from app.engine.deadline import Deadline
 from app.engine.forward_call import ForwardCall, ForwardState
@@ -45,22 +45,23 @@ _NOT_SENT = HOP_BY_HOP | header_names(
 def upstream_request(state: ForwardState, key: Key, config: Config) -> UpstreamRequest:
     """Builds the upstream request for one key.
 
-    Raises GatewayError 501 for a websocket, 400 for a path that leaves its prefix.
+    Raises GatewayError 400 for a path that leaves its prefix.
     """
     call, rule, body = state.call, state.call.rule, state.body
-    _refuse_websocket(call, state.lookup)
     path = safe_path(call.path)
     query = _query(rule, call.query)
     headers = _headers(state, key, config)
     if call.length is not None and body is not None and not isinstance(body, bytes):
         headers.append(("Content-Length", str(call.length)))
     url = rule.base(config).rstrip("/") + rule.upstream_prefix + path
+    if call.is_websocket:
+        url = "ws" + url.removeprefix("http")
     return UpstreamRequest(
         method=call.method,
         url=f"{url}?{query}" if query else url,
         headers=headers,
         body=body,
-        via=rule.via,
+        via="websocket" if call.is_websocket else rule.via,
         proxy=rule.proxy(config) or config.proxy_url or None,
     )
 
@@ -84,6 +85,8 @@ def _headers(state: ForwardState, key: Key, config: Config) -> Headers:
         for name, value in call.headers
         if (low := name.lower()) not in dropped and not low.startswith("x-forwarded-")
     ]
+    if call.is_websocket:
+        headers = [pair for header in headers for pair in _without_keys(*header)]
     if rule.via == "browser":  # what a browser says of itself must fit how it connects
         headers = [(n, v) for n, v in headers if not _is_of_the_browser(n.lower())]
     if state.in_header:
@@ -120,7 +123,14 @@ def callers_key(
             if rule.moves(name, token):
                 return Key(rule.pool, "", token), False
             return Key(rule.pool, "", "caller"), True
-    for name, value in parse_qsl(call.query) if rule.credential_query else ():
+    if call.is_websocket:
+        for value in subprotocols(lookup.get(PROTOCOLS, ""))[1]:
+            if token := bare_token(value):
+                return Key(rule.pool, "", token), False
+    query = parse_qsl(call.query) if rule.credential_query or rule.own_query else ()
+    if any(name in rule.own_query and bare_token(value) for name, value in query):
+        return Key(rule.pool, "", "caller"), True
+    for name, value in query:
         if name in rule.credential_query and bare_token(value):
             return Key(rule.pool, "", value), False
     return _pools_key(call, pool), False
@@ -152,33 +162,20 @@ def _is_of_the_browser(name: str) -> bool:
     return name in ("user-agent", "accept-encoding") or name.startswith(("sec-ch-", "sec-fetch-"))
 
 
+def _without_keys(name: str, value: str) -> Headers:
+    """The header, if it is the one of subprotocols without the keys among these."""
+    if name.lower() != PROTOCOLS:
+        return [(name, value)]
+    names = subprotocols(value)[0]
+    return [(name, ", ".join(names))] if names else []
+
+
 def body_rewrite(call: ForwardCall) -> Callable[[bytes], bytes] | None:
     """The rule's function that rewrites the body of the answer; None: it stays as it is."""
     rule: ForwardRule = call.rule
     if rule.rewrite is None:
         return None
     return rule.rewrite(call.path, call.public + rule.prefix)
-
-
-# The paths of live conversations, OpenAI's and Gemini's: they are websockets.
-_LIVE = re.compile(r"(?:realtime|responses)/?|ws/.*").fullmatch
-
-
-def _refuse_websocket(call: ForwardCall, lookup: Mapping[str, str]) -> None:
-    """Any other Upgrade is an offer that a server may ignore (RFC 9110, section 7.8)."""
-    if (
-        "upgrade" in lookup
-        and call.method == "GET"
-        and "upgrade" in named_by_connection(lookup)
-        and "websocket" in _listed(lookup["upgrade"])
-        and _LIVE(call.path) is not None
-    ):
-        raise GatewayError(
-            501,
-            "Websockets are not forwarded; use the HTTP form of this API.",
-            code="websocket_not_supported",
-            headers=(("x-should-retry", "false"),),
-        )
 
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f\\#]")
@@ -215,13 +212,16 @@ _model_only = msgspec.json.Decoder(_ModelOnly)
 _MODEL_IN_PATH = re.compile(r"(?:^|/)models/([^/:?]+)")
 
 
-def requested_model(path: str, body: object) -> str:
-    """The model that the path or a JSON body names; "" if neither does.
+def requested_model(path: str, body: object, query: str = "") -> str:
+    """The model that the path, the query or a JSON body names; "" if none does.
 
     Upstreams limit a key per model, and so does the pool.
     """
     if found := _MODEL_IN_PATH.search(path):
         return found[1]
+    for name, value in parse_qsl(query) if "model=" in query else ():
+        if name == "model":
+            return value
     if isinstance(body, bytes) and body.lstrip()[:1] == b"{":
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _model_only.decode(body).model

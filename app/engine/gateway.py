@@ -8,7 +8,10 @@ from typing import Any
 from msgspec import Struct
 
 from app.accounting.accounting import Accounting
+from app.accounting.budgets import Budgets
+from app.accounting.call_files import CallFiles
 from app.accounting.ledger import Ledger
+from app.accounting.prices import Prices
 from app.accounting.store import store_of
 from app.accounting.usage import UsageReader
 from app.auth.authenticate import Access
@@ -76,8 +79,12 @@ class Gateway:
         count_dropped(self.metrics.log_dropped)
         keep = CallHistory(row).keep
         store = store_of(config.ledger)
+        prices = Prices(config)
+        self.budgets = Budgets(config, state, prices, refused=self.metrics.budget_refusal)
         self.accounting = Accounting(
-            Ledger(store, config.ledger_days, self.metrics.ledger) if store is not None else None
+            Ledger(store, config.ledger_days, self.metrics.ledger) if store is not None else None,
+            prices,
+            self.budgets,
         )
         self.usage = UsageReader(store_of(config.ledger))
         self.log = CallLog(
@@ -96,11 +103,18 @@ class Gateway:
             self.conversations,
             self.answers,
         )
+        if config.record_calls != "off":
+            self.exchange.call_files = CallFiles(
+                Path(config.record_calls_path),
+                config.record_calls_bytes,
+                only_errors=config.record_calls == "errors",
+            )
         self.reverse_proxy = ReverseProxy(
             config, self.clients, self.pool, self.log, self.sessions, self.conversations
         )
         self.calls = OpenCalls(self.metrics.open)
         self.exchange.calls = self.reverse_proxy.calls = self.calls
+        self.exchange.budgets = self.reverse_proxy.budgets = self.budgets
         self.picture_cache = PictureCache(
             Path(config.openai.image_path), self.clients, limits.image_folder_bytes
         )
@@ -139,6 +153,7 @@ class Gateway:
         for listing in self.model_lists.values():
             if listing.task is not None:
                 listing.task.cancel()
+        self.budgets.book()
         await self.leader_tasks.close()
         await self.clients.close()
         await self.exchange.slow_work.close()
@@ -146,4 +161,6 @@ class Gateway:
         await self.answers.close()
         await self.accounting.close()
         await self.usage.close()
+        if self.exchange.call_files is not None:
+            await asyncio.to_thread(self.exchange.call_files.close)
         self.log.flush()

@@ -43,7 +43,12 @@ def choose(engine: "Exchange", ask: ChatCall, target: Target, how: Plan) -> KeyC
     native = how.native
     if native is not None and native.earlier is not None and native.earlier(ask.asked):
         return None
-    return ANY if provider.conversation is None and not provider.anonymous else None
+    if provider.conversation is not None or provider.anonymous:
+        return None
+    maker = ask.asked.maker
+    if maker is not None and maker.key_id and maker.pool == provider.pool:
+        return KeyChoice(preferred=maker.key_id)
+    return ANY
 
 
 async def of_conversation(

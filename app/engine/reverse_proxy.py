@@ -1,6 +1,6 @@
 """Reverse proxy: any method, any body, streamed both ways without parsing.
 
-    credential → acquire a key → request → open → judge → deliver
+    credential → acquire a key → request → open → judge → deliver, or relay a websocket
                       └────── another key ───────┘ until the answer begins
 
 A call whose attempt fails with one of the pool's keys is sent again with another one, if it has no
@@ -16,7 +16,9 @@ from time import perf_counter, time
 
 from msgspec import Struct
 
+from app.accounting.budgets import HEADER, Budgets, answer_tokens
 from app.clients import Clients, Response
+from app.clients.websocket import UpstreamFrames
 from app.config.schema import Config
 from app.engine.deadline import Deadline
 from app.engine.forward_call import ForwardCall, ForwardSink, ForwardState
@@ -25,6 +27,7 @@ from app.engine.forwarded_answer import (
     can_hold,
     deliver,
     hold_start,
+    is_answer,
     may_concern_key,
     read_refusal,
 )
@@ -37,6 +40,7 @@ from app.engine.forwarded_request import (
     upstream_request,
 )
 from app.engine.open_calls import OpenCalls
+from app.engine.websocket_relay import relay
 from app.pool.configured_keys import WEB_SESSIONS
 from app.pool.conversation_owners import Conversations
 from app.pool.key_pool import INSIST_SECONDS, KeyPool
@@ -52,6 +56,7 @@ from app.pool.outcomes import (
     of_told,
 )
 from app.pool.web_sessions import Sessions
+from app.state.rate_windows import guess_tokens
 from app.telemetry.call_log import Attempt, CallLog, CallRecord, sent_again
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
@@ -93,6 +98,7 @@ class ReverseProxy:
         self.config, self.clients, self.pool, self.log = config, clients, pool, log
         self.sessions, self.conversations = sessions, conversations
         self.calls = OpenCalls()
+        self.budgets: Budgets | None = None
 
     async def run(self, call: ForwardCall, sink: ForwardSink) -> None:
         """Carries one call to its last byte and writes its log line, whatever happens.
@@ -101,13 +107,17 @@ class ReverseProxy:
         """
         record = call.record
         began = perf_counter()
-        deadline = Deadline(self.config.timeouts, total=float("inf"))
-        deadline.expect(self.config.timeouts.forward_idle)
-        self.calls.add(deadline)
+        timeouts = self.config.timeouts
+        total = timeouts.websocket_total if call.is_websocket else float("inf")
+        deadline = Deadline(timeouts, total=total)
+        deadline.expect(timeouts.forward_idle)
+        self.calls.add(deadline, is_stream=call.is_websocket)
         error: GatewayError | None = None
         try:
             self.calls.check()
-            await self._forward(await self._begin(call, sink, deadline, began))
+            state = await self._begin(call, sink, deadline, began)
+            self._reserve(state)
+            await self._forward(state)
             record.outcome = record.outcome or "complete"
         except GatewayError as caught:
             error = caught
@@ -145,7 +155,8 @@ class ReverseProxy:
             body = counted_upload(call.body, max_bytes, call.record, deadline)
             if own_key is None and call.length is not None and call.length <= _REPEATED_BYTES:
                 body = b"".join([piece async for piece in body])
-        model = requested_model(call.path, body)
+        asked = call.query if call.is_websocket else ""
+        model = requested_model(call.path, body, asked)
         call.record.model = call.record.model_asked = model[:128]
         named = lookup.get("x-auth-id")
         # Web sessions are accounts: what is asked of one means nothing to another.
@@ -168,6 +179,23 @@ class ReverseProxy:
             id=random.random(),
             unasked=unasked,
         )
+
+    def _reserve(self, state: ForwardState) -> None:
+        """Reserves what the call may cost of its caller's budget. Raises GatewayError 429, 403.
+
+        Of a body that is not read here its size is all that is known.
+        """
+        call, body = state.call, state.body
+        budgets, token = self.budgets, call.caller.token
+        if budgets is None or call.method != "POST" or not budgets.needs(token):
+            return
+        prompt = answered = 0
+        if is_answer(call.path):
+            prompt = guess_tokens(len(body) if isinstance(body, bytes) else call.length or 0)
+            answered = answer_tokens(body if isinstance(body, bytes) else b"")
+        told = budgets.reserve(call.record, token, prompt, answered)
+        if told is not None:
+            state.notes.append((HEADER, told))
 
     async def _owner(self, call: ForwardCall) -> str | None:
         """The web session that has the conversation in this path, None if that is unknown."""
@@ -241,6 +269,9 @@ class ReverseProxy:
         try:
             response = await self._open(state, lease, started)
             refusal, held = await self._judge(state, lease, response)
+            if isinstance(response, UpstreamFrames):
+                await relay(state, response, lease, self.pool, self.config)
+                return None
             if refusal is not None and _is_of_usage(state, refusal):
                 state.body, state.unasked = state.unasked, None
                 record.attempts += 1
@@ -282,7 +313,11 @@ class ReverseProxy:
         request = upstream_request(state, lease.key, self.config)
         lease.asked = True
         try:
-            response = await self.clients.open(request)
+            if state.call.is_websocket:
+                limit = self.config.limits.websocket_message_bytes
+                response = await self.clients.open_frames(request, limit)
+            else:
+                response = await self.clients.open(request)
         finally:
             if request.resent:
                 record.attempts += 1

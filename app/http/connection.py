@@ -226,6 +226,28 @@ class Protocol(HttpProtocol):
         counted = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
         return bool(struct.unpack("i", counted)[0])
 
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """Gives the socket away to a websocket, with what came behind the request.
+
+        Raises RequestCancelled if the caller has left. `socket_lost` is to be called at its end.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise RequestCancelled
+        if self._callback_check_timeouts is not None:
+            self._callback_check_timeouts.cancel()  # a websocket has its own
+        unread = bytes(self.recv_buffer)
+        self.recv_buffer.clear()
+        self._http.keep_alive = False
+        return transport, unread
+
+    def socket_lost(self) -> None:
+        """The socket that was given away is closed: it is one connection less."""
+        self.connections.discard(self)
+        self.resume_writing()
+        if self.conn_info is not None:
+            self.conn_info.lost = True
+
     def authenticate(self, request: Request, names: set[str]) -> None:
         """Authenticates the request, sets ctx.caller, strips access tokens."""
         gateway: Gateway = self.app.ctx.gateway

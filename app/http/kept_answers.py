@@ -9,6 +9,7 @@ from app.pool.kept_answers import MOST_TURNS, owner_of
 from app.wire.asked import Asked
 from app.wire.errors import bad_request
 from app.wire.front import Front
+from app.wire.kept import Maker
 
 
 def answers_are_kept(request: Request) -> bool:
@@ -48,3 +49,5 @@ async def find_kept(request: Request, front: Front, asked: Asked) -> None:
             "previous_response_id",
         )
     asked.kept = found.turns
+    if chain in found.turns:
+        asked.maker = Maker(found.pool, found.key_id, found.turns[chain].session)

@@ -11,7 +11,7 @@ from app.auth.model_scope import check_unambiguous
 from app.engine.call import ChatCall, Target, credential_headers
 from app.http.kept_answers import answers_are_kept, owner_of_answers
 from app.http.responses import directory_of, gateway_of
-from app.http.sinks import ChatSink
+from app.http.sinks import ChatSink, RecordedSink
 from app.telemetry.call_log import CallRecord
 from app.wire.asked import Asked
 from app.wire.endpoints import FORMS, Endpoint
@@ -44,9 +44,11 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
     owner = None
     if front.refers is not None and answers_are_kept(request):
         owner = owner_of_answers(request, front)
-    sink = ChatSink(request, front.id_header, front.id_prefix)
+    exchange = gateway_of(request).exchange
+    kind = ChatSink if exchange.call_files is None else RecordedSink
+    sink = kind(request, front.id_header, front.id_prefix)
     ctx.carried = True  # from here on the engine writes the log line
-    await gateway_of(request).exchange.run(
+    await exchange.run(
         ChatCall(
             front=front,
             target=target,

@@ -6,6 +6,7 @@ from typing import Any
 from sanic import HTTPResponse, Request
 from sanic.response import BaseHTTPResponse
 
+from app.accounting.call_files import MOST_OF_ONE
 from app.http.responses import CORS, headers_for, request_id
 from app.wire.renderer import JSON
 from app.wire.upstream import Headers
@@ -78,6 +79,35 @@ class ChatSink:
     def abort(self) -> None:
         """Breaks the connection, so that the caller sees that the stream is not whole."""
         _abort(self._request)
+
+
+class RecordedSink(ChatSink):
+    """A ChatSink that remembers the start of what it sends, in `said`."""
+
+    def __init__(self, request: Request, id_header: str = "", id_prefix: str = "") -> None:
+        super().__init__(request, id_header, id_prefix)
+        self.said: list[bytes] = []
+        self._left = MOST_OF_ONE
+
+    async def send(self, data: bytes) -> None:
+        """See ChatSink.send."""
+        self._remember(data)
+        await super().send(data)
+
+    def write(self, data: bytes) -> bool:
+        """See ChatSink.write."""
+        self._remember(data)
+        return super().write(data)
+
+    async def answer(self, body: bytes) -> None:
+        """See ChatSink.answer."""
+        self._remember(body)
+        await super().answer(body)
+
+    def _remember(self, data: bytes) -> None:
+        if self._left > 0:
+            self.said.append(data[: self._left])
+            self._left -= len(data)
 
 
 class RawSink:

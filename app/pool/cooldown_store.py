@@ -1,5 +1,7 @@
 """Cooldowns as data: kept in a file for the next start, sent to other hosts through Redis.
 
+The file also keeps what access tokens have spent (app/state/spending.py).
+
 A key is identified by a fingerprint that includes its upstream's address, its secret by another:
 neither another address nor a replaced secret inherits a cooldown. What is read back may be old or
 damaged: the later change counts, and an impossible value is ignored.
@@ -30,6 +32,7 @@ from app.state.shared_table import (
     VALUE,
     SharedState,
 )
+from app.state.spending import Spending, Spent
 
 _DAY = 86_400.0
 _REASONS = frozenset((*(float(outcome) for outcome in Outcome), DISABLED))
@@ -66,6 +69,8 @@ class Cooldown(Struct, array_like=True):
 class _File(Struct):
     version: int
     cooldowns: list[Cooldown] = msgspec.field(name="rests")
+    host: int = 0  # by which other hosts know what is spent here
+    spent: list[Spent] = []
 
 
 _decode = msgspec.json.Decoder(_File).decode
@@ -133,12 +138,13 @@ def merge(state: SharedState, cooldown: Cooldown, now: float, *, claim: bool = F
 
 
 def save(state: SharedState, path: Path, now: float) -> None:
-    """Writes the file atomically: the rows that cool down or wait for their probe.
+    """Writes the file atomically: the rows that cool down or wait for their probe, and what was
+    spent.
 
     Raises OSError.
     """
     kept = [cooldown for cooldown in export(state) if cooldown.until > now - MODEL_MEMORY]
-    body = msgspec.json.encode(_File(1, kept))
+    body = msgspec.json.encode(_File(1, kept, state.host, list(Spending(state).own())))
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -156,5 +162,10 @@ def load(state: SharedState, path: Path, now: float) -> int:
             return 0
         file = _decode(path.read_bytes())
         if file.version == 1:
+            spending = Spending(state)
+            if 0 < file.host < 2**48:
+                state.host = file.host
+            for spent in file.spent:
+                spending.restore(spent, now)
             return sum(merge(state, cooldown, now, claim=True) for cooldown in file.cooldowns)
     return 0

@@ -398,6 +398,13 @@ class KeyPool:
         if tokens is not None and lease.entry.limits.tpm and tokens != lease.guess:
             self.rate_windows.correct(lease.entry.row, tokens - lease.guess, self._clock())
 
+    def spend(self, lease: Lease, tokens: int) -> None:
+        """Counts tokens of a call that goes on, as a websocket tells them."""
+        entry = lease.entry
+        limits = None if entry is None else entry.limits
+        if lease.is_counted and entry is not None and limits is not None and limits.tpm:
+            self.rate_windows.correct(entry.row, tokens, self._clock())
+
     # --- for operators ----------------------------------------------------------------------
 
     def key_statuses(self) -> list[KeyStatus]:

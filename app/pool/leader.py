@@ -1,4 +1,5 @@
-"""What one worker does for all: saves cooldowns for the next start, and syncs them with Redis.
+"""What one worker does for all: saves cooldowns and what was spent for the next start, and syncs
+them with Redis.
 
 The worker that holds the leader lock leads. When it dies, the kernel releases the lock and another
 worker takes it. A leader whose work fails, or that leaves after a reload, releases it by itself.
@@ -13,11 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from app.auth import token_limits
 from app.config.schema import Config
 from app.offload.background import repeat
 from app.pool import cooldown_store
 from app.pool.key_pool import KeyPool
 from app.state.shared_table import SharedState
+from app.state.spending import Spending
 
 logger = logging.getLogger("any_proxy.leader")
 
@@ -47,6 +50,7 @@ class LeaderTasks:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._state, self._clock = state, clock
+        self._spending = Spending(state)
         self._path = Path(config.state_path)
         self._saved_at = clock()
         self._has_warned = False
@@ -56,7 +60,8 @@ class LeaderTasks:
             # Imported late: a single host does not need the redis package.
             from app.pool.redis_sync import RedisSync
 
-            self._sync = RedisSync(config.redis_url, state, pool)
+            tokens = token_limits.limited(config, state)
+            self._sync = RedisSync(config.redis_url, state, lambda: pool.limited() | tokens)
 
     async def run(self) -> None:
         """Works until it is cancelled."""
@@ -89,7 +94,9 @@ class LeaderTasks:
         self._state.release_leadership()
 
     def _has_changes(self) -> bool:
-        return next(self._state.changed(self._saved_at), None) is not None
+        if next(self._state.changed(self._saved_at), None) is not None:
+            return True
+        return self._spending.changed(self._saved_at)
 
     def save(self) -> None:
         """Writes the file of cooldowns. Raises OSError only for a lack of descriptors or memory."""
@@ -101,7 +108,7 @@ class LeaderTasks:
                 raise  # the trouble of this worker: another may not have it
             if not self._has_warned:
                 logger.warning(
-                    "%s cannot be written (%s): cooldowns do not outlive this process; "
+                    "%s cannot be written (%s): cooldowns and budgets do not outlive this process; "
                     "set state_path to a place that can",
                     self._path,
                     error.strerror,

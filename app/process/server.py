@@ -45,6 +45,7 @@ from app.http.routes import (
     responses,
     reverse_proxy,
     usage,
+    websockets,
 )
 from app.offload import group_signals, main_process
 from app.pool import cooldown_store
@@ -71,6 +72,7 @@ _ROUTES = (
     bing,
     openai_platform,
     chatgpt_pictures,
+    websockets,
     reverse_proxy,
     admin,
     console,

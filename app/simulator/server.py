@@ -41,9 +41,11 @@ from app.simulator import (
     discord_gateway,
     gemini,
     gemini_files,
+    gemini_live,
     openai,
     openai_endpoints,
     openai_files,
+    openai_live,
 )
 from app.simulator.faults import Faults, Rule, parse
 from app.simulator.ledger import CountingProtocol, Ledger
@@ -55,6 +57,7 @@ FAMILIES = (
     openai,
     openai_endpoints,
     openai_files,
+    openai_live,
     compatible,
     chatgpt,
     chatgpt_files,
@@ -65,6 +68,7 @@ FAMILIES = (
     claude_web,
     gemini,
     gemini_files,
+    gemini_live,
     bing,
     coze,
     discord,

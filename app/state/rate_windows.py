@@ -99,7 +99,12 @@ class RateWindows:
     def correct(self, row: int, tokens: int, now: float) -> None:
         """Adds the difference between a call's real and its guessed tokens."""
         with self._state.guard:
-            self._add(row, 0, tokens, now)
+            self.add_tokens(row, tokens, now)
+
+    def add_tokens(self, row: int, tokens: int, now: float) -> None:
+        """Counts tokens of a call that `take` has counted, or that has no such limit. The caller
+        holds the guard."""
+        self._add(row, 0, tokens, now)
 
     def _add(self, row: int, requests: int, tokens: int, now: float) -> None:
         cells, stamp = self._state.cells, int(now) // _BUCKET_SECONDS

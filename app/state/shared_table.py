@@ -8,17 +8,19 @@ file lock that the kernel releases when its holder dies.
     keys      one row per key and per upstream, claimed for good
     models    one row per key and model that cools down, claimed when needed; the oldest is reused
     windows   one per key row: requests and tokens of the last minute
+    spent     one per row of an access token: what it has spent, see app/state/spending.py
     refusals  one per key row: the text of the upstream's last refusal
-    counts    one line per worker: its open calls and its attempts per key. Only its owner writes to
-              a line; a reader adds up all lines.
+    counts    one line per worker: its open calls and its attempts per key, and what its calls
+              reserve of a token's budget. Only its owner writes to a line; a reader adds up all.
 
 The fields of key and model rows are the state of cooldowns and breakers: app/pool/cooldowns.py says
 who writes them, in which order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from multiprocessing.heap import Arena
+from random import getrandbits
 
 from app.state.process_identity import alive, own
 from app.state.process_lock import ProcessLock
@@ -53,10 +55,21 @@ _WINDOW_FIELDS = OTHERS + 4  # requests, tokens, open calls, valid until
 
 _MODELS_AT = (ROWS + 1) * FIELDS
 _WINDOWS_AT = _MODELS_AT + MODEL_ROWS * FIELDS
-_OWNERS_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
+
+OTHERS_SPENT = 9  # behind start, tokens, nano-USD of day, week and month: the same of other hosts
+WARNED_OF = 2 * OTHERS_SPENT  # start of the period that was warned of, and how urgently
+SPENT_CHANGED_AT = WARNED_OF + 2  # Unix time
+_SPENT_FIELDS = SPENT_CHANGED_AT + 1
+_SPENT_AT = _WINDOWS_AT + (ROWS + 1) * _WINDOW_FIELDS
+_HOST_AT = _SPENT_AT + (ROWS + 1) * _SPENT_FIELDS  # a number by which other hosts know this one
+SPENT_AT = _HOST_AT + 1  # Unix time at which anything was last spent
+_SLOTS_USED = SPENT_AT + 1  # lines that have, or had, an owner: always the first ones
+_OWNERS_AT = _SLOTS_USED + 1
 _REFUSAL_BYTES = 256
 _REFUSALS_BYTES = (ROWS + 1) * _REFUSAL_BYTES
-_SLOT_BYTES = 8 + (ROWS + 1) * 8 + (ROWS + 1) * 2  # its owner, its attempts, its open calls
+# Its owner, its attempts, the tokens and nano-USD that it reserves and has not booked, its open
+# calls.
+_SLOT_BYTES = 8 + (ROWS + 1) * 8 * 5 + (ROWS + 1) * 2
 
 
 def fingerprint(name: str) -> int:
@@ -79,7 +92,9 @@ class SharedState:
         self._slots = (self.handles.size - _OWNERS_AT * 8 - _REFUSALS_BYTES) // _SLOT_BYTES
         self._owners = _OWNERS_AT
         self._uses = self._owners + self._slots
-        counts_at = (self._uses + self._slots * (ROWS + 1)) * 8
+        # By rows, not by lines: all of a row is read before each call with a budget.
+        self._budgets = self._uses + self._slots * (ROWS + 1)
+        counts_at = (self._budgets + self._slots * (ROWS + 1) * 4) * 8
         self.cells = memory[:counts_at].cast("d")
         refusals_at = counts_at + self._slots * (ROWS + 1) * 2
         self._counts = memory[counts_at:refusals_at].cast("H")
@@ -174,6 +189,27 @@ class SharedState:
         """Returns the index in `cells` of the rate window of the key in this row."""
         return _WINDOWS_AT + row * _WINDOW_FIELDS
 
+    def spent(self, row: int) -> int:
+        """Returns the index in `cells` of what the token in this row has spent."""
+        return _SPENT_AT + row * _SPENT_FIELDS
+
+    def spent_column(self, field: int) -> Sequence[float]:
+        """Returns one field of what was spent, of all rows."""
+        return self.cells[_SPENT_AT + field : _HOST_AT : _SPENT_FIELDS].tolist()
+
+    @property
+    def host(self) -> int:
+        """The number by which other hosts know what is spent on this one; drawn when first asked
+        for."""
+        with self.guard:
+            if not self.cells[_HOST_AT]:
+                self.cells[_HOST_AT] = getrandbits(47) + 1
+            return int(self.cells[_HOST_AT])
+
+    @host.setter
+    def host(self, number: int) -> None:
+        self.cells[_HOST_AT] = number
+
     def refusal(self, row: int) -> str:
         """Returns the text of the upstream's last refusal. It may be a mix of two texts when
         another process writes at the same time."""
@@ -203,6 +239,60 @@ class SharedState:
         place = self._slot * (ROWS + 1) + row
         self._counts[place] = max(self._counts[place] + change, 0)
 
+    def standing(self, row: int) -> tuple[float, float, float, float]:
+        """Returns what all workers reserve of the budget in this row, and what their calls have
+        spent that is not booked: tokens and nano-USD of each."""
+        start = self._budgets + row * self._slots * 4
+        used = int(self.cells[_SLOTS_USED])
+        if used == 1:
+            tokens, nano, spent, cost = self.cells[start : start + 4]
+            return tokens, nano, spent, cost
+        values = self.cells[start : start + used * 4].tolist()
+        return sum(values[::4]), sum(values[1::4]), sum(values[2::4]), sum(values[3::4])
+
+    def reserve(self, row: int, tokens: float, nano: float) -> None:
+        """Adds to what this process reserves; negative numbers give back.
+
+        Without the guard: who writes first and then reads what all have written sees every other
+        one who did. The caller must not hold the guard.
+        """
+        cells, at = self.cells, self._own_budget(row)
+        if at < 0:
+            with self.guard:
+                at = -at
+                cells[at] += tokens
+                cells[at + 1] += nano
+            return
+        cells[at] += tokens
+        cells[at + 1] += nano
+
+    def spend(
+        self, row: int, tokens: float, nano: float, held_tokens: float = 0.0, held_nano: float = 0.0
+    ) -> None:
+        """Adds to what this process has spent and not booked, and gives back what was reserved for
+        it; negative numbers are booked. As `reserve`."""
+        cells, at = self.cells, self._own_budget(row)
+        if at < 0:
+            with self.guard:
+                at = -at
+                cells[at + 2] += tokens
+                cells[at + 3] += nano
+                cells[at] -= held_tokens
+                cells[at + 1] -= held_nano
+            return
+        cells[at + 2] += tokens
+        cells[at + 3] += nano
+        cells[at] -= held_tokens
+        cells[at + 1] -= held_nano
+
+    def _own_budget(self, row: int) -> int:
+        """The place of this process in a row's budget; negative where others share it."""
+        if self._slot < 0:
+            with self.guard:
+                self._slot = self._claim_slot()
+        at = self._budgets + (row * self._slots + self._slot) * 4
+        return -at if self._slot == self._slots - 1 else at
+
     def uses(self, row: int) -> int:
         """Returns the attempts with the key in this row, of all workers, dead ones included."""
         end = self._uses + self._slots * (ROWS + 1)
@@ -222,13 +312,19 @@ class SharedState:
             self._own_uses = line
 
     def forget_dead(self) -> bool:
-        """Frees the lines and open calls of dead workers. True if there was one."""
+        """Frees the lines, open calls and reservations of dead workers. True if there was one."""
         found = False
         for slot in range(self._slots - 1):
             owner = int(self.cells[self._owners + slot])
             if owner and not alive(owner):
                 start, end = slot * (ROWS + 1), (slot + 1) * (ROWS + 1)
                 self._counts[start:end] = memoryview(bytes(2 * (ROWS + 1))).cast("H")
+                for field in range(4):
+                    first = self._budgets + slot * 4 + field
+                    column = slice(
+                        first, self._budgets + self._slots * (ROWS + 1) * 4, self._slots * 4
+                    )
+                    self.cells[column] = memoryview(bytes(8 * (ROWS + 1))).cast("d")
                 self.cells[self._owners + slot] = 0.0
                 found = True
         return found
@@ -242,8 +338,10 @@ class SharedState:
                 if wanted in owners:
                     slot = owners.index(wanted)
                     self.cells[self._owners + slot] = own()
+                    self.cells[_SLOTS_USED] = max(self.cells[_SLOTS_USED], slot + 1)
                     return slot
             self.forget_dead()
+        self.cells[_SLOTS_USED] = last + 1
         return last
 
 

@@ -93,7 +93,10 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     completion_tokens: int | None = None
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    completion_audio_tokens: int = 0
     counted: str = ""
     cost: int | None = None
     upstream_request_id: str = ""
@@ -108,8 +111,23 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
         self.prompt_tokens, self.completion_tokens = usage.prompt_tokens, usage.completion_tokens
         self.cached_tokens, self.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
         self.cache_write_tokens = usage.cache_write_tokens or 0
+        self.cache_write_1h_tokens = usage.cache_write_1h_tokens
+        self.audio_tokens = usage.audio_tokens
+        self.completion_audio_tokens = usage.completion_audio_tokens
         self.counted = ESTIMATED if usage.is_estimated else TOLD
         self.cost = usage.cost
+
+    def add(self, usage: Usage) -> None:
+        """Adds the token counts of one more answer, of a call that has several: a websocket."""
+        before, cost = self.usage(), self.cost
+        self.count(usage)
+        self.prompt_tokens = before.prompt_tokens + usage.prompt_tokens
+        self.completion_tokens = before.completion_tokens + usage.completion_tokens
+        self.cached_tokens += before.cached_tokens
+        self.cache_write_tokens += before.cache_write_tokens or 0
+        self.reasoning_tokens += before.reasoning_tokens
+        if cost is not None:
+            self.cost = cost + (self.cost or 0)
 
     def estimate(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Takes estimated token counts, for an answer that tells none."""
@@ -124,6 +142,9 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
             cached_tokens=self.cached_tokens,
             cache_write_tokens=self.cache_write_tokens or None,
             reasoning_tokens=self.reasoning_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens,
+            audio_tokens=self.audio_tokens,
+            completion_audio_tokens=self.completion_audio_tokens,
             cost=self.cost,
         )
 

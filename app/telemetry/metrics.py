@@ -68,6 +68,22 @@ FAMILIES = (
         "counter",
         "Log lines dropped because the reader was too slow or gone.",
     ),
+    Family(
+        "gateway_cost_usd_total",
+        "counter",
+        "Cost of answers in USD: told by the upstream, else by the list of prices.",
+    ),
+    Family("gateway_unpriced_calls_total", "counter", "Answers whose cost is not known."),
+    Family(
+        "gateway_budget_used_ratio",
+        "gauge",
+        "Used part of an access token's budget, of its tokens or its USD.",
+    ),
+    Family(
+        "gateway_budget_refusals_total",
+        "counter",
+        "Calls refused for an access token's budget or its tokens per minute.",
+    ),
     Family("gateway_ledger_rows_total", "counter", "Rows of calls written to the ledger."),
     Family(
         "gateway_ledger_rows_waiting",
@@ -109,7 +125,7 @@ class Metrics:
             if name.startswith(_GAUGES):
                 self._values[start] = 0.0  # calls of the row's former owner are gone
         self._requests: dict[tuple[str, str, str], int] = {}
-        self._by_provider: dict[str, tuple[int, int, int, int, int]] = {}
+        self._by_provider: dict[str, tuple[int, ...]] = {}
         self._open_calls = self._cell('gateway_open_calls{kind="all"}')
         self._open_streams = self._cell('gateway_open_streams{kind="all"}')
         self._log_dropped = self._cell('gateway_log_lines_dropped_total{kind="all"}')
@@ -136,6 +152,10 @@ class Metrics:
         values[now] = waiting
         values[lost] = self._ledger_before[2] + dropped
 
+    def budget_refusal(self, kind: str) -> None:
+        """Counts a call that a token's `budget` or `tpm` does not let in."""
+        self._values[self._cell(f'gateway_budget_refusals_total{{kind="{kind}"}}')] += 1
+
     def call(self, record: CallRecord) -> None:
         """Counts a call that has ended."""
         values = self._values
@@ -152,7 +172,7 @@ class Metrics:
         cells = self._by_provider.get(provider)
         if cells is None:
             cells = self._by_provider[provider] = self._cells_of(provider)
-        attempts, first_event, stream, prompt, completion = cells
+        attempts, first_event, stream, prompt, completion, cost, unpriced = cells
         values[attempts] += record.attempts
         if record.first_event_ms is not None:
             self._observe(first_event, record.first_event_ms / 1000)
@@ -161,6 +181,10 @@ class Metrics:
         if record.prompt_tokens is not None:
             values[prompt] += record.prompt_tokens
             values[completion] += record.completion_tokens or 0
+            if record.cost is None:
+                values[unpriced] += 1
+            else:
+                values[cost] += record.cost / 1e9
         if record.unknown_events:
             name = f'gateway_unknown_events_total{{provider="{provider}"}}'
             values[self._cell(name)] += record.unknown_events
@@ -183,7 +207,7 @@ class Metrics:
             name = f'gateway_upstream_errors_total{{provider="{provider}",code="{code}"}}'
             self._values[self._cell(name)] += 1
 
-    def _cells_of(self, provider: str) -> tuple[int, int, int, int, int]:
+    def _cells_of(self, provider: str) -> tuple[int, ...]:
         label = f'{{provider="{provider}"}}'
         tokens = f'gateway_tokens_total{{provider="{provider}",kind='
         return (
@@ -192,6 +216,8 @@ class Metrics:
             self._cell("gateway_stream_seconds" + label, _WIDTH),
             self._cell(tokens + '"prompt"}'),
             self._cell(tokens + '"completion"}'),
+            self._cell("gateway_cost_usd_total" + label),
+            self._cell("gateway_unpriced_calls_total" + label),
         )
 
     def _observe(self, cell: int, seconds: float) -> None:

@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 
 from app.wire.chat import not_json, read_members
 from app.wire.errors import GatewayError, from_validation
-from app.wire.kept import Kept
+from app.wire.kept import Kept, Maker
 from app.wire.surrogates import mend
 
 # What msgspec raises for another shape, no JSON, broken UTF-8 and absurd nesting.
@@ -24,7 +24,7 @@ class Asked(Struct, kw_only=True):
     never travel upstream. `options` belongs to the front alone. `session_id` is what the client
     calls its conversation, safe to log. `file_bytes` are those of the body that are a file's, and
     so say nothing of how many tokens it has. `kept` are earlier answers that the body names, by
-    their ids.
+    their ids; `maker` is who has given the one that it goes on from.
     """
 
     body: bytes
@@ -41,6 +41,7 @@ class Asked(Struct, kw_only=True):
     session_id: str = ""
     wants_nothing: bool = False  # an answer of no tokens: whoever has this wire answers that
     kept: Mapping[str, Kept] = {}
+    maker: Maker | None = None
     file_bytes: int = 0
 
     @property

@@ -17,6 +17,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     none.
     """
 
+    # The wire that callers of every front are answered from; responses: it has no chat.
+    wire: Literal["chat", "responses"] = "chat"
     # How a key is sent: Authorization: Bearer KEY, or api-key: KEY.
     auth: Literal["bearer", "api-key"] = "bearer"
     # The member that limits the answer's length; "either": as the caller wrote it.

@@ -113,10 +113,12 @@ class Finish(Struct):
 class Usage(Struct):
     """Token counts; the last one said holds.
 
-    `prompt_tokens` includes `cached_tokens` and `cache_write_tokens`; `completion_tokens` includes
-    `reasoning_tokens`. `cost` is what the upstream says that the answer costs, in nano-USD (1e-9
-    USD); None where it says nothing. `is_estimated`: the decoder's guess, of an upstream that does
-    not count.
+    `prompt_tokens` includes `cached_tokens`, `cache_write_tokens` and `audio_tokens`;
+    `completion_tokens` includes `reasoning_tokens` and `completion_audio_tokens`.
+    `cache_write_tokens` includes `cache_write_1h_tokens`, those written to be kept for an hour.
+    `cost` is what the upstream itself says that the answer costs, in nano-USD (1e-9 USD);
+    None where it says nothing. `is_estimated`: the decoder's guess, of an upstream that does not
+    count.
     """
 
     prompt_tokens: int = 0
@@ -125,6 +127,9 @@ class Usage(Struct):
     cached_tokens: int = 0
     cache_write_tokens: int | None = None
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_tokens: int = 0
+    completion_audio_tokens: int = 0
     cost: int | None = None
     is_estimated: bool = False
 

@@ -25,6 +25,17 @@ class Kept(Struct):
     session: dict[str, Any] = {}  # of a conversation that lives at the upstream
 
 
+class Maker(Struct):
+    """Who has given a kept answer: the key, and what goes on with the conversation upstream.
+
+    `key_id` is "" for a caller's own key, `session` the provider's object as it was handed out.
+    """
+
+    pool: str
+    key_id: str
+    session: dict[str, Any] = {}
+
+
 def response_id(digits: str) -> str:
     """The id of the answer with these 32 hex digits."""
     return PREFIX + digits

@@ -14,6 +14,7 @@ from app.wire.chat import ChatRequest
 from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
 from app.wire.events import Event
+from app.wire.refusals import as_close_error
 from app.wire.upstream import UpstreamReply, UpstreamRequest, Via
 
 # The protocols that callers and upstreams speak; all but the last are for chat.
@@ -118,6 +119,8 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     `read_error` says what a refusal means for the key, as the provider's does on the chat route;
     the answer itself is passed on as it came.
 
+    Of an upstream with `websockets`, `read_close` says the same of the reason of a close frame.
+
     `conversation` finds the id of the conversation that a path is about: such a request goes to the
     session that is known to have it. `lives_elsewhere` knows the models that only the gateway's own
     chat has: who asks for one here, and is refused, is told so.
@@ -135,6 +138,9 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     read_error: Callable[[UpstreamReply], GatewayError]  # as a provider's, to judge the key by
     credential_headers: tuple[str, ...] = ("authorization",)  # the caller's, replaced by the above
     credential_query: tuple[str, ...] = ()  # query members that carry a credential
+    own_query: tuple[str, ...] = ()  # those that carry one of the caller's that stays where it is
+    websockets: bool = False  # it has some: they are forwarded
+    read_close: Callable[[str], GatewayError] = as_close_error  # by the reason of a close frame
     query: tuple[tuple[str, str], ...] = ()  # added, unless the caller has a member of that name
     private_headers: tuple[str, ...] = ()  # of the answer, kept back when a pool key was used
     defaults: Callable[[Config], list[tuple[str, str]]] = lambda config: []  # unless the caller has
@@ -186,6 +192,18 @@ class Count(Struct, frozen=True, kw_only=True):
     seconds: float  # the most to wait
 
 
+class Variant(Struct, frozen=True, kw_only=True):
+    """The same upstream in another wire, for those of its models that speak that alone.
+
+    `provider` shares name and pool. `knows` says whether a model is one of them; `learns` whether a
+    refusal has just said so, which this worker remembers.
+    """
+
+    provider: "Provider"
+    knows: Callable[[Config, str], bool]
+    learns: Callable[[Config, str, GatewayError], bool]
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """How one upstream is spoken to.
 
@@ -204,7 +222,8 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     `session` is the provider's own object in answers ({} for none). `conversation` is the id of the
     conversation that what was `read` continues, `conversation_of` the one in the session object as
-    it is handed out: so it is known whose session to go on with.
+    it is handed out: so it is known whose session to go on with. `resumed` makes of that object
+    the gateway's own member of a body that goes on, None where there is nothing to go on with.
 
     `retry` may answer an upstream's refusal with another request for the same key, asked up to
     `most_retries` times before the refusal is told: the parameters this upstream turned out not to
@@ -220,7 +239,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     the reply and raises what `read_error` says for a refusal. Both or neither.
 
     `endpoints` are what the upstream has beside chat, each as a provider of its own: it shares name
-    and pool, and its `native` is of the wire "openai-endpoint".
+    and pool, and its `native` is of the wire "openai-endpoint". `variant` is asked for the models
+    that speak another wire alone.
 
     `explain` is `read_error` for the answer to a call, where the call itself helps to understand.
     `renewed` is the key after an answer with these Set-Cookie lines, None when it did not change.
@@ -244,6 +264,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     session: Callable[[Call], dict[str, Any]] = lambda call: {}
     conversation: Callable[[Any], str | None] | None = None
     conversation_of: Callable[[dict[str, Any]], str | None] | None = None
+    resumed: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
     prepare: Callable[[Call, Upstream], Awaitable[Call]] | None = None
     retry: Callable[[Call, UpstreamReply], UpstreamRequest | None] | None = None
     keep: Callable[[Call], None] | None = None
@@ -255,6 +276,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     renewed: Callable[[Key, list[str], int], Key | None] | None = None
     cancel: Callable[[Any], UpstreamRequest | None] | None = None
     endpoints: Mapping[Endpoint, "Provider"] = {}
+    variant: Variant | None = None
     anonymous: bool = False  # may be asked without any key
     idle_seconds: float | None = None  # overrides timeouts.idle
     most_retries: int = 1
@@ -269,3 +291,8 @@ class Provider(Struct, frozen=True, kw_only=True):
         if self.native is not None and self.native.wire == wire:
             return self.native
         return next((each for each in self.also if each.wire == wire), None)
+
+    def asked_for(self, config: Config, model: str) -> "Provider":
+        """The provider in the wire that this model speaks."""
+        variant = self.variant
+        return variant.provider if variant is not None and variant.knows(config, model) else self

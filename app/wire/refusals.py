@@ -147,6 +147,8 @@ _STATUS = {
     "permission_error": 403,
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
+    "invalid_prompt": 400,
+    "server_is_overloaded": 503,
 }
 
 
@@ -172,6 +174,11 @@ def as_error(value: Any) -> GatewayError:
         param=found.param,
         outcome="upstream_error",
     )
+
+
+def as_close_error(reason: str) -> GatewayError:
+    """The error of an upstream that closes a websocket; OpenAI's `type.code` is understood."""
+    return as_error({"message": reason, "code": reason.rpartition(".")[2]})
 
 
 def wrong_type(label: str, wanted: str) -> GatewayError:

@@ -34,8 +34,19 @@ class _Details(Struct):
     cache_write_tokens: int | float | None = None
 
 
-class _Reasoning(Struct):
+class _AnswerDetails(Struct):
     reasoning_tokens: int | float | None = None
+    audio_tokens: int | float | None = None
+    thinking_tokens: int | float | None = None  # Anthropic's word
+
+
+class _CacheWrites(Struct):
+    ephemeral_1h_input_tokens: int | float | None = None
+
+
+class _OfModality(Struct):
+    modality: str | None = None
+    tokenCount: int | float | None = None
 
 
 class _Counts(Struct):
@@ -45,7 +56,7 @@ class _Counts(Struct):
     completion_tokens: int | float | None = None
     total_tokens: int | float | None = None
     prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Reasoning | None = None
+    completion_tokens_details: _AnswerDetails | None = None
     cached_tokens: int | float | None = None
     num_cached_tokens: int | float | None = None
     prompt_cache_hit_tokens: int | float | None = None
@@ -54,10 +65,22 @@ class _Counts(Struct):
     output_tokens: int | float | None = None
     cache_read_input_tokens: int | float | None = None
     cache_creation_input_tokens: int | float | None = None
+    cache_creation: _CacheWrites | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _AnswerDetails | None = None
     promptTokenCount: int | float | None = None
     toolUsePromptTokenCount: int | float | None = None
     candidatesTokenCount: int | float | None = None
+    responseTokenCount: int | float | None = None  # the live API's word for it
     thoughtsTokenCount: int | float | None = None
+    cachedContentTokenCount: int | float | None = None
+    promptTokensDetails: list[_OfModality] | None = None
+    candidatesTokensDetails: list[_OfModality] | None = None
+    # Of any shape: a cost that cannot be read must not hide the counts.
+    cost: Any = None
+    cost_in_usd_ticks: Any = None
+    cost_details: Any = None
+    is_byok: Any = None
 
 
 class _Choice(Struct):
@@ -69,6 +92,23 @@ class _Chunk(Struct):
     choices: list[_Choice] | None = None
 
 
+class _Response(Struct):
+    usage: Raw = Raw()
+
+
+class _Message(Struct):
+    """What the messages of the live APIs have their usage in."""
+
+    type: str | None = None
+    response: _Response | None = None
+    usageMetadata: Raw = Raw()
+
+
+# The last event of a response: the Realtime API's, and those of Responses over a websocket.
+_LAST_EVENTS = frozenset(
+    ("response.done", "response.completed", "response.incomplete", "response.failed")
+)
+_message = msgspec.json.Decoder(_Message).decode
 _counts = msgspec.json.Decoder(_Counts).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 
@@ -194,6 +234,25 @@ def usage_in(text: bytes, began_with: bytes = b"") -> Usage | None:
     return None if last is None else _as_usage(last)
 
 
+def usage_in_message(data: bytes | bytearray | memoryview) -> Usage | None:
+    """Finds the usage that a message of a live API tells of one answer; None if it tells none.
+
+    Realtime and Responses count in the last event of a response, Gemini's live API beside it.
+    """
+    # Most are pieces of sound: those of OpenAI are known by their type, and the rest is searched
+    # from its end, which costs half as much.
+    data = bytes(data)
+    if b".delta" in data[:96] or data.rfind(b'"usage') < 0:
+        return None
+    try:
+        message = _message(data)
+    except _NOT_JSON:
+        return None
+    if message.type not in _LAST_EVENTS:
+        return usage_of(message.usageMetadata)
+    return None if message.response is None else usage_of(message.response.usage)
+
+
 def _counts_at(text: bytes, at: int) -> _Counts | None:
     """Decodes the object after a member's name; None for null and what is no usage."""
     found = _OBJECT(text, at)
@@ -224,12 +283,16 @@ def _as_usage(counts: _Counts) -> Usage:
     completion = (
         _count(counts.completion_tokens)
         or _count(counts.output_tokens)
-        or _count(counts.candidatesTokenCount) + _count(counts.thoughtsTokenCount)
+        or (_count(counts.candidatesTokenCount) or _count(counts.responseTokenCount))
+        + _count(counts.thoughtsTokenCount)
     )
     total = _count(counts.total_tokens)
-    details, inside = counts.prompt_tokens_details, counts.completion_tokens_details
-    reasoning = _count(inside.reasoning_tokens) if inside is not None else 0
-    reasoning = reasoning or _count(counts.reasoning_tokens)
+    details = counts.prompt_tokens_details or counts.input_tokens_details
+    inside = counts.completion_tokens_details or counts.output_tokens_details
+    reasoning = 0
+    if inside is not None:
+        reasoning = _count(inside.reasoning_tokens) or _count(inside.thinking_tokens)
+    reasoning = reasoning or _count(counts.reasoning_tokens) or _count(counts.thoughtsTokenCount)
     if total > prompt + completion:
         # Some leave audio out of the prompt, some leave thinking out of the completion.
         audio = _count(details.audio_tokens) if details is not None else 0
@@ -240,9 +303,58 @@ def _as_usage(counts: _Counts) -> Usage:
     if details is not None:
         cached = _count(details.cached_tokens) or cached
         written = _count(details.cache_write_tokens) or written
-    for other in (counts.prompt_cache_hit_tokens, counts.cached_tokens, counts.num_cached_tokens):
+    for other in (
+        counts.prompt_cache_hit_tokens,
+        counts.cached_tokens,
+        counts.num_cached_tokens,
+        counts.cachedContentTokenCount,
+    ):
         cached = cached or _count(other)
-    return Usage(prompt, completion, total or None, cached, written or None, reasoning)
+    hour = counts.cache_creation
+    return Usage(
+        prompt,
+        completion,
+        total or None,
+        cached,
+        written or None,
+        reasoning,
+        cache_write_1h_tokens=_count(hour.ephemeral_1h_input_tokens) if hour is not None else 0,
+        audio_tokens=_audio(details, counts.promptTokensDetails),
+        completion_audio_tokens=_audio(inside, counts.candidatesTokensDetails),
+        cost=_told_cost(counts),
+    )
+
+
+def _audio(details: _Details | _AnswerDetails | None, by_modality: list[_OfModality] | None) -> int:
+    if details is not None:
+        return _count(details.audio_tokens)
+    return sum(_count(one.tokenCount) for one in by_modality or () if one.modality == "AUDIO")
+
+
+def _told_cost(counts: _Counts) -> int | None:
+    """The cost that the upstream states, in nano-USD; None where it states none.
+
+    OpenRouter: `cost` in USD, and beside it what the caller's own key is charged where one is used.
+    Perplexity: `cost.total_cost` in USD. xAI: ticks of 1e-10 USD.
+    """
+    cost, ticks = counts.cost, _amount(counts.cost_in_usd_ticks)
+    if ticks is not None:
+        return round(ticks / 10)
+    if isinstance(cost, dict):
+        cost = cost.get("total_cost") if cost.get("currency", "USD") == "USD" else None
+    told = _amount(cost)
+    if told is None:
+        return None
+    if counts.is_byok is True and isinstance(counts.cost_details, dict):
+        told += _amount(counts.cost_details.get("upstream_inference_cost")) or 0.0
+    return round(told * 1e9)
+
+
+def _amount(value: Any) -> float | None:
+    """A sum of money, None for what cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < _MAX_COUNT else None
 
 
 def _count(number: int | float | None) -> int:

@@ -146,6 +146,14 @@ def session(call: Call) -> dict[str, Any]:
     return {"bing": msgspec.to_builtins(call.learned.conversation)}
 
 
+def resumed(own: dict[str, Any]) -> dict[str, Any] | None:
+    """The member that goes on with what was handed out, but for the picture of that turn."""
+    held = own.get("bing") or {}
+    if not held.get("conversationId"):
+        return None
+    return {"conversation": {name: v for name, v in held.items() if name != "imageUrl"}}
+
+
 def request(call: Call) -> UpstreamRequest:
     """Opens the hub's websocket. The question follows once the hub has answered the handshake."""
     asked: BingChat = call.chat
@@ -360,6 +368,7 @@ PROVIDER = Provider(
     decoder=HubDecoder,
     read=read,
     session=session,
+    resumed=resumed,
     prepare=prepare,
     takes_own_key=False,
     anonymous=True,

@@ -6,15 +6,16 @@ API, versions 2023-06-01 and 2026-10-21 (which takes no sampling parameters).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from app.config.schema import Config
 from app.wire.asked import Asked
-from app.wire.chat import read_members
+from app.wire.chat import ChatRequest, ToolCallRequest, read_members
 from app.wire.errors import bad_response
 from app.wire.model_in_body import with_model
 from app.wire.provider import Call, Count, ForwardRule, Key, Native, Provider
@@ -36,6 +37,10 @@ _SAID_ANYWAY = ("anthropic-version", "anthropic-beta")
 _SAMPLING = ("temperature", "top_p", "top_k")
 # In the messages of refusals that are about strict output.
 _STRICT = re.compile(r"output_config\.format|\bschema|\bgrammar\b|\bstrict\b", re.IGNORECASE)
+# "messages.1.content.0: Invalid `signature` in `thinking` block"
+_SIGNATURE = re.compile(
+    r"invalid\W+(?:signature|data)\W+in\W+(?:redacted_)?thinking", re.IGNORECASE
+)
 _MODELS_PER_PAGE = 1000  # the most Anthropic gives
 
 
@@ -82,7 +87,8 @@ def read_count(reply: UpstreamReply) -> int | None:
 
 
 def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
-    """The same request without what Claude refused: sampling parameters, or strict output.
+    """The same request without what Claude refused: sampling parameters, strict output, or thoughts
+    of earlier turns, which another account or a client's hand has made worthless.
 
     Which models take which parameters changes with every generation, and which schemas are too
     complex only Claude knows; nothing has been told to the caller yet, so trying again beats
@@ -91,6 +97,8 @@ def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
     if reply.status != 400:
         return None
     message = read_error(reply).message
+    if _SIGNATURE.search(message):
+        return _without_thoughts(call)
     if not any(name in message for name in _SAMPLING):
         return _loosely(call) if _STRICT.search(message) else None
     body: MessagesRequest = to_messages_request(call)
@@ -101,6 +109,30 @@ def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
         setattr(body, name, None)
         drop(call, name)
     return _post(call, encode_request(body))
+
+
+def _without_thoughts(call: Call) -> UpstreamRequest | None:
+    """Without any earlier thought, and so without a new one: a round of tools has to have both."""
+    chat: ChatRequest = call.chat
+    held = [m for m in chat.messages if m.thinking_blocks or _has_thoughts(m.tool_calls)]
+    if not held:
+        return None
+    messages = [
+        replace(
+            message,
+            thinking_blocks=None,
+            tool_calls=[replace(each, thinking_blocks=None) for each in message.tool_calls or ()]
+            or None,
+        )
+        for message in chat.messages
+    ]
+    drop(call, "thinking_blocks")
+    plain = replace(chat, messages=messages, thinking=None, reasoning_effort=None)
+    return _post(call, encode_request(to_messages_request(replace(call, chat=plain))))
+
+
+def _has_thoughts(calls: Iterable[ToolCallRequest] | None) -> bool:
+    return any(each.thinking_blocks for each in calls or ())
 
 
 def _loosely(call: Call) -> UpstreamRequest | None:

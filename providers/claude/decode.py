@@ -149,7 +149,7 @@ class _Teller:
         held = self._counts
         cached = held.cache_read_input_tokens or 0
         written = held.cache_creation_input_tokens
-        details = held.output_tokens_details
+        details, hour = held.output_tokens_details, held.cache_creation
         return Usage(
             # Claude's input_tokens leaves out what came from or went into the cache.
             prompt_tokens=(held.input_tokens or 0) + cached + (written or 0),
@@ -157,6 +157,7 @@ class _Teller:
             cached_tokens=cached,
             cache_write_tokens=written,
             reasoning_tokens=(details.thinking_tokens or 0) if details else 0,
+            cache_write_1h_tokens=(hour.ephemeral_1h_input_tokens or 0) if hour else 0,
         )
 
     def ending(

@@ -169,11 +169,18 @@ class UsageDetails(Struct):
     thinking_tokens: int | None = None
 
 
+class CacheWrites(Struct):
+    """How long what was written into the cache is kept."""
+
+    ephemeral_1h_input_tokens: int | None = None
+
+
 class UsageCounts(Struct):
     """Cumulative wherever it stands. `input_tokens` leaves the cached ones out."""
 
     input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    cache_creation: CacheWrites | None = None
     cache_read_input_tokens: int | None = None
     output_tokens: int | None = None
     output_tokens_details: UsageDetails | None = None

@@ -83,6 +83,12 @@ def conversation_of(own: dict[str, Any]) -> str | None:
     return found
 
 
+def resumed(own: dict[str, Any]) -> dict[str, Any] | None:
+    """The member that goes on with what was handed out."""
+    member: dict[str, Any] = own.get("claude") or {}
+    return member if (member.get("conversation") or {}).get("uuid") else None
+
+
 def session(call: Call) -> dict[str, Any]:
     """What every chunk carries, to be sent back unchanged in order to go on."""
     own: dict[str, Any] = {"type": "web"}
@@ -180,6 +186,7 @@ PROVIDER = Provider(
     renewed=renewed,
     conversation=conversation,
     conversation_of=conversation_of,
+    resumed=resumed,
     check_request=check_request,
     stops=lambda call: False,
 )

@@ -105,6 +105,12 @@ def session(call: Call) -> dict[str, Any]:
     }
 
 
+def resumed(own: dict[str, Any]) -> dict[str, Any] | None:
+    """The member that goes on with what was handed out."""
+    held = own.get("coze") or {}
+    return {"conversation": held} if held.get("conversation_id") else None
+
+
 # -- the request
 
 
@@ -455,6 +461,7 @@ PROVIDER = Provider(
     read_error=read_error,
     decoder=decoder,
     session=session,
+    resumed=resumed,
     cancel=lambda decoder: decoder.cancel_request(),
     prepare=prepare,
     candidates=candidates,

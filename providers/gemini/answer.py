@@ -43,6 +43,7 @@ from providers.gemini.schema import (
     LaterChunk,
     LogprobsCandidate,
     LogprobsResult,
+    ModalityCount,
     Part,
     UsageMetadata,
 )
@@ -426,8 +427,14 @@ class AnswerDecoder:
                     total_tokens=usage.total_token_count,
                     cached_tokens=usage.cached_content_token_count or 0,
                     reasoning_tokens=thoughts,
+                    audio_tokens=_audio(usage.prompt_tokens_details),
+                    completion_audio_tokens=_audio(usage.candidates_tokens_details),
                 )
             )
+
+
+def _audio(counts: list[ModalityCount] | None) -> int:
+    return sum(one.token_count or 0 for one in counts or () if one.modality == "AUDIO")
 
 
 def answer_decoder(call: Call, model: str, renamed: Mapping[str, str]) -> AnswerDecoder:

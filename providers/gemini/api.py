@@ -22,7 +22,7 @@ from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
 from providers.gemini.embeddings import Embeddings, EmbeddingsDecoder, batch_body, converted
 from providers.gemini.embeddings import read as read_embeddings
-from providers.gemini.errors import read_error
+from providers.gemini.errors import read_close, read_error
 from providers.gemini.functions import function_names
 from providers.gemini.limits import remember_limit
 from providers.gemini.media import urls_to_fetch
@@ -365,8 +365,9 @@ def _forward_credential(key: Key, headers: Mapping[str, str], config: Config) ->
 
 
 def is_misplaced(header: str, token: str) -> bool:
-    """Whether an API key was sent as a bearer, where Google accepts only OAuth tokens."""
-    return header == "authorization" and not token.startswith(("ya29.", "ey"))
+    """Whether an API key was sent as a bearer, where Google accepts only OAuth tokens, and
+    the ephemeral ones of its live API as `Token auth_tokens/...`."""
+    return header == "authorization" and not token.startswith(("ya29.", "ey", "Token "))
 
 
 def _forward(prefix: str, upstream_prefix: str, **more: Any) -> ForwardRule:
@@ -380,6 +381,7 @@ def _forward(prefix: str, upstream_prefix: str, **more: Any) -> ForwardRule:
         proxy=proxy,
         credential_headers=("x-goog-api-key", "authorization"),
         credential_query=("key",),
+        own_query=("access_token",),  # an ephemeral token of the live API
         read_error=read_error,
         **more,
     )
@@ -400,5 +402,7 @@ FORWARDS = (
         "/",
         credential=_forward_credential,
         moves=is_misplaced,
+        websockets=True,
+        read_close=read_close,
     ),
 )

@@ -72,6 +72,11 @@ def stream_error(raw: msgspec.Raw) -> GatewayError:
     return to_error(status, status.http_status)
 
 
+def read_close(reason: str) -> GatewayError:
+    """What the reason means with which the live API closes a websocket."""
+    return to_error(Status(message=reason), 429 if "quota" in reason.lower() else 400)
+
+
 def to_error(status: Status, http_status: int, retry_after: float | None = None) -> GatewayError:
     """Maps Google's status to the gateway's error.
 

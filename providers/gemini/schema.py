@@ -142,6 +142,13 @@ class NamedParts(Struct):
     candidates: list[NamedCandidate] | None = None
 
 
+class ModalityCount(Struct, rename="camel"):
+    """The tokens of one kind of content."""
+
+    modality: str | None = None
+    token_count: int | None = None
+
+
 class UsageMetadata(Struct, rename="camel"):
     """Token counts; candidates do not include thoughts."""
 
@@ -151,6 +158,8 @@ class UsageMetadata(Struct, rename="camel"):
     thoughts_token_count: int | None = None
     cached_content_token_count: int | None = None
     tool_use_prompt_token_count: int | None = None
+    prompt_tokens_details: list[ModalityCount] | None = None
+    candidates_tokens_details: list[ModalityCount] | None = None
 
 
 class LogprobsCandidate(Struct, rename="camel"):

@@ -4,19 +4,24 @@ Shapes and errors: OpenAI's published API document and its official client.
 """
 
 import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
 
+from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.dialect import OPENAI
 from app.wire.endpoints import OPENAI_ENDPOINTS
 from app.wire.kept import family_of
 from app.wire.provider import ForwardRule
 from app.wire.upstream import join_url
+from providers.openai import responses_only
 from providers.openai.endpoints import with_endpoints
 from providers.openai.errors import error_reader
 from providers.openai.host import Host, credential, provider
 from providers.openai.schema import KeyChoice
 
 POOL = "openai.api_keys"
+RESPONSES_MODELS = ("*-pro", "*-pro-*", "*codex*")
 
 
 def index(asked: Asked) -> str | None:
@@ -60,7 +65,20 @@ HOST = Host(
     responses_path="/responses",
     passed_to_responses=lambda name: name.startswith("x-codex-") or name in _OF_CODEX,
 )
-PROVIDER = with_endpoints(provider(HOST, index=index), HOST)
+
+
+def _responses_models(config: Config) -> Sequence[str]:
+    """The names of models that OpenAI has in Responses alone; by default those it has today."""
+    named = config.openai.responses_models
+    if named is not None:
+        return named
+    is_openai = urlsplit(config.openai.api_url).hostname == "api.openai.com"
+    return RESPONSES_MODELS if is_openai else ()
+
+
+PROVIDER = responses_only.beside(
+    with_endpoints(provider(HOST, index=index), HOST), HOST, _responses_models
+)
 
 FORWARDS = tuple(
     ForwardRule(
@@ -76,6 +94,7 @@ FORWARDS = tuple(
         private_headers=("openai-organization", "openai-project"),
         read_error=error_reader(HOST.setting),
         conversation=_answer_in,
+        websockets=prefix == "/v1/",
         asks_usage=True,
     )
     for prefix in ("/v1/", "/dashboard/")

@@ -39,6 +39,33 @@ def numbers_for_base64(body: Body, dialect: Dialect) -> bool:
     return True
 
 
+def without_reasoning_items(body: Body, dialect: Dialect) -> bool:
+    """A Responses body without the thoughts of earlier turns."""
+    items = body["input"]
+    body["input"] = [item for item in items if item["type"] != "reasoning"]
+    return len(body["input"]) < len(items)
+
+
+def without_summaries(body: Body, dialect: Dialect) -> bool:
+    """A Responses body that does not ask to be told the thoughts."""
+    return _without_inner(body, "reasoning", "summary")
+
+
+def without_verbosity(body: Body, dialect: Dialect) -> bool:
+    """A Responses body that does not say how wordy the answer is to be."""
+    return _without_inner(body, "text", "verbosity")
+
+
+def _without_inner(body: Body, name: str, inner: str) -> bool:
+    held = body.get(name)
+    if not isinstance(held, dict) or inner not in held:
+        return False
+    body[name] = {key: value for key, value in held.items() if key != inner}
+    if not body[name]:
+        del body[name]
+    return True
+
+
 def renamed(old: str, new: str) -> Edit:
     """The edit that renames a member; where the new name is taken, the old one goes."""
 

@@ -10,7 +10,7 @@ from app.config.presets import endpoints_of
 from app.config.schema import Upstream
 from app.wire.dialect import Dialect
 from app.wire.provider import ForwardRule, Provider
-from providers.openai import host
+from providers.openai import host, responses_only
 from providers.openai.endpoints import with_endpoints
 from providers.openai.errors import error_reader
 
@@ -29,7 +29,10 @@ def provider(upstream: Upstream, dialect: Dialect) -> Provider:
         idle_seconds=upstream.timeouts.idle or None,
         first_event_seconds=upstream.timeouts.first_event or None,
     )
-    return with_endpoints(chat, at)
+    if dialect.wire == "responses":
+        return with_endpoints(responses_only.instead_of(chat, at), at)
+    whole = with_endpoints(chat, at)
+    return responses_only.beside(whole, at) if at.responses_path else whole
 
 
 def forward(upstream: Upstream, dialect: Dialect) -> ForwardRule:
@@ -57,11 +60,13 @@ def forward(upstream: Upstream, dialect: Dialect) -> ForwardRule:
         read_error=error_reader(setting_of(upstream)),
         defaults=lambda config: list(upstream.headers.items()),
         anonymous=is_anonymous,
+        websockets=True,
         asks_usage=dialect.usage == "ask",
     )
 
 
 def _host(upstream: Upstream, dialect: Dialect) -> host.Host:
+    speaks_responses = upstream.responses == "native" or dialect.wire == "responses"
     return host.Host(
         name=upstream.name,
         family=upstream.name,
@@ -72,7 +77,7 @@ def _host(upstream: Upstream, dialect: Dialect) -> host.Host:
         proxy=lambda config: upstream.proxy_url,
         headers=tuple(upstream.headers.items()),
         drop=tuple(upstream.drop),
-        responses_path="/responses" if upstream.responses == "native" else "",
+        responses_path="/responses" if speaks_responses else "",
         endpoints=endpoints_of(upstream.name),
         checked_model=next((model for model in upstream.models if "*" not in model), ""),
     )

@@ -15,7 +15,7 @@ or an id, the finish reason twice, never or in words of their own, usage in ever
 accepted was seen in recorded answers of some twenty of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -35,12 +35,13 @@ from app.wire.events import (
     ToolCall,
     Unknown,
 )
-from app.wire.framing import SSEParser
+from app.wire.framing import Record
 from app.wire.provider import Call
 from app.wire.refusals import as_error
 from app.wire.stream_end import choice_error, decoded, event_error, stray_errors, usage_of
 from app.wire.surrogates import mend
 from providers.openai.choice_state import ChoiceState
+from providers.openai.events_or_object import NOT_JSON, EventsOrObject
 from providers.openai.parts import (
     Answer,
     Choice,
@@ -83,10 +84,6 @@ _decode = msgspec.json.Decoder(Answer).decode
 _decode_plain = msgspec.json.Decoder(PlainChunk).decode
 _OTHERS_IN_A_ROW = 8
 _decode_groq = msgspec.json.Decoder(XGroq | None).decode
-# A byte order mark and white space.
-_BEFORE = b"\xef\xbb\xbf \t\r\n"
-# What msgspec raises for bytes that are no JSON: also for broken UTF-8 and absurd nesting.
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decoder(call: Call, *, think_tags: bool = False) -> "ChatDecoder":
@@ -96,7 +93,7 @@ def decoder(call: Call, *, think_tags: bool = False) -> "ChatDecoder":
     return ChatDecoder(call, has_several_choices=(asked or 1) > 1, think_tags=think_tags)
 
 
-class ChatDecoder:
+class ChatDecoder(EventsOrObject):
     """Reads chunks (server-sent events) and whole answers (JSON) alike: the first byte tells.
 
     With `think_tags` a text that begins with `<think>` is thinking up to its closing tag.
@@ -105,61 +102,34 @@ class ChatDecoder:
     def __init__(
         self, call: Call, *, has_several_choices: bool = False, think_tags: bool = False
     ) -> None:
+        super().__init__(call.config.limits.response_bytes)
         self._call = call
         self._stops = call.chat.stops() if isinstance(call.chat, ChatRequest) else []
         self._several = has_several_choices
         self._think_tags = think_tags
-        self._records = SSEParser(call.config.limits.response_bytes)
-        self._body: bytearray | None = None  # of an answer in one piece
-        self._opened = False  # it is known which of both it is
         self._started = self._done = False
         self._usage: Raw | None = None
         self._choices: dict[int, ChoiceState] = {}
         self._listed: dict[tuple[int, str], Any] = {}  # extensions as last told
         self._unreadable = 0
         self._untried = 0  # chunks that are not looked at for plain text
-        self._left = call.config.limits.response_bytes
 
     # --- bytes ------------------------------------------------------------------------------
 
-    def feed(self, data: bytes) -> Iterable[Event]:
-        """What `data` completes. Raises GatewayError for an error that the upstream tells.
-
-        It raises where the error stands: what came before it in the same read is told first.
-        """
-        if not self._opened:
-            # White space comes before a whole answer while the model thinks.
-            data = data.lstrip(_BEFORE)
-            if not data:
-                return ()
-            self._opened = True
-            if data[:1] in (b"{", b"["):
-                self._body = bytearray()
-        if self._body is not None:
-            self._left -= len(data)
-            if self._left < 0:
-                raise bad_response("The upstream's answer is above limits.response_bytes.")
-            self._body += data
-            return ()
-        return self._events(self._records.feed(data))
-
     def finish(self) -> Iterator[Event]:
         """The rest, and how each choice ended. Raises `upstream_cut` where one did not end."""
-        if self._body is not None:
-            try:
-                answer = _decode(mend(bytes(self._body)))
-            except _NOT_JSON:
-                raise bad_response("The upstream's answer is not valid JSON.") from None
-            yield from self._answer(answer, is_whole=True)
+        if self.body is not None:
+            yield from self._answer(self.whole(_decode), is_whole=True)
             if not self._choices:
                 raise bad_response("The upstream's answer holds no choice.")
             self._done = True
         else:
-            yield from self._events(self._records.finish())
+            yield from self.take(self.records.finish())
             self._check_stray()
         yield from self._ending()
 
-    def _events(self, records: list[tuple[bytes, bytes]]) -> Iterator[Event]:
+    def take(self, records: list[Record]) -> Iterator[Event]:
+        """The events of these chunks."""
         for name, data in records:
             if data == b"[DONE]":
                 self._done = True
@@ -171,7 +141,7 @@ class ChatDecoder:
                 continue
             try:
                 answer = _read(data)
-            except _NOT_JSON:
+            except NOT_JSON:
                 if data.strip() == b"[DONE]":
                     self._done = True
                     continue
@@ -191,7 +161,7 @@ class ChatDecoder:
             return None
         try:
             (choice,) = _decode_plain(data).choices
-        except _NOT_JSON:
+        except NOT_JSON:
             self._untried = _OTHERS_IN_A_ROW
             return None
         index = (choice.index or 0) if self._several else 0
@@ -202,7 +172,7 @@ class ChatDecoder:
         return Text(choice.delta.content, index)
 
     def _check_stray(self) -> None:
-        for record in stray_errors(self._records):
+        for record in stray_errors(self.records):
             raise _error(record)
 
     # --- one chunk, or the whole -------------------------------------------------------------
@@ -404,7 +374,7 @@ def _read(data: bytes) -> Answer:
     """One chunk. Only what cannot be read at once is looked at for halves of characters."""
     try:
         return _decode(data)
-    except _NOT_JSON:
+    except NOT_JSON:
         mended = mend(data)
         if mended is data:
             raise
@@ -422,6 +392,6 @@ def _is_object(raw: Raw | UnsetType) -> bool:
 def _usage_of_groq(raw: Raw) -> Raw | UnsetType:
     try:
         found = _decode_groq(raw)
-    except _NOT_JSON:
+    except NOT_JSON:
         return UNSET
     return UNSET if found is None else found.usage

@@ -6,7 +6,7 @@ refuses in words that providers/openai/repairs.py knows is repaired and sent onc
 Sources: OpenAI's published API document; protocol sheet openai-compatible, sections 5 and 6.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,15 @@ from app.wire.usage_chunk import asking
 from providers.openai import responses
 from providers.openai.errors import error_reader
 from providers.openai.learned import learn
-from providers.openai.repairs import Memory, Repair, meant_by, repaired, required_by, written_for
+from providers.openai.repairs import (
+    TABLE,
+    Memory,
+    Repair,
+    meant_by,
+    repaired,
+    required_by,
+    written_for,
+)
 from providers.openai.request import effort_of, encode_request, known_of, stops
 from providers.openai.translated import decoder, prepare
 
@@ -116,7 +124,9 @@ class Asking:
         *,
         kinds: Headers | None = None,
         asks_usage: bool = True,
+        table: Sequence[Repair] = TABLE,
     ) -> None:
+        self._table = table
         self._host, self._dialect, self._memory = host, host.dialect, Memory()
         self._path, self._kinds = path, kinds
         self._asks_usage = asks_usage and host.dialect.usage == "ask"
@@ -152,7 +162,7 @@ class Asking:
         # The caller wrote openai/gpt-...: the prefix was for us.
         model = call.model if call.model != call.asked.model else None
         body, names = repaired(call.chat, (*self._known, *learned), self._dialect, model)
-        _note(call, names)
+        note(call, names)
         if self.adds_usage(call):
             body = asking(body)
         return self.post(call, body)
@@ -163,10 +173,10 @@ class Asking:
         members: dict[str, Any] = {n: v for n, v in written.items() if n not in self._host.drop}
         for row in self._written:
             if row.edit(members, self._dialect) and row.name in self._dialect.refuses:
-                _note(call, [row.name])
+                note(call, [row.name])
         for row in self._learned(call):
             if row.edit(members, self._dialect) and row.name != "stream_options":
-                _note(call, [row.name])
+                note(call, [row.name])
         return self.post(call, msgspec.json.encode(members))
 
     def adds_usage(self, call: Call) -> bool:
@@ -192,7 +202,7 @@ class Asking:
     ) -> UpstreamRequest | None:
         """The same, repaired by the first row that the refusal means and that changes it."""
         learned, dropped = self._learned(call), list(call.dropped)
-        rows = [row for row in meant_by(reply) if row not in learned]
+        rows = [row for row in meant_by(reply, self._table) if row not in learned]
         body = ask(call).body if rows else None
         for row in rows:
             call.repairs = (*learned, row)
@@ -285,7 +295,8 @@ def _json_kinds(call: Call) -> Headers:
     ]
 
 
-def _note(call: Call, names: list[str]) -> None:
+def note(call: Call, names: list[str]) -> None:
+    """Names what is left out, once."""
     call.dropped += [name for name in dict.fromkeys(names) if name not in call.dropped]
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from app.wire.chat import Message, Part
 from app.wire.media_types import HEAD_BYTES, media_type
+from app.wire.signature_mark import START
 from app.wire.tool_names import ToolNames
 
 Fetched = Mapping[str, tuple[str, bytes]]  # url -> (mime type, content)
@@ -48,8 +49,9 @@ class Conversation:
         """One message. Thoughts of other models and their signatures mean nothing here."""
         said: dict[str, Any] = sayable(message)
         said.pop("cache_control", None)
-        if not self._signs_back:
-            said.pop("thinking_blocks", None)
+        blocks = said.pop("thinking_blocks", None)
+        if self._signs_back and blocks:
+            said["thinking_blocks"] = [block for block in blocks if not _is_marked(block)]
         if not self._thinks_back:
             said.pop("reasoning_content", None)
         for call in said.get("tool_calls", ()):
@@ -81,6 +83,11 @@ class Conversation:
             data = base64.b64encode(content).decode()
             said["file"]["file_data"] = f"data:{kind};base64,{data}"
         return said
+
+
+def _is_marked(block: dict[str, Any]) -> bool:
+    """Whether the signature is the gateway's own mark, of another house's thought."""
+    return str(block.get("signature")).startswith(START)
 
 
 def urls_to_fetch(messages: list[Message]) -> list[str]:

@@ -25,13 +25,15 @@ _MOST_KEPT = 1000
 class Repair(Struct, frozen=True, kw_only=True):
     """One row. `name` is told in x-gateway-dropped-params; `is_meant` reads a refusal's text.
 
-    A body without any of `needles` needs no repair.
+    A body without any of `needles` needs no repair. What `lasts` is remembered for the model; the
+    rest is about one conversation.
     """
 
     name: str
     is_meant: Callable[[str], bool]
     needles: tuple[bytes, ...]
     edit: edits.Edit
+    lasts: bool = True
 
 
 _UNKNOWN = re.compile(
@@ -179,6 +181,36 @@ TABLE = (
 )
 
 
+# Of bodies of Responses.
+RESPONSES_TABLE = (
+    Repair(
+        name="thinking_blocks",
+        is_meant=_has(
+            r"required following item|invalid_encrypted_content"
+            r"|encrypted content.*(?:not be|invalid|fail)|item with id 'rs_"
+        ),
+        needles=_needle("reasoning"),
+        edit=edits.without_reasoning_items,
+        lasts=False,
+    ),
+    Repair(
+        name="reasoning.summary",
+        is_meant=_has(r"reasoning[._ ](?:summary|summaries)"),
+        needles=_needle("reasoning"),
+        edit=edits.without_summaries,
+    ),
+    *map(_without, ("stream_options", "include", "store")),
+    *map(_without, (n for n in MEMBERS if n not in ("store", "stop", "logprobs", "verbosity"))),
+    Repair(
+        name="verbosity",
+        is_meant=_says_unknown("verbosity"),
+        needles=_needle("verbosity"),
+        edit=edits.without_verbosity,
+    ),
+    _without("reasoning"),
+)
+
+
 def required_by(dialect: Dialect) -> tuple[Repair, ...]:
     """What the dialect knows that a caller's body needs: only what is refused for certain."""
     known = [_without(name) for name in sorted(dialect.refuses)]
@@ -201,13 +233,13 @@ def written_for(dialect: Dialect) -> tuple[Repair, ...]:
     return tuple(rows)
 
 
-def meant_by(reply: UpstreamReply) -> list[Repair]:
-    """The rows that this refusal may mean, the likeliest first."""
+def meant_by(reply: UpstreamReply, table: Sequence[Repair] = TABLE) -> list[Repair]:
+    """The rows of the table that this refusal may mean, the likeliest first."""
     if reply.status not in (400, 422):
         return []
     found = read_refusal(reply.body)
     text = f"{found.message} '{found.param or ''}' '{found.code or ''}'"
-    return [row for row in TABLE if row.is_meant(text)]
+    return [row for row in table if row.is_meant(text)]
 
 
 def repaired(
@@ -250,4 +282,5 @@ class Memory:
         self._kept.pop((address, model), None)
         while len(self._kept) >= _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
-        self._kept[address, model] = now + _KEEP_SECONDS, tuple(rows)
+        lasting = tuple(row for row in rows if row.lasts)
+        self._kept[address, model] = now + _KEEP_SECONDS, lasting

@@ -114,7 +114,7 @@ def encode_request(call: Call, address: str, dialect: Dialect) -> dict[str, Any]
         body.pop("stream_options", None)
     left_out = [name for name in _left_out(chat) if name not in body]
     _speak(body, chat, dialect, left_out)
-    _drop(call, *left_out)
+    drop(call, *left_out)
     return body
 
 
@@ -191,7 +191,8 @@ _SAID = tuple(
 )
 
 
-def _drop(call: Call, *names: str) -> None:
+def drop(call: Call, *names: str) -> None:
+    """Names what is left out, once."""
     call.dropped += [name for name in names if name not in call.dropped]
 
 
@@ -205,7 +206,7 @@ def _fit(call: Call, body: dict[str, Any], known: Learned) -> None:
         if effort is None:
             del body["reasoning_effort"]
             if chat.reasoning_effort != "none":
-                _drop(call, "reasoning_effort")
+                drop(call, "reasoning_effort")
     limit = body.get("max_completion_tokens")
     if limit is not None:
         if chat.reasoning_effort == "none" and _ALWAYS_THINKS.match(call.model):
@@ -216,19 +217,21 @@ def _fit(call: Call, body: dict[str, Any], known: Learned) -> None:
         body["max_tokens" if older else "max_completion_tokens"] = limit
     for name in known.refused - {"max_completion_tokens", "stop", "reasoning_effort"}:
         if body.pop(name, None) is not None and name in ("temperature", "top_p"):
-            _drop(call, name)
+            drop(call, name)
     if chat.messages and chat.messages[-1].role == "assistant":
-        _drop(call, "prefill")  # it is read, and not gone on with
+        drop(call, "prefill")  # it is read, and not gone on with
 
 
 def _left_out(chat: ChatRequest) -> list[str]:
     """The members that OpenAI's API does not take, and those of another wire."""
     names = dropped_parameters(chat, _FOREIGN)
-    if chat.extras_wire != WIRE:
-        # The names go into a response header: those of unusual characters are left out.
-        extras = (name for name, raw in chat.extras.items() if bytes(raw) != b"null")
-        names += [name for name in extras if _PLAIN_NAME.fullmatch(name)][:_MOST_EXTRAS]
-    return names
+    return names if chat.extras_wire == WIRE else names + extra_names(chat)
+
+
+def extra_names(chat: ChatRequest) -> list[str]:
+    """The names of what the front had no word for, fit for a header."""
+    said = (name for name, raw in chat.extras.items() if bytes(raw) != b"null")
+    return [name for name in said if _PLAIN_NAME.fullmatch(name)][:_MOST_EXTRAS]
 
 
 def _tool(call: Call, tool: Tool, names: ToolNames) -> dict[str, Any]:
@@ -241,7 +244,7 @@ def _tool(call: Call, tool: Tool, names: ToolNames) -> dict[str, Any]:
         is_foreign = call.chat.extras_wire != WIRE
         if is_foreign and function.get("strict") and not is_strict(plain(function["parameters"])):
             del function["strict"]
-            _drop(call, "tools.function.strict")
+            drop(call, "tools.function.strict")
     return said
 
 

@@ -95,6 +95,12 @@ def index(asked: Asked) -> str | None:
     return member.state().index if member is not None else None
 
 
+def resumed(own: dict[str, Any]) -> dict[str, Any] | None:
+    """The member that goes on with what was handed out."""
+    member: dict[str, Any] = own.get("openai") or {}
+    return member if member.get("conversation_id") else None
+
+
 def session(call: Call) -> dict[str, Any]:
     """What an answer carries, to be sent back in order to go on."""
     return {"openai": _session(call)}
@@ -250,6 +256,7 @@ PROVIDER = Provider(
     explain=explain,
     conversation=conversation,
     conversation_of=conversation_of,
+    resumed=resumed,
     # The site's own body, answered in OpenAI's words or with the site's own stream.
     native=Native(
         wire="chatgpt-web",

@@ -235,17 +235,19 @@ def test_what_strangers_are_refused_is_in_no_ledger():
     assert taken == [401, 429]
 
 
-def test_a_budget_is_told_what_a_token_spent():
+def test_a_budget_is_settled_with_the_complete_record():
     told = []
+    budgets = type("B", (), {"settle": lambda self, record: told.append(record.cost)})()
+    Accounting(prices=Fixed(), budgets=budgets).settle(counted())
+    assert told == [5]
 
-    class Budgets:
-        def settle(self, *what):
-            told.append(what)
 
-    accounting = Accounting()
-    accounting.budgets = Budgets()
-    record = counted(token="alice", cost=7)
-    accounting.reserved[id(record)] = "place"
-    accounting.settle(record)
-    accounting.settle(counted())
-    assert told == [("alice", "place", 5, 7)] and not accounting.reserved
+def test_pictures_whose_tokens_are_estimated_have_no_cost_but_vectors_have():
+    accounting = Accounting(prices=Fixed())
+    picture, vector = (
+        a_record(front=f"openai-{name}") for name in ("images-generations", "embeddings")
+    )
+    for record in (picture, vector):
+        record.estimate(7, 0)
+        accounting.settle(record)
+    assert (picture.cost, vector.cost) == (None, 7)

@@ -8,6 +8,7 @@ import pytest
 from app.accounting import migrations
 from app.accounting.ledger import row_of
 from app.accounting.migrations import VERSIONS, TooNew, missing
+from app.accounting.sqlite_store import SqliteStore
 from app.accounting.store import COLUMNS, DAY, FIGURES, GROUP, HOUR, Batch, Unwritten, store_of
 from app.telemetry.call_log import CallRecord
 
@@ -151,6 +152,21 @@ def test_a_locked_file_is_to_be_tried_again(tmp_path, monkeypatch):
     holder.close()
     store.write(batch(2, rows=[a_call()]))
     assert store.read("SELECT COUNT(*) FROM ledger_calls") == [(2,)]
+    store.close()
+
+
+def test_a_full_disk_is_to_be_tried_again(tmp_path):
+    store = SqliteStore(tmp_path / "usage.db")
+    store.write(batch(rows=[a_call()]))
+    database = store._file.open()  # private: the nearest to a full disk that every machine has
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    many = [a_call(request_id="x" * 100) for _ in range(1000)]
+    with pytest.raises(Unwritten, match="full") as caught:
+        store.write(batch(2, rows=many))
+    assert not caught.value.is_final
+    store.write(batch(2, rows=many))  # on a new connection, without that limit
+    assert store.read("SELECT COUNT(*) FROM ledger_calls") == [(1001,)]
     store.close()
 
 

@@ -94,3 +94,37 @@ def test_the_values_of_a_large_body_are_never_made_into_objects(monkeypatch):
     assert model_scope.model_in_body(body) == "x"
     model_scope.check_unambiguous(body, "model", "provider")
     assert not made
+
+
+@pytest.mark.parametrize(
+    ("message", "models"),
+    [
+        (b'{"type":"response.create","model":"a"}', ["a"]),
+        (b'{"setup":{"model":"models/a"}}', ["models/a"]),
+        (b'{"type":"session.update","session":{"model":"a","voice":"b"}}', ["a"]),
+        (b'{"type":"response.create","response":{"model":"a"},"model":"b"}', ["b", "a"]),
+        (b'{"type":"input_audio_buffer.append","audio":"UklGRg=="}', []),
+        (b'{"session":null,"response":"text","setup":[]}', []),
+        (b'{"item":{"model":"a"}}', []),
+    ],
+)
+def test_the_models_of_a_message_of_a_live_api(message, models):
+    assert model_scope.models_in_message(message) == models
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"no json",
+        b"[]",
+        b'{"model":5}',
+        b'{"setup":{"model":"a","model":"b"}}',
+        b'{"setup":{"model":"a","Model":"b"}}',
+        b'{"setup":{"model":"a"},"se\\u0074up":{"model":"b"}}',
+        b'{"setup":{"model":"a"},"Setup":{"model":"b"}}',
+        b'{"session":{"model":"a"',
+    ],
+)
+def test_a_message_that_can_be_read_in_two_ways_is_refused(message):
+    with pytest.raises(GatewayError):
+        model_scope.models_in_message(message)

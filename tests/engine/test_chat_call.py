@@ -24,9 +24,11 @@ KEYS = [KeyEntry(id="1", val="sk-one"), KeyEntry(id="2", val="sk-two")]
 class Bench:
     """An exchange on fakes; `ask` runs one call."""
 
-    def __init__(self, answer, keys=KEYS, sink=None, **timeouts):
+    def __init__(self, answer, keys=KEYS, sink=None, responses_models=None, **timeouts):
         config = Config(
-            openai=OpenAI(api_url="http://up/prefix/", api_keys=keys),
+            openai=OpenAI(
+                api_url="http://up/prefix/", api_keys=keys, responses_models=responses_models
+            ),
             timeouts=Timeouts(**timeouts),
         )
         self.clients = FakeClients(answer if callable(answer) else lambda request: answer)
@@ -35,9 +37,9 @@ class Bench:
         pool = KeyPool(config, SharedState())
         self.exchange = Exchange(config, self.clients, pool, self.log)
 
-    async def ask(self, body=None, headers=None, front=CHAT, **members):
+    async def ask(self, body=None, headers=None, front=CHAT, asked=None, **members):
         body = body or json.dumps({"model": "m", "messages": [], **members}).encode()
-        asked = asked_of(body, front)
+        asked = asked or asked_of(body, front)
         provider, model, _ = DIRECTORY.choose(asked.provider, asked.model, asked)
         record = CallRecord(request_id="r", route="t")
         await self.exchange.run(

@@ -174,7 +174,7 @@ def test_two_calls_of_one_answer_stay_two():
 
 def test_thinking_outside_the_completion_is_counted_once():
     name = "xai-reasoning-tool.sse"
-    usage = Usage(288, 340, 628, cached_tokens=287, reasoning_tokens=313)
+    usage = Usage(288, 340, 628, cached_tokens=287, reasoning_tokens=313, cost=191_825)
     assert read(STREAMS[name])[-1] == usage
     assert answered(name).record.completion_tokens == 340
 

@@ -175,13 +175,6 @@ def test_everything_else_travels_in_order_and_repetition():
 WEBSOCKET = [("Upgrade", "websocket"), ("Connection", "keep-alive, Upgrade")]
 
 
-@pytest.mark.parametrize("path", ["realtime", "responses", "ws/google.ai.Live.BidiGenerate"])
-def test_a_websocket_is_refused_with_a_reason(path):
-    with pytest.raises(GatewayError) as caught:
-        outgoing(WEBSOCKET, path=path)
-    assert (caught.value.status, caught.value.code) == (501, "websocket_not_supported")
-
-
 @pytest.mark.parametrize(
     ("headers", "path", "method"),
     [

@@ -97,7 +97,8 @@ def heard(events: list[Event], *, folded: bool) -> tuple[Any, Heard, dict[int, s
                 ends.setdefault(event.index, event.reason)
                 said.setdefault(event.index, [])
             case Usage():
-                usage = event  # the last one holds
+                # The last one holds. What only prices need has no place in OpenAI's answer.
+                usage = replace(event, cost=None, cache_write_1h_tokens=0)
             case Text() | Reasoning() | Refusal():
                 told = said.setdefault(event.index, [])
                 if isinstance(event, Text) and not event.logprobs:

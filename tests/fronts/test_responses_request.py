@@ -595,6 +595,7 @@ class TestMembers:
             ([{"type": "mcp", "server_label": "x"}], "tools[0]"),
             ([{"type": "shell", "environment": {"type": "container_auto"}}], "tools[0]"),
             ([{"type": "image_generation"}], "tools[0]"),
+            ([{"type": "a tool of a name that is longer than all others"}], "tools[0]"),
             ([{"type": "function", "name": "f"}, {"type": "custom", "name": "f"}], "tools[1].name"),
             ([{"type": "function"}], "tools[0].name"),
         ],

@@ -38,6 +38,12 @@ def ai_sdk() -> tuple[Path, Path]:
     return _with_node("ai-sdk")
 
 
+def codex() -> list[str]:
+    """The command Codex. Skips as `environment`."""
+    node, folder = _with_node("codex")
+    return [str(node), str(folder / "node_modules" / "@openai" / "codex" / "bin" / "codex.js")]
+
+
 def gemini_clients() -> tuple[Path, Path]:
     """Node, and the folder with gemini-cli and Google's SDKs. Skips as `environment`."""
     return _with_node("gemini-clients")

@@ -1,6 +1,8 @@
-// One round with each JavaScript client of the Gemini API: text, a stream, two tools, JSON, an error.
-// Environment: CLIENT (genai, vercel, langchain), URL (of /c), MODEL, FAILING (a model that is refused).
-const { CLIENT, URL: base, MODEL, FAILING } = process.env;
+// One round with each JavaScript client of the Gemini API: text, a stream, two tools, JSON, a picture, an
+// error. Environment: CLIENT (genai, vercel, langchain), URL (of /c), MODEL, FAILING (a model that is
+// refused), PNG (base64).
+const { CLIENT, URL: base, MODEL, FAILING, PNG } = process.env;
+const WHAT = "what is it?";
 const BOTH = 'call get_weather with {"city": "Paris"} and get_news with {"city": "Oslo"}';
 const CITY = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
 const said = {};
@@ -28,10 +30,12 @@ if (CLIENT === "genai") {
   said.after = (await ask(talk, { tools })).text;
   const format = { responseMimeType: "application/json", responseJsonSchema: CITY };
   said.json = JSON.parse((await ask("a city", format)).text);
+  const inlineData = { mimeType: "image/png", data: PNG };
+  said.picture = (await ask([{ role: "user", parts: [{ text: WHAT }, { inlineData }] }])).text;
   said.error = await ask("blue moon", {}, FAILING).catch((error) => error.status);
 } else if (CLIENT === "vercel") {
   const { createGoogleGenerativeAI } = await import("@ai-sdk/google");
-  const { generateText, streamText, tool, jsonSchema } = await import("ai");
+  const { generateText, streamText, tool, jsonSchema, Output } = await import("ai");
   const google = createGoogleGenerativeAI({ apiKey: "pool", baseURL: `${base}/v1beta` });
   const options = { model: google(MODEL), maxRetries: 0 };
   said.text = (await generateText({ ...options, prompt: "blue moon" })).text;
@@ -50,6 +54,12 @@ if (CLIENT === "genai") {
     { role: "user", content: BOTH }, ...first.response.messages, { role: "tool", content: results },
   ];
   said.after = (await generateText({ ...options, messages, tools })).text;
+  const output = Output.object({ schema: jsonSchema(CITY) });
+  said.json = (await generateText({ ...options, prompt: "a city", output })).output;
+  const content = [
+    { type: "text", text: WHAT }, { type: "file", data: PNG, mediaType: "image/png" },
+  ];
+  said.picture = (await generateText({ ...options, messages: [{ role: "user", content }] })).text;
   said.error = await generateText({ ...options, model: google(FAILING), prompt: "x" })
     .catch((error) => error.statusCode);
 } else {
@@ -73,6 +83,14 @@ if (CLIENT === "genai") {
     content: "22 degrees", tool_call_id: call.id ?? call.name, name: call.name,
   }));
   said.after = (await bound.invoke([new HumanMessage(prompt), first, ...results])).content;
+  const shaped = chat.withStructuredOutput({ title: "City", ...CITY }, { method: "jsonSchema" });
+  said.json = await shaped.invoke("a city");
+  const content = [
+    { type: "text", text: WHAT },
+    { type: "image_url", image_url: `data:image/png;base64,${PNG}` },
+  ];
+  // It sends pictures to the models alone that it knows by name.
+  said.picture = !MODEL.startsWith("gemini") || (await chat.invoke([new HumanMessage({ content })])).content;
   said.error = await made(FAILING).invoke("x").then(() => 0, (error) => error.status ?? 1);
 }
 console.log(JSON.stringify(said));

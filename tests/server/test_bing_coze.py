@@ -214,6 +214,25 @@ def test_a_coze_conversation_goes_on(client):
     assert second.coze == first.coze
 
 
+@pytest.mark.parametrize(("provider", "model"), [("bing", "gpt-4"), ("coze", "coze-api")])
+def test_a_kept_answer_goes_on_in_its_conversation(client, provider, model):
+    """Of POST /responses: the turn's id is enough, and only what is new is sent."""
+    previous, said = None, []
+    for text in ("One", "Two", "Three"):
+        # Which bot is wanted has to be said once.
+        headers = {"x-auth-id": "u1"} if provider == "coze" and previous is None else None
+        answer = client.responses.create(
+            model=model,
+            input=text,
+            previous_response_id=previous,
+            extra_body={"provider": provider},
+            extra_headers=headers,
+        )
+        previous = answer.id
+        said.append(answer.output_text)
+    assert said[1:] == ["You said: Two (turn 2)", "You said: Three (turn 3)"]
+
+
 def test_the_callers_own_coze_token_and_bot_are_used(simulator, client, gateway):
     with openai.OpenAI(base_url=f"{gateway.url}/c/v1", api_key="pat_mine", max_retries=0) as own:
         headers = {"x-bot-id": "555", "x-auth-id": "me"}

@@ -179,6 +179,12 @@ def test_fixed_names_of_claude_code_lead_to_another_house(gateway, tmp_path):
     assert (line["front"], line["provider"]) == ("anthropic", "gemini-api")
 
 
+def test_the_context_is_counted(code, gateway):
+    said = code.ask("/context")
+    assert (said["subtype"], said["is_error"]) == ("success", False), said
+    assert "tokens" in said["result"].lower()
+
+
 def test_an_answer_of_a_schema(code):
     schema = '{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}'
     said = code.ask('call StructuredOutput with {"city": "Paris"}', "--json-schema", schema)

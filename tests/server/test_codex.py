@@ -1,27 +1,24 @@
-"""The real Codex, from npm, against each kind of upstream.
+"""The real Codex, from npm, against each kind of upstream."""
 
-It needs `@openai/codex` in the folder that CODEX_MODULES names, else it is skipped:
-
-    npm install --prefix FOLDER @openai/codex && export CODEX_MODULES=FOLDER/node_modules
-"""
-
+import base64
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.sdk import programs
+from tests.server import programs as programs_of_ours
 from tests.server.conftest import CLAUDE_KEYS, GEMINI_KEYS, config_for
 from tests.server.running import Running
+from tests.server.test_web_sessions import PNG
 
-CODEX = Path(os.environ.get("CODEX_MODULES", "/nowhere")) / ".bin" / "codex"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CODEX.exists(), reason="CODEX_MODULES names no folder with Codex"),
-]
+pytestmark = pytest.mark.slow
 TARGETS = ("openai", "claude", "gemini", "host")
 PREFIXES = {"openai": "", "claude": "claude/", "gemini": "gemini/", "host": "host/"}
+COMMAND = '{"cmd": "echo ran-$((40+2))"}'
 PATCH = "*** Begin Patch\n*** Add File: made.txt\n+hello\n*** End Patch\n"
 
 
@@ -53,7 +50,8 @@ def gateway(simulator, tmp_path_factory):
 class Codex:
     """One user of Codex with a home of their own; `run` is one `codex exec`."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, program: list[str], folder: Path, url: str, idle_ms: int = 300_000) -> None:
+        self._program = program
         self.work, self._home = folder / "work", folder / "home"
         self.work.mkdir()
         (self._home / ".codex").mkdir(parents=True)
@@ -67,8 +65,12 @@ wire_api = "responses"
 env_key = "GATEWAY_TOKEN"
 request_max_retries = 1
 stream_max_retries = 1
+stream_idle_timeout_ms = {idle_ms}
 [analytics]
 enabled = false
+[mcp_servers.sums]
+command = "{sys.executable}"
+args = ["{Path(programs_of_ours.__file__).parent / "mcp_sums.py"}"]
 """
         )
 
@@ -78,7 +80,7 @@ enabled = false
         last.unlink(missing_ok=True)
         done = subprocess.run(
             [
-                str(CODEX),
+                *self._program,
                 "exec",
                 "--json",
                 "--skip-git-repo-check",
@@ -107,9 +109,14 @@ enabled = false
         return done.returncode, last.read_text() if last.exists() else "", events
 
 
+@pytest.fixture(scope="module")
+def program():
+    return programs.codex()
+
+
 @pytest.fixture
-def codex(tmp_path, gateway):
-    return Codex(tmp_path, gateway.url)
+def codex(program, tmp_path, gateway):
+    return Codex(program, tmp_path, gateway.url)
 
 
 def calls_of(gateway, before: int, count: int) -> list[dict]:
@@ -136,18 +143,31 @@ def test_a_turn_of_the_shell(codex, gateway, target):
 
 
 @pytest.mark.parametrize("target", TARGETS[1:])
-def test_a_patch(codex, gateway, simulator, tmp_path, target):
+def test_a_patch_a_command_and_a_picture(program, gateway, simulator, tmp_path, target):
     alias = {"gpt-5.5": PREFIXES[target] + "gpt-5.5"}
     file = json.loads(gateway.file.read_text()) | {"models": alias}
     del file["port"], file["state_path"], file["responses"]
     other = Running(tmp_path / "other", file).wait()
     (tmp_path / "user").mkdir()
-    user = Codex(tmp_path / "user", other.url)
-    prompt = f"call apply_patch with {json.dumps({'input': PATCH})}"
-    code, said, _ = user.run("gpt-5.5", prompt)
+    user = Codex(program, tmp_path / "user", other.url)
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(base64.b64decode(PNG))
+    calls = f"apply_patch with {json.dumps({'input': PATCH})} and exec_command with {COMMAND}"
+    code, said, _ = user.run("gpt-5.5", f"call {calls}", f"--image={picture}")
     assert other.stop() == 0
-    assert code == 0, said
+    assert code == 0 and "ran-42" in said, said
     assert (user.work / "made.txt").read_text() == "hello\n"
+    asked = simulator.last(2)
+    assert all(PNG[:40] in each["body_text"] for each in asked)
+
+
+@pytest.mark.parametrize("target", TARGETS[1:])
+def test_a_tool_of_an_mcp_server(codex, gateway, target):
+    before = len(gateway.log(front="openai-responses"))
+    prompt = 'call mcp__sums__add with {"a": 40, "b": 2}'
+    code, said, _ = codex.run(PREFIXES[target] + "some-model", prompt)
+    assert code == 0 and "sum=42" in said
+    assert [line["outcome"] for line in calls_of(gateway, before, 2)] == ["complete"] * 2
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -182,3 +202,22 @@ def test_a_structured_answer(codex, gateway):
     )
     code, said, _ = codex.run("claude/some-model", "hm", "--output-schema", str(schema))
     assert code == 0 and set(json.loads(said)) == {"a"}
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("is_awake", [True, False])
+def test_a_silent_upstream_is_waited_for(program, gateway, simulator, tmp_path, is_awake):
+    """Scaled: silences of 2 s, of which Codex bears 1.2; a "minute" is 0.5 s, or a minute."""
+    (tmp_path / "user").mkdir()
+    model = "gemini/sim-drip-2000"
+    if not is_awake:
+        code, _, _ = Codex(program, tmp_path / "user", gateway.url, 1200).run(model, "hi")
+        assert code != 0
+        return
+    file = json.loads(gateway.file.read_text()) | {"timeouts": {"keep_alive_comment": 0.2}}
+    del file["port"], file["state_path"], file["responses"]
+    hasty = Path(__file__).parent / "hasty.py"
+    other = Running(tmp_path / "other", file, env={"MINUTE": "0.5"}, program=hasty).wait()
+    code, said, _ = Codex(program, tmp_path / "user", other.url, 1200).run(model, "hi")
+    assert other.stop() == 0
+    assert code == 0 and said.startswith("You said:")

@@ -52,7 +52,10 @@ def gateway(simulator, tmp_path_factory):
         named = [{"id": f"{family[0]}{n}", "val": val} for n, val in enumerate(keys, 1)]
         config[family] = upstream | {"api_keys": named}
     config["access"] = {
-        "tokens": [{"id": "alice", "val": ALICE, "rpm": 6000}, {"id": "bob", "val": BOB}]
+        "tokens": [
+            {"id": "alice", "val": ALICE, "rpm": 6000},
+            {"id": "bob", "val": BOB, "budget": {"tokens": 10}},
+        ]
     }
     folder = tmp_path_factory.mktemp("console")
     earlier_calls(folder / "usage.db")
@@ -467,6 +470,10 @@ def test_people_their_limits_and_usage(shared):
     row = shared.locator("tbody tr").filter(has_text="alice").first
     row.get_by_text("rpm 6,000").wait_for()
     until(lambda: int(row.locator('td[data-head="Calls"]').inner_text()) >= 18)
+    spent = shared.locator("tbody tr").filter(has_text="bob").first
+    spent.get_by_text("10 tokens / month").wait_for()
+    spent.get_by_text("80% tokens").wait_for()
+    shared.locator(".troubles").get_by_text("Token bob has used 80% of its budget").wait_for()
     row.get_by_role("button").click()
     shared.get_by_role("heading", name="Models of alice").wait_for()
     shared.locator(".card").get_by_text("claude-sonnet-4-5").wait_for()

@@ -165,7 +165,9 @@ def test_the_router_of_the_auto_model_is_another_house(program, door):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", ["genai", "vercel", "langchain"])
-def test_a_javascript_client_does_all_its_rounds(installed, door, tmp_path, client, model):
+def test_a_javascript_client_does_all_its_rounds(
+    installed, door, simulator, tmp_path, client, model
+):
     node, packages = installed
     script = tmp_path / "round.mjs"
     shutil.copy(Path(__file__).parent / "gemini_clients.mjs", script)
@@ -179,6 +181,7 @@ def test_a_javascript_client_does_all_its_rounds(installed, door, tmp_path, clie
             "URL": f"{door.url}/c",
             "MODEL": model,
             "FAILING": f"{house}/sim-404",
+            "PNG": PNG,
         },
         capture_output=True,
         text=True,
@@ -191,8 +194,11 @@ def test_a_javascript_client_does_all_its_rounds(installed, door, tmp_path, clie
     assert said["calls"] == CALLS
     assert said["after"]
     assert said["error"] == 404
-    if client == "genai":
-        assert "city" in said["json"]
+    assert list(said["json"]) == ["city"]
+    if client != "langchain" or model == GEMINI:
+        assert said["picture"] == "You said: what is it?"
+        asked = simulator.last(40, model=model.rpartition("/")[2])
+        assert any(PNG in call["body_text"] for call in asked)
 
 
 @pytest.mark.timeout(1200)  # the first one installs

@@ -250,7 +250,9 @@ def metric(gateway, name) -> float:
 
 
 def test_calls_go_on_while_the_file_is_lost_and_its_rows_arrive(simulator, tmp_path):
-    with running(tmp_path, config_for(simulator.url)) as gateway:
+    calls = tmp_path / "calls"
+    more = {"record_calls": "all", "record_calls_path": str(calls)}
+    with running(tmp_path, config_for(simulator.url) | more) as gateway:
         file, away = tmp_path / "usage.db", tmp_path / "away"
         file.mkdir()  # nothing can be written there
         chat = {"model": "lost", "messages": HELLO}
@@ -265,6 +267,12 @@ def test_calls_go_on_while_the_file_is_lost_and_its_rows_arrive(simulator, tmp_p
         until(lambda: metric(gateway, "gateway_ledger_rows_total") == 5)
         assert metric(gateway, "gateway_ledger_rows_waiting") == 0
         assert [row["request_id"] for row in rows(tmp_path)] == [f"lost-{n}" for n in range(5)]
+        assert "prompts and answers of all chat calls are written to" in gateway.err.read_text()
+    kept = sorted(calls.glob("*-lost-*.json"))
+    assert len(kept) == 5
+    whole = json.loads(kept[0].read_text())
+    assert json.loads(whole["request"]) == chat and '"choices"' in whole["answer"]
+    assert whole["call"]["request_id"] == "lost-0" and whole["call"]["counted"] == "told"
 
 
 def test_without_a_ledger_no_file_is_made(simulator, tmp_path):

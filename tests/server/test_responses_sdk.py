@@ -3,10 +3,13 @@
 OpenAI's own is passed on byte for byte; Claude, Gemini and a compatible host are translated.
 """
 
+import anthropic
+import httpx
 import openai
 import pydantic
 import pytest
 
+from app.wire.signature_mark import START
 from tests import responses_types
 from tests.server.conftest import CLAUDE_KEYS, GEMINI_KEYS, config_for
 from tests.server.running import Running
@@ -14,6 +17,7 @@ from tests.server.running import Running
 MODELS = ("gpt-5", "claude/claude-sonnet-4-5", "gemini/gemini-2.5-flash", "host/some-model")
 TRANSLATED = MODELS[1:]
 NATIVE = "native/some-model"  # a host that speaks Responses itself
+ONLY = "only/some-model"  # one that speaks nothing else
 WEATHER = {
     "type": "function",
     "name": "get_weather",
@@ -27,9 +31,9 @@ WEATHER = {
 }
 
 
-@pytest.fixture(scope="module")
-def running(simulator, tmp_path_factory):
-    config = config_for(simulator.url) | {
+def config_of(simulator) -> dict:
+    """Every kind of upstream."""
+    return config_for(simulator.url) | {
         "workers": 2,
         "claude": {
             "api_url": f"{simulator.url}/claude",
@@ -51,9 +55,19 @@ def running(simulator, tmp_path_factory):
                 "api_keys": [{"id": "n1", "val": "sk-native-1"}],
                 "responses": "native",
             },
+            {
+                "name": "only",
+                "api_url": f"{simulator.url}/openai/v1",
+                "api_keys": [{"id": "o1", "val": "sk-only-1"}],
+                "like": "responses",
+            },
         ],
     }
-    running = Running(tmp_path_factory.mktemp("responses"), config)
+
+
+@pytest.fixture(scope="module")
+def running(simulator, tmp_path_factory):
+    running = Running(tmp_path_factory.mktemp("responses"), config_of(simulator))
     yield running.wait()
     assert running.stop() == 0
 
@@ -229,11 +243,70 @@ def test_what_lives_at_openai_is_refused_by_name(client, model):
 
 
 def test_a_websocket_is_refused_so_that_codex_goes_on_over_http(running):
-    import httpx
-
     headers = {"connection": "Upgrade", "upgrade": "websocket"}
     refused = httpx.get(f"{running.url}/c/v1/responses", headers=headers)
     assert refused.status_code == 426
     assert refused.json()["error"]["code"] == "upgrade_required"
     elsewhere = httpx.get(f"{running.url}/c/v1/conversations/conv_1")
     assert elsewhere.status_code == 404 and "/v1/conversations/conv_1" in elsewhere.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_host_of_responses_alone_answers_callers_of_chat(client, simulator, stream):
+    function = {name: WEATHER[name] for name in ("name", "description", "parameters")}
+    options = {"model": ONLY, "tools": [{"type": "function", "function": function}]}
+    question = {"role": "user", "content": "What is the weather in Berlin?"}
+    first = _message(client, stream, messages=[question], tool_choice="required", **options)
+    [call] = first.tool_calls
+    assert call.function.name == "get_weather"
+    result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+    history = [question, first.to_dict(), result]
+    assert "sunny" in _message(client, stream, messages=history, **options).content
+    for asked in simulator.last(2, key="sk-only-1"):
+        assert asked["path"] == "/openai/v1/responses" and asked["model"] == "some-model"
+
+
+def _message(client, stream, **asked):
+    if not stream:
+        return client.chat.completions.create(**asked).choices[0].message
+    with client.chat.completions.stream(**asked) as events:
+        return events.get_final_completion().choices[0].message
+
+
+def test_a_host_of_responses_alone_answers_callers_of_messages_and_gemini(running, simulator):
+    asked = [{"role": "user", "content": "blue moon"}]
+    claude = anthropic.Anthropic(base_url=f"{running.url}/c", api_key="pool", max_retries=0)
+    answer = claude.messages.create(model=ONLY, max_tokens=99, messages=asked)
+    assert "blue moon" in answer.content[0].text and answer.stop_reason == "end_turn"
+    body = {"contents": [{"parts": [{"text": "blue moon"}]}]}
+    path = f"/c/v1beta/models/{ONLY}:generateContent"
+    told = httpx.post(running.url + path, json=body, headers={"x-goog-api-key": "pool"}).json()
+    assert "blue moon" in told["candidates"][0]["content"]["parts"][0]["text"]
+    assert {each["path"] for each in simulator.last(2, key="sk-only-1")} == {"/openai/v1/responses"}
+
+
+def test_a_host_of_responses_alone_keeps_the_bytes_of_its_own_callers(client):
+    assert not client.responses.create(model=ONLY, input="Hi").id.startswith("resp_gw")
+
+
+def test_a_conversation_moves_from_house_to_house(client, simulator):
+    """With its whole history: thoughts, calls and results of each house are there for the next."""
+    history: list = []
+    houses = (TRANSLATED[0], MODELS[0], TRANSLATED[1], ONLY, TRANSLATED[2], TRANSLATED[0])
+    for number, model in enumerate(houses):
+        history.append({"role": "user", "content": 'call get_weather with {"city": "Rome"}'})
+        options = {"model": model, "tools": [WEATHER], "store": False}
+        options |= {"reasoning": {"effort": "high"}} if "claude" in model else {}
+        for stream in (number % 2 == 0, number % 2 == 1):
+            answer = _answer(client, stream, input=history, **options)
+            history += [item.to_dict() for item in answer.output]
+            history += [
+                {"type": "function_call_output", "call_id": item.call_id, "output": "sunny"}
+                for item in answer.output
+                if item.type == "function_call"
+            ]
+        assert "sunny" in answer.output_text, model
+    kinds = [item.get("type", "message") for item in history]
+    assert kinds.count("function_call") == len(houses) and "reasoning" in kinds
+    [*_, asked] = simulator.last(40, path="/openai/v1/responses", model=MODELS[0])
+    assert "_gw" not in asked["body_text"] and START not in asked["body_text"]

@@ -426,6 +426,27 @@ def test_three_turns_with_claude_stay_with_their_account(web, stream) -> None:
     assert len(indexes) == 1
 
 
+@pytest.mark.parametrize(
+    ("model", "member"),
+    [("claude/claude-sonnet-5", {"claude": {"type": "web"}}), ("openai-chat-web/gpt-4o", {})],
+)
+def test_a_kept_answer_goes_on_in_its_conversation(web, model, member) -> None:
+    """Of POST /responses: the turn's id is enough, and the site is sent what is new."""
+    previous = None
+    for turn, text in enumerate(("one", "two", "three"), 1):
+        answer = client(web, "pool").responses.create(
+            model=model,
+            input=text,
+            instructions="S",
+            previous_response_id=previous,
+            extra_body=member,
+        )
+        said = "S\n\none" if turn == 1 else text
+        wanted = f"You said: {said}" + (f" (turn {turn})" if turn > 1 else "")
+        assert answer.output_text == wanted
+        previous = answer.id
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_claudes_conversation_of_another_account_is_an_error(web, stream) -> None:
     _, _, own, _ = ask(web, {**CLAUDE}, False)

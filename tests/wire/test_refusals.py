@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.fronts.openai_chat.errors import error_body
-from app.wire.refusals import as_error
+from app.wire.refusals import as_close_error, as_error
 from app.wire.upstream import UpstreamReply
 from providers.openai.api import PROVIDER
 from tests.recorded import recorded
@@ -163,3 +163,16 @@ def test_members_that_clients_act_on_are_kept():
 )
 def test_what_says_nothing_is_summed_up(body):
     assert "HTTP 500" in told(body, 500)["message"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "code"),
+    [
+        ("invalid_request_error.invalid_api_key", 401, "invalid_api_key"),
+        ("rate_limit_exceeded", 429, "rate_limit_exceeded"),
+        ("keepalive ping timeout", 502, "keepalive ping timeout"),
+    ],
+)
+def test_the_reason_of_a_close_frame(reason, status, code):
+    error = as_close_error(reason)
+    assert (error.status, error.code) == (status, code)

@@ -6,7 +6,6 @@ their arguments are whole and another block begins, or to the end. Protocol shee
 section 5.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -32,11 +31,11 @@ from app.wire.front import Answering
 from app.wire.provider import Decoder
 from app.wire.signature_mark import mark
 from app.wire.stop_cutter import StopCutter
-from app.wire.tool_ids import legal, original
+from app.wire.tool_ids import TakenIds, legal
 
 TEXT, THINKING = "text", "thinking"
 _UNSIGNED = mark("t")
-_KEPT_ID = re.compile(r"[A-Za-z0-9_-]{9,64}").fullmatch
+_SHORTEST_ID = 9  # some count the calls of an answer: call_0
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -77,7 +76,7 @@ class MessagesRenderer(EventRenderer, ABC):
         self._blocks = 0  # how many have begun
         self._open = ""  # TEXT or THINKING: the kind of the block that is open
         self._tools: dict[int, ToolBlock] = {}  # by the events' numbers
-        self._taken: set[str] | None = None  # tool ids of the conversation
+        self._call_ids = TakenIds(answering.chat, _SHORTEST_ID)
         self._refusal: list[str] = []
         self._finish: Finish | None = None
 
@@ -246,7 +245,8 @@ class MessagesRenderer(EventRenderer, ABC):
     def _tool_call(self, event: ToolCall) -> None:
         if event.signature is not None:
             self._sign(mark("g", event.signature))
-        call_id = self._tool_id(event.id)
+        other = f"toolu_{self._answering.new_id[-20:]}{self._blocks:04x}"
+        call_id = self._call_ids.take(event.id, legal(event.id), other)
         self._start("", {"type": "tool_use", "id": call_id, "name": event.name, "input": {}})
         block = self._tools[event.tool] = ToolBlock(self._blocks - 1)
         if event.arguments:
@@ -261,19 +261,6 @@ class MessagesRenderer(EventRenderer, ABC):
         self.counts.bytes += len(piece.encode())
         block.pieces.append(piece)
         self.add(block.index, "input_json", piece)
-
-    def _tool_id(self, given: str) -> str:
-        """The upstream's id where it is legal and new; clients take a repeated one for one call."""
-        if self._taken is None:
-            chat = self._answering.chat
-            messages = chat.messages if chat is not None else []
-            calls = [call for message in messages for call in message.tool_calls or ()]
-            self._taken = {original(call.id) for call in calls if call.id}
-        call_id = legal(given)
-        if not _KEPT_ID(call_id) or given in self._taken:
-            call_id = f"toolu_{self._answering.new_id[-20:]}{self._blocks:04x}"
-        self._taken.add(given)
-        return call_id
 
     # --- blocks -------------------------------------------------------------------------------
 

@@ -221,14 +221,19 @@ class _Reader:
         thoughts: list[str] = []
         calls: list[ToolCallRequest] = []
         signature: str | None = None  # of the thought right before a call
+        held: list[dict[str, Any]] = []  # OpenAI's thoughts, not yet given to a call
+        first: list[dict[str, Any]] | None = None
         for path, block in run:
             match block.type:
                 case "text":
                     texts.append(block.text or "")
+                    first, held = [*(first or ()), *held], []
                 case "thinking":
                     found = read_mark(block.signature or "")
                     if found is not None and found[0] == "g":
                         signature = found[1]
+                    elif found is not None and found[0] == "o":
+                        held.append({"type": "thinking", "signature": block.signature})
                     elif not block.signature or found is not None:
                         thoughts.append(block.thinking or "")
                 case "redacted_thinking":
@@ -236,6 +241,11 @@ class _Reader:
                 case "tool_use":
                     calls.append(self._call(path, block, signature))
                     signature = None
+                    if first is None:
+                        first = held
+                    else:
+                        calls[-1].thinking_blocks = held or None
+                    held = []
                 case _:
                     text = _text_of_server_block(block)
                     if text:
@@ -251,6 +261,7 @@ class _Reader:
                     text or None,
                     tool_calls=calls or None,
                     reasoning_content=thought or None,
+                    thinking_blocks=first or None,
                 )
             )
 

@@ -34,6 +34,7 @@ _WORDS = {
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "response_format": "output_config.format",
     "tools.function.strict": "tools.strict",
+    "thinking_blocks": "messages.content.thinking",
 }
 
 

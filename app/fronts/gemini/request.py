@@ -40,6 +40,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_NAMES = 32
 # What a caller calls the members of the neutral request.
 _WORDS = {
+    "thinking_blocks": "contents.parts.thoughtSignature",
     "max_completion_tokens": "generationConfig.maxOutputTokens",
     "temperature": "generationConfig.temperature",
     "top_p": "generationConfig.topP",

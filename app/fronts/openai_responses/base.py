@@ -6,7 +6,6 @@ that the upstream tells in turns the first is told as it comes, the others wait.
 front-responses, 4.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -36,10 +35,10 @@ from app.wire.front import Answering
 from app.wire.kept import Kept, item_id, response_id
 from app.wire.provider import Decoder
 from app.wire.signature_mark import mark
+from app.wire.tool_ids import TakenIds
 
 TEXT, REFUSAL, THOUGHT = "output_text", "refusal", "reasoning"
 _UNSIGNED = mark("t")
-_KEPT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 MOST_KEPT_BYTES = 8 * 1024 * 1024
 Object = dict[str, Any]
 
@@ -62,7 +61,7 @@ class ResponsesRenderer(EventRenderer, ABC):
         self._calls: dict[int, Call] = {}  # by the events' numbers
         self._current: Call | None = None
         self._waiting: list[Call] = []
-        self._taken: set[str] | None = None  # call ids of the conversation
+        self._call_ids = TakenIds(answering.chat)
         self._has_refused = False
         self._finish: Finish | None = None
 
@@ -317,7 +316,8 @@ class ResponsesRenderer(EventRenderer, ABC):
             self._close()
         while self._current is not None and self._current.has_whole_arguments():
             self._close_call()
-        call = Call(self._tools.called(event.name), self._call_id(event.id))
+        other = f"call_{self._answering.new_id[:20]}{len(self._calls):04x}"
+        call = Call(self._tools.called(event.name), self._call_ids.take(event.id, event.id, other))
         self._calls[event.tool] = call
         if self._current is None:
             self._open_call(call)
@@ -368,19 +368,6 @@ class ResponsesRenderer(EventRenderer, ABC):
     def _close_calls(self, status: str = "completed") -> None:
         while self._current is not None:
             self._close_call(status)
-
-    def _call_id(self, given: str) -> str:
-        """The upstream's id where it is legal and new; clients take a repeated one for one call."""
-        if self._taken is None:
-            chat = self._answering.chat
-            messages = chat.messages if chat is not None else []
-            calls = [call for message in messages for call in message.tool_calls or ()]
-            self._taken = {call.id for call in calls if call.id}
-        call_id = given
-        if not _KEPT_ID(given) or given in self._taken:
-            call_id = f"call_{self._answering.new_id[:20]}{len(self._calls):04x}"
-        self._taken.add(given)
-        return call_id
 
     # --- compaction -----------------------------------------------------------------------------
 

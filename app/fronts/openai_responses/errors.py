@@ -18,10 +18,13 @@ _TOO_LONG = (
     "Your input exceeds the context window of this model. Please adjust your input and try again."
 )
 _WAIT = 10  # seconds, where nobody knows better
+_LONG_WAIT = 60
 _OVERLOADED = (503, 529)
 
 
 def _is_quota(error: GatewayError) -> bool:
+    if error.code == "budget_exceeded":  # Codex would wait for the next period
+        return (error.wait or 0) > _LONG_WAIT
     return error.status == 402 or "insufficient_quota" in (error.code, error.type)
 
 

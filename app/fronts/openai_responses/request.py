@@ -38,6 +38,7 @@ _WORDS = {
     "verbosity": "text.verbosity",
     "tools.function.strict": "tools.strict",
     "logprobs": "include",
+    "thinking_blocks": "input[].reasoning",
 }
 _LIVES_AT_OPENAI = ("conversation", "prompt", "moderation", "background")
 _KNOWN_INCLUDES = ("reasoning.encrypted_content", "message.output_text.logprobs")
@@ -139,6 +140,8 @@ def read(asked: Asked) -> ChatRequest:
     """The neutral request. Raises GatewayError 400 naming the member that is wrong or missing."""
     try:
         body = _body.decode(asked.body)
+        if not asked.body.isascii():
+            asked.body.decode()  # schemas of tools stay raw: nobody has looked at them
     except UNREADABLE as error:
         raise as_bad_request(error, asked.body) from None
     _refuse_what_lives_at_openai(body)

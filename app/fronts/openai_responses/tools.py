@@ -72,7 +72,7 @@ def read_tools(given: list[Placed], found: list[Placed]) -> Tools:
     for path, tool in given:
         _sort(tool, path, out, searches)
     if out.dropped and not out.functions and not out.server and not found:
-        kind = next(tool.type for _, tool in given if f"tools.{tool.type}" in out.dropped)
+        kind = out.dropped[0].removeprefix("tools.")
         raise bad_request(f"{given[0][0]}: {kind!r} is run by OpenAI alone.", given[0][0])
     for path, tool in found:
         extra = Tools()

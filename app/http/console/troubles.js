@@ -4,6 +4,7 @@ import { live, recent, recentFailures } from "./live.js";
 import { t, word } from "./words.js";
 
 const MINUTE = 60;
+const NEARLY_SPENT = 0.8;
 const SOON_SECONDS = 3 * 86400;
 
 export const isUsable = key => key.state === "awake" && !key.models;
@@ -21,7 +22,7 @@ export function pools(keys) {
 // Each trouble: level (bad, mid or note), text, and the view that tells more.
 export function troubles() {
   if (!live.figures) return [];
-  return [...ofGateway(), ...ofCalls(), ...[...pools(live.keys)].flatMap(([pool, keys]) => ofPool(pool, keys))]
+  return [...ofGateway(), ...ofCalls(), ...ofBudgets(), ...[...pools(live.keys)].flatMap(([pool, keys]) => ofPool(pool, keys))]
     .sort((a, b) => rank(a) - rank(b));
 }
 
@@ -42,6 +43,14 @@ function ofCalls() {
   const [most] = recentFailures(MINUTE);
   const values = { part: percent(last.errorRate), n: last.failed, outcome: word(most?.outcome ?? ""), provider: most?.provider ?? "" };
   return [{ level: last.errorRate > 0.25 ? "bad" : "mid", text: t("trouble.errors", values), view: "calls" }];
+}
+
+function ofBudgets() {
+  return live.figures.budgets.filter(each => each.used >= NEARLY_SPENT).map(({ token, used }) => ({
+    level: used >= 1 ? "bad" : "mid",
+    text: t(used >= 1 ? "trouble.spent" : "trouble.budget", { token, part: percent(used) }),
+    view: "tokens",
+  }));
 }
 
 function ofPool(pool, all) {

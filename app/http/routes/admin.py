@@ -70,6 +70,9 @@ async def metrics(request: Request) -> HTTPResponse:
         if key.id:  # the row without an id is the upstream: shown only while it cools down
             found[f"gateway_key_refused{name}"] = [float(key.refused)]
         found[f"gateway_key_uses_total{name}"] = [float(key.uses)]
+    for token, what, part in gateway.budgets.used():
+        name = f'{{token="{label(token)}",kind="{what}"}}'
+        found[f"gateway_budget_used_ratio{name}"] = [part]
     reload_status = reload_status_of(request)
     found["gateway_workers"] = [float(sum(row.is_alive for row in rows))]
     found["gateway_worker_restarts_total"] = [float(reload_status.revived if reload_status else 0)]
@@ -90,7 +93,8 @@ async def state(request: Request) -> HTTPResponse:
 
 async def figures(request: Request) -> dict[str, Any]:
     """What `state` tells without keys and errors, and per provider: outcomes, tokens (prompt and
-    completion), and the cells of the histogram of first events with its `bounds`."""
+    completion), and the cells of the histogram of first events with its `bounds`; the used part of
+    each budget."""
     gateway, reload_status = gateway_of(request), reload_status_of(request)
     # Some milliseconds with many workers: not on the event loop.
     workers, providers = await asyncio.to_thread(_count, gateway.rows.used())
@@ -118,6 +122,10 @@ async def figures(request: Request) -> dict[str, Any]:
         "outcomes": outcomes,
         "providers": providers,
         "bounds": BUCKETS,
+        "budgets": [
+            {"token": token, "kind": what, "used": round(part, 4)}
+            for token, what, part in gateway.budgets.used()
+        ],
     }
 
 

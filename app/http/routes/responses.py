@@ -47,7 +47,6 @@ Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
 def register(app: App) -> None:
     """Adds the routes of this module."""
     routes: tuple[tuple[Handler, str, tuple[str, ...]], ...] = (
-        (_no_websocket, "", ("GET",)),
         (_count_tokens, COUNT, ("POST",)),
         (_get, "/<id>", ("GET",)),
         (_delete, "/<id>", ("DELETE",)),
@@ -74,26 +73,6 @@ def register(app: App) -> None:
                 ctx_own_credential=True,
                 ctx_front=_FRONT,
             )
-
-
-async def _no_websocket(request: Request) -> HTTPResponse:
-    """The answer after which Codex goes on over HTTP without a word."""
-    record_for(request, RESPONSES)
-    if (request.headers.get("upgrade") or "").lower() == "websocket":
-        raise GatewayError(
-            426,
-            "Websockets are not offered here; use HTTP.",
-            code="upgrade_required",
-            headers=(("connection", "close"),),
-            outcome="refused",
-        )
-    raise GatewayError(
-        405,
-        "GET is not offered here; POST a request, or GET one answer by its id.",
-        code="method_not_allowed",
-        headers=(("allow", "POST"),),
-        outcome="refused",
-    )
 
 
 async def _count_tokens(request: Request) -> HTTPResponse | None:

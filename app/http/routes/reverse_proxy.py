@@ -8,6 +8,7 @@ from sanic import HTTPResponse, Request
 from app.auth import model_scope
 from app.auth.caller import Caller
 from app.engine.forward_call import ForwardCall
+from app.engine.forwarded_request import requested_model
 from app.http.responses import (
     METHODS,
     App,
@@ -18,11 +19,14 @@ from app.http.responses import (
     too_large,
 )
 from app.http.sinks import RawSink
+from app.http.websocket import CallersWebSocket, TokenModels, wants_websocket
+from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule
 from providers.directory import Directory
 
 UPSTREAMS = "/upstreams/"
+Check = Callable[[bytes], None]  # of a message of a websocket; raises GatewayError
 
 
 def register(app: App) -> None:
@@ -68,15 +72,28 @@ def _handler(rule: ForwardRule) -> Callable[..., Coroutine[Any, Any, HTTPRespons
     return handle
 
 
-async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
-    """Forwards one request by `rule`; the path is sent on as it came, before any decoding.
+async def forward(
+    request: Request,
+    rule: ForwardRule,
+    query: str | None = None,
+    check: Check | None = None,
+    *,
+    has_http: bool = False,
+) -> HTTPResponse | None:
+    """Forwards one request by `rule`; the path is sent on as it came, before any decoding, and so
+    is the query, unless there is another to be sent. `check` is for the messages of a websocket,
+    `has_http` says that its caller can do without one.
 
-    Raises GatewayError 400 for an encoded prefix, 403 for what the caller's token does not allow.
+    Raises GatewayError 400 for an encoded prefix, 403 for what the caller's token does not allow,
+    501 for a websocket where the upstream has none.
     """
-    record = record_for(request, rule.prefix + "*")
+    record: CallRecord = getattr(request.ctx, "record", None) or record_for(
+        request, rule.prefix + "*"
+    )
     record.provider = rule.provider
     target = request.raw_url.decode("latin-1")
-    path, _, query = target.partition("?")
+    path, _, came = target.partition("?")
+    query = came if query is None else query
     if not path.startswith(rule.prefix):
         raise GatewayError(
             400, "Write the path as it is, without encoding its prefix.", code="bad_path"
@@ -84,10 +101,19 @@ async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
     length = request.headers.get("content-length")
     chunked = "transfer-encoding" in request.headers
     has_body = chunked or (length is not None and length != "0")
-    body = _upload(request) if has_body else None
+    is_websocket = wants_websocket(request)
+    if is_websocket and not rule.websockets:
+        raise no_websockets(rule.family)
+    body = _upload(request) if has_body and not is_websocket else None
     caller: Caller = request.ctx.caller
-    body = await _allowed(request, rule, caller, path[len(rule.prefix) :], body)
-    sink = RawSink(request)
+    sink: RawSink
+    if is_websocket:
+        check = _both(_allow_websocket(rule, caller, query), check)
+        limit = gateway_of(request).config.limits.websocket_message_bytes
+        sink = CallersWebSocket(request, limit, has_http=has_http)
+    else:
+        body = await _allowed(request, rule, caller, path[len(rule.prefix) :], body)
+        sink = RawSink(request)
     request.ctx.carried = True
     await gateway_of(request).reverse_proxy.run(
         ForwardCall(
@@ -101,10 +127,47 @@ async def forward(request: Request, rule: ForwardRule) -> HTTPResponse | None:
             public=public_address(request),
             record=record,
             caller=caller,
+            is_websocket=is_websocket,
+            check_message=check,
         ),
         sink,
     )
     return sink.response
+
+
+def no_websockets(family: str) -> GatewayError:
+    """The error 501 for a websocket to an upstream that has none."""
+    return GatewayError(
+        501,
+        f"{family} has no websockets; use the HTTP form of this API.",
+        code="websocket_not_supported",
+        headers=(("x-should-retry", "false"),),
+    )
+
+
+def _allow_websocket(rule: ForwardRule, caller: Caller, query: str) -> Check | None:
+    """Returns the check of the caller's messages, if its token is for some models only.
+
+    Raises GatewayError 403 for a model in the query that the token does not allow.
+    """
+    caller.allow_family(rule.family)
+    if caller.token is None or not caller.token.models:
+        return None
+    model = requested_model("", None, query)
+    if model:
+        caller.allow(rule.family, model)
+    return TokenModels(caller, rule.family, is_named=bool(model)).check
+
+
+def _both(one: Check | None, other: Check | None) -> Check | None:
+    if one is None or other is None:
+        return one or other
+
+    def check(message: bytes) -> None:
+        one(message)
+        other(message)
+
+    return check
 
 
 async def _allowed(

@@ -106,6 +106,32 @@ class TestRetry:
         assert again.headers == first.headers
         assert call.dropped == ["temperature", "top_k"]
 
+    @pytest.mark.parametrize("where", ["signature` in `thinking", "data` in `redacted_thinking"])
+    def test_refused_thoughts_and_thinking_itself_are_left_out(self, make_call, where):
+        call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        blocks = [
+            {"type": "thinking", "thinking": "hm", "signature": "of another account"},
+            {"type": "redacted_thinking", "data": "x"},
+        ]
+        talk = [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "tool_calls": [call], "thinking_blocks": blocks},
+            {"role": "tool", "tool_call_id": "call_1", "content": "1"},
+        ]
+        call = make_call(BODY | {"messages": talk, "reasoning_effort": "high"})
+        first = msgspec.json.decode(PROVIDER.request(call).body)
+        assert first["thinking"] and len(first["messages"][1]["content"]) == 3
+        again = PROVIDER.retry(call, self.refusal(f"messages.1.content.0: Invalid `{where}` block"))
+        assert again is not None
+        sent = msgspec.json.decode(again.body)
+        assert "thinking" not in sent and "output_config" not in sent
+        assert [block["type"] for block in sent["messages"][1]["content"]] == ["tool_use"]
+        assert call.dropped == ["thinking_blocks"]
+
+    def test_a_refused_signature_without_thoughts_stands(self, make_call):
+        message = "messages.1.content.0: Invalid `signature` in `thinking` block"
+        assert PROVIDER.retry(make_call(BODY), self.refusal(message)) is None
+
     def test_other_refusals_stand(self, make_call):
         with_it, without = make_call(BODY | {"temperature": 0.5}), make_call(BODY)
         assert PROVIDER.retry(with_it, self.refusal("max_tokens: too large")) is None

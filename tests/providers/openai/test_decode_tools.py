@@ -266,7 +266,7 @@ def test_a_call_and_done_are_a_whole_answer():
                 "total_tokens": 390,
                 "prompt_tokens_details": {"audio_tokens": 375},
             },
-            Usage(385, 5, 390),
+            Usage(385, 5, 390, audio_tokens=375),
         ),
         ({"completion_tokens": 9, "reasoning_tokens": 4}, Usage(0, 9, reasoning_tokens=4)),
         ({"prompt_tokens_details": {"cached_tokens": 2}}, Usage(cached_tokens=2)),

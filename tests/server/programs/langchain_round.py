@@ -1,4 +1,7 @@
-"""LangChain's ChatOpenAI: streamed, with a tool whose result goes back; prints JSON."""
+"""LangChain's ChatOpenAI: streamed, with a tool whose result goes back; prints JSON.
+
+RESPONSES=1: on Responses, thinking.
+"""
 
 import json
 import os
@@ -6,6 +9,10 @@ import os
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+
+OPTIONS = {"stream_usage": True}
+if os.environ.get("RESPONSES"):
+    OPTIONS = {"use_responses_api": True, "reasoning": {"effort": "high"}}
 
 
 @tool
@@ -29,7 +36,7 @@ def chat(model):
         api_key="pool",
         max_retries=0,
         timeout=20,
-        stream_usage=True,
+        **OPTIONS,
     )
 
 
@@ -42,16 +49,16 @@ for call in first.tool_calls:
 last = folded(model.stream(history))
 whole = chat(os.environ["MODEL"]).invoke("hi")
 try:
-    refused = chat(os.environ["WRONG"]).invoke("hi").content
+    refused = chat(os.environ["WRONG"]).invoke("hi").text
 except Exception as error:  # whatever class it is: its words are looked at
     refused = f"{getattr(error, 'status_code', 0)} {error}"
 print(
     json.dumps(
         {
             "asked": [call["args"]["city"] for call in first.tool_calls],
-            "text": last.content,
+            "text": str(last.text),
             "tokens": (last.usage_metadata or {}).get("total_tokens", 0),
-            "whole": whole.content,
+            "whole": str(whole.text),
             "refused": refused,
         }
     )

@@ -1,6 +1,7 @@
 // Who may use the gateway, and what each has used.
 import { ask } from "../api.js";
-import { number, short, usd } from "../format.js";
+import { number, percent, short, usd } from "../format.js";
+import { useLive } from "../live.js";
 import { Choice, Problem, Table } from "../parts.js";
 import { html, useEffect, useState } from "../ui.js";
 import { t } from "../words.js";
@@ -8,6 +9,7 @@ import { t } from "../words.js";
 const SINCE = ["24h", "7d", "30d"];
 
 export function Tokens() {
+  const { figures } = useLive();
   const [since, setSince] = useState("24h");
   const [people, setPeople] = useState(null);
   const [usage, setUsage] = useState({});
@@ -31,6 +33,7 @@ export function Tokens() {
     { head: "id", cell: person => html`<button type="button" class="link" aria-pressed=${chosen === person.id} onClick=${() => setChosen(person.id)}>${person.id || t("tokens.nobody")}</button>` },
     { head: t("tokens.may"), cell: may },
     { head: t("tokens.limits"), cell: limits },
+    { head: t("tokens.budget"), cell: person => budgets(figures, person.id) },
     { head: t("tokens.calls"), isNumber: true, cell: person => number(used(person, "calls") ?? 0) },
     { head: t("tokens.failed"), isNumber: true, cell: person => number(used(person, "failed") ?? 0) },
     { head: t("tokens.in"), isNumber: true, cell: person => short(used(person, "prompt_tokens") ?? 0) },
@@ -56,6 +59,12 @@ function limits(person) {
   if (budget.usd) told.push(`${usd(budget.usd)} / ${t("per." + budget.per)}`);
   if (budget.tokens) told.push(`${short(budget.tokens)} ${t("tokens.tokens")} / ${t("per." + budget.per)}`);
   return told.join(", ") || "–";
+}
+
+function budgets(figures, id) {
+  const own = (figures?.budgets ?? []).filter(each => each.token === id);
+  if (!own.length) return "–";
+  return own.map(({ kind, used }) => html`<span class="share"><meter min="0" max="1" high="0.8" optimum="0" value=${used} aria-label=${percent(used)}></meter> ${percent(used)} <small>${kind === "usd" ? "USD" : t("tokens.tokens")}</small></span> `);
 }
 
 function Models({ id, since }) {

@@ -1,0 +1,321 @@
+"""Budgets and token rates of access tokens, over all workers, and over all hosts with Redis.
+
+A call reserves what it is likely to cost before an upstream is asked, and is settled once its log
+record is complete. A budget is exceeded by the calls under way at most: a call is let in while
+there is something left for it, and the last one may cost more than was left. A call that runs is
+never cut.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+from msgspec import Struct
+
+from app.accounting.prices import Prices
+from app.auth.token_limits import row_name
+from app.config.schema import AccessToken, Config
+from app.state import periods
+from app.state.rate_windows import Limits, RateWindows
+from app.state.shared_table import ROWS, SharedState
+from app.state.spending import Spending
+from app.telemetry.call_log import CallRecord
+from app.wire.errors import GatewayError
+
+logger = logging.getLogger("any_proxy.budgets")
+
+NANO = 1_000_000_000  # nano-USD in one USD
+HEADER = "x-gateway-budget"
+_WARNED_AT = 0.8
+_RETRY_SECONDS = 1.0  # told to a caller whose calls under way have reserved what is left
+_BOOK_SECONDS = 0.05  # between a call's end and the sums of its periods
+_CLEANUP_SECONDS = 0.25  # between two checks for workers that died with reservations
+# How long an answer may get is mostly said far too high, and a reservation is only a guess.
+_ANSWER_TOKENS = 1000  # reserved for an answer of unsaid length
+_MOST_ANSWER_TOKENS = 4096
+_FINAL = (("x-should-retry", "false"),)
+
+
+class _Config(Struct, rename="camel"):
+    max_output_tokens: int | None = None
+
+
+class _Lengths(Struct):
+    """Where the APIs say how long an answer may get."""
+
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    n: int | None = None
+    generationConfig: _Config | None = None
+
+
+_lengths = msgspec.json.Decoder(_Lengths).decode
+
+
+def answer_tokens(body: bytes) -> int:
+    """How many tokens are reserved for the answer to a request with this body, of any API."""
+    try:
+        said = _lengths(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _ANSWER_TOKENS
+    inner = said.generationConfig.max_output_tokens if said.generationConfig else None
+    most = said.max_completion_tokens or said.max_tokens or said.max_output_tokens or inner
+    if most is None or most < 0:
+        most = _ANSWER_TOKENS
+    return min(most * max(said.n or 1, 1), _MOST_ANSWER_TOKENS)
+
+
+class _Row(Struct):
+    """One token's limits, and where they are counted."""
+
+    row: int
+    token: AccessToken
+    rate: Limits
+    period: int
+    most_tokens: int  # of the budget; 0 for no limit
+    most_nano: int
+
+    def lets_in(self, standing: tuple[float, ...], own_tokens: int, own_nano: int) -> bool:
+        """Whether a call may begin that has reserved so much, which `standing` includes: something
+        is left, and no other call under way has reserved it."""
+        tokens, nano, held_tokens, held_nano = standing
+        if (most := self.most_tokens) and (
+            tokens >= most or (held_tokens > own_tokens and tokens + held_tokens > most)
+        ):
+            return False
+        return not (most := self.most_nano) or not (
+            nano >= most or (held_nano > own_nano and nano + held_nano > most)
+        )
+
+    def part(self, standing: tuple[float, ...]) -> float:
+        """The used part of the budget: of its tokens or its money, whichever is nearer the end."""
+        tokens, nano = standing[:2]
+        by_tokens = tokens / self.most_tokens if self.most_tokens else 0.0
+        by_money = nano / self.most_nano if self.most_nano else 0.0
+        return by_tokens if by_tokens > by_money else by_money
+
+
+class _Held(Struct):
+    """A reservation. It holds its record, so that no other can have the same identity."""
+
+    row: _Row
+    record: CallRecord
+    tokens: int
+    nano: int
+
+
+class Budgets:
+    """The budgets of one worker's callers; the sums are rows of the shared table."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: SharedState,
+        prices: Prices,
+        clock: Callable[[], float] = time.time,
+        refused: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        self._state, self._prices, self._clock = state, prices, clock
+        self._refused = refused
+        self._windows, self._spending = RateWindows(state), Spending(state)
+        self._rows: dict[str, tuple[AccessToken, _Row | None]] = {}
+        self._held: dict[int, _Held] = {}
+        # Row -> tokens and nano-USD: they are booked together, for each lock costs microseconds.
+        self._unbooked: dict[int, tuple[_Row, int, int]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._cleaned_at = 0.0
+        for token in config.access.tokens:  # other hosts tell of their spending before a call comes
+            self._row(token)
+
+    def needs(self, token: AccessToken | None) -> bool:
+        """Whether calls with this token are counted here."""
+        return token is not None and self._row(token) is not None
+
+    def reserve(
+        self, record: CallRecord, token: AccessToken | None, prompt_tokens: int, answer_tokens: int
+    ) -> str | None:
+        """Reserves what the call of `record` is likely to cost, until `settle(record)`.
+
+        Returns what a caller who has used 80 % of a budget is told, else None. Raises GatewayError
+        429 `budget_exceeded` or `token_limit`, 403 `unpriced_model`.
+        """
+        limits = None if token is None else self._row(token)
+        if limits is None:
+            return None
+        tokens, nano = prompt_tokens + answer_tokens, 0
+        if limits.most_nano:
+            price = self._prices.find(record.provider, record.model)
+            if price is not None:
+                nano = price.estimate(prompt_tokens, answer_tokens)
+            elif limits.token.budget.unpriced == "refuse":
+                raise _unpriced(record)
+        now = self._clock()
+        if limits.rate.tpm:
+            self._take_rate(limits, tokens, now)
+        # First written, then read: of two calls at once each sees the other one.
+        self._state.reserve(limits.row, tokens, nano)
+        standing = self._standing(limits, now)
+        if not limits.lets_in(standing, tokens, nano):
+            standing = self._look_again(limits, now)
+            if not limits.lets_in(standing, tokens, nano):
+                self._state.reserve(limits.row, -tokens, -nano)
+                if limits.rate.tpm:
+                    with self._state.guard:
+                        self._windows.add_tokens(limits.row, -tokens, now)
+                self._refused("budget")
+                raise _exceeded(limits, standing, now)
+        self._held[id(record)] = _Held(limits, record, tokens, nano)
+        part = limits.part(standing)
+        return None if part < _WARNED_AT else f"{_percent(part)} of {_said(limits)} used"
+
+    def settle(self, record: CallRecord) -> None:
+        """Puts what a call has cost in the place of its reservation; `record` is complete. To be
+        called on the event loop."""
+        held = self._held.pop(id(record), None)
+        if held is None:
+            return
+        limits = held.row
+        tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
+        cost = record.cost or 0
+        self._state.spend(limits.row, tokens, cost, held.tokens, held.nano)
+        if tokens or cost:
+            before = self._unbooked.get(limits.row, (limits, 0, 0))
+            self._unbooked[limits.row] = limits, before[1] + tokens, before[2] + cost
+            if self._timer is None:
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(_BOOK_SECONDS, self.book)
+        if limits.rate.tpm:
+            with self._state.guard:
+                self._windows.add_tokens(limits.row, tokens - held.tokens, self._clock())
+
+    def book(self) -> None:
+        """Adds what calls have spent to the sums of their periods, and warns."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        unbooked, self._unbooked = self._unbooked, {}
+        now = self._clock()
+        for limits, tokens, cost in unbooked.values():
+            with self._state.guard:
+                self._spending.add(limits.row, tokens, cost, now)
+            self._state.spend(limits.row, -tokens, -cost)
+            part = limits.part(self._standing(limits, now))
+            if part < _WARNED_AT:
+                continue
+            with self._state.guard:
+                is_first = self._spending.first_warning(
+                    limits.row, limits.period, 2 if part >= 1 else 1, now
+                )
+            if is_first:
+                logger.warning(
+                    "access token %s has used %s of its budget (%s)",
+                    limits.token.id,
+                    _percent(part),
+                    _said(limits),
+                )
+
+    def _standing(self, limits: _Row, now: float) -> tuple[float, float, float, float]:
+        """Tokens and nano-USD: those spent, and those reserved by all calls under way."""
+        held_tokens, held_nano, tokens, nano = self._state.standing(limits.row)
+        booked = self._spending.spent(limits.row, limits.period, now)
+        return booked[0] + tokens, booked[1] + nano, held_tokens, held_nano
+
+    def _look_again(self, limits: _Row, now: float) -> tuple[float, float, float, float]:
+        """`_standing`, once the reservations of dead workers are freed."""
+        if now - self._cleaned_at > _CLEANUP_SECONDS:
+            self._cleaned_at = now
+            with self._state.guard:
+                self._state.forget_dead()
+        return self._standing(limits, now)
+
+    def _take_rate(self, limits: _Row, tokens: int, now: float) -> None:
+        """Counts tokens of the current minute. Raises GatewayError 429 `token_limit`."""
+        with self._state.guard:
+            wait = self._windows.wait(limits.row, limits.rate, now)
+            if not wait:
+                self._windows.add_tokens(limits.row, tokens, now)
+        if wait:
+            self._refused("tpm")
+            raise GatewayError(
+                429,
+                f"Your access token has reached its limit ({limits.rate.tpm} tokens per minute); "
+                "ask again after the time in Retry-After.",
+                code="token_limit",
+                retry_after=wait,
+            )
+
+    def used(self) -> Iterator[tuple[str, str, float]]:
+        """Yields (id of the token, "tokens" or "usd", used part of the budget) of all budgets."""
+        self.book()
+        now = self._clock()
+        for token, limits in list(self._rows.values()):
+            if limits is None:
+                continue
+            tokens, nano = self._spending.spent(limits.row, limits.period, now)
+            if limits.most_tokens:
+                yield token.id, "tokens", tokens / limits.most_tokens
+            if limits.most_nano:
+                yield token.id, "usd", nano / limits.most_nano
+
+    def _row(self, token: AccessToken) -> _Row | None:
+        known = self._rows.get(token.id)
+        if known is None or known[0] is not token:
+            budget, found = token.budget, None
+            if budget.usd or budget.tokens or token.tpm:
+                row = self._state.row(row_name(token))
+                # In a full table all further tokens share the last row.
+                row = row if row >= 0 else ROWS
+                period = periods.PERIODS.index(budget.per)
+                rate, nano = Limits(tpm=token.tpm), round(budget.usd * NANO)
+                found = _Row(row, token, rate, period, budget.tokens, nano)
+            known = self._rows[token.id] = token, found
+        return known[1]
+
+
+def _exceeded(limits: _Row, standing: tuple[float, ...], now: float) -> GatewayError:
+    if limits.part(standing) < 1:
+        return GatewayError(
+            429,
+            f"What is left of your access token's budget ({_said(limits)}) is reserved by its "
+            "calls under way; ask again when they have ended.",
+            code="budget_exceeded",
+            retry_after=_RETRY_SECONDS,
+        )
+    end = periods.end(limits.token.budget.per, now)
+    return GatewayError(
+        429,
+        f"Your access token has spent its budget ({_said(limits)}); the next one begins at "
+        f"{_utc(end)}.",
+        code="budget_exceeded",
+        retry_after=end - now,
+        headers=_FINAL,
+    )
+
+
+def _said(limits: _Row) -> str:
+    budget = limits.token.budget
+    parts = [f"{budget.usd:g} USD"] if budget.usd else []
+    parts += [f"{budget.tokens} tokens"] if budget.tokens else []
+    return f"{' and '.join(parts)} per {budget.per}"
+
+
+def _percent(part: float) -> str:
+    return f"{int(part * 100)}%"
+
+
+def _utc(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def _unpriced(record: CallRecord) -> GatewayError:
+    return GatewayError(
+        403,
+        f"No price is known for the model {record.model[:64]!r} of {record.provider}, and your "
+        "access token's budget is for models with a price only; ask another model, or have its "
+        "operator write one under prices.",
+        code="unpriced_model",
+        headers=_FINAL,
+    )
