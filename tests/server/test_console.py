@@ -376,8 +376,8 @@ def test_what_is_wrong_stands_at_the_top_in_words(shared, gateway):
     top.get_by_text(re.compile(r"2 of 3 keys in claude\.api_keys cool down until \d")).wait_for()
     top.get_by_text("1 of 3 keys in openai.api_keys: refused by the upstream").wait_for()
     assert "All is well" not in top.inner_text()
-    top.get_by_role("link").first.click()
-    shared.wait_for_url(re.compile("#/(keys|calls)"))
+    top.get_by_role("link", name="claude.api_keys").click()
+    shared.get_by_role("heading", name="Keys", level=1).wait_for()
 
 
 def test_plots_of_three_spans_by_provider_model_and_token(shared, gateway):
