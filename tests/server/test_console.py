@@ -502,6 +502,7 @@ def test_a_chat_by_every_front_streams_text_and_tools(shared, front):
     say(shared, PROMPTED)
     shared.locator(".tool").get_by_text("get_weather").wait_for()
     shared.locator(".tool").get_by_text('"Paris"').wait_for()
+    picture(shared, "playground-chat")
     ast.parse(copied(shared, "Copy as Python"))
     assert "$ANY_PROXY_TOKEN" in copied(shared, "Copy as curl")
     assert "process.env.ANY_PROXY_TOKEN" in copied(shared, "Copy as JavaScript")
