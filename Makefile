@@ -14,8 +14,10 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 RUN := $(VENV)/.run-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
 SDK := $(VENV)/.sdk-$(VERSION)
+RELEASE_BIN := build/release/bin
+RELEASE := build/release/.made-$(VERSION)
 
-.PHONY: help install demo test test-all check format cover bench clean
+.PHONY: help install demo test test-all check format cover bench lock sbom clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +54,20 @@ cover: $(SDK) ## run the fast tests with branch coverage
 bench: $(DEV) ## measure CPU per request and per streamed chunk, compared with nginx
 	@$(PY) -m bench
 
+lock: $(RELEASE) ## renew requirements.lock after a change of requirements*.txt
+	@$(RELEASE_BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	  --custom-compile-command "make lock" -o requirements.lock requirements.txt requirements-postgres.txt
+
+sbom: $(RELEASE) ## build/sbom.json: what the image installs, as CycloneDX
+	@$(PYTHON) -m venv --clear build/locked
+	@build/locked/bin/python -m pip --quiet --disable-pip-version-check install --no-compile \
+	  --require-hashes -r requirements.lock
+	@build/locked/bin/python -m pip --quiet --disable-pip-version-check uninstall -y pip
+	@$(RELEASE_BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+	  --of JSON -o build/sbom.json build/locked/bin/python
+	@rm -rf build/locked
+	@echo "build/sbom.json has $$(grep -c '"purl"' build/sbom.json) packages"
+
 clean: ## remove .venv and the files of tools
 	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -69,6 +85,12 @@ $(DEV): requirements-dev.txt requirements-postgres.txt $(RUN)
 
 $(SDK): $(wildcard tests/sdk/*) $(DEV)
 	@$(PY) -m tests.sdk.install
+	@touch $@
+
+$(RELEASE): requirements-release.txt
+	@$(call need_python)
+	@$(PYTHON) -m venv --clear build/release
+	@$(RELEASE_BIN)/python -m pip --quiet --disable-pip-version-check install -r requirements-release.txt
 	@touch $@
 
 define need_python
