@@ -12,6 +12,7 @@ import shutil
 import signal
 import time
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from app.telemetry.call_log import CallRecord
 from tests.sdk.install import AXE
 from tests.server.conftest import config_for
 from tests.server.load import CHAT
-from tests.server.running import ROOT, alive, running, until
+from tests.server.running import ROOT, alive, running
+from tests.server.running import until as until_within
 
 TOKEN = "operator-token-0123456789"
 ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdefgh"
@@ -36,6 +38,7 @@ KEYS = {
     "claude": ("sk-ant-api03-fine-1", "sk-ant-limited-800-2", "sk-ant-limited-700-3"),
     "google_gemini": ("AIza-operators-one", "AIza-operators-two"),
 }
+until = partial(until_within, seconds=15)  # a browser is slow where much else runs
 PICTURES = ROOT / "build" / "screenshots"
 VIEWS = ("now", "keys", "calls", "tokens", "playground", "config")
 BROWSER = next(
