@@ -1,12 +1,11 @@
 """Starts the gateway and runs until it is stopped (SIGTERM, or Ctrl-C in a terminal)."""
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
 from app.cli import options
-from app.config.load import load
+from app.config.load import load_again
 
 HELP = "start the gateway (the default)"
 
@@ -28,4 +27,4 @@ def run(args: Namespace) -> int:
 
     from app.process.server import serve
 
-    return serve(loaded.config, partial(load, args.config, os.environ, options.overrides(args)))
+    return serve(loaded.config, partial(load_again, args.config, options.overrides(args)))

@@ -135,7 +135,10 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
         self.completion_tokens = before.completion_tokens + usage.completion_tokens
         self.cached_tokens += before.cached_tokens
         self.cache_write_tokens += before.cache_write_tokens or 0
+        self.cache_write_1h_tokens += before.cache_write_1h_tokens
         self.reasoning_tokens += before.reasoning_tokens
+        self.audio_tokens += before.audio_tokens
+        self.completion_audio_tokens += before.completion_audio_tokens
         if cost is not None:
             self.cost = cost + (self.cost or 0)
 
@@ -143,6 +146,11 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
         """Takes estimated token counts, for an answer that tells none."""
         self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
         self.counted = ESTIMATED
+
+    @property
+    def tokens(self) -> int:
+        """Those of the prompt and the answer together; 0 where none are known."""
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
 
     def usage(self) -> Usage:
         """The token counts as the wire has them; zeros where there are none."""

@@ -50,6 +50,7 @@ async def landing(request: Request) -> HTTPResponse:
                 "models": "/c/v1beta/models",
                 "all_else": f"{here}/gemini",
             },
+            "console": f"{here}/admin/",
             "docs": "README.md and docs/api.md, beside the program",
         },
     )
