@@ -46,7 +46,9 @@ def module(snippet: str) -> str:
 
 
 def parts(runnable) -> list:
-    return [each for each in snippets("python", [*READMES, *PAGES]) if runnable(module(each.values[0]))]
+    return [
+        each for each in snippets("python", [*READMES, *PAGES]) if runnable(module(each.values[0]))
+    ]
 
 
 def said(python: str, snippet: str, url: str) -> str:
