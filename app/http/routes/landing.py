@@ -50,7 +50,8 @@ async def landing(request: Request) -> HTTPResponse:
                 "models": "/c/v1beta/models",
                 "all_else": f"{here}/gemini",
             },
-            "docs": "README.md and docs/api.md, beside the program",
+            "docs": f"{here}/docs",
+            "openapi": f"{here}/openapi.json",
         },
     )
 
