@@ -14,8 +14,9 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 RUN := $(VENV)/.run-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
 SDK := $(VENV)/.sdk-$(VERSION)
+SITE := $(VENV)/mkdocs/.made-$(VERSION)
 
-.PHONY: help install demo test test-all check format cover bench clean
+.PHONY: help install demo test test-all check format cover bench docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +53,9 @@ cover: $(SDK) ## run the fast tests with branch coverage
 bench: $(DEV) ## measure CPU per request and per streamed chunk, compared with nginx
 	@$(PY) -m bench
 
+docs: $(SITE) ## build the documentation's site into build/site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs/bin/mkdocs build --strict --quiet
+
 clean: ## remove .venv and the files of tools
 	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -69,6 +73,13 @@ $(DEV): requirements-dev.txt requirements-postgres.txt $(RUN)
 
 $(SDK): $(wildcard tests/sdk/*) $(DEV)
 	@$(PY) -m tests.sdk.install
+	@touch $@
+
+# An environment of its own: nothing of the gateway needs it.
+$(SITE): requirements-docs.txt
+	@$(call need_python)
+	@$(PYTHON) -m venv --clear $(VENV)/mkdocs
+	@$(VENV)/mkdocs/bin/python -m pip --quiet --disable-pip-version-check install -r $<
 	@touch $@
 
 define need_python

@@ -107,7 +107,9 @@ def test_snippets_of_the_vendors_sdks_run(doors, snippet):
     assert said(sys.executable, snippet, doors.url).startswith("You said: ")
 
 
-@pytest.mark.parametrize("snippet", snippets("sh", [*DOCS.glob("clients/curl.md")]))
+@pytest.mark.parametrize(
+    "snippet", snippets("sh", [DOCS / "clients/curl.md", DOCS / "zh/clients/curl.md"])
+)
 def test_each_curl_is_answered(doors, snippet):
     command = snippet.replace("curl ", "curl -sS --fail-with-body ", 1).replace(HERE, doors.url)
     done = subprocess.run(
