@@ -54,7 +54,7 @@ bench: $(DEV) ## measure CPU per request and per streamed chunk, compared with n
 	@$(PY) -m bench
 
 docs: $(SITE) ## build the documentation's site into build/site; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs/bin/mkdocs build --strict
 
 clean: ## remove .venv and the files of tools
 	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
