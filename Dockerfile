@@ -1,23 +1,56 @@
-# The gateway in a container: compose.yaml, or the command in README.md. To the container, its host is a
-# remote machine: callers need ANY_PROXY_TOKEN. Mounted files must belong to uid 10001, or be readable
-# (etc/c.yaml) and writable (data) by it.
-FROM python:3.13-slim
+# The gateway in a container, see docs/deploy.md. Two stages: the first one installs, the second one has
+# Python, the gateway and its packages, but no pip, no compiler and no debug symbols.
+#
+# Any base with apt and Python 3.11 or newer will do:  --build-arg BASE=python:3.12-slim
+# Packages that are not needed can be left out:        --build-arg WITHOUT="discord.py psycopg psycopg-binary"
+ARG BASE=python:3.13-slim
 
-RUN useradd --create-home --uid 10001 gateway
+FROM ${BASE} AS build
+# binutils: three quarters of the packages' size are debug symbols, which strip removes. Debian's own
+# Python has its venv in a package of its own.
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends binutils \
+    && { python3 -c 'import ensurepip' 2>/dev/null \
+        || apt-get install -y -qq --no-install-recommends python3-venv; }
 WORKDIR /app
-COPY requirements.txt requirements-postgres.txt ./
-RUN pip install --no-cache-dir -r requirements.txt -r requirements-postgres.txt
-COPY run.py .
-COPY app app
-COPY providers providers
+RUN python3 -m venv .venv
+COPY requirements.lock ./
+RUN .venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-compile \
+    --only-binary :all: --require-hashes -r requirements.lock
+COPY pyproject.toml requirements.txt requirements-postgres.txt README.md LICENSE source/
+COPY app source/app
+COPY providers source/providers
+ARG WITHOUT=""
+# Libraries in *.libs were changed by auditwheel, which strip does not survive.
+# Bytecode is kept of what a gateway imports, not of everything that its packages have.
+RUN .venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-compile --no-index \
+        --no-deps --no-build-isolation ./source \
+    && .venv/bin/pip uninstall -y -q setuptools pip ${WITHOUT} \
+    && find .venv -name '*.so' ! -path '*.libs/*' -exec strip --strip-unneeded {} + \
+    && find .venv -name __pycache__ -prune -exec rm -rf {} + \
+    && .venv/bin/python -c 'import app.process.server, app.cli.check_keys, app.pool.redis_sync' \
+    && rm -rf source .venv/lib/python3*/site-packages/discord/bin
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="any-proxy" org.opencontainers.image.licenses="MIT"
+WORKDIR /app
+ENV PATH=/app/.venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+COPY --from=build /app/.venv .venv
 COPY etc/c.yaml etc/c.yaml
-RUN mkdir -p data && chown gateway data
-USER gateway
+# The second import is for Python's own bytecode: with a read-only root nothing could keep it, and each
+# health check would compile it again. It also fails here if a library is broken.
+RUN useradd --no-create-home --uid 10001 gateway \
+    && mkdir data && chown gateway:gateway data \
+    && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip \
+        /usr/local/bin/pip* \
+    && PYTHONDONTWRITEBYTECODE= python -c \
+        'import app.process.server, app.cli.check_keys, app.cli.running_gateway, app.pool.redis_sync'
+# By number, so that Kubernetes can see that it is not root.
+USER 10001:10001
 
 EXPOSE 8999
 VOLUME /app/data
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
-    CMD ["python", "run.py", "ping"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["any-proxy", "ping"]
 # The exec form, so that SIGTERM reaches the gateway and open streams can finish. The health check also
-# uses settings given as ANY_PROXY_... variables, but not flags of this command.
-CMD ["python", "run.py"]
+# uses settings given as ANY_PROXY_... variables, but not flags.
+ENTRYPOINT ["any-proxy"]

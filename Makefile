@@ -15,8 +15,10 @@ RUN := $(VENV)/.run-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
 SDK := $(VENV)/.sdk-$(VERSION)
 SITE := $(VENV)/mkdocs/.made-$(VERSION)
+RELEASE_BIN := build/release/bin
+RELEASE := build/release/.made-$(VERSION)
 
-.PHONY: help install demo test test-all check format cover bench docs clean
+.PHONY: help install demo test test-all check format cover bench docs lock sbom clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +58,20 @@ bench: $(DEV) ## measure CPU per request and per streamed chunk, compared with n
 docs: $(SITE) ## build the documentation's site into build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs/bin/mkdocs build --strict
 
+lock: $(RELEASE) ## renew requirements.lock after a change of requirements*.txt
+	@$(RELEASE_BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	  --custom-compile-command "make lock" -o requirements.lock requirements.txt requirements-postgres.txt
+
+sbom: $(RELEASE) ## build/sbom.json: what the image installs, as CycloneDX
+	@$(PYTHON) -m venv --clear build/locked
+	@build/locked/bin/python -m pip --quiet --disable-pip-version-check install --no-compile \
+	  --require-hashes -r requirements.lock
+	@build/locked/bin/python -m pip --quiet --disable-pip-version-check uninstall -y pip
+	@$(RELEASE_BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+	  --of JSON -o build/sbom.json build/locked/bin/python
+	@rm -rf build/locked
+	@echo "build/sbom.json has $$(grep -c '"purl"' build/sbom.json) packages"
+
 clean: ## remove .venv and the files of tools
 	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -80,6 +96,12 @@ $(SITE): requirements-docs.txt
 	@$(call need_python)
 	@$(PYTHON) -m venv --clear $(VENV)/mkdocs
 	@$(VENV)/mkdocs/bin/python -m pip --quiet --disable-pip-version-check install -r $<
+	@touch $@
+
+$(RELEASE): requirements-release.txt
+	@$(call need_python)
+	@$(PYTHON) -m venv --clear build/release
+	@$(RELEASE_BIN)/python -m pip --quiet --disable-pip-version-check install -r requirements-release.txt
 	@touch $@
 
 define need_python

@@ -49,13 +49,13 @@ SCENARIOS = (
     Scenario("R4", "OpenAI in, upstream of Responses alone, as S2", "responses", chunks=100),
     Scenario("W1", "OpenAI in, ChatGPT web by the browser client, as S2", "chatgpt", chunks=100),
     Scenario("W2", "OpenAI in, Claude web by the browser client, as S2", "claude-web", chunks=100),
-    Scenario("R1", "Realtime, 100 frames of text each, 16 sockets", chunks=100, path=REALTIME,
+    Scenario("L1", "Realtime, 100 frames of text each, 16 sockets", chunks=100, path=REALTIME,
         frames="text"),
-    Scenario("R2", "Realtime, 100 frames of sound (6.5 KB) each, 16 sockets", chunks=100,
+    Scenario("L2", "Realtime, 100 frames of sound (6.5 KB) each, 16 sockets", chunks=100,
         path=REALTIME, frames="sound"),
-    Scenario("R4", "Realtime, 100 sockets, a frame of text every 20 ms", connections=100,
+    Scenario("L4", "Realtime, 100 sockets, a frame of text every 20 ms", connections=100,
         chunks=50, delay_ms=20, path=REALTIME, frames="text"),
-    Scenario("R3", "R2 from the caller to the upstream", chunks=100, path=REALTIME,
+    Scenario("L3", "L2 from the caller to the upstream", chunks=100, path=REALTIME,
         frames="upward"),
 )  # fmt: skip
 PIECE = "tok {:03d} "  # the text of one chunk

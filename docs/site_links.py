@@ -23,7 +23,7 @@ MOVED = {
     "etc/c.yaml": "config-sample.md",
 }
 FROM = {site: source for source, site in MOVED.items()}
-LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]+)(#[^)]*)?\)")
+LINK = re.compile(r"\[([^\]\n]*)\]\((?![a-z]+:)([^)#\s]+)(#[^)]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -43,8 +43,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     source = FROM.get(site, f"docs/{site}")
 
     def rewritten(link: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link[1]))
+        words, path, anchor = link.groups(default="")
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+        if target not in MOVED and not target.startswith("docs/") and (ROOT / target).exists():
+            return words  # a file of the repository that the site does not show
         there = MOVED.get(target, target.removeprefix("docs/"))
-        return f"]({posixpath.relpath(there, posixpath.dirname(site) or '.')}{link[2] or ''})"
+        return f"[{words}]({posixpath.relpath(there, posixpath.dirname(site) or '.')}{anchor})"
 
     return LINK.sub(rewritten, markdown)

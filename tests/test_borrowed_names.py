@@ -123,6 +123,9 @@ BORROWED: dict[str, dict[str, str]] = {
         "sanic.app.Sanic": "multiplexer",
         "sanic.worker.multiplexer.WorkerMultiplexer": "workers",
     },
+    "app/http/routes/console.py": {
+        "sanic.request.types.Request": "_match_info _parsed_url raw_url route",
+    },
     "app/http/routes/reverse_proxy.py": {
         "sanic.http.http1.Http": "read",
     },

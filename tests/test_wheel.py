@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("app", "providers", "run.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE")
+PARTS = ("app", "providers", "pyproject.toml", "requirements.txt", "README.md", "LICENSE")
 
 
 @pytest.mark.slow
@@ -38,17 +38,18 @@ def test_the_wheel_holds_the_gateway_and_its_command(tmp_path):
         if file.is_file() and not {"__pycache__", "simulator"} & set(file.parts)
     }
     held = {file.relative_to(site).as_posix() for file in site.rglob("*") if file.is_file()}
-    assert {file for file in held if ".dist-info/" not in file} == wanted | {"run.py"}
+    assert {file for file in held if ".dist-info/" not in file} == wanted
 
     (info,) = site.glob("*.dist-info")
     distribution = PathDistribution(info)
     pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
     assert distribution.requires == [line for line in pinned if not line.startswith("#")]
     (command,) = distribution.entry_points
-    assert (command.name, command.value) == ("any-proxy", "run:main")
+    assert (command.name, command.value) == ("any-proxy", "app.cli.command_line:main")
+    module, function = command.value.split(":")
     (empty := tmp_path / "empty").mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "run", "check"],
+        [sys.executable, "-c", f"from {module} import main; {function}()", "check"],
         cwd=empty,
         env={**os.environ, "PYTHONPATH": str(site), "OPENAI_API_KEY": "sk-1"},
         capture_output=True,

@@ -3,7 +3,7 @@
 A call reserves what it is likely to cost before an upstream is asked, and is settled once its log
 record is complete. A budget is exceeded by the calls under way at most: a call is let in while
 there is something left for it, and the last one may cost more than was left. A call that runs is
-never cut.
+never cut; a websocket, which has no end, is closed after the answer that has spent the budget.
 """
 
 import asyncio
@@ -105,6 +105,9 @@ class _Held(Struct):
     record: CallRecord
     tokens: int
     nano: int
+    rated: int  # tokens of it in the window of the rate
+    spent_tokens: int = 0  # booked before the call is over
+    spent_nano: int = 0
 
 
 class Budgets:
@@ -167,9 +170,22 @@ class Budgets:
                         self._windows.add_tokens(limits.row, -tokens, now)
                 self._refused("budget")
                 raise _exceeded(limits, standing, now)
-        self._held[id(record)] = _Held(limits, record, tokens, nano)
+        self._held[id(record)] = _Held(limits, record, tokens, nano, tokens)
         part = limits.part(standing)
         return None if part < _WARNED_AT else f"{_percent(part)} of {_said(limits)} used"
+
+    def advance(self, record: CallRecord) -> bool:
+        """Books what an open websocket has cost so far. Returns whether its budget has more; always
+        True for a call that reserved nothing. To be called on the event loop."""
+        held = self._held.get(id(record))
+        if held is None:
+            return True
+        limits = held.row
+        cost = record.cost
+        if cost is None and limits.most_nano:
+            cost = self._prices.cost(record.provider, record.model, record.usage())
+        self._spend(held, record.tokens, cost or 0)
+        return limits.part(self._standing(limits, self._clock())) < 1
 
     def settle(self, record: CallRecord) -> None:
         """Puts what a call has cost in the place of its reservation; `record` is complete. To be
@@ -177,19 +193,29 @@ class Budgets:
         held = self._held.pop(id(record), None)
         if held is None:
             return
+        self._spend(held, record.tokens, record.cost or 0, is_over=True)
+
+    def _spend(self, held: _Held, tokens: int, nano: int, is_over: bool = False) -> None:
+        """Adds to the sums what the call has cost in all, less what it had cost before."""
         limits = held.row
-        tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
-        cost = record.cost or 0
-        self._state.spend(limits.row, tokens, cost, held.tokens, held.nano)
-        if tokens or cost:
+        more, dearer = tokens - held.spent_tokens, nano - held.spent_nano
+        held.spent_tokens, held.spent_nano = tokens, nano
+        if is_over:
+            self._state.spend(limits.row, more, dearer, held.tokens, held.nano)
+        else:
+            self._state.spend(limits.row, more, dearer)
+        if more or dearer:
             before = self._unbooked.get(limits.row, (limits, 0, 0))
-            self._unbooked[limits.row] = limits, before[1] + tokens, before[2] + cost
+            self._unbooked[limits.row] = limits, before[1] + more, before[2] + dearer
             if self._timer is None:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(_BOOK_SECONDS, self.book)
         if limits.rate.tpm:
+            # What was reserved is in the window already, until the call is over.
+            rated = tokens if is_over else max(tokens, held.rated)
             with self._state.guard:
-                self._windows.add_tokens(limits.row, tokens - held.tokens, self._clock())
+                self._windows.add_tokens(limits.row, rated - held.rated, self._clock())
+            held.rated = rated
 
     def book(self) -> None:
         """Adds what calls have spent to the sums of their periods, and warns."""

@@ -8,13 +8,14 @@ import asyncio
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from app.accounting.series import SPANS, Series, series
 from app.accounting.store import COLUMNS, DAY, FIGURES, HOUR, Row, Store, Unwritten
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
@@ -37,6 +38,7 @@ _NANO = 1_000_000_000
 _AGO = re.compile(r"(\d{1,5})([hd])").fullmatch
 _DATE = re.compile(r"\d{4}-\d\d-\d\d").fullmatch
 
+T = TypeVar("T")
 Value = str | int | float | bool | None
 
 
@@ -189,6 +191,7 @@ class UsageReader:
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
+        self._series: dict[tuple[str, str], tuple[float, Series]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="usage")
 
     async def sums(
@@ -203,6 +206,14 @@ class UsageReader:
         """See `calls`. Raises GatewayError 503, or 404 where no ledger is kept."""
         return await self._run(calls, span, having, before, limit)
 
+    async def series(self, span: str, by: str, now: float) -> Series:
+        """See `series`; at most as old as one of its steps needs. Raises GatewayError 503, 404."""
+        found = self._series.get((span, by))
+        if found is None or now - found[0] > SPANS[span].keep_seconds:
+            told: Series = await self._run(series, span, by, now)
+            found = self._series[span, by] = now, told
+        return found[1]
+
     async def close(self) -> None:
         """Closes the database."""
         if self._store is not None:
@@ -210,17 +221,16 @@ class UsageReader:
             await loop.run_in_executor(self._thread, self._store.close)
         self._thread.shutdown(wait=False)
 
-    async def _run(self, read: Any, *asked: Any) -> list[dict[str, Value]]:
+    async def _run(self, read: Callable[..., T], *asked: Any) -> T:
         store = self._store
         if store is None:
             raise GatewayError(
                 404, "No ledger is kept here (ledger: off in the config).", code="no_ledger"
             )
 
-        def guarded() -> list[dict[str, Value]]:
+        def guarded() -> T:
             try:
-                found: list[dict[str, Value]] = read(store, *asked)
-                return found
+                return read(store, *asked)
             except Unwritten as error:
                 store.close()
                 raise GatewayError(

@@ -70,6 +70,11 @@ def load(
     return loaded
 
 
+def load_again(path: str | None, overrides: Mapping[str, str | int | None]) -> Loaded:
+    """The same file, read again with this process's environment. See `load`."""
+    return load(path, os.environ, overrides)
+
+
 def load_valid_parts(
     path: str | None, environ: Mapping[str, str], overrides: Mapping[str, str | int | None]
 ) -> Config:

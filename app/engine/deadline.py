@@ -6,6 +6,7 @@ What ends a call (`why`), by cancelling the task that carries it:
     idle          the same after the first event
     total         timeouts.total since the call began
     write         timeouts.write during one send: the caller does not read
+    budget        an open websocket has spent its caller's budget
     shutdown      the worker stops (any other reason may be given to `expire`)
 
 The task then calls `cancelled()`, which returns the error for the caller, and either ends with it
@@ -169,6 +170,9 @@ _ENDINGS: dict[str, Callable[[], GatewayError]] = {
     "total": lambda: _timeout("The call took longer than timeouts.total allows."),
     "write": lambda: GatewayError(
         408, "The caller stopped reading.", code="caller_not_reading", outcome="client_gone"
+    ),
+    "budget": lambda: GatewayError(
+        429, "Your access token has spent its budget.", code="budget_exceeded"
     ),
     "shutdown": shutting_down,
 }

@@ -187,10 +187,13 @@ class ReverseProxy:
         """
         call, body = state.call, state.body
         budgets, token = self.budgets, call.caller.token
-        if budgets is None or call.method != "POST" or not budgets.needs(token):
+        costs = call.is_websocket or call.method == "POST"
+        if budgets is None or not costs or not budgets.needs(token):
             return
         prompt = answered = 0
-        if is_answer(call.path):
+        if call.is_websocket:
+            answered = answer_tokens(b"")  # the first answer; each is booked as it ends
+        elif is_answer(call.path):
             prompt = guess_tokens(len(body) if isinstance(body, bytes) else call.length or 0)
             answered = answer_tokens(body if isinstance(body, bytes) else b"")
         told = budgets.reserve(call.record, token, prompt, answered)
@@ -270,7 +273,7 @@ class ReverseProxy:
             response = await self._open(state, lease, started)
             refusal, held = await self._judge(state, lease, response)
             if isinstance(response, UpstreamFrames):
-                await relay(state, response, lease, self.pool, self.config)
+                await relay(state, response, lease, self.pool, self.config, self.budgets)
                 return None
             if refusal is not None and _is_of_usage(state, refusal):
                 state.body, state.unasked = state.unasked, None

@@ -10,6 +10,7 @@ by a close code:
     a message above the limit        1009 to its sender; and to the caller, if it was the upstream's
     a message that the check refuses 1008 to the caller, 1001 to the upstream
     idle or open for too long        1001
+    the caller's budget is spent     1008 to the caller, 1001 to the upstream
     the gateway stops                1012 to the caller, 1001 to the upstream
 """
 
@@ -19,6 +20,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import cast
 
+from app.accounting.budgets import Budgets
 from app.auth.model_scope import models_in_message
 from app.clients.frame_socket import (
     GOING_AWAY,
@@ -52,12 +54,18 @@ _ENDINGS = {
     "idle": (GOING_AWAY, "Silent for timeouts.websocket_idle.", "complete", "websocket_idle"),
     "total": (GOING_AWAY, "Open for timeouts.websocket_total.", "complete", "websocket_total"),
     "write": (POLICY, "The caller stopped reading.", "client_gone", "caller_not_reading"),
+    "budget": (POLICY, "Your access token has spent its budget.", "refused", "budget_exceeded"),
     "shutdown": (RESTART, "The gateway stops; connect again.", "shutdown", "shutting_down"),
 }
 
 
 async def relay(
-    state: ForwardState, answer: UpstreamFrames, lease: Lease, pool: KeyPool, config: Config
+    state: ForwardState,
+    answer: UpstreamFrames,
+    lease: Lease,
+    pool: KeyPool,
+    config: Config,
+    budgets: Budgets | None = None,
 ) -> None:
     """Accepts the caller's handshake and passes frames until one side ends.
 
@@ -82,7 +90,12 @@ async def relay(
         caller.heard = upstream.heard = heard
         caller.stalled = deadline.stalled
         caller.watch = _from_caller(call)
-        upstream.watch = _from_upstream(record, lease, pool)
+
+        def counted() -> None:
+            if budgets is not None and not budgets.advance(record):
+                deadline.expire("budget")
+
+        upstream.watch = _from_upstream(record, lease, pool, counted)
         caller.join(upstream)
         await asyncio.wait((caller.ended, upstream.ended), return_when=asyncio.FIRST_COMPLETED)
         if caller.ended.done():
@@ -174,15 +187,16 @@ def _from_caller(call: ForwardCall) -> Callable[[Content, bool], None]:
 
 
 def _from_upstream(
-    record: CallRecord, lease: Lease, pool: KeyPool
+    record: CallRecord, lease: Lease, pool: KeyPool, counted: Callable[[], None]
 ) -> Callable[[Content, bool], None]:
-    """Counts the upstream's bytes, and the tokens that its messages tell."""
+    """Counts the upstream's bytes, and the tokens that its messages tell: `counted` is called."""
 
     def read(message: Content) -> None:
         usage = usage_in_message(message)
         if usage is not None:
             record.add(usage)
             pool.spend(lease, usage.prompt_tokens + usage.completion_tokens)
+            counted()
 
     add = _Messages(read).add
 

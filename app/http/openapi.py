@@ -216,7 +216,7 @@ OPERATIONS = (
     Operation("/arkose", _ELSEWHERE, "No Arkose tokens are made here", answers=_EMPTY),
     Operation("/admin/reload", _OPERATORS, "Apply a changed config"),
     Operation("/admin/keys", _OPERATORS, "The keys and their state", answer=Keys, methods=("GET",)),
-    Operation("/admin/keys", _OPERATORS, "Reset, disable or enable a key", KeyOrder, answer=Keys),
+    Operation("/admin/keys", _OPERATORS, "Reset, disable, enable or test a key", KeyOrder),
     Operation("/admin/state", _OPERATORS, "Workers, keys, open calls, last errors"),
     Operation("/admin/requests", _OPERATORS, "The attempts of one call"),
     Operation(
@@ -233,7 +233,15 @@ OPERATIONS = (
         query=("before", "limit", "format", "since", "until", *CALL_FILTERS),
         answers=_CSV,
     ),
-    Operation("/admin", _OPERATORS, "The operators' page", answers=_EMPTY),
+    Operation("/admin/session", _OPERATORS, "Who is signed in to the console", methods=("GET",)),
+    Operation("/admin/session", _OPERATORS, "Sign in and out", answers=_EMPTY),
+    Operation("/admin/events", _OPERATORS, "Live figures", answers=("text/event-stream",)),
+    Operation("/admin/series", _OPERATORS, "Figures over time, for plots"),
+    Operation("/admin/config", _OPERATORS, "The effective config, without secrets"),
+    Operation(
+        "/admin/playground", _OPERATORS, "The paths below /c/, for operators", answers=_EMPTY
+    ),
+    Operation("/admin", _OPERATORS, "The console", answers=_EMPTY),
     Operation("/metrics", _OPERATORS, "Metrics for Prometheus", answers=("text/plain",)),
     Operation("/ping", _HEALTH, "Whether it answers"),
     Operation("/healthz", _HEALTH, "Whether this worker is alive"),

@@ -414,7 +414,9 @@ class KeyPool:
             if self._breaker.is_open(group):
                 found.append(self._key_status(group, "", group.base, now))
             for entry in group.entries:
-                found.append(self._key_status(group, entry.key.id, entry.base, now))
+                status = self._key_status(group, entry.key.id, entry.base, now)
+                status.limits = entry.limits
+                found.append(status)
         return found
 
     def _key_status(self, group: Group, id: str, base: int, now: float) -> KeyStatus:
@@ -426,10 +428,23 @@ class KeyPool:
             state = "awake"
         elif why == "disabled":
             state, until = "disabled", 0.0
-        models = 1 if id and cells[base + MODELS_UNTIL] > now else 0
+        models_until = (
+            cells[base + MODELS_UNTIL] if id and cells[base + MODELS_UNTIL] > now else 0.0
+        )
         last, uses = int(cells[base + LAST_STATUS]), self._state.uses(base // FIELDS)
         refused = cooldowns.is_refused(base) or cooldowns.is_refused(group.base)
-        return KeyStatus(group.name, id, state, why, until, models, last, uses, refused)
+        return KeyStatus(
+            group.name,
+            id,
+            state,
+            why,
+            until,
+            1 if models_until else 0,
+            last,
+            uses,
+            refused,
+            models_until,
+        )
 
     def reset(self, pool: str, id: str) -> bool:
         """Ends the cooldown of a key, whatever its reason; the id "" stands for the upstream.

@@ -100,6 +100,7 @@ class KeyStatus(Struct):
     """One key as its operator sees it.
 
     `state` is awake (available), resting (cooling down), due (half-open), probing or disabled.
+    `expires` is the Unix time at which a session ends, where it tells; see `Sessions.expiries`.
     """
 
     pool: str
@@ -111,3 +112,6 @@ class KeyStatus(Struct):
     last_status: int
     uses: int
     refused: bool  # the last word of the upstream about the key is a refusal
+    models_until: float = 0.0  # when the last of these cooldowns ends
+    limits: Limits | None = None
+    expires: int | None = None

@@ -37,6 +37,7 @@ from app.http.routes import (
     bing,
     chat,
     chatgpt_pictures,
+    console,
     gemini,
     landing,
     messages,
@@ -76,14 +77,18 @@ _ROUTES = (
     websockets,
     reverse_proxy,
     admin,
+    console,
     usage,
 )
 
 logger = logging.getLogger("any_proxy.server")
 
 
-def create_app(config: Config) -> App:
-    """Builds the application: its routes and listeners, in the main process and each worker."""
+def create_app(config: Config, reread: Callable[[], Loaded] | None = None) -> App:
+    """Builds the application: its routes and listeners, in the main process and each worker.
+
+    `reread` loads the config again, for the console to show what a reload would find.
+    """
     log_setup.configure(config.log_level, config.log_format, secrets(config))
     app: App = dispatch.Application(NAME, configure_logging=False)
     limits, timeouts = config.limits, config.timeouts
@@ -102,6 +107,7 @@ def create_app(config: Config) -> App:
         GRACEFUL_SHUTDOWN_TIMEOUT=_LAST_SECONDS,
     )
     app.ctx.settings = config
+    app.ctx.reread = reread
     app.ctx.directory = Directory(config)
     for routes in _ROUTES:
         routes.register(app)
@@ -126,7 +132,7 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
     # It is set already, which Sanic would take for a mistake.
     Sanic.start_method, Sanic.START_METHOD_SET = "forkserver", True
     host, port = listen_address(config)
-    loader = loader_for(config)
+    loader = loader_for(config, reread)
     app = loader.load()
     app.prepare(
         host=host,
@@ -139,7 +145,10 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
         backlog=4096,
     )
     Supervisor.reload_status, Supervisor.config = ReloadStatus(), config
-    Supervisor.reread, Supervisor.loader_for = staticmethod(reread), staticmethod(loader_for)
+    Supervisor.reread, Supervisor.loader_for = (
+        staticmethod(reread),
+        staticmethod(partial(loader_for, reread=reread)),
+    )
     startup.WorkerManager = Supervisor  # type: ignore[attr-defined]
     group_signals.block()
     try:
@@ -151,9 +160,9 @@ def serve(config: Config, reread: Callable[[], Loaded]) -> int:
     return 0
 
 
-def loader_for(config: Config) -> AppLoader:
+def loader_for(config: Config, reread: Callable[[], Loaded]) -> AppLoader:
     """Sanic's way to build the application again in each worker."""
-    return AppLoader(factory=partial(create_app, config))
+    return AppLoader(factory=partial(create_app, config, reread))
 
 
 def _tls(config: Config) -> dict[str, str] | None:

@@ -22,7 +22,9 @@ The gateway answers on http://{address}. Try it, in another terminal:
     -H 'Content-Type: application/json' \\
     -d '{{"model": "gpt-4o", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 
-Add "stream": true to see it stream. Claude Code, with a simulated Gemini:
+Add "stream": true to see it stream. The console, in a browser: http://{address}/admin/
+
+Claude Code, with a simulated Gemini:
 
   ANTHROPIC_BASE_URL=http://{address}/c ANTHROPIC_AUTH_TOKEN=pool \\
     claude --model gemini/gemini-2.5-flash

@@ -6,14 +6,14 @@ prompts, no answers and no secrets.
 """
 
 import asyncio
-import re
+import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from app.telemetry.call_line import call_line
 from app.telemetry.log_writer import writer_of
 from app.wire.events import Usage
 
@@ -125,7 +125,10 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
         self.completion_tokens = before.completion_tokens + usage.completion_tokens
         self.cached_tokens += before.cached_tokens
         self.cache_write_tokens += before.cache_write_tokens or 0
+        self.cache_write_1h_tokens += before.cache_write_1h_tokens
         self.reasoning_tokens += before.reasoning_tokens
+        self.audio_tokens += before.audio_tokens
+        self.completion_audio_tokens += before.completion_audio_tokens
         if cost is not None:
             self.cost = cost + (self.cost or 0)
 
@@ -133,6 +136,11 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
         """Takes estimated token counts, for an answer that tells none."""
         self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
         self.counted = ESTIMATED
+
+    @property
+    def tokens(self) -> int:
+        """Those of the prompt and the answer together; 0 where none are known."""
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
 
     def usage(self) -> Usage:
         """The token counts as the wire has them; zeros where there are none."""
@@ -167,6 +175,7 @@ class CallLog:
         keep: Callable[[bytes], None] | None = None,
     ) -> None:
         self._json = form == "json"
+        self._colour = os.isatty(fd) and not os.environ.get("NO_COLOR")
         self._writer = writer_of(fd)
         self._settle, self._count, self._keep = settle, count, keep
         self._lines: list[bytes] = []
@@ -189,7 +198,7 @@ class CallLog:
         if self._json:
             self._lines.append(line + b"\n")
         else:
-            self._lines.append(_as_text(record))
+            self._lines.append(f"{call_line(record, colour=self._colour)}\n".encode())
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(_FLUSH_SECONDS, self.flush)
@@ -217,17 +226,3 @@ class CallLog:
         if second != self._second[0]:
             self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
         return f"{self._second[1]}.{int((now - second) * 1000):03d}Z"
-
-
-def _as_text(record: CallRecord) -> bytes:
-    fields: dict[str, Any] = msgspec.to_builtins(record)
-    when = fields.pop("time", "")
-    words = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
-    return f"{when} call {words}\n".encode()
-
-
-def _word(value: Any) -> str:
-    text = str(value)
-    if text and not re.search(r'[\s"=]', text):
-        return text
-    return msgspec.json.encode(text).decode()

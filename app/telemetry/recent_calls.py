@@ -20,6 +20,7 @@ _MAGIC = b"\x00\xffcall"  # occurs in no JSON
 _HEAD = struct.Struct("<6sII")
 _MAX_LINE = 64 * 1024
 _ERROR = re.compile(rb'"code":"')
+_TIME = slice(len('{"time":"'), len('{"time":"2026-01-31T12:00:00.000Z'))
 
 
 class CallHistory:
@@ -59,6 +60,21 @@ def last_errors(rows: Iterable[Row], count: int, without_route: str = "") -> lis
         if call.get("outcome") != "complete" and call["route"] != without_route
     ]
     return sorted(found, key=lambda call: str(call.get("time", "")), reverse=True)[:count]
+
+
+def calls_since(
+    rows: Iterable[Row], since: bytes, count: int, without_route: str = ""
+) -> list[bytes]:
+    """The last `count` calls that ended after `since` (the `time` of a call, b"" for all) as JSON,
+    the oldest first, except those of one route."""
+    other = b'"route":' + msgspec.json.encode(without_route)
+    found = sorted(line for line in _lines(rows) if line[_TIME] > since and other not in line)
+    return found[-count:]
+
+
+def time_of(line: bytes) -> bytes:
+    """The `time` of a call, which its JSON begins with: times compare as their bytes do."""
+    return line[_TIME]
 
 
 def _lines(rows: Iterable[Row]) -> Iterator[bytes]:

@@ -389,3 +389,34 @@ def test_the_reservations_of_a_killed_worker_are_freed():
         for worker in workers:
             worker.kill()
             worker.join()
+
+
+def test_a_websocket_books_each_answer_as_it_ends():
+    """Others see at once what it has spent, its own reservation stays, and the end adds nothing."""
+    bench = Bench(token(tokens=100, per="day", tpm=1000))
+
+    async def talk():
+        record, _ = bench.begin(0, 30)
+        record.add(Usage(20, 20))
+        assert bench.budgets.advance(record)
+        bench.budgets.book()
+        assert bench.refusal(0, 40).code == "budget_exceeded"  # 40 spent, 30 reserved
+        record.add(Usage(20, 40))
+        assert not bench.budgets.advance(record)
+        bench.budgets.settle(record)
+        bench.budgets.book()
+
+    asyncio.run(talk())
+    told = bench.refusal(0, 1)
+    assert told.code == "budget_exceeded" and told.retry_after > 60
+    ((_, _, used),) = bench.budgets.used()
+    assert used == 1
+
+
+def test_the_sounds_of_all_answers_of_a_websocket_are_counted():
+    record = CallRecord(request_id="r", route="/")
+    for _ in range(2):
+        record.add(Usage(30, 20, audio_tokens=10, completion_audio_tokens=15))
+    usage = record.usage()
+    assert (usage.audio_tokens, usage.completion_audio_tokens) == (20, 30)
+    assert record.tokens == 100

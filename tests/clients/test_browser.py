@@ -409,32 +409,34 @@ def _leaving(phase: str, loop: str, rounds: int) -> None:
             if phase == "connecting":
                 url = f"https://127.0.0.1:{tls.sockets[0].getsockname()[1]}"
             client = BrowserClient(20)
-            gc.collect()
-            fds, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
-            for _ in range(rounds):
-                callers = [asyncio.create_task(caller(client, url)) for _ in range(50)]
-                await asyncio.sleep(0.15)
-                for task in callers:
-                    task.cancel()
-                done, _ = await asyncio.wait(callers, timeout=1)
-                assert len(done) == 50
-                if phase != "headers":  # whose handler sleeps and does not look
-                    await upstream.all_gone(1)
-            # Private: what curl_cffi still holds shows nowhere else.
-            (pool,) = client._pools.values()
-            assert not pool.open
-            assert not pool.curl._curl2future and not pool.curl._curl2curl
-            assert not pool.curl._sockfds - {-1}
-            for task in asyncio.all_tasks():
-                if task.get_coro().__qualname__ == "Upstream._serve":  # type: ignore[union-attr]
-                    task.cancel()
-            await asyncio.sleep(0.1)
-            gc.collect()
-            assert len(os.listdir("/proc/self/fd")) <= fds + 2
-            assert threading.active_count() == threads
-            assert len(os.listdir("/proc/self/task")) < 20
-            await client.close()
-            tls.close()
+            try:
+                gc.collect()
+                fds, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+                for _ in range(rounds):
+                    callers = [asyncio.create_task(caller(client, url)) for _ in range(50)]
+                    await asyncio.sleep(0.15)
+                    for task in callers:
+                        task.cancel()
+                    done, _ = await asyncio.wait(callers, timeout=4)
+                    assert len(done) == 50
+                    if phase != "headers":  # whose handler sleeps and does not look
+                        await upstream.all_gone(4)
+                # Private: what curl_cffi still holds shows nowhere else.
+                (pool,) = client._pools.values()
+                assert not pool.open
+                assert not pool.curl._curl2future and not pool.curl._curl2curl
+                assert not pool.curl._sockfds - {-1}
+                for task in asyncio.all_tasks():
+                    if task.get_coro().__qualname__ == "Upstream._serve":  # type: ignore[union-attr]
+                        task.cancel()
+                await asyncio.sleep(0.1)
+                gc.collect()
+                assert len(os.listdir("/proc/self/fd")) <= fds + 2
+                assert threading.active_count() == threads
+                assert len(os.listdir("/proc/self/task")) < 20
+            finally:  # uvloop would wait for open transfers without end
+                await client.close()
+                tls.close()
 
     run(main, loop)
 

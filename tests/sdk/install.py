@@ -14,6 +14,7 @@ PINS = Path(__file__).parent
 OPENAI_1X = Path(sys.prefix) / "openai-1x"
 COZEPY = Path(sys.prefix) / "cozepy"
 NODE_MODULES = Path(sys.prefix) / "npm" / "node_modules"
+AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 OLDEST_NODE = 22  # what the npm package asks for
 
 
@@ -44,6 +45,7 @@ def main() -> None:
         _pip("install", "-r", str(PINS / "node.txt"))
         importlib.invalidate_caches()
     npm_packages(NODE_MODULES.parent, PINS)
+    npm_packages(AXE.parents[2], PINS / "axe")
 
 
 def npm_packages(folder: Path, pins: Path) -> None:

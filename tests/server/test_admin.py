@@ -93,11 +93,12 @@ def test_changes_need_the_token_too(guarded):
         assert httpx.post(guarded.url + path, json={}).status_code == 401
 
 
-def test_the_page_holds_nothing_and_may_run_only_its_own_script(guarded):
+def test_the_page_holds_nothing_and_may_run_only_its_own_scripts(guarded):
     page = httpx.get(f"{guarded.url}/admin/")
     assert page.status_code == 200 and TOKEN not in page.text
     policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
+    assert "default-src 'none'" in policy and "script-src 'self' 'sha256-" in policy
+    assert "unsafe" not in policy
     led = httpx.get(f"{guarded.url}/admin")
     assert led.status_code == 308 and led.headers["location"] == "/admin/"
 

@@ -27,8 +27,9 @@ def instruction(name: str) -> list[str]:
 
 
 def given_by_compose() -> set[str]:
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    return set(services["gateway"]["environment"])
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["gateway"]
+    shared = yaml.safe_load((ROOT / service["extends"]["file"]).read_text())["services"]
+    return set(shared[service["extends"]["service"]]["environment"])
 
 
 def given_by(readme: Path) -> set[str]:
@@ -77,9 +78,13 @@ def test_one_variable_admits_a_caller_from_outside(simulator, tmp_path):
 def ping(*words: str) -> subprocess.CompletedProcess:
     """The health check's own command, with what a test has to add."""
     program, *command = instruction("HEALTHCHECK")
-    assert program == "python" and command[0] == instruction("CMD")[1] == "run.py"
+    assert [program] == instruction("ENTRYPOINT") == ["any-proxy"]
     return subprocess.run(
-        [sys.executable, *command, *words], cwd=ROOT, capture_output=True, text=True, timeout=20
+        [sys.executable, "run.py", *command, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
 
 

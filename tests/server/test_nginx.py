@@ -1,6 +1,5 @@
-"""What docs/nginx.md promises, with its own lines in a real nginx."""
+"""What docs/nginx.md promises, with the files of deploy/nginx/ in a real nginx."""
 
-import re
 import time
 
 import httpx
@@ -11,12 +10,12 @@ from tests.server.load import CHAT, Load
 from tests.server.nginx import needed, nginx
 from tests.server.running import ROOT, Running, free_port
 
-PAGE = (ROOT / "docs" / "nginx.md").read_text()
+FOLDER = ROOT / "deploy/nginx"
 
 
 def documented(port: int, one: int, other: int) -> str:
-    """The page's configuration with the addresses of a test."""
-    (text,) = re.findall(r"```nginx\n(.*?)```", PAGE, re.S)
+    """The files with the addresses of a test."""
+    text = "".join((FOLDER / name).read_text() for name in ("upstream.conf", "server.conf"))
     for here, there in (
         ("listen 80;", f"listen 127.0.0.1:{port};"),
         ("127.0.0.1:8999 ", f"127.0.0.1:{one} "),

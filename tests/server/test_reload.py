@@ -130,13 +130,13 @@ from app.process import server
 from app.config.load import load
 from sanic.worker.loader import AppLoader
 
-def create(config):
+def create(config, reread):
     if config.openai.api_keys[0].id == "cursed":
         raise RuntimeError("no start")
-    return server.create_app(config)
+    return server.create_app(config, reread)
 
-def loader(config):
-    return AppLoader(factory=partial(create, config))
+def loader(config, reread):
+    return AppLoader(factory=partial(create, config, reread))
 
 if __name__ == "__main__":
     server.loader_for = loader

@@ -50,8 +50,18 @@ OWN_LOCK = {
     "/admin/requests/<wanted:str>",
     "/admin/keys",
     "/admin/reload",
+    "/admin/usage",
+    "/admin/calls",
+    "/admin/console/<path:path>",
+    "/admin/session",
+    "/admin/events",
+    "/admin/series",
+    "/admin/config",
+    "/admin/playground/<path:path>",
     "/gptimage/<path:path>",
 }
+# The caller's own use, whatever it was of.
+OWN_USE = {"/c/v1/usage"}
 # What the token is not for is left out of the answer.
 LISTS = {
     "/c/v1/models",
@@ -78,7 +88,7 @@ def routes():
 
 
 ROUTES = routes()
-UNGUARDED = NEED_NO_PROVIDER | OWN_LOCK | LISTS | ELSEWHERE | KEPT | set(GOOGLES)
+UNGUARDED = NEED_NO_PROVIDER | OWN_LOCK | OWN_USE | LISTS | ELSEWHERE | KEPT | set(GOOGLES)
 GUARDED = [
     each for each in ROUTES if each[1] not in UNGUARDED and each != ("GET", "/c/v1/responses")
 ]

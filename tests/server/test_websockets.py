@@ -6,7 +6,7 @@ import json
 import os
 import ssl
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -21,6 +21,7 @@ from tests.server.running import Running, free_port, until
 from tests.server.running import running as started
 
 TOKEN, VOICE = "gw-token-of-everything", "gw-token-of-voice-only"
+POOR = "gw-token-with-a-small-budget"
 LIVE = "ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 KEYS = {"w1": "sk-ws-one-1111", "w2": "sk-ws-two-2222"}
 GEMINI_KEYS = {"l1": "AIza-ws-one", "l2": "AIza-ws-two"}
@@ -60,6 +61,7 @@ def config(simulator) -> dict:
             "tokens": [
                 {"id": "all", "val": TOKEN},
                 {"id": "voice", "val": VOICE, "models": ["gpt-realtime*", "gemini-*-live"]},
+                {"id": "poor", "val": POOR, "budget": {"tokens": 40, "per": "month"}},
             ]
         },
         "limits": {"websocket_message_bytes": LIMIT},
@@ -413,6 +415,33 @@ def test_tokens_count_against_a_keys_limit_while_the_websocket_is_open(running):
 
     answer = asyncio.run(ask())
     assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+
+
+def test_a_websocket_is_closed_after_the_answer_that_has_spent_its_budget(running):
+    async def ask():
+        url = address(running, "upstreams/voice/realtime?model=gpt-realtime")
+        answers = 0
+        async with connect(url, additional_headers=bearer(POOR)) as connection:
+            with suppress(ConnectionClosed):
+                await connection.recv()
+                for _ in range(20):
+                    await connection.send('{"type":"response.create"}')
+                    while '"response.done"' not in await connection.recv():
+                        pass
+                    answers += 1
+            return connection, answers
+
+    connection, answers = asyncio.run(ask())
+    assert 1 <= answers < 20
+    assert (connection.close_code, connection.close_reason) == (
+        1008,
+        "Your access token has spent its budget.",
+    )
+    line = line_of(running, connection)
+    assert (line["outcome"], line["code"]) == ("refused", "budget_exceeded")
+    assert line["prompt_tokens"] + line["completion_tokens"] >= 40
+    answer = refused(running, "upstreams/voice/realtime", additional_headers=bearer(POOR))
+    assert answer.status_code == 429 and b"budget_exceeded" in answer.body
 
 
 def test_a_key_that_gemini_closes_on_is_rested(simulator, tmp_path):

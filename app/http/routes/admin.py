@@ -1,12 +1,10 @@
 """Health checks for load balancers; state, metrics, keys and reload for operators."""
 
 import asyncio
-import base64
-import hashlib
 import re
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -14,17 +12,19 @@ from msgspec import Struct
 from sanic import HTTPResponse, Request
 
 from app import __version__
-from app.http.responses import App, gateway_of, json_answer
+from app.engine.key_check import Finding, check_key
+from app.http.responses import App, directory_of, gateway_of, json_answer
 from app.http.routes.operator_auth import ROUTE, check_operator, private_headers
 from app.pool.lease import KeyStatus
 from app.state.reload_status import ReloadStatus
-from app.telemetry.metrics import add_up, as_text, label
+from app.state.worker_slots import Row
+from app.telemetry.metrics import BUCKETS, add_up, as_text, label
 from app.telemetry.recent_calls import calls_of, last_errors
+from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError, bad_request, from_validation
 from app.wire.renderer import JSON
 
 _LAST_ERRORS = 20
-_PAGE = (Path(__file__).parents[1] / "dashboard" / "page.html").read_bytes()
 
 
 def register(app: App) -> None:
@@ -33,7 +33,6 @@ def register(app: App) -> None:
     app.add_route(healthz, "/healthz", methods=["GET", "HEAD"])
     app.add_route(readyz, "/readyz", methods=["GET", "HEAD"])
     app.add_route(metrics, "/metrics", methods=["GET", "HEAD"])
-    app.add_route(page, "/admin/", methods=["GET", "HEAD"])
     app.add_route(state, "/admin/state", methods=["GET"])
     app.add_route(explain, "/admin/requests/<wanted:str>", methods=["GET"])
     app.add_route(keys, "/admin/keys", methods=["GET"])
@@ -74,7 +73,7 @@ async def metrics(request: Request) -> HTTPResponse:
     for token, what, part in gateway.budgets.used():
         name = f'{{token="{label(token)}",kind="{what}"}}'
         found[f"gateway_budget_used_ratio{name}"] = [part]
-    reload_status = _reload_status(request)
+    reload_status = reload_status_of(request)
     found["gateway_workers"] = [float(sum(row.is_alive for row in rows))]
     found["gateway_worker_restarts_total"] = [float(reload_status.revived if reload_status else 0)]
     found["gateway_reloads_total"] = [float(reload_status.reloads if reload_status else 0)]
@@ -82,69 +81,98 @@ async def metrics(request: Request) -> HTTPResponse:
     return HTTPResponse(as_text(found), 200, private_headers(request), kind)
 
 
-async def page(request: Request) -> HTTPResponse:
-    """The dashboard: a page without data, whose script reads /admin/state with the token."""
-    if not gateway_of(request).config.admin.token:
-        check_operator(request)
-    if not request.path.endswith("/"):  # the page uses relative addresses
-        return HTTPResponse(None, 308, private_headers(request) | {"location": "/admin/"})
-    headers = private_headers(request) | {
-        "content-security-policy": _POLICY,
-        "x-frame-options": "DENY",
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-    }
-    return HTTPResponse(_PAGE, 200, headers, "text/html; charset=utf-8")
-
-
 async def state(request: Request) -> HTTPResponse:
     """Workers, open calls, outcomes, keys, last errors and reloads, as JSON."""
     check_operator(request)
-    gateway = gateway_of(request)
-    rows = gateway.rows.used()
-    reload_status = _reload_status(request)
+    rows = gateway_of(request).rows.used()
+    errors = await asyncio.to_thread(last_errors, rows, _LAST_ERRORS, ROUTE)
+    return private_json(
+        request, {**await figures(request), "keys": key_list(request), "last_errors": errors}
+    )
+
+
+async def figures(request: Request) -> dict[str, Any]:
+    """What `state` tells without keys and errors, and per provider: outcomes, tokens (prompt and
+    completion), and the cells of the histogram of first events with its `bounds`; the used part of
+    each budget."""
+    gateway, reload_status = gateway_of(request), reload_status_of(request)
+    # Some milliseconds with many workers: not on the event loop.
+    workers, providers = await asyncio.to_thread(_count, gateway.rows.used())
     by_pid = await _workers(request)
-    workers, calls, streams = [], 0, 0
+    for worker in workers:
+        known = by_pid.get(worker["pid"], {})
+        worker["name"] = known.get("name", "")
+        worker["state"] = "leaving" if known.get("state") == "TERMINATED" else "serving"
+        worker["restarts"] = max(known.get("starts", 1) - 1, 0)
+    last = reload_status.outcome() if reload_status else None
+    outcomes = Counter[str]()
+    for provider in providers.values():
+        outcomes.update(provider["outcomes"])
+    return {
+        "version": __version__,
+        "time": int(time.time()),
+        "ready": gateway.ready,
+        "workers": sorted(workers, key=lambda worker: str(worker["name"])),
+        "worker_restarts": reload_status.revived if reload_status else 0,
+        "reloads": reload_status.reloads if reload_status else 0,
+        "last_reload": last.message if last else None,
+        "last_reload_ok": last.ok if last else None,
+        "open_calls": sum(worker["open_calls"] for worker in workers),
+        "open_streams": sum(worker["open_streams"] for worker in workers),
+        "outcomes": outcomes,
+        "providers": providers,
+        "bounds": BUCKETS,
+        "budgets": [
+            {"token": token, "kind": what, "used": round(part, 4)}
+            for token, what, part in gateway.budgets.used()
+        ],
+    }
+
+
+def _count(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The open calls of each running worker, and the counters of all by provider."""
+    workers = []
     for row in rows:
         if row.is_alive:
-            known = by_pid.get(row.pid, {})
             counted = add_up([row])
-            here = _open(counted, "calls"), _open(counted, "streams")
-            calls, streams = calls + here[0], streams + here[1]
-            workers.append(
-                {
-                    "pid": row.pid,
-                    "name": known.get("name", ""),
-                    "state": "leaving" if known.get("state") == "TERMINATED" else "serving",
-                    "restarts": max(known.get("starts", 1) - 1, 0),
-                    "open_calls": here[0],
-                    "open_streams": here[1],
-                }
-            )
-    outcomes: dict[str, int] = {}
-    for name, values in add_up(rows).items():
-        if name.startswith("gateway_requests_total{") and f'route="{ROUTE}"' not in name:
-            outcome = re.sub(r'.*outcome="(.*)"}', r"\1", name)
-            outcomes[outcome] = outcomes.get(outcome, 0) + int(values[0])
-    last = reload_status.outcome() if reload_status else None
-    errors = await asyncio.to_thread(last_errors, rows, _LAST_ERRORS, ROUTE)
-    return _private_json(
-        request,
-        {
-            "version": __version__,
-            "time": int(time.time()),
-            "ready": gateway.ready,
-            "workers": sorted(workers, key=lambda worker: str(worker["name"])),
-            "worker_restarts": reload_status.revived if reload_status else 0,
-            "reloads": reload_status.reloads if reload_status else 0,
-            "last_reload": last.message if last else None,
-            "open_calls": calls,
-            "open_streams": streams,
-            "outcomes": outcomes,
-            "keys": gateway.pool.key_statuses(),
-            "last_errors": errors,
-        },
-    )
+            calls, streams = _open(counted, "calls"), _open(counted, "streams")
+            workers.append({"pid": row.pid, "open_calls": calls, "open_streams": streams})
+    return workers, _by_provider(add_up(rows))
+
+
+_SERIES = re.compile(
+    r'(\w+)\{provider="([^"]*)"(?:,route="([^"]*)")?(?:,\w+="([^"]*)")?\}'
+).fullmatch
+
+
+def _by_provider(counted: Mapping[str, list[float]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name, values in counted.items():
+        if (parts := _SERIES(name)) is None or parts[3] == ROUTE:
+            continue
+        family, provider = (
+            parts[1],
+            found.setdefault(parts[2], {"outcomes": {}, "tokens": {}, "first_event": []}),
+        )
+        match family:
+            case "gateway_requests_total":
+                outcomes = provider["outcomes"]
+                outcomes[parts[4]] = outcomes.get(parts[4], 0) + int(values[0])
+            case "gateway_tokens_total":
+                provider["tokens"][parts[4]] = int(values[0])
+            case "gateway_first_event_seconds":
+                provider["first_event"] = values[:-1]
+    return {name: each for name, each in found.items() if each["outcomes"]}
+
+
+def key_list(request: Request) -> list[KeyStatus]:
+    """The status of every key, with the end of each session that tells it."""
+    gateway, now = gateway_of(request), int(time.time())
+    ends = {(key.pool, key.id): now + left for key, left in gateway.sessions.expiries(now)}
+    found = gateway.pool.key_statuses()
+    for status in found:
+        status.expires = ends.get((status.pool, status.id))
+    return found
 
 
 async def explain(request: Request, wanted: str) -> HTTPResponse:
@@ -158,7 +186,7 @@ async def explain(request: Request, wanted: str) -> HTTPResponse:
             "ones, which only the log has.",
             code="request_not_found",
         )
-    return _private_json(
+    return private_json(
         request, {"request_id": wanted, "calls": [_explained(call) for call in found]}
     )
 
@@ -199,7 +227,7 @@ def _explained(call: dict[str, Any]) -> dict[str, Any]:
 class KeyOrder(Struct, forbid_unknown_fields=True):
     """What an operator asks of one key; `pool` where several have a key of this id."""
 
-    action: Literal["reset", "disable", "enable"]
+    action: Literal["reset", "disable", "enable", "test"]
     id: str
     pool: str = ""
 
@@ -210,11 +238,11 @@ _key_order = msgspec.json.Decoder(KeyOrder)
 async def keys(request: Request) -> HTTPResponse:
     """The status of every key."""
     check_operator(request)
-    return _private_json(request, {"keys": gateway_of(request).pool.key_statuses()})
+    return private_json(request, {"keys": key_list(request)})
 
 
 async def change_key(request: Request) -> HTTPResponse:
-    """Disables, enables or resets a key, in all workers."""
+    """Disables, enables or resets a key, in all workers; `test` asks its upstream about it."""
     check_operator(request)
     try:
         order = _key_order.decode(request.body)
@@ -224,10 +252,25 @@ async def change_key(request: Request) -> HTTPResponse:
         raise bad_request("The body is no JSON.") from None
     pool = gateway_of(request).pool
     key = _find_key(pool.key_statuses(), order)
+    if order.action == "test":
+        return private_json(request, {"finding": await _test_key(request, key)})
     change = pool.disable if order.action == "disable" else pool.reset
     change(key.pool, key.id)
     now = [one for one in pool.key_statuses() if (one.pool, one.id) == (key.pool, key.id)]
-    return _private_json(request, {"keys": now})
+    return private_json(request, {"keys": now})
+
+
+async def _test_key(request: Request, status: KeyStatus) -> Finding:
+    """What the upstream says of the key. The key's state in the pool stays as it is."""
+    gateway = gateway_of(request)
+    key = gateway.pool.find(status.pool, status.id)
+    provider = next((p for p in directory_of(request).all if p.pool == status.pool), None)
+    if key is None or provider is None:
+        raise bad_request(f"There is nothing to ask about {status.pool}.", "id")
+    current = gateway.sessions.current(key)
+    return await check_key(
+        gateway.config, gateway.clients, gateway.sessions, current, provider, redact
+    )
 
 
 def _find_key(standings: list[KeyStatus], order: KeyOrder) -> KeyStatus:
@@ -248,7 +291,7 @@ def _find_key(standings: list[KeyStatus], order: KeyOrder) -> KeyStatus:
 async def reload(request: Request) -> HTTPResponse:
     """Reloads the config, in all workers or, when it has mistakes, in none."""
     check_operator(request)
-    reload_status = _reload_status(request)
+    reload_status = reload_status_of(request)
     if reload_status is None:
         raise GatewayError(
             501, "A gateway in a single process does not reload.", code="not_reloadable"
@@ -267,14 +310,16 @@ async def reload(request: Request) -> HTTPResponse:
         lines = "\n".join([outcome.message, *outcome.problems])
         kind = "invalid_request_error" if status == 400 else "server_error"
         body["error"] = {"message": lines, "type": kind, "param": None, "code": code}
-    return _private_json(request, body, status)
+    return private_json(request, body, status)
 
 
-def _private_json(request: Request, body: Any, status: int = 200) -> HTTPResponse:
+def private_json(request: Request, body: Any, status: int = 200) -> HTTPResponse:
+    """`body` as JSON that no cache keeps and no other website reads."""
     return HTTPResponse(msgspec.json.encode(body), status, private_headers(request), JSON)
 
 
-def _reload_status(request: Request) -> ReloadStatus | None:
+def reload_status_of(request: Request) -> ReloadStatus | None:
+    """The reloads so far, None in a single process."""
     status: ReloadStatus | None = request.app.ctx.reload_status
     return status
 
@@ -292,15 +337,3 @@ async def _workers(request: Request) -> dict[int, dict[str, Any]]:
     except (OSError, EOFError):
         return {}
     return {one["pid"]: {"name": name, **one} for name, one in known.items() if "pid" in one}
-
-
-def _hash(tag: bytes) -> str:
-    inner = _PAGE.partition(b"<" + tag + b">")[2].partition(b"</" + tag + b">")[0]
-    return base64.b64encode(hashlib.sha256(inner).digest()).decode()
-
-
-_POLICY = (
-    "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    f"frame-ancestors 'none'; style-src 'sha256-{_hash(b'style')}'; "
-    f"script-src 'sha256-{_hash(b'script')}'"
-)

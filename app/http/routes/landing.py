@@ -50,6 +50,7 @@ async def landing(request: Request) -> HTTPResponse:
                 "models": "/c/v1beta/models",
                 "all_else": f"{here}/gemini",
             },
+            "console": f"{here}/admin/",
             "docs": f"{here}/docs",
             "openapi": f"{here}/openapi.json",
         },

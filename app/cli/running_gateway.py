@@ -1,7 +1,7 @@
-"""`run.py keys` and `run.py ping`: commands to the gateway that runs with this config.
+"""Requests of commands to the gateway that runs with this config.
 
-`keys` lists and changes keys by /admin/keys on this machine, with `admin.token` where it is set.
-`ping` checks /healthz, for containers and supervisors.
+On this machine, at the effective address, with TLS if the config says so, and with `admin.token`
+where it is set.
 """
 
 import http.client
@@ -9,29 +9,55 @@ import json
 import ssl
 from typing import Any
 
-from app.cli.table import as_table as aligned
+from app.cli.failure import CommandFailed
 from app.config.load import listen_address
 from app.config.schema import Config
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where to find it, not to listen)
 _PING_SECONDS = 2.0
+_ADMIN_SECONDS = 10.0
+_RELOAD_SECONDS = 75.0  # the gateway itself gives up after a minute
 
 
-class NotRunning(Exception):
+class NotRunning(CommandFailed):
     """No gateway of this version answers at the address."""
 
 
 def request_keys(config: Config, order: dict[str, str] | None = None) -> list[dict[str, Any]]:
     """The status of all keys, or of the one key that `order` changes.
 
-    Raises NotRunning, and ValueError with the gateway's error message.
+    Raises NotRunning, and CommandFailed with the gateway's error message.
+    """
+    status, answer = request(config, "POST" if order else "GET", "/admin/keys", order)
+    if status != 200:
+        raise CommandFailed(answer["error"]["message"])
+    keys: list[dict[str, Any]] = answer["keys"]
+    return keys
+
+
+def request_reload(config: Config) -> tuple[int, dict[str, Any]]:
+    """Status and answer of a reload: `ok`, `message`, `problems`, `warnings`, `kept`.
+
+    Raises NotRunning, and CommandFailed when the reload was refused before it began.
+    """
+    status, answer = request(config, "POST", "/admin/reload", seconds=_RELOAD_SECONDS)
+    if "ok" not in answer:
+        raise CommandFailed(answer["error"]["message"])
+    return status, answer
+
+
+def request(
+    config: Config, method: str, path: str, body: Any = None, seconds: float = _ADMIN_SECONDS
+) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of one request to a path of operators; `seconds` limit each pause.
+
+    An answer that is not 200 has an error message. Raises NotRunning.
     """
     host, port = _address(config)
+    headers = {"authorization": f"Bearer {config.admin.token}"} if config.admin.token else {}
     try:
-        connection = _connection(config, host, port, 10)
-        headers = {"authorization": f"Bearer {config.admin.token}"} if config.admin.token else {}
-        body = None if order is None else json.dumps(order)
-        connection.request("POST" if order else "GET", "/admin/keys", body, headers)
+        connection = _connection(config, host, port, seconds)
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
         reply = connection.getresponse()
         text = reply.read()
     except (OSError, http.client.HTTPException):
@@ -40,14 +66,12 @@ def request_keys(config: Config, order: dict[str, str] | None = None) -> list[di
             "or name the config it runs with by -c"
         ) from None
     try:
-        answer = json.loads(text)
-        if reply.status == 200:
-            keys: list[dict[str, Any]] = answer["keys"]
-            return keys
-        message = answer["error"]["message"]
+        answer: dict[str, Any] = json.loads(text)
+        if reply.status != 200:
+            _ = answer["error"]["message"]
     except (ValueError, KeyError, TypeError):
         raise NotRunning(f"what answers at {host}:{port} is no gateway of this version") from None
-    raise ValueError(message)
+    return reply.status, answer
 
 
 def ping(config: Config) -> None:
@@ -76,16 +100,3 @@ def _connection(config: Config, host: str, port: int, timeout: float) -> http.cl
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
-
-
-def as_table(keys: list[dict[str, Any]], now: float) -> str:
-    """The keys as aligned columns; `now` is Unix seconds."""
-    rows = [("pool", "id", "state", "uses", "last", "reason")]
-    for key in keys:
-        reason = key["why"]
-        if key["state"] == "resting":
-            reason += f"{', ' if reason else ''}{max(key['until'] - now, 0):.0f} s left"
-        last = str(key["last_status"] or "-")
-        name = key["id"] or "(the upstream)"
-        rows.append((key["pool"], name, key["state"], str(key["uses"]), last, reason))
-    return aligned(rows)
