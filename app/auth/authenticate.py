@@ -39,9 +39,9 @@ from app.auth.peers import (
 from app.config.schema import AccessToken, Config
 from app.wire.errors import GatewayError
 
-# Health checks need no token, nor do the greetings of Claude Code and "/".
+# Health checks need no token, nor do the greetings of Claude Code, "/" and what tells the routes.
 _PUBLIC = frozenset({"/ping", "/healthz", "/readyz", "/c/api/hello"})
-_GREETED = frozenset({"/", "/c", "/c/"})
+_GREETED = frozenset({"/", "/c", "/c/", "/docs", "/docs/", "/docs/rapidoc.js", "/openapi.json"})
 # These routes authenticate their callers themselves: `admin.token`, a picture's signed link.
 _OWN_AUTH = re.compile(r"/(?:admin|metrics|gptimage)(?:/|\Z)").match
 _MAYBE_WITHOUT_TOKEN = (*_PUBLIC, "/admin", "/metrics", "/gptimage")
