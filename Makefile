@@ -14,10 +14,11 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 RUN := $(VENV)/.run-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
 SDK := $(VENV)/.sdk-$(VERSION)
+SITE := $(VENV)/mkdocs/.made-$(VERSION)
 RELEASE_BIN := build/release/bin
 RELEASE := build/release/.made-$(VERSION)
 
-.PHONY: help install demo test test-all check format cover bench lock sbom clean
+.PHONY: help install demo test test-all check format cover bench docs lock sbom clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +55,9 @@ cover: $(SDK) ## run the fast tests with branch coverage
 bench: $(DEV) ## measure CPU per request and per streamed chunk, compared with nginx
 	@$(PY) -m bench
 
+docs: $(SITE) ## build the documentation's site into build/site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs/bin/mkdocs build --strict
+
 lock: $(RELEASE) ## renew requirements.lock after a change of requirements*.txt
 	@$(RELEASE_BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	  --custom-compile-command "make lock" -o requirements.lock \
@@ -86,6 +90,13 @@ $(DEV): requirements-dev.txt requirements-postgres.txt requirements-otel.txt $(R
 
 $(SDK): $(wildcard tests/sdk/*) $(DEV)
 	@$(PY) -m tests.sdk.install
+	@touch $@
+
+# An environment of its own: nothing of the gateway needs it.
+$(SITE): requirements-docs.txt
+	@$(call need_python)
+	@$(PYTHON) -m venv --clear $(VENV)/mkdocs
+	@$(VENV)/mkdocs/bin/python -m pip --quiet --disable-pip-version-check install -r $<
 	@touch $@
 
 $(RELEASE): requirements-release.txt

@@ -39,9 +39,9 @@ from app.auth.peers import (
 from app.config.schema import AccessToken, Config
 from app.wire.errors import GatewayError
 
-# Health checks need no token, nor do the greetings of Claude Code and "/".
+# Health checks need no token, nor do the greetings of Claude Code, "/" and what tells the routes.
 _PUBLIC = frozenset({"/ping", "/healthz", "/readyz", "/c/api/hello"})
-_GREETED = frozenset({"/", "/c", "/c/"})
+_GREETED = frozenset({"/", "/c", "/c/", "/docs", "/docs/", "/docs/rapidoc.js", "/openapi.json"})
 # These routes authenticate their callers themselves: `admin.token`, a picture's signed link.
 _OWN_AUTH = re.compile(r"/(?:admin|metrics|gptimage)(?:/|\Z)").match
 _MAYBE_WITHOUT_TOKEN = (*_PUBLIC, "/admin", "/metrics", "/gptimage")
@@ -137,7 +137,7 @@ class Access:
         if found is None:
             raise token_required() if self.is_complete else tokens_unknown()
         if found.ended:
-            raise token_ended(found.ended)
+            raise token_ended(is_disabled=found.ended == "disabled")
         self._remember_verified(address, found.digest)
         name, is_sole = f"token {found.token.id}", len(self._tokens) + len(self._stored) == 1
         return Caller(name, address, found.token, local, True, is_sole, found.until), query

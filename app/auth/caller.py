@@ -84,13 +84,13 @@ def token_required() -> GatewayError:
     )
 
 
-def token_ended(how: str) -> GatewayError:
-    """The 401 for a known access token that may not be used any more: `how` is "disabled" or
-    "expired"."""
+def token_ended(*, is_disabled: bool) -> GatewayError:
+    """The 401 for a known access token that is disabled, or else expired."""
+    how = "is disabled" if is_disabled else "has expired"
     return GatewayError(
         401,
-        f"Your access token is {how}; ask the operator of this gateway for another one.",
-        code=f"token_{how}",
+        f"Your access token {how}; ask the operator of this gateway for another one.",
+        code="access_token_disabled" if is_disabled else "access_token_expired",
         headers=(("www-authenticate", "Bearer"), *_FINAL),
     )
 

@@ -33,6 +33,7 @@ from app.http.error_answers import as_gateway_error, error_answer
 from app.http.responses import App, gateway_of, headers_for, record_for, request_id
 from app.http.routes import (
     admin,
+    api_document,
     bing,
     chat,
     chatgpt_pictures,
@@ -65,6 +66,7 @@ _LAST_SECONDS = 2.0
 _ALONE_SECONDS = 2.0  # by then the main process has signalled, if the signal was for the group
 _ROUTES = (
     landing,
+    api_document,
     chat,
     gemini,
     messages,

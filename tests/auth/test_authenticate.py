@@ -322,7 +322,8 @@ def test_the_hash_of_an_added_token_is_no_token():
 
 
 @pytest.mark.parametrize(
-    "more, code", [({"is_enabled": False}, "token_disabled"), ({"expires": 1.0}, "token_expired")]
+    "more, code",
+    [({"is_enabled": False}, "access_token_disabled"), ({"expires": 1.0}, "access_token_expired")],
 )
 def test_a_token_that_has_ended_is_told_so_and_is_no_guess(more, code):
     gate = with_added(access(ALICE), **more)

@@ -92,7 +92,7 @@ def test_each_change_holds_in_every_worker_once_it_is_answered(gateway):
         assert doors.ask(value) == {(200, "")}, "by now each connection knows the head"
         for _ in range(2):
             order(gateway, action="disable", id="alice")
-            assert doors.ask(value) == {(401, "token_disabled")}
+            assert doors.ask(value) == {(401, "access_token_disabled")}
             order(gateway, action="enable", id="alice")
             assert doors.ask(value) == {(200, "")}
         order(gateway, action="remove", id="alice")
@@ -141,7 +141,7 @@ def test_a_token_expires_while_its_connection_is_open(gateway):
         value = order(gateway, action="add", id="brief", expires=at)["value"]
         assert doors.ask(value) == {(200, "")}
         time.sleep(max(listed(gateway)["brief"]["expires"] - time.time(), 0) + 0.01)
-        assert doors.ask(value) == {(401, "token_expired")}
+        assert doors.ask(value) == {(401, "access_token_expired")}
         assert listed(gateway)["brief"]["state"] == "expired"
     finally:
         doors.close()

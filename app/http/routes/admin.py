@@ -224,13 +224,15 @@ def _explained(call: dict[str, Any]) -> dict[str, Any]:
     return call | {"attempts": attempts, "ended": ended}
 
 
-class _KeyOrder(Struct, forbid_unknown_fields=True):
+class KeyOrder(Struct, forbid_unknown_fields=True):
+    """What an operator asks of one key; `pool` where several have a key of this id."""
+
     action: Literal["reset", "disable", "enable", "test"]
     id: str
     pool: str = ""
 
 
-_key_order = msgspec.json.Decoder(_KeyOrder)
+_key_order = msgspec.json.Decoder(KeyOrder)
 
 
 async def keys(request: Request) -> HTTPResponse:
@@ -271,7 +273,7 @@ async def _test_key(request: Request, status: KeyStatus) -> Finding:
     )
 
 
-def _find_key(standings: list[KeyStatus], order: _KeyOrder) -> KeyStatus:
+def _find_key(standings: list[KeyStatus], order: KeyOrder) -> KeyStatus:
     found = [key for key in standings if key.id == order.id and order.pool in ("", key.pool)]
     if len(found) == 1:
         return found[0]

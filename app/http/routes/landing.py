@@ -51,7 +51,8 @@ async def landing(request: Request) -> HTTPResponse:
                 "all_else": f"{here}/gemini",
             },
             "console": f"{here}/admin/",
-            "docs": "README.md and docs/api.md, beside the program",
+            "docs": f"{here}/docs",
+            "openapi": f"{here}/openapi.json",
         },
     )
 
