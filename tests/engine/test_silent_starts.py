@@ -200,7 +200,7 @@ def test_a_silent_beginning_is_bridged_by_comments_of_our_own():
 def test_a_key_is_not_called_well_before_it_said_something():
     bench = bench_of(FakeResponse(pieces=[ROLE, FAILED]), FakeResponse(pieces=[ROLE, FAILED]))
     bench.fail()
-    assert all(row.last_status == 502 for row in bench.pool.key_statuses() if row.uses)
+    assert all(row.last_status == 503 for row in bench.pool.key_statuses() if row.uses)
 
 
 def test_a_caller_who_leaves_while_a_beginning_is_held_leaves_nothing_behind():
