@@ -408,7 +408,10 @@ def _answers(
         return {"default": {"description": "What the upstream says, or an error of the gateway"}}
     whole = _OBJECT if said.answer is None else of_struct[said.answer]
     content = {
-        media: {"schema": whole if media == "application/json" else _TEXT} for media in said.answers
+        media: {}
+        if media == "text/event-stream"
+        else {"schema": whole if media == "application/json" else _TEXT}
+        for media in said.answers
     }
     name = _ERRORS.get(registry.error_body_of(path), "ErrorBody")
     return {
