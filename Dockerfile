@@ -17,7 +17,7 @@ RUN python3 -m venv .venv
 COPY requirements.lock ./
 RUN .venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-compile \
     --only-binary :all: --require-hashes -r requirements.lock
-COPY pyproject.toml requirements.txt requirements-postgres.txt README.md LICENSE source/
+COPY pyproject.toml requirements.txt requirements-postgres.txt requirements-otel.txt README.md LICENSE source/
 COPY app source/app
 COPY providers source/providers
 ARG WITHOUT=""

@@ -60,7 +60,8 @@ docs: $(SITE) ## build the documentation's site into build/site; a broken link i
 
 lock: $(RELEASE) ## renew requirements.lock after a change of requirements*.txt
 	@$(RELEASE_BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
-	  --custom-compile-command "make lock" -o requirements.lock requirements.txt requirements-postgres.txt
+	  --custom-compile-command "make lock" -o requirements.lock \
+	  requirements.txt requirements-postgres.txt requirements-otel.txt
 
 sbom: $(RELEASE) ## build/sbom.json: what the image installs, as CycloneDX
 	@$(PYTHON) -m venv --clear build/locked
@@ -83,7 +84,7 @@ $(RUN): requirements.txt
 	@$(PIP) install -r requirements.txt
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-postgres.txt $(RUN)
+$(DEV): requirements-dev.txt requirements-postgres.txt requirements-otel.txt $(RUN)
 	@$(PIP) install -r requirements-dev.txt
 	@touch $@
 

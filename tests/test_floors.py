@@ -62,6 +62,7 @@ FLOORS = (
     ),  # and its own family, see `_is_allowed`
     floor(["app.clients"], WIRE, ["msgspec", *NETWORK]),
     floor(["app.telemetry"], [*WIRE, "app.state"], ["msgspec"]),
+    floor(["app.telemetry.traces"], ["app.telemetry"], ["opentelemetry"]),
     floor(["app.auth"], [*WIRE, "app.state"], ["msgspec"]),
     floor(["app.accounting"], MIDDLE, ["msgspec", "psycopg"]),
     floor(["app.pool"], MIDDLE, ["msgspec", "redis"]),

@@ -9,7 +9,7 @@ never cut; a websocket, which has no end, is closed after the answer that has sp
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -130,7 +130,14 @@ class Budgets:
         self._unbooked: dict[int, tuple[_Row, int, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._cleaned_at = 0.0
-        for token in config.access.tokens:  # other hosts tell of their spending before a call comes
+        self.set_tokens(config.access.tokens)
+
+    def set_tokens(self, tokens: Iterable[AccessToken]) -> None:
+        """Sets the tokens that there are. Calls under way of others are settled all the same."""
+        known = {token.id: token for token in tokens}
+        for gone in self._rows.keys() - known.keys():
+            del self._rows[gone]
+        for token in known.values():  # other hosts tell of their spending before a call comes
             self._row(token)
 
     def needs(self, token: AccessToken | None) -> bool:

@@ -29,6 +29,15 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE ledger_writers (id TEXT PRIMARY KEY, batch BIGINT NOT NULL, "
         "time BIGINT NOT NULL)",
     ),
+    (
+        # Access tokens that were added while the gateway ran. `digest` is SHA-256 of the token.
+        """CREATE TABLE ledger_tokens (
+            id TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, rights TEXT NOT NULL,
+            enabled SMALLINT NOT NULL, created BIGINT NOT NULL, expires BIGINT
+        )""",
+        # `mark` is another number after each change of them.
+        "CREATE TABLE ledger_tokens_mark (one SMALLINT PRIMARY KEY, mark BIGINT NOT NULL)",
+    ),
 )
 
 

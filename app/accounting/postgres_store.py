@@ -20,6 +20,7 @@ from app.accounting.store import (
     SET_BATCH,
     Batch,
     Row,
+    Step,
     Unwritten,
 )
 
@@ -59,6 +60,15 @@ class PostgresStore:
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         """See Store.read."""
         return self._do(lambda connection: connection.execute(_own(statement), values).fetchall())
+
+    def change(self, steps: Sequence[Step]) -> list[int]:
+        """See Store.change."""
+
+        def run(connection: Connection) -> list[int]:
+            with connection.transaction():
+                return [connection.execute(_own(text), values).rowcount for text, values in steps]
+
+        return self._do(run)
 
     def close(self) -> None:
         """Closes the connection."""

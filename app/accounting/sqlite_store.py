@@ -18,6 +18,7 @@ from app.accounting.store import (
     SET_BATCH,
     Batch,
     Row,
+    Step,
     Unwritten,
 )
 from app.state.sqlite_file import SqliteFile
@@ -65,6 +66,16 @@ class SqliteStore:
         if not self._path.exists():
             return []
         return self._do(lambda database: database.execute(statement, tuple(values)).fetchall())
+
+    def change(self, steps: Sequence[Step]) -> list[int]:
+        """See Store.change."""
+
+        def run(database: sqlite3.Connection) -> list[int]:
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                return [database.execute(text, tuple(values)).rowcount for text, values in steps]
+
+        return self._do(run)
 
     def close(self) -> None:
         """Closes the file."""

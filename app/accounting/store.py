@@ -49,6 +49,7 @@ PRUNE_HOURS = "DELETE FROM ledger_sums WHERE seconds = ? AND start < ?"
 PRUNE_WRITERS = "DELETE FROM ledger_writers WHERE time < ?"
 
 Row = tuple[Any, ...]
+Step = tuple[str, Sequence[Any]]  # a statement with `?` for each value, and the values
 
 
 class Unwritten(Exception):
@@ -84,6 +85,10 @@ class Store(Protocol):
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         """The rows of a SELECT with `?` for each value. Raises Unwritten."""
+
+    def change(self, steps: Sequence[Step]) -> list[int]:
+        """Runs all of the statements in one transaction. Returns how many rows each has changed.
+        Raises Unwritten."""
 
     def close(self) -> None:
         """Closes the connection; the next call opens another."""

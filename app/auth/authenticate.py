@@ -3,8 +3,11 @@
 With `access.tokens` a caller sends one of them, in any place where an SDK can put an API key. The
 token is removed from the request, so that no later stage and no upstream sees it. Without tokens,
 only callers on this machine may use the configured keys (as in Redis' protected mode); everybody
-else may send an upstream credential of their own. No input or output happens here; the only clock
-is that of the limit on failures.
+else may send an upstream credential of their own. No input or output happens here; the only clocks
+are those of the limit on failures and of tokens that expire.
+
+Tokens that operators add while the gateway runs count as those of the config. Of them only SHA-256
+is known: it is of 256 random bits, so nobody can try out what it may be of.
 """
 
 import hmac
@@ -12,12 +15,14 @@ import os
 import re
 import time
 from collections import OrderedDict
-from hashlib import blake2b
+from collections.abc import Iterable
+from hashlib import blake2b, sha256
+from math import inf
 from urllib.parse import unquote_plus
 
 from msgspec import Struct
 
-from app.auth.caller import Caller, token_required
+from app.auth.caller import Caller, token_ended, token_required, tokens_unknown
 from app.auth.credentials import KEY_PROTOCOL, PROTOCOLS, bare_token, subprotocols
 from app.auth.peers import (
     TOKEN_HEADERS,
@@ -56,6 +61,24 @@ class _Client(Struct):
     verified: list[bytes] = []  # digests of tokens that were right: exempt from the 429
 
 
+class KnownToken(Struct, frozen=True):
+    """A token that was added while the gateway runs, found by SHA-256 of what a caller sends."""
+
+    token: AccessToken
+    is_enabled: bool = True
+    expires: float = inf  # Unix time
+
+
+class _Found(Struct):
+    """A token that a request holds."""
+
+    value: str  # as it was sent
+    digest: bytes  # of the value
+    token: AccessToken
+    until: float = inf  # Unix time
+    ended: str = ""  # why it may not be used: "disabled" or "expired"
+
+
 class Access:
     """Authenticates the requests of one worker."""
 
@@ -63,9 +86,17 @@ class Access:
         # Tokens are looked up by a hash with a secret key, so that timing reveals nothing.
         self._salt = os.urandom(32)
         self._tokens = {self._digest(token.val): token for token in config.access.tokens}
+        self._stored: dict[str, KnownToken] = {}
+        # False until it is known which tokens were added: others than the config's may be right.
+        self.is_complete = True
         self._open = not config.access.protected
         self._trusted = parse_networks(config.trusted_proxies)
         self._clients: OrderedDict[str, _Client] = OrderedDict()
+
+    def set_stored(self, tokens: Iterable[tuple[str, KnownToken]]) -> None:
+        """Sets the tokens that were added, with the hexadecimal SHA-256 of each."""
+        self._stored = dict(tokens)
+        self.is_complete = True
 
     def peer(self, address: str) -> Peer:
         """The facts about a TCP peer; to be asked once per connection."""
@@ -85,8 +116,9 @@ class Access:
 
         Tokens are removed from `headers` in place. `names` are the lower-cased names in `headers`;
         `head` is the request head from which they were parsed.
-        Raises GatewayError 401 if a token is required and missing or unknown, 429 after too many
-        wrong ones, 400 if the token is also part of the path.
+        Raises GatewayError 401 if a token is required and missing, unknown, disabled or expired,
+        503 if it is not known yet which tokens there are, 429 after too many wrong ones, 400 if the
+        token is also part of the path.
         """
         forwarded = (peer.is_local or peer.is_trusted) and is_forwarded(names)
         address = peer.address
@@ -98,17 +130,17 @@ class Access:
             and (path.rstrip("/") in _PUBLIC or _OWN_AUTH(path))
         ):
             return Caller(address, address, None, local, local), query
-        if not self._tokens:
-            keys = local or self._open
+        if not self._tokens and not self._stored:
+            keys = local or (self._open and self.is_complete)
             return Caller(client_group(address), address, None, local, keys, local), query
-        digest, token, query = self._take_token(path, query, names, headers, head, address)
-        if token is None or digest is None:
-            raise token_required()
-        self._remember_verified(address, digest)
-        return (
-            Caller(f"token {token.id}", address, token, local, True, len(self._tokens) == 1),
-            query,
-        )
+        found, query = self._take_token(path, query, names, headers, head, address)
+        if found is None:
+            raise token_required() if self.is_complete else tokens_unknown()
+        if found.ended:
+            raise token_ended(found.ended)
+        self._remember_verified(address, found.digest)
+        name, is_sole = f"token {found.token.id}", len(self._tokens) + len(self._stored) == 1
+        return Caller(name, address, found.token, local, True, is_sole, found.until), query
 
     def verify(self, address: str, given: str, secret: str) -> bool:
         """Whether `given` equals `secret`. An empty `given` does not count as a failure.
@@ -159,13 +191,12 @@ class Access:
         headers: Headers,
         head: bytes,
         address: str,
-    ) -> tuple[bytes | None, AccessToken | None, str]:
-        """Removes every access token from the request. Returns digest, token and query.
+    ) -> tuple[_Found | None, str]:
+        """Removes every access token from the request. Returns the one that counts, and the query.
 
         The token in x-access-token counts, else the first one found.
         """
-        digest: bytes | None = None
-        token: AccessToken | None = None
+        found: _Found | None = None
         has_credential = False
         removed = 0  # occurrences of tokens in the head
         for name in TOKEN_HEADERS:
@@ -174,15 +205,15 @@ class Access:
             values = headers.getall(name, ())
             kept = []
             for value in values:
-                candidate = self._digest(bare) if (bare := bare_token(value)) else b""
+                bare = bare_token(value)
                 has_credential = has_credential or bool(bare)
-                found = self._tokens.get(candidate)
-                if found is None or not equal_secrets(found.val, bare):
+                one = self._find(bare) if bare else None
+                if one is None:
                     kept.append(value)
                 else:
                     removed += 1
-                    if name == TOKEN_HEADERS[-1] or token is None:
-                        digest, token = candidate, found
+                    if name == TOKEN_HEADERS[-1] or found is None:
+                        found = one
             if name == TOKEN_HEADERS[-1]:
                 kept = []
             if len(kept) < len(values):
@@ -194,14 +225,12 @@ class Access:
             protocols, keys = subprotocols(offered)
             for bare in filter(None, map(bare_token, keys)):
                 has_credential = True
-                candidate = self._digest(bare)
-                found = self._tokens.get(candidate)
-                if found is None or not equal_secrets(found.val, bare):
+                one = self._find(bare)
+                if one is None:
                     protocols.append(KEY_PROTOCOL + bare)
                     continue
                 removed += 1
-                if token is None:
-                    digest, token = candidate, found
+                found = found or one
             if keys:
                 headers.popall(PROTOCOLS, ())
                 if protocols:
@@ -212,18 +241,32 @@ class Access:
             removed += in_query.removed
             if path.startswith(_GOOGLES):  # Gemini's SDKs send their key there
                 has_credential = has_credential or in_query.has_key
-                if token is None:
-                    digest, token = in_query.digest, in_query.token
+                found = found or in_query.found
         client = self._clients.get(client_group(address))
-        if has_credential and not (client and digest in client.verified):
+        if has_credential and not (client and found and found.digest in client.verified):
             self._check_failures(address)
-        if token is None:
+        if found is None:
             if has_credential:
                 self._count_failure(address)
-            return None, None, query
-        if head.count(token.val.encode()) > removed:
-            query = _remove_everywhere(token.val, path, query, headers)
-        return digest, token, query
+            return None, query
+        if head.count(found.value.encode()) > removed:
+            query = _remove_everywhere(found.value, path, query, headers)
+        return found, query
+
+    def _find(self, value: str) -> _Found | None:
+        """The token that this text is, None if it is none."""
+        digest = self._digest(value)
+        token = self._tokens.get(digest)
+        if token is not None and equal_secrets(token.val, value):
+            return _Found(value, digest, token)
+        if not self._stored:
+            return None
+        known = self._stored.get(sha256(value.encode("utf-8", "surrogateescape")).hexdigest())
+        if known is None:
+            return None
+        ended = "" if time.time() < known.expires else "expired"
+        ended = ended if known.is_enabled else "disabled"
+        return _Found(value, digest, known.token, known.expires, ended)
 
     def _take_from_query(self, query: str) -> "_QueryTokens":
         """Removes the access tokens among the `key` parameters of a query."""
@@ -233,12 +276,10 @@ class Access:
             name, _, value = part.partition("=")
             if unquote_plus(name) == "key" and (bare := bare_token(unquote_plus(value))):
                 found.has_key = True
-                digest = self._digest(bare)
-                token = self._tokens.get(digest)
-                if token is not None and equal_secrets(token.val, bare):
-                    found.removed += value == token.val  # percent-encoded, it is not in the head
-                    if found.token is None:
-                        found.digest, found.token = digest, token
+                one = self._find(bare)
+                if one is not None:
+                    found.removed += value == bare  # percent-encoded, it is not in the head
+                    found.found = found.found or one
                     continue
             kept.append(part)
         found.rest = "&".join(kept)
@@ -283,8 +324,7 @@ class _QueryTokens(Struct):
     """What the `key` parameters of a query held, and the query without access tokens."""
 
     rest: str = ""
-    digest: bytes | None = None
-    token: AccessToken | None = None  # the first one
+    found: _Found | None = None  # the first one
     has_key: bool = False  # any credential, ours or not
     removed: int = 0  # tokens that were written literally, as they are in the head
 

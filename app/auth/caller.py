@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from math import inf
 
 from msgspec import Struct
 
@@ -21,6 +22,7 @@ class Caller(Struct, frozen=True):
     is_local: bool = False  # on this machine, and not a web page of another site
     may_use_keys: bool = True
     is_sole: bool = False  # the only caller expected: may take all places
+    until: float = inf  # Unix time at which the token expires
 
     def need_keys(self) -> None:
         """Raises GatewayError 401, with the remedy, unless the caller may use the configured keys.
@@ -79,6 +81,28 @@ def token_required() -> GatewayError:
         "beside an upstream credential of your own.",
         code="access_denied",
         headers=(("www-authenticate", "Bearer"), *_FINAL),
+    )
+
+
+def token_ended(how: str) -> GatewayError:
+    """The 401 for a known access token that may not be used any more: `how` is "disabled" or
+    "expired"."""
+    return GatewayError(
+        401,
+        f"Your access token is {how}; ask the operator of this gateway for another one.",
+        code=f"token_{how}",
+        headers=(("www-authenticate", "Bearer"), *_FINAL),
+    )
+
+
+def tokens_unknown() -> GatewayError:
+    """The 503 for a token that may be right: those added while running could not be read yet."""
+    return GatewayError(
+        503,
+        "The access token is none of the config's, and the gateway could not read yet which ones "
+        "its operator has added; ask again in a while.",
+        code="tokens_unavailable",
+        retry_after=5,
     )
 
 

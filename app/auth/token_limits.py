@@ -1,9 +1,9 @@
 """Limits of access tokens: requests per minute and concurrent requests, over all workers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from app.config.schema import AccessToken, Config
+from app.config.schema import AccessToken
 from app.state.rate_windows import Limits, RateWindows
 from app.state.shared_table import ROWS, SharedState, fingerprint
 
@@ -16,11 +16,11 @@ def row_name(token: AccessToken) -> str:
     return f"access.tokens/{token.id}"
 
 
-def limited(config: Config, state: SharedState) -> dict[str, int]:
+def limited(tokens: Iterable[AccessToken], state: SharedState) -> dict[str, int]:
     """Returns fingerprint (hexadecimal) -> row, of the tokens that have limits."""
     return {
         f"{fingerprint(row_name(token)):x}": row
-        for token in config.access.tokens
+        for token in tokens
         if token.rpm or token.tpm or token.max_concurrent
         if (row := state.row(row_name(token))) >= 0
     }
@@ -32,7 +32,7 @@ class TokenLimits:
 
     def __init__(self, state: SharedState, clock: Callable[[], float] = time.time) -> None:
         self._state, self._quotas, self._clock = state, RateWindows(state), clock
-        self._rows: dict[str, tuple[int, Limits]] = {}
+        self._rows: dict[str, tuple[AccessToken, int, Limits]] = {}
         self._cleaned_at = 0.0
 
     def enter(self, token: AccessToken) -> float:
@@ -60,10 +60,10 @@ class TokenLimits:
 
     def _row(self, token: AccessToken) -> tuple[int, Limits]:
         found = self._rows.get(token.id)
-        if found is None:
+        if found is None or found[0] is not token:
             row = self._state.row(row_name(token))
             limits = Limits(token.max_concurrent, token.rpm)
             # In a full table all further tokens share the last row: a limit that is too low is
             # better than none.
-            found = self._rows[token.id] = (row if row >= 0 else ROWS, limits)
-        return found
+            found = self._rows[token.id] = token, row if row >= 0 else ROWS, limits
+        return found[1:]

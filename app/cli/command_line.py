@@ -11,7 +11,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from types import ModuleType
 
 from app import __version__
-from app.cli import check, init, keys, options, ping, presets, reload, serve, usage
+from app.cli import check, init, keys, options, ping, presets, reload, serve, tokens, usage
 from app.cli.failure import CommandFailed
 from app.config.load import ConfigError, report
 
@@ -20,6 +20,7 @@ COMMANDS: dict[str, ModuleType] = {
     "init": init,
     "check": check,
     "keys": keys,
+    "tokens": tokens,
     "usage": usage,
     "reload": reload,
     "ping": ping,

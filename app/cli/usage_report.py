@@ -23,9 +23,15 @@ _HEADS = {
 
 
 def report(
-    config: Config, by: str, since: str | None, until: str | None, form: str, now: float
+    config: Config,
+    by: str,
+    since: str | None,
+    until: str | None,
+    form: str,
+    now: float,
+    having: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """The sums by `by`, in `form`: "table", "csv" or "json".
+    """The sums by `by`, in `form`: "table", "csv" or "json"; `having` as `sums` takes it.
 
     Raises ValueError for what cannot be reported: a span that is none, no ledger, one that cannot
     be read.
@@ -35,7 +41,7 @@ def report(
     if store is None:
         raise ValueError("no ledger is kept (ledger: off in the config)")
     try:
-        found = sums(store, by, span)
+        found = sums(store, by, span, having)
     except Unwritten as error:
         reason = Redactor(secrets(config))(str(error))
         raise ValueError(f"the ledger cannot be read: {reason}") from None

@@ -122,10 +122,11 @@ def secrets(config: Config) -> frozenset[str]:
 
 
 def check_environment(loaded: Loaded, *, port: bool = True) -> list[str]:
-    """Mistakes that depend on this machine: the certificate's files, what the ledger needs and,
-    if asked, the port."""
+    """Mistakes that depend on this machine: the certificate's files, packages that the ledger and
+    traces need and, if asked, the port."""
     mistakes = [*startup_checks.certificate_mistakes(loaded.config)]
     mistakes += startup_checks.ledger_mistakes(loaded.config)
+    mistakes += startup_checks.traces_mistakes(loaded.config)
     if port:
         mistakes += startup_checks.port_mistakes(loaded.config, *listen_address(loaded.config))
     return _placed(loaded, mistakes)

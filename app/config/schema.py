@@ -240,11 +240,9 @@ class Budget(Section, frozen=True):
     unpriced: Literal["pass", "refuse"] = "pass"  # models of which no price is known
 
 
-class AccessToken(Section, frozen=True):
-    """One caller's access token and its limits. Empty lists and 0 mean no restriction."""
+class TokenRights(Section, frozen=True, kw_only=True):
+    """What an access token may do. Empty lists and 0 mean no restriction."""
 
-    id: Id
-    val: Token
     rpm: LimitOr0 = 0
     tpm: LimitOr0 = 0  # tokens per minute, prompt and completion
     max_concurrent: LimitOr0 = 0
@@ -252,6 +250,13 @@ class AccessToken(Section, frozen=True):
     providers: list[UpstreamName] = []
     models: list[Pattern] = []
     store: bool = True  # whether answers may be kept for the caller's next turn
+
+
+class AccessToken(TokenRights, frozen=True, kw_only=True):
+    """One caller's access token, and what it may do."""
+
+    id: Id
+    val: Token
 
 
 class PriceStep(Section, frozen=True):
@@ -313,6 +318,18 @@ class Responses(Section, frozen=True):
     path: str = "data/responses.db"
 
 
+class Traces(Section, frozen=True):
+    """`traces`: spans of calls, sent to a collector of OpenTelemetry as OTLP over HTTP."""
+
+    endpoint: HttpUrl = ""  # none: off
+    headers: dict[HeaderName, HeaderValue] = {}
+    sample: Annotated[
+        float,
+        Meta(ge=0, le=1, description="a part of all calls, from 0 to 1", examples=["0.1"]),
+    ] = 1
+    propagate: bool = False  # upstreams are told the trace that a call belongs to
+
+
 class Holdback(Section, frozen=True):
     """`stream_holdback`: how much of a stream is held back, so that a stream that breaks by then
     can be retried on another key without the caller noticing."""
@@ -372,6 +389,7 @@ class Config(Section, frozen=True):
     record_calls: Literal["off", "errors", "all"] = "off"  # whose prompts and answers are kept
     record_calls_path: str = "data/calls"
     record_calls_bytes: Bytes = 1024 * 1024 * 1024  # of the folder; the oldest calls go
+    traces: Traces = Traces()
     redis_url: RedisUrl = ""  # several hosts share cooldowns
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

@@ -60,6 +60,18 @@ def ledger_mistakes(config: Config) -> Iterator[tuple[str, str]]:
         yield "ledger", "PostgreSQL needs psycopg: pip install -r requirements-postgres.txt"
 
 
+def traces_mistakes(config: Config) -> Iterator[tuple[str, str]]:
+    """(config key, problem) pairs for `traces`: the SDK of OpenTelemetry is installed apart."""
+    if config.traces.endpoint:
+        try:
+            found = find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            problem = "needs OpenTelemetry's SDK: pip install -r requirements-otel.txt"
+            yield "traces.endpoint", problem
+
+
 def port_mistakes(config: Config, host: str, port: int) -> Iterator[tuple[str, str]]:
     """(config key, problem) pairs for the listening address: found by binding to it."""
     where = "host" if config.host else "port"

@@ -74,6 +74,12 @@ def fill_in(config: Config, environ: Mapping[str, str]) -> tuple[Config, list[No
     return config, mistakes, warnings
 
 
+def unknown_provider(name: str, config: Config) -> str | None:
+    """What is wrong with the name of a provider, None where somebody is called by it."""
+    written = {*PROVIDER_NAMES, *(upstream.name for upstream in config.upstreams)}
+    return None if name in written else _no_provider(name, written)
+
+
 def base_address(api_url: str, preset: Preset) -> str:
     """What stands before /chat/completions. An origin alone gets the preset's path; an address with
     all of it is taken literally."""

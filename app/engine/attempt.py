@@ -24,6 +24,7 @@ from app.pool.outcomes import Outcome, is_challenge, of_told
 from app.state.rate_windows import guess_tokens
 from app.telemetry.call_log import sent_again
 from app.telemetry.redaction import redact
+from app.telemetry.trace_context import TRACEPARENT, traceparent
 from app.wire.errors import GatewayError
 from app.wire.events import Follow
 from app.wire.front import Answering
@@ -130,6 +131,7 @@ class Attempt:
                     raise
                 raise explained(error, access.refusal, self.call.key) from None
         request = (provider.request if native is None else native.request)(self.call)
+        self._name_trace(request)
         self.lease.asked = True
         began = perf_counter()
         try:
@@ -137,6 +139,13 @@ class Attempt:
         finally:
             if request.resent:
                 self._note_resent(began)
+
+    def _name_trace(self, request: UpstreamRequest) -> None:
+        """Tells the upstream which trace the call belongs to, if the config says so. A website sees
+        what its own page would send."""
+        record = self.state.call.record
+        if record.trace_id and request.via == "api" and self.engine.config.traces.propagate:
+            request.headers.append((TRACEPARENT, traceparent(record)))
 
     def _note_resent(self, began: float) -> None:
         """The client had to send the request again: the caller and the log are told that, too."""
@@ -176,6 +185,7 @@ class Attempt:
                 again = retry(call, reply)
             if again is None:
                 break
+            self._name_trace(again)
             self.response = await self.engine.clients.open(again)
             if is_answer(self.response.status):
                 if keep is not None:

@@ -19,6 +19,7 @@ from app.engine.deadline import Deadline
 from app.engine.forward_call import ForwardCall, ForwardState
 from app.pool.key_pool import KeyPool
 from app.telemetry.call_log import CallRecord
+from app.telemetry.trace_context import TRACEPARENT, traceparent
 from app.wire.errors import GatewayError
 from app.wire.provider import ForwardRule, Key
 from app.wire.query import parameter_name, without
@@ -51,6 +52,10 @@ def upstream_request(state: ForwardState, key: Key, config: Config) -> UpstreamR
     path = safe_path(call.path)
     query = _query(rule, call.query)
     headers = _headers(state, key, config)
+    record = call.record
+    if record.trace_id and rule.via == "api" and config.traces.propagate:
+        headers = [pair for pair in headers if pair[0].lower() != TRACEPARENT]
+        headers.append((TRACEPARENT, traceparent(record)))
     if call.length is not None and body is not None and not isinstance(body, bytes):
         headers.append(("Content-Length", str(call.length)))
     url = rule.base(config).rstrip("/") + rule.upstream_prefix + path

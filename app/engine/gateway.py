@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -13,8 +14,9 @@ from app.accounting.call_files import CallFiles
 from app.accounting.ledger import Ledger
 from app.accounting.prices import Prices
 from app.accounting.store import store_of
+from app.accounting.stored_tokens import StoredToken, StoredTokens
 from app.accounting.usage import UsageReader
-from app.auth.authenticate import Access
+from app.auth.authenticate import Access, KnownToken
 from app.auth.token_limits import TokenLimits
 from app.clients import Clients
 from app.config.schema import Config
@@ -35,6 +37,9 @@ from app.telemetry.log_writer import count_dropped
 from app.telemetry.metrics import Metrics
 from app.telemetry.recent_calls import CallHistory
 from app.wire.errors import GatewayError
+
+if TYPE_CHECKING:
+    from app.telemetry.traces import Traces
 
 logger = logging.getLogger("any_proxy.gateway")
 
@@ -87,8 +92,22 @@ class Gateway:
             self.budgets,
         )
         self.usage = UsageReader(store_of(config.ledger))
+        ids = [token.id for token in config.access.tokens]
+        self.tokens = StoredTokens(store_of(config.ledger), state, ids, self._set_tokens)
+        self.access.is_complete = self.tokens.is_complete
+        self.traces: Traces | None = None
+        if config.traces.endpoint:
+            # Imported late: it takes a third of a second and some megabytes.
+            from app.telemetry import traces
+
+            exporter = traces.exporter_to(config.traces.endpoint, config.traces.headers)
+            self.traces = traces.Traces(exporter, self.metrics.traces_dropped)
         self.log = CallLog(
-            config.log_format, settle=self.accounting.settle, count=self.metrics.call, keep=keep
+            config.log_format,
+            settle=self.accounting.settle,
+            count=self.metrics.call,
+            keep=keep,
+            trace=self.traces.add if self.traces is not None else None,
         )
         kept = Path(config.openai.sessions_path)
         self.sessions = Sessions(self.pool, kept)
@@ -120,6 +139,16 @@ class Gateway:
         )
         self.ready = True
         self.model_lists: dict[str, Listing] = {}  # by the provider's name
+
+    def _set_tokens(self, stored: list[StoredToken]) -> None:
+        """Takes over the access tokens that were added while the gateway runs."""
+        self.access.set_stored(
+            (each.digest, KnownToken(each.token, each.is_enabled, each.expires or inf))
+            for each in stored
+        )
+        tokens = [*self.config.access.tokens, *(each.token for each in stored)]
+        self.budgets.set_tokens(tokens)
+        self.leader_tasks.set_tokens(tokens)
 
     def drain(self) -> None:
         """Reports the worker as not ready from now on; calls are still taken."""
@@ -161,6 +190,9 @@ class Gateway:
         await self.answers.close()
         await self.accounting.close()
         await self.usage.close()
+        await self.tokens.close()
         if self.exchange.call_files is not None:
             await asyncio.to_thread(self.exchange.call_files.close)
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.close)
         self.log.flush()

@@ -248,6 +248,13 @@ class Protocol(HttpProtocol):
         if self.conn_info is not None:
             self.conn_info.lost = True
 
+    def current_head(self) -> KnownHead | None:
+        """The last request's head, unless access tokens were changed since."""
+        known = self.known
+        if known is not None and known.tokens != self.app.ctx.gateway.tokens.version:
+            return None
+        return known
+
     def authenticate(self, request: Request, names: set[str]) -> None:
         """Authenticates the request, sets ctx.caller, strips access tokens."""
         gateway: Gateway = self.app.ctx.gateway
@@ -270,7 +277,7 @@ class Protocol(HttpProtocol):
             request._parsed_url = parse_url(request.raw_url)
             self.known = None
         else:
-            self.known = remember(request, names, caller)
+            self.known = remember(request, names, caller, gateway.tokens.seen)
 
 
 async def handle(request: Request) -> None:
@@ -292,6 +299,9 @@ async def handle(request: Request) -> None:
                 stream.keep_alive, stream.request_body = False, None  # its end is not known
                 raise GatewayError(400, reason, code="bad_request")
             if request.method != "OPTIONS":
+                tokens = request.app.ctx.gateway.tokens
+                if tokens.seen != tokens.version:
+                    await tokens.refresh()
                 protocol.authenticate(request, names)
         await request.app.handle_request(request)
         if protocol._paused_at:  # a whole answer is held in memory until its reader takes it

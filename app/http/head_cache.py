@@ -10,6 +10,7 @@ for the fewest lines there can be.
 """
 
 import re
+from math import inf
 from typing import Any
 
 from msgspec import Struct
@@ -41,12 +42,14 @@ class KnownHead(Struct, frozen=True):
     headers: Header  # without the gateway's tokens
     lookup: dict[str, str]  # the same, the first value of each
     caller: Caller
+    tokens: float  # version of the access tokens by which it was authenticated
 
 
-def remember(request: Request, names: set[str], caller: Caller) -> KnownHead | None:
+def remember(request: Request, names: set[str], caller: Caller, tokens: float) -> KnownHead | None:
     """The head of a checked and authenticated request, None for one that must be read anew.
 
-    `names` are the names of its headers before tokens were stripped. The URL must have come as it
+    `names` are the names of its headers before tokens were stripped, `tokens` the version of the
+    access tokens. The URL must have come as it
     is now: a query that held a token is not remembered.
     """
     head: bytes = request.head
@@ -55,6 +58,7 @@ def remember(request: Request, names: set[str], caller: Caller) -> KnownHead | N
         or request.version != "1.1"
         or request.method not in ("POST", "GET")
         or not _SPECIAL.isdisjoint(names)
+        or caller.until != inf  # each request of a token that expires is checked
         or ("connection" in names and not _keeps_alive(request.headers))
     ):
         return None
@@ -75,6 +79,7 @@ def remember(request: Request, names: set[str], caller: Caller) -> KnownHead | N
         headers=headers,
         lookup=dict(reversed(list(headers.items()))),
         caller=caller,
+        tokens=tokens,
     )
 
 

@@ -43,7 +43,7 @@ class StrictHttp(Http):
     async def http1_request_header(self) -> None:
         """Parses the next head, unless it is the one before again."""
         protocol: Any = self.protocol
-        known: KnownHead | None = protocol.known
+        known: KnownHead | None = protocol.current_head()
         if known is None or not recognise(self, known):
             self.known = None
             await super().http1_request_header()  # type: ignore[no-untyped-call]

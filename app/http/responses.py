@@ -13,6 +13,7 @@ from app.auth.caller import Caller
 from app.clients.decompress import Inflate
 from app.engine.gateway import Gateway
 from app.http.body_limits import check_values
+from app.telemetry import trace_context
 from app.telemetry.call_log import CallRecord
 from app.wire.errors import GatewayError
 from app.wire.renderer import JSON
@@ -67,8 +68,12 @@ def record_for(request: Request, route: str) -> CallRecord:
     if caller is not None:
         if caller.token is not None:
             record.token = caller.token.id
-        if gateway_of(request).config.ledger_addresses:
+        gateway = gateway_of(request)
+        if gateway.config.ledger_addresses:
             record.address = caller.address
+        if gateway.traces is not None:
+            parent = request.headers.get(trace_context.TRACEPARENT)
+            trace_context.begin_trace(record, parent, gateway.config.traces.sample)
     request.ctx.record = record
     return record
 

@@ -9,13 +9,13 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from app.auth import token_limits
-from app.config.schema import Config
+from app.config.schema import AccessToken, Config
 from app.offload.background import repeat
 from app.pool import cooldown_store
 from app.pool.key_pool import KeyPool
@@ -60,8 +60,15 @@ class LeaderTasks:
             # Imported late: a single host does not need the redis package.
             from app.pool.redis_sync import RedisSync
 
-            tokens = token_limits.limited(config, state)
-            self._sync = RedisSync(config.redis_url, state, lambda: pool.limited() | tokens)
+            self._sync = RedisSync(
+                config.redis_url, state, lambda: pool.limited() | self._limited_tokens
+            )
+        self._limited_tokens: dict[str, int] = {}
+        self.set_tokens(config.access.tokens)
+
+    def set_tokens(self, tokens: Iterable[AccessToken]) -> None:
+        """Sets the access tokens whose limits hosts share."""
+        self._limited_tokens = token_limits.limited(tokens, self._state)
 
     async def run(self) -> None:
         """Works until it is cancelled."""

@@ -45,6 +45,7 @@ from app.http.routes import (
     openai_platform,
     responses,
     reverse_proxy,
+    tokens,
     usage,
     websockets,
 )
@@ -78,6 +79,7 @@ _ROUTES = (
     reverse_proxy,
     admin,
     console,
+    tokens,
     usage,
 )
 
@@ -238,6 +240,7 @@ async def create_gateway(app: App, *_: Any) -> None:
     if handles is None:
         cooldown_store.load(state, Path(app.ctx.settings.state_path), time.time())
     app.ctx.gateway = Gateway(app.ctx.settings, state, rows)
+    await app.ctx.gateway.tokens.refresh()  # before the first caller comes
 
 
 async def _freeze_gc(*_: Any) -> None:
@@ -248,7 +251,7 @@ async def _freeze_gc(*_: Any) -> None:
 
 
 async def _start_background_tasks(app: App, *_: Any) -> None:
-    """Starts the leader tasks and the watch over the folder of HAR files."""
+    """Starts the leader tasks, the watch over the folder of HAR files, and over access tokens."""
     loop = asyncio.get_running_loop()
     gateway: Gateway = app.ctx.gateway
     keeper = gateway.leader_tasks
@@ -257,6 +260,7 @@ async def _start_background_tasks(app: App, *_: Any) -> None:
     app.ctx.background = [
         loop.create_task(keeper.run(), name="keep"),
         loop.create_task(har_folder.run(), name="har folder"),
+        loop.create_task(gateway.tokens.run(), name="access tokens"),
     ]
 
 

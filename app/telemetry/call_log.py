@@ -21,12 +21,17 @@ _FLUSH_SECONDS = 0.05
 _MAX_WRITE = 4096  # PIPE_BUF: writes up to this size are atomic when workers share a pipe
 
 
+def _now() -> float:
+    return round(time.time(), 3)
+
+
 class Attempt(Struct, omit_defaults=True):
     """An upstream request that failed or was abandoned.
 
     `status` is the upstream's HTTP status, 0 without one. `outcome` is the text of an Outcome or a
     constant below. `next` is what followed: another key, another model, or an error to the caller.
-    `ms` is the duration in milliseconds.
+    `ms` is the duration in milliseconds. It is made when the attempt has ended, at the Unix time
+    `ended`.
     """
 
     provider: str
@@ -37,6 +42,7 @@ class Attempt(Struct, omit_defaults=True):
     code: str
     ms: float
     next: str = ""
+    ended: float = msgspec.field(default_factory=_now)
 
 
 OVERTAKEN = "overtaken"
@@ -69,7 +75,8 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     caller's access token, `address` the caller's where `ledger_addresses` allows it.
 
     `counted` says where the token counts are from: TOLD by the upstream, ESTIMATED from the bytes,
-    or "" for none. `cost` is in nano-USD (1e-9 USD), None where no price is known.
+    or "" for none. `cost` is in nano-USD (1e-9 USD), None where no price is known. `trace_id` and
+    `span_id` are there if the call is traced, `parent_span_id` if its caller told one.
     """
 
     time: str = ""
@@ -105,6 +112,9 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
     outcome: str = ""
     tried: list[Attempt] = []
     unknown_events: int = 0
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
 
     def count(self, usage: Usage) -> None:
         """Takes the token counts, and the cost, that came with the answer."""
@@ -161,8 +171,8 @@ class CallLog:
     """Writes the call log of one worker.
 
     `form` is "json" or "text". `settle` is called with the record of each call before it is written
-    and may complete it, `count` with the complete record, `keep` with its JSON. While `enabled` is
-    False no lines are written; all are called all the same.
+    and may complete it, `count` with the complete record, `keep` with its JSON, `trace` with the
+    record again. While `enabled` is False no lines are written; all are called all the same.
     """
 
     def __init__(
@@ -173,11 +183,12 @@ class CallLog:
         settle: Callable[[CallRecord], None] | None = None,
         count: Callable[[CallRecord], None] | None = None,
         keep: Callable[[bytes], None] | None = None,
+        trace: Callable[[CallRecord], None] | None = None,
     ) -> None:
         self._json = form == "json"
         self._colour = os.isatty(fd) and not os.environ.get("NO_COLOR")
         self._writer = writer_of(fd)
-        self._settle, self._count, self._keep = settle, count, keep
+        self._settle, self._count, self._keep, self._trace = settle, count, keep, trace
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second = (0, "")
@@ -193,6 +204,8 @@ class CallLog:
         line = msgspec.json.encode(record)
         if self._keep is not None:
             self._keep(line)
+        if self._trace is not None:
+            self._trace(record)
         if not self.enabled:
             return
         if self._json:

@@ -95,6 +95,11 @@ FAMILIES = (
         "counter",
         "Rows of calls that are in no ledger: it could not be written for too long.",
     ),
+    Family(
+        "gateway_traces_dropped_total",
+        "counter",
+        "Traced calls whose spans could not be sent to the collector.",
+    ),
     Family("gateway_workers", "gauge", "Worker processes, those that drain included."),
     Family(
         "gateway_worker_restarts_total", "counter", "Worker processes restarted after they died."
@@ -130,6 +135,8 @@ class Metrics:
         self._open_streams = self._cell('gateway_open_streams{kind="all"}')
         self._log_dropped = self._cell('gateway_log_lines_dropped_total{kind="all"}')
         self._dropped_before = self._values[self._log_dropped]  # by former owners
+        self._traces_dropped = self._cell('gateway_traces_dropped_total{kind="all"}')
+        self._traces_before = self._values[self._traces_dropped]
         self._ledger = tuple(
             self._cell(f'gateway_ledger_rows{what}{{kind="all"}}')
             for what in ("_total", "_waiting", "_dropped_total")
@@ -144,6 +151,10 @@ class Metrics:
     def log_dropped(self, lines: int) -> None:
         """Sets how many log lines this worker has dropped so far."""
         self._values[self._log_dropped] = self._dropped_before + lines
+
+    def traces_dropped(self, calls: int) -> None:
+        """Sets of how many calls this worker could not send the spans."""
+        self._values[self._traces_dropped] = self._traces_before + calls
 
     def ledger(self, written: int, waiting: int, dropped: int) -> None:
         """Sets how many rows of the ledger this worker has written, keeps and has lost so far."""

@@ -1,11 +1,12 @@
 """Authentication: every place a token may stand in, and requests without one."""
 
 import time
+from hashlib import sha256
 
 import pytest
 from sanic.compat import Header
 
-from app.auth.authenticate import Access, equal_secrets
+from app.auth.authenticate import Access, KnownToken, equal_secrets
 from app.config.schema import Access as Settings
 from app.config.schema import AccessToken, Config
 from app.wire.errors import GatewayError
@@ -272,3 +273,79 @@ def test_of_ten_thousand_addresses_with_wrong_tokens_the_first_is_forgotten():
 def test_secrets_are_compared_whole():
     assert equal_secrets("abc", "abc") and equal_secrets("ä\udcff", "ä\udcff")
     assert not equal_secrets("abc", "abd") and not equal_secrets("abc", "ab")
+
+
+ADDED = "anyproxy-" + "b" * 43
+
+
+def with_added(gate, is_enabled=True, expires=float("inf"), val=ADDED):
+    digest = sha256(val.encode()).hexdigest()
+    token = AccessToken(id="added", val=f"sha256:{digest}")
+    gate.set_stored([(digest, KnownToken(token, is_enabled, expires))])
+    return gate
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {ADDED}"},
+        {"x_access_token": ADDED, "authorization": "Bearer sk-the-callers-own"},
+        {"x_api_key": ADDED, "x_note": f"my token is {ADDED}"},
+        {"sec_websocket_protocol": f"realtime, openai-insecure-api-key.{ADDED}"},
+    ],
+)
+def test_an_added_token_counts_as_one_of_the_config_and_is_taken_off(headers):
+    for gate in (access(), access(ALICE)):
+        caller, left, _ = authenticate(with_added(gate), **headers)
+        assert caller.token.id == "added" and caller.name == "token added"
+        assert not any(ADDED in value for value in left.values())
+    caller, _, query = authenticate(
+        with_added(access()), path="/gemini/x", query=f"key={ADDED}&a=1"
+    )
+    assert caller.token.id == "added" and query == "a=1"
+
+
+def test_with_an_added_token_everybody_needs_one():
+    gate = access(protected=False)
+    assert authenticate(gate)[0].may_use_keys
+    with_added(gate)
+    assert refused(gate).status == refused(gate, LOCAL).status == 401
+    gate.set_stored([])
+    assert authenticate(gate)[0].may_use_keys
+
+
+def test_the_hash_of_an_added_token_is_no_token():
+    gate = with_added(access(ALICE))
+    digest = sha256(ADDED.encode()).hexdigest()
+    for wrong in (digest, f"sha256:{digest}"):
+        assert refused(gate, authorization=f"Bearer {wrong}").code == "access_denied"
+
+
+@pytest.mark.parametrize(
+    "more, code", [({"is_enabled": False}, "token_disabled"), ({"expires": 1.0}, "token_expired")]
+)
+def test_a_token_that_has_ended_is_told_so_and_is_no_guess(more, code):
+    gate = with_added(access(ALICE), **more)
+    for _ in range(25):
+        error = refused(gate, authorization=f"Bearer {ADDED}")
+        assert (error.status, error.code) == (401, code) and ADDED not in error.message
+
+
+def test_a_token_that_expires_says_when():
+    end = time.time() + 60
+    gate = with_added(access(), expires=end)
+    assert authenticate(gate, authorization=f"Bearer {ADDED}")[0].until == end
+
+
+def test_until_added_tokens_are_known_an_unknown_one_may_be_right():
+    gate = access(ALICE, protected=False)
+    gate.is_complete = False
+    error = refused(gate, authorization=f"Bearer {ADDED}")
+    assert (error.status, error.code) == (503, "tokens_unavailable") and error.retry_after
+    assert authenticate(gate, authorization=f"Bearer {ALICE}")[0].token.id == "alice"
+    alone = access(protected=False)
+    alone.is_complete = False
+    assert not authenticate(alone)[0].may_use_keys, "there may be tokens: nobody is let in unasked"
+    for _ in range(20):
+        refused(gate, authorization="Bearer a-wrong-guess-01234")
+    assert refused(gate, authorization="Bearer a-wrong-guess-01234").status == 429

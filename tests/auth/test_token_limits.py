@@ -107,3 +107,12 @@ def test_the_minute_is_counted_by_all_workers_together():
     for worker in workers:
         worker.join()
     assert sum(passed) == 500
+
+
+def test_a_token_of_the_same_id_has_its_own_limits():
+    limits = TokenLimits(SharedState())
+    assert limits.enter(TWO) == 0.0
+    other = token(max_concurrent=1)
+    assert limits.enter(other) == 1.0, "what the first one holds counts"
+    limits.leave(TWO)
+    assert limits.enter(other) == 0.0

@@ -65,7 +65,7 @@ def test_the_demo_file_asks_nobody_but_the_simulator():
     addresses = [
         text
         for text, hint in leaves(loaded.config, Config)
-        if extra(hint).get("check") in ("http", "websocket")
+        if extra(hint).get("check") in ("http", "websocket") and text
     ]
     assert len(addresses) == 11 + len(loaded.config.upstreams) == 16
     assert all("://127.0.0.1:8998/" in address for address in addresses), addresses

@@ -130,3 +130,12 @@ def test_a_data_folder_that_cannot_be_written_is_told_with_the_cure(public, mode
     )
     cure = f"chown it to uid {uid}" if os.geteuid() == 0 else "mount it writable, or chmod u+wx it"
     assert warning.endswith(f"; {cure}, or write another path")
+
+
+def test_traces_without_their_packages_are_a_mistake_at_their_line(monkeypatch):
+    text = "traces: {endpoint: 'http://127.0.0.1:4318'}\n"
+    assert load_text(text).config.traces.endpoint
+    monkeypatch.setattr("app.config.startup_checks.find_spec", lambda name: None)
+    (told,) = problems_of(text)
+    assert told.startswith("c.yaml:1:") and told.endswith("pip install -r requirements-otel.txt")
+    assert load_text("traces: {sample: 0.5}\n").config.traces.sample == 0.5

@@ -19,7 +19,10 @@ def locked() -> dict[str, tuple[str, int]]:
     return {name: (version, rest.count("--hash=sha256:")) for name, version, rest in found}
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-postgres.txt"])
+FILES = ["requirements.txt", "requirements-postgres.txt", "requirements-otel.txt"]
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_every_pin_is_locked_with_hashes(file):
     pins = re.findall(r"^([\w.-]+)(?:\[\w+\])?==(\S+)$", (ROOT / file).read_text(), re.M)
     lock = locked()

@@ -1,4 +1,4 @@
-"""docs/alerts.yml, judged by promtool on what a gateway really tells."""
+"""deploy/prometheus/alerts.yml, judged by promtool on what a gateway really tells."""
 
 import re
 import shutil
@@ -8,13 +8,13 @@ import httpx
 import pytest
 import yaml
 
-from app.state.worker_slots import NAMES, VALUES, Row
+from app.state.worker_slots import NAMES, VALUES, Row, WorkerRows
 from app.telemetry.call_log import CallRecord
 from app.telemetry.metrics import FAMILIES, Metrics, add_up, as_text
 from tests.server.load import CHAT
 from tests.server.running import ROOT, running
 
-RULES = ROOT / "docs" / "alerts.yml"
+RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
 pytestmark = pytest.mark.skipif(
     not shutil.which("promtool"), reason="promtool not found: apt install prometheus"
 )
@@ -139,6 +139,22 @@ def test_the_first_event_of_its_kind_raises_its_alert(tmp_path):
     firing(tmp_path, scrapes, QUIET + 90, [])
 
 
+def test_a_ledger_and_a_collector_that_are_away_raise_their_alerts(tmp_path):
+    row = WorkerRows().claim()  # a gauge counts while its worker runs
+    assert row is not None
+    metrics = Metrics(row)
+    scrapes = []
+    for minute in range(8):
+        metrics.ledger(5, 7 if minute else 0, max(minute - 6, 0))
+        metrics.traces_dropped(minute)
+        scrapes.append(as_text(add_up([row])))
+    firing(tmp_path, scrapes, QUIET, [])
+    firing(tmp_path, scrapes, QUIET + 4, [])
+    both = ["GatewayLedgerUnwritten", "GatewayTracesDropped"]
+    firing(tmp_path, scrapes, QUIET + 8, ["GatewayLedgerRowsDropped", *both])
+    firing(tmp_path, scrapes, QUIET + 60, ["GatewayLedgerUnwritten"])
+
+
 def test_a_target_that_is_gone_raises_an_alert(tmp_path):
     series = {"series": f"up{{{TARGET}}}", "values": "1 1 0 0 0 0"}
     check = {
@@ -163,4 +179,4 @@ def test_a_target_that_is_gone_raises_an_alert(tmp_path):
 def test_the_rules_are_well_formed_and_speak_of_metrics_that_exist():
     promtool("check", "rules", RULES)
     told = set(re.findall(r"\bgateway_\w+(?=[{[) ])", RULES.read_text()))
-    assert len(told) == 6 and told <= {family.name for family in FAMILIES}
+    assert len(told) == 9 and told <= {family.name for family in FAMILIES}
