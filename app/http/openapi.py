@@ -241,6 +241,10 @@ OPERATIONS = (
     Operation(
         "/admin/playground", _OPERATORS, "The paths below /c/, for operators", answers=_EMPTY
     ),
+    Operation(
+        "/admin/tokens", _OPERATORS, "The access tokens, without their values", methods=("GET",)
+    ),
+    Operation("/admin/tokens", _OPERATORS, "Add, disable, enable or remove a token"),
     Operation("/admin", _OPERATORS, "The console", answers=_EMPTY),
     Operation("/metrics", _OPERATORS, "Metrics for Prometheus", answers=("text/plain",)),
     Operation("/ping", _HEALTH, "Whether it answers"),
