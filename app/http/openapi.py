@@ -241,6 +241,10 @@ OPERATIONS = (
     Operation(
         "/admin/playground", _OPERATORS, "The paths below /c/, for operators", answers=_EMPTY
     ),
+    Operation(
+        "/admin/tokens", _OPERATORS, "The access tokens, without their values", methods=("GET",)
+    ),
+    Operation("/admin/tokens", _OPERATORS, "Add, disable, enable or remove a token"),
     Operation("/admin", _OPERATORS, "The console", answers=_EMPTY),
     Operation("/metrics", _OPERATORS, "Metrics for Prometheus", answers=("text/plain",)),
     Operation("/ping", _HEALTH, "Whether it answers"),
@@ -408,7 +412,10 @@ def _answers(
         return {"default": {"description": "What the upstream says, or an error of the gateway"}}
     whole = _OBJECT if said.answer is None else of_struct[said.answer]
     content = {
-        media: {"schema": whole if media == "application/json" else _TEXT} for media in said.answers
+        media: {}
+        if media == "text/event-stream"
+        else {"schema": whole if media == "application/json" else _TEXT}
+        for media in said.answers
     }
     name = _ERRORS.get(registry.error_body_of(path), "ErrorBody")
     return {

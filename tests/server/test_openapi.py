@@ -46,7 +46,7 @@ def test_a_browser_shows_the_routes(doors):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{doors.url}/docs")
-        page.get_by_text("OpenAI's chat, by any upstream").first.wait_for(timeout=20_000)
+        page.get_by_text("OpenAI's chat, by any upstream").first.wait_for(timeout=40_000)
         assert page.locator("rapi-doc").get_attribute("theme") == "dark"
         assert not said, said
         assert all(url.startswith(doors.url) for url in asked), asked
@@ -63,6 +63,7 @@ def test_a_fuzzer_finds_no_answer_that_the_document_does_not_know(doors):
             *("--phases", "examples,fuzzing", "--checks", ",".join(CHECKS)),
             *("--continue-on-failure", "--request-timeout", "20", "--suppress-health-check", "all"),
             *("--exclude-path", "/admin/reload"),  # others use this gateway
+            *("--exclude-path", "/admin/events"),  # without end
             *(word for tag in FOREIGN for word in ("--exclude-tag", tag)),
         ],
         capture_output=True,
