@@ -49,8 +49,7 @@ def remember(request: Request, names: set[str], caller: Caller, tokens: float) -
     """The head of a checked and authenticated request, None for one that must be read anew.
 
     `names` are the names of its headers before tokens were stripped, `tokens` the version of the
-    access tokens. The URL must have come as it
-    is now: a query that held a token is not remembered.
+    access tokens. The URL must have come as it is now: a query that held a token is not remembered.
     """
     head: bytes = request.head
     if (

@@ -98,7 +98,7 @@ def heard(events: list[Event], *, folded: bool) -> tuple[Any, Heard, dict[int, s
                 said.setdefault(event.index, [])
             case Usage():
                 # The last one holds. What only prices need has no place in OpenAI's answer.
-                usage = replace(event, cost=None, cache_write_1h_tokens=0)
+                usage = replace(event, cost=None, cache_write_1h_tokens=0, is_estimated=False)
             case Text() | Reasoning() | Refusal():
                 told = said.setdefault(event.index, [])
                 if isinstance(event, Text) and not event.logprobs:

@@ -1,5 +1,6 @@
 """Which heads are remembered, and what is recognised by them."""
 
+from math import inf
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from sanic.compat import Header
 from app.http.head_cache import recognise, remember
 from bench.heads import HEADS
 
-CALLER = SimpleNamespace(name="alice")
+CALLER = SimpleNamespace(name="alice", until=inf)
 MOST_DIGITS = b"9" * 18
 
 
@@ -20,7 +21,7 @@ def head(lines, length=b"57", line=b"POST /c/v1/chat/completions HTTP/1.1"):
     return b"\r\n".join(whole)
 
 
-def remembered(raw):
+def remembered(raw, caller=CALLER):
     """As after Sanic's parser and the checks: names in lower case, every value of each."""
     first, *lines = raw.decode().split("\r\n")
     method, url, version = first.split()
@@ -28,7 +29,11 @@ def remembered(raw):
     headers = Header([(name.lower(), value) for name, value in pairs])
     request = Request(url.encode(), headers, version[5:], method, None, SimpleNamespace())
     request.head = raw
-    return remember(request, set(headers), CALLER)
+    return remember(request, set(headers), caller, 1.0)
+
+
+def test_a_token_that_expires_is_checked_with_each_request():
+    assert remembered(head({"Host": "x"}), SimpleNamespace(name="bob", until=2e9)) is None
 
 
 def next_on_the_line(data):

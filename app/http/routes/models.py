@@ -116,7 +116,7 @@ async def googles_model(request: Request, target: str) -> HTTPResponse:
 async def _as_google(request: Request) -> list[dict[str, Any]]:
     take_key_from_query(request)
     found = await gather(request, ("x-goog-api-key", "authorization"), house="gemini")
-    return google.models_of(found)
+    return _first_of_each(google.models_of(found), "name")
 
 
 async def _as_anthropic(request: Request) -> list[dict[str, Any]]:
@@ -124,7 +124,15 @@ async def _as_anthropic(request: Request) -> list[dict[str, Any]]:
     found = await gather(
         request, ("x-api-key", "authorization"), house="claude", seconds=_ANTHROPIC_SECONDS
     )
-    return models_of(found, request.headers.get("user-agent", ""))
+    return _first_of_each(models_of(found, request.headers.get("user-agent", "")), "id")
+
+
+def _first_of_each(entries: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The entries without later ones of the same name: an alias hides the model it is called by."""
+    firsts: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        firsts.setdefault(entry[name], entry)
+    return list(firsts.values())
 
 
 def _not_found(request: Request, model_id: str) -> HTTPResponse:
@@ -177,12 +185,13 @@ async def gather(
             headers=(("x-should-retry", "false"),),
         )
     found = await _answers(asked, seconds, is_needed=not (named or aliases))
-    return aliases + [
+    listed = (
         {**entry, "id": directory.listed_id(entry["provider"], entry["id"])}
         for entry in (*named, *found)
         if caller.may(entry["provider"], entry["id"])
         and directory.shows(entry["provider"], entry["id"])
-    ]
+    )
+    return _first_of_each([*aliases, *listed], "id")
 
 
 async def _answers(
