@@ -482,6 +482,38 @@ def test_people_their_limits_and_usage(shared):
     shared.locator(".card").get_by_text("claude-sonnet-4-5").wait_for()
 
 
+def test_tokens_are_added_disabled_and_removed(shared, gateway):
+    def status() -> int:
+        headers = {"authorization": f"Bearer {value}"}
+        return httpx.get(f"{gateway.url}/c/v1/models", headers=headers, timeout=30).status_code
+
+    go(shared, "tokens")
+    shared.locator("summary").get_by_text("Add a token").click()
+    shared.get_by_label("id", exact=True).fill("carol")
+    shared.get_by_label("Expires (empty: never)").fill("30d")
+    shared.get_by_label("Budget in USD").fill("5")
+    shared.get_by_role("button", name="Add a token", exact=True).click()
+    shared.get_by_text("The token of carol, shown only now:").wait_for()
+    value = shared.locator("details code").inner_text()
+    assert status() == 200
+    row = shared.locator("tbody tr").filter(has_text="carol").first
+    row.get_by_text("$5 / day").wait_for()
+    row.get_by_role("button", name="Disable: carol").click()
+    row.get_by_text("disabled", exact=True).wait_for()
+    assert status() == 401
+    row.get_by_role("button", name="Enable: carol").click()
+    row.get_by_text("enabled", exact=True).wait_for()
+    assert status() == 200
+    row.get_by_role("button", name="Remove: carol", exact=True).click()
+    row.get_by_role("button", name="Really remove: carol").click()
+    row.wait_for(state="detached")
+    assert status() == 401
+    shared.get_by_label("id", exact=True).fill("alice")  # the config has this one
+    shared.get_by_role("button", name="Add a token", exact=True).click()
+    shared.get_by_role("alert").get_by_text("the config has a token of this id").wait_for()
+    shared.complaints[:] = [each for each in shared.complaints if "409" not in each]
+
+
 FRONTS = ("OpenAI Chat Completions", "Anthropic Messages", "OpenAI Responses", "Gemini")
 PROMPTED = 'call get_weather with {"city": "Paris"}'
 

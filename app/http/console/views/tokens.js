@@ -1,12 +1,13 @@
-// Who may use the gateway, and what each has used.
+// Who may use the gateway, and what each has used; tokens are added, disabled and removed.
 import { ask } from "../api.js";
-import { number, percent, short, usd } from "../format.js";
+import { left, number, percent, short, usd } from "../format.js";
 import { useLive } from "../live.js";
-import { Choice, Problem, Table } from "../parts.js";
+import { Badge, Choice, Copy, Field, Problem, Table } from "../parts.js";
 import { html, useEffect, useState } from "../ui.js";
-import { t } from "../words.js";
+import { t, word } from "../words.js";
 
 const SINCE = ["24h", "7d", "30d"];
+const KINDS = { enabled: "good", disabled: "note", expired: "bad" };
 
 export function Tokens() {
   const { figures } = useLive();
@@ -15,9 +16,21 @@ export function Tokens() {
   const [usage, setUsage] = useState({});
   const [error, setError] = useState("");
   const [chosen, setChosen] = useState(null);
+  const look = () => ask("tokens").then(told => setPeople(told.tokens), refusal => setError(refusal.message));
   useEffect(() => {
-    ask("config").then(told => setPeople(told.effective.access.tokens), refusal => setError(refusal.message));
+    look();
   }, []);
+  const order = async body => {
+    try {
+      const told = await ask("tokens", { method: "POST", body });
+      setError("");
+      await look();
+      return told;
+    } catch (refusal) {
+      setError(refusal.message);
+      return null;
+    }
+  };
   useEffect(() => {
     ask(`usage?by=token&since=${since}`).then(
       told => setUsage(Object.fromEntries(told.data.map(each => [each.token, each]))),
@@ -31,6 +44,7 @@ export function Tokens() {
   const used = (person, name) => usage[person.id]?.[name];
   const columns = [
     { head: "id", cell: person => html`<button type="button" class="link" aria-pressed=${chosen === person.id} onClick=${() => setChosen(person.id)}>${person.id || t("tokens.nobody")}</button>` },
+    { head: t("state"), cell: state },
     { head: t("tokens.may"), cell: may },
     { head: t("tokens.limits"), cell: limits },
     { head: t("tokens.budget"), cell: person => budgets(figures, person.id) },
@@ -39,12 +53,67 @@ export function Tokens() {
     { head: t("tokens.in"), isNumber: true, cell: person => short(used(person, "prompt_tokens") ?? 0) },
     { head: t("tokens.out"), isNumber: true, cell: person => short(used(person, "completion_tokens") ?? 0) },
     { head: t("tokens.cost"), isNumber: true, cell: person => usd(used(person, "cost_usd") ?? null) },
+    { head: t("keys.actions"), cell: person => html`<${Actions} person=${person} order=${order} />` },
   ];
   return html`<p>${t("tokens.what")}</p>
+    <${Add} order=${order} />
     <div class="head"><${Choice} label=${t("field.since")} value=${since} onChange=${setSince} options=${SINCE.map(name => [name, t("since." + name)])} /></div>
     <${Problem} error=${error} />
     <${Table} caption=${t("view.tokens")} columns=${columns} rows=${rows} rowKey=${person => person.id} empty=${t("tokens.none")} />
     ${chosen !== null ? html`<${Models} key=${chosen + since} id=${chosen} since=${since} />` : null}`;
+}
+
+// What is added here is in the ledger; what the config has is changed there.
+function Add({ order }) {
+  const [value, setValue] = useState(null);
+  const submit = async event => {
+    event.preventDefault();
+    const form = event.target;
+    const told = await order(orderOf(new FormData(form)));
+    if (!told) return;
+    setValue({ id: told.tokens[0].id, text: told.value });
+    form.reset();
+  };
+  return html`<details class="card"><summary>${t("tokens.add")}</summary>
+    <form class="head" onSubmit=${submit}>
+      <${Field} label="id"><input name="id" required maxlength="64" autocomplete="off" /></${Field}>
+      <${Field} label=${t("tokens.models")}><input name="models" placeholder="gpt-4o*, claude-*" autocomplete="off" /></${Field}>
+      <${Field} label=${t("tokens.expires")}><input name="expires" placeholder="30d" autocomplete="off" /></${Field}>
+      <${Field} label=${t("tokens.rpm")}><input name="rpm" type="number" min="0" /></${Field}>
+      <${Field} label=${t("tokens.usd")}><input name="usd" type="number" min="0" step="any" /></${Field}>
+      <${Field} label=${t("tokens.per")}><select name="per">${["day", "week", "month"].map(name => html`<option value=${name}>${t("per." + name)}</option>`)}</select></${Field}>
+      <button type="submit">${t("tokens.add")}</button>
+    </form>
+    <div aria-live="polite">${value && html`<p>${t("tokens.value", { id: value.id })} <code>${value.text}</code> <${Copy} text=${() => value.text} label=${t("tokens.copy")} /></p>`}</div>
+  </details>`;
+}
+
+function orderOf(fields) {
+  const body = { action: "add", id: fields.get("id") };
+  const models = fields.get("models").split(",").map(each => each.trim()).filter(Boolean);
+  if (models.length) body.models = models;
+  if (fields.get("expires")) body.expires = fields.get("expires");
+  if (fields.get("rpm")) body.rpm = Number(fields.get("rpm"));
+  if (fields.get("usd")) body.budget = { usd: Number(fields.get("usd")), per: fields.get("per") };
+  return body;
+}
+
+function state(person) {
+  if (person.isOther) return "–";
+  const ends = person.expires ? html` <small>${left(person.expires - Date.now() / 1000)}</small>` : null;
+  return html`<${Badge} kind=${KINDS[person.state]}>${word(person.state)}</${Badge}>${ends}`;
+}
+
+function Actions({ person, order }) {
+  const [isAsked, setAsked] = useState(false);
+  if (person.isOther) return "–";
+  if (person.source === "config") return html`<small>${t("tokens.in_config")}</small>`;
+  const button = (text, onClick) => html`<button type="button" aria-label="${text}: ${person.id}" onClick=${onClick}>${text}</button>`;
+  const send = action => () => order({ action, id: person.id });
+  return html`<span class="actions">
+    ${person.state === "disabled" ? button(t("keys.enable"), send("enable")) : button(t("keys.disable"), send("disable"))}
+    ${isAsked ? button(t("tokens.really"), send("remove")) : button(t("tokens.remove"), () => setAsked(true))}
+  </span>`;
 }
 
 function may(person) {
