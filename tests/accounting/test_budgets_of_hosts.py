@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from app.auth.token_limits import TokenLimits, limited
-from app.config.schema import Access, AccessToken, Config
+from app.config.schema import AccessToken
 from app.pool.redis_sync import RedisSync
 from app.state.shared_table import SharedState
 from app.state.spending import Spending
@@ -32,7 +32,7 @@ class Host:
     def __init__(self, url: str, of: AccessToken, state: SharedState | None = None) -> None:
         self.url, self.state = url, state or SharedState()
         self.bench = Bench(of, self.state)
-        self.limited = limited(Config(access=Access(tokens=[of])), self.state)
+        self.limited = limited([of], self.state)
 
     async def sync(self) -> bool:
         """One round of a worker that has just begun to lead."""

@@ -36,7 +36,7 @@ def thoughts_came_back(simulator, model):
     """Whether the last requests to Claude hold the thought before the call."""
     [*_, last] = simulator.last(40, model=model.rpartition("/")[2], path="/claude")
     bodies = [each["json"] for each in simulator.last(40, path="/claude") if each["json"]]
-    turns = [m for body in bodies for m in body["messages"] if m["role"] == "assistant"]
+    turns = [m for body in bodies for m in body.get("messages", ()) if m["role"] == "assistant"]
     return last and any(block["type"] == "thinking" for turn in turns for block in turn["content"])
 
 

@@ -29,6 +29,9 @@ NEED_NO_PROVIDER = {
     "/v1beta/<path:path>",
     "/c",
     "/c/api/hello",
+    "/docs",
+    "/docs/rapidoc.js",
+    "/openapi.json",
 }
 # These say where on this gateway the asked thing is.
 ELSEWHERE = {
@@ -49,6 +52,7 @@ OWN_LOCK = {
     "/admin/state",
     "/admin/requests/<wanted:str>",
     "/admin/keys",
+    "/admin/tokens",
     "/admin/reload",
     "/admin/usage",
     "/admin/calls",
@@ -88,9 +92,9 @@ def routes():
 
 
 ROUTES = routes()
-# Without an Upgrade nothing is asked; with one the model stands in the messages, see
-# test_websockets.
-SOCKETS = {"/c/ws/<path:path>", "/c//ws/<path:path>"}
+# Without an Upgrade nothing is asked; with one the model stands in the query or in the messages,
+# see test_websockets.
+SOCKETS = {"/c/v1/realtime", "/c/ws/<path:path>", "/c//ws/<path:path>"}
 UNGUARDED = (
     SOCKETS | NEED_NO_PROVIDER | OWN_LOCK | OWN_USE | LISTS | ELSEWHERE | KEPT | set(GOOGLES)
 )
