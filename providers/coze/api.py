@@ -5,6 +5,7 @@ A bot is chosen field by field, headers before the body before the config (see `
 Source: Coze open API documentation, the official SDKs and their test data.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -265,7 +266,7 @@ _message_decoder = msgspec.json.Decoder(schema.MessageObject)
 _v2_decoder = msgspec.json.Decoder(schema.EventV2)
 
 
-class _EventDecoder:
+class _EventDecoder(ABC):
     """What both generations share: the start, joined texts and errors in bodies."""
 
     def __init__(self, call: Call) -> None:
@@ -320,8 +321,9 @@ class _EventDecoder:
             self._take(name, record, out)
         return out
 
+    @abstractmethod
     def _take(self, name: bytes, data: bytes, out: list[Event]) -> None:
-        raise NotImplementedError
+        """Adds the events of one record of the stream to `out`."""
 
 
 class DecoderV3(_EventDecoder):

@@ -2,10 +2,9 @@
 
 import json
 import random
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -29,12 +28,14 @@ def is_json(data: bytes) -> bool:
     return True
 
 
-def run(check: Callable[[random.Random], list[str]]) -> None:
-    """`check` as often as the command line says, from its seed on; it returns how each body ended.
+def run(check: Callable[[random.Random], list[str]], arguments: Sequence[str]) -> None:
+    """`check` as often as the command line's `arguments` say: a count, and perhaps a seed.
+
+    It returns how each body ended.
 
     The first case that fails is named and ends the program.
     """
-    count, seed = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "1"
+    count, seed = int(arguments[0]), arguments[1] if len(arguments) > 1 else "1"
     began, outcomes = time.monotonic(), Counter[str]()
     for at in range(count):
         try:

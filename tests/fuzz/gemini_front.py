@@ -9,6 +9,7 @@ shape. Not collected by pytest.
 
 import json
 import random
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -101,4 +102,4 @@ def _ended(raw: bytes, path: str, use: Callable[[Asked], None]) -> str:
 
 
 if __name__ == "__main__":
-    run(check)
+    run(check, sys.argv[1:])

@@ -8,6 +8,7 @@ bytes that are JSON, or in a GatewayError 400 of Anthropic's shape. Not collecte
 
 import json
 import random
+import sys
 
 from app.wire.errors import GatewayError
 from providers.claude.native_body import read_native
@@ -57,4 +58,4 @@ def refused(error: GatewayError) -> str:
 
 
 if __name__ == "__main__":
-    run(check)
+    run(check, sys.argv[1:])

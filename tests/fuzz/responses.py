@@ -14,8 +14,6 @@ caller's body.
 import json
 import random
 import sys
-import time
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -38,7 +36,7 @@ from tests import responses_types
 from tests.calls import CHAT, FRONTS, answering, counted_ids
 from tests.fronts.test_property import Given
 from tests.fuzz import claude as chat_bodies
-from tests.fuzz.bodies import small
+from tests.fuzz.bodies import run, small
 from tests.fuzz.claude import altered
 from tests.fuzz.gemini import mutated
 from tests.fuzz.messages import REQUESTS as MESSAGES_BODIES
@@ -218,20 +216,5 @@ def check_answer(chance: random.Random) -> list[str]:
 CHECKS = {"bodies": check_body, "answers": check_answer, "upstream": check_upstream}
 
 
-def main() -> None:
-    check, count = CHECKS[sys.argv[1]], int(sys.argv[2])
-    seed = sys.argv[3] if len(sys.argv) > 3 else "1"
-    began, outcomes = time.monotonic(), Counter[str]()
-    for at in range(count):
-        try:
-            outcomes.update(check(random.Random(f"{seed}/{at}")))
-        except Exception:
-            print(f"case {at} of seed {seed} fails", flush=True)
-            raise
-        if at % 10_000 == 9_999:
-            print(f"{at + 1} cases, {time.monotonic() - began:.0f} s", flush=True)
-    print(f"{count} cases, {time.monotonic() - began:.0f} s: {dict(outcomes.most_common())}")
-
-
 if __name__ == "__main__":
-    main()
+    run(CHECKS[sys.argv[1]], sys.argv[2:])
