@@ -259,7 +259,19 @@ class AccessToken(TokenRights, frozen=True, kw_only=True):
     val: Token
 
 
-class PriceStep(Section, frozen=True):
+class _Rates(Section, frozen=True, kw_only=True):
+    """What a price and each of its steps may leave out."""
+
+    cached: UsdPerMillion | None = None
+    cache_write: UsdPerMillion | None = None
+    cache_write_1h: UsdPerMillion | None = None
+    reasoning: UsdPerMillion | None = None
+    audio: UsdPerMillion | None = None
+    audio_output: UsdPerMillion | None = None
+    request: UsdPerMillion | None = None
+
+
+class PriceStep(_Rates, frozen=True, kw_only=True):
     """An entry of `prices.NAME.MODEL.steps`: what differs, for all of a call, above so many prompt
     tokens."""
 
@@ -269,16 +281,9 @@ class PriceStep(Section, frozen=True):
     ]
     input: UsdPerMillion | None = None
     output: UsdPerMillion | None = None
-    cached: UsdPerMillion | None = None
-    cache_write: UsdPerMillion | None = None
-    cache_write_1h: UsdPerMillion | None = None
-    reasoning: UsdPerMillion | None = None
-    audio: UsdPerMillion | None = None
-    audio_output: UsdPerMillion | None = None
-    request: UsdPerMillion | None = None
 
 
-class ModelPrice(Section, frozen=True):
+class ModelPrice(_Rates, frozen=True, kw_only=True):
     """`prices.NAME.MODEL`: USD per million tokens, `request`: per million requests.
 
     Left out: `cached` and `cache_write` cost as `input`, `cache_write_1h` as `cache_write`,
@@ -287,13 +292,6 @@ class ModelPrice(Section, frozen=True):
 
     input: UsdPerMillion
     output: UsdPerMillion
-    cached: UsdPerMillion | None = None
-    cache_write: UsdPerMillion | None = None
-    cache_write_1h: UsdPerMillion | None = None
-    reasoning: UsdPerMillion | None = None
-    audio: UsdPerMillion | None = None
-    audio_output: UsdPerMillion | None = None
-    request: UsdPerMillion | None = None
     steps: list[PriceStep] = []
 
 
