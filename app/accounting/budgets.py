@@ -4,10 +4,15 @@ A call reserves what it is likely to cost before an upstream is asked, and is se
 record is complete. A budget is exceeded by the calls under way at most: a call is let in while
 there is something left for it, and the last one may cost more than was left. A call that runs is
 never cut; a websocket, which has no end, is closed after the answer that has spent the budget.
+
+While much of a budget is left, a worker lets calls in without a look at what the others do: it may
+give away a small part of the rest, for a twentieth of a second, and then tells them. So all workers
+together cannot give away what is not there. Near the end each call is told and looked at by itself.
 """
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -31,10 +36,14 @@ HEADER = "x-gateway-budget"
 _WARNED_AT = 0.8
 _RETRY_SECONDS = 1.0  # told to a caller whose calls under way have reserved what is left
 _BOOK_SECONDS = 0.05  # between a call's end and the sums of its periods
+_SHARE_SECONDS = 0.05  # how long a worker may give away its share of what is left
+_SHARE = 1 / 8  # of what is left, of all workers together
+_SHARED_BELOW = 0.75  # the used part of a budget beyond which nothing is given away unseen
 _CLEANUP_SECONDS = 0.25  # between two checks for workers that died with reservations
 # How long an answer may get is mostly said far too high, and a reservation is only a guess.
 _ANSWER_TOKENS = 1000  # reserved for an answer of unsaid length
 _MOST_ANSWER_TOKENS = 4096
+_MOST_READ = 256 * 1024  # bytes of a body that are searched for the length of the answer: 0.4 ms
 _FINAL = (("x-should-retry", "false"),)
 
 
@@ -57,6 +66,8 @@ _lengths = msgspec.json.Decoder(_Lengths).decode
 
 def answer_tokens(body: bytes) -> int:
     """How many tokens are reserved for the answer to a request with this body, of any API."""
+    if len(body) > _MOST_READ:
+        return _ANSWER_TOKENS
     try:
         said = _lengths(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -69,7 +80,7 @@ def answer_tokens(body: bytes) -> int:
 
 
 class _Row(Struct):
-    """One token's limits, and where they are counted."""
+    """One token's limits, where they are counted, and what this worker has not told the others."""
 
     row: int
     token: AccessToken
@@ -77,6 +88,19 @@ class _Row(Struct):
     period: int
     most_tokens: int  # of the budget; 0 for no limit
     most_nano: int
+    # What may be given away until then, unseen by the other workers.
+    free_tokens: float = 0.0
+    free_nano: float = 0.0
+    free_until: float = 0.0
+    # Not in the shared table yet.
+    held_tokens: int = 0
+    held_nano: int = 0
+    spent_tokens: int = 0
+    spent_nano: int = 0
+    # In the shared table, and not in the sums of the periods yet.
+    told_tokens: int = 0
+    told_nano: int = 0
+    is_unbooked: bool = False
 
     def lets_in(self, standing: tuple[float, ...], own_tokens: int, own_nano: int) -> bool:
         """Whether a call may begin that has reserved so much, which `standing` includes: something
@@ -89,6 +113,21 @@ class _Row(Struct):
         return not (most := self.most_nano) or not (
             nano >= most or (held_nano > own_nano and nano + held_nano > most)
         )
+
+    def share(self, standing: tuple[float, ...], workers: int, until: float) -> None:
+        """Sets what this worker may give away until then, having seen `standing`."""
+        self.free_until = 0.0
+        if self.rate.tpm or self.part(standing) >= _SHARED_BELOW:
+            return
+        tokens, nano, held_tokens, held_nano = standing
+        part = _SHARE / workers
+        self.free_tokens = self.free_nano = math.inf
+        if self.most_tokens:
+            self.free_tokens = (self.most_tokens - tokens - held_tokens) * part
+        if self.most_nano:
+            self.free_nano = (self.most_nano - nano - held_nano) * part
+        if self.free_tokens > _ANSWER_TOKENS and self.free_nano > 0:
+            self.free_until = until
 
     def part(self, standing: tuple[float, ...]) -> float:
         """The used part of the budget: of its tokens or its money, whichever is nearer the end."""
@@ -126,8 +165,8 @@ class Budgets:
         self._windows, self._spending = RateWindows(state), Spending(state)
         self._rows: dict[str, tuple[AccessToken, _Row | None]] = {}
         self._held: dict[int, _Held] = {}
-        # Row -> tokens and nano-USD: they are booked together, for each lock costs microseconds.
-        self._unbooked: dict[int, tuple[_Row, int, int]] = {}
+        # Calls are booked together, for each lock costs microseconds.
+        self._unbooked: list[_Row] = []
         self._timer: asyncio.TimerHandle | None = None
         self._cleaned_at = 0.0
         self.set_tokens(config.access.tokens)
@@ -140,46 +179,94 @@ class Budgets:
         for token in known.values():  # other hosts tell of their spending before a call comes
             self._row(token)
 
-    def needs(self, token: AccessToken | None) -> bool:
-        """Whether calls with this token are counted here."""
-        return token is not None and self._row(token) is not None
-
     def reserve(
-        self, record: CallRecord, token: AccessToken | None, prompt_tokens: int, answer_tokens: int
+        self,
+        record: CallRecord,
+        token: AccessToken | None,
+        prompt_tokens: int,
+        body: bytes | None,
     ) -> str | None:
         """Reserves what the call of `record` is likely to cost, until `settle(record)`.
 
-        Returns what a caller who has used 80 % of a budget is told, else None. Raises GatewayError
-        429 `budget_exceeded` or `token_limit`, 403 `unpriced_model`.
+        `body` says how long the answer may get; None for one that is not counted in tokens. To be
+        called on the event loop. Returns what a caller who has used 80 % of a budget is told, else
+        None. Raises GatewayError 429 `budget_exceeded` or `token_limit`, 403 `unpriced_model`.
         """
         limits = None if token is None else self._row(token)
         if limits is None:
             return None
-        tokens, nano = prompt_tokens + answer_tokens, 0
-        if limits.most_nano:
-            price = self._prices.find(record.provider, record.model)
-            if price is not None:
-                nano = price.estimate(prompt_tokens, answer_tokens)
-            elif limits.token.budget.unpriced == "refuse":
-                raise _unpriced(record)
         now = self._clock()
+        if now < limits.free_until:
+            answered = 0 if body is None else _ANSWER_TOKENS
+            tokens = prompt_tokens + answered
+            nano = self._estimate(limits, record, prompt_tokens, answered)
+            if tokens <= limits.free_tokens and nano <= limits.free_nano:
+                limits.free_tokens -= tokens
+                limits.free_nano -= nano
+                self._hold(limits, record, tokens, nano)
+                self._book_later(limits)
+                return None
+        answered = 0 if body is None else answer_tokens(body)
+        tokens = prompt_tokens + answered
+        nano = self._estimate(limits, record, prompt_tokens, answered)
         if limits.rate.tpm:
             self._take_rate(limits, tokens, now)
-        # First written, then read: of two calls at once each sees the other one.
-        self._state.reserve(limits.row, tokens, nano)
+        self._hold(limits, record, tokens, nano)
+        # First told, then read: of two calls at once each sees the other one.
+        self._tell(limits)
         standing = self._standing(limits, now)
         if not limits.lets_in(standing, tokens, nano):
             standing = self._look_again(limits, now)
             if not limits.lets_in(standing, tokens, nano):
-                self._state.reserve(limits.row, -tokens, -nano)
-                if limits.rate.tpm:
-                    with self._state.guard:
-                        self._windows.add_tokens(limits.row, -tokens, now)
+                self._give_back(record, now)
                 self._refused("budget")
                 raise _exceeded(limits, standing, now)
-        self._held[id(record)] = _Held(limits, record, tokens, nano, tokens)
+        limits.share(standing, self._state.lines_used, now + _SHARE_SECONDS)
         part = limits.part(standing)
         return None if part < _WARNED_AT else f"{_percent(part)} of {_said(limits)} used"
+
+    def _estimate(
+        self, limits: _Row, record: CallRecord, prompt_tokens: int, answer_tokens: int
+    ) -> int:
+        """What the call is likely to cost in nano-USD. Raises GatewayError 403."""
+        if not limits.most_nano:
+            return 0
+        price = self._prices.find(record.provider, record.model)
+        if price is not None:
+            return price.estimate(prompt_tokens, answer_tokens)
+        if limits.token.budget.unpriced == "refuse":
+            raise _unpriced(record)
+        return 0
+
+    def _hold(self, limits: _Row, record: CallRecord, tokens: int, nano: int) -> None:
+        limits.held_tokens += tokens
+        limits.held_nano += nano
+        self._held[id(record)] = _Held(limits, record, tokens, nano, tokens)
+
+    def _give_back(self, record: CallRecord, now: float) -> None:
+        """Takes back the reservation of a call that is not let in."""
+        held = self._held.pop(id(record))
+        limits = held.row
+        limits.held_tokens -= held.tokens
+        limits.held_nano -= held.nano
+        limits.free_until = 0.0
+        self._tell(limits)
+        if limits.rate.tpm:
+            with self._state.guard:
+                self._windows.add_tokens(limits.row, -held.rated, now)
+
+    def _tell(self, limits: _Row) -> None:
+        """Writes into the shared table what the other workers have not been told."""
+        self._state.change_budget(
+            limits.row,
+            limits.held_tokens,
+            limits.held_nano,
+            limits.spent_tokens,
+            limits.spent_nano,
+        )
+        limits.told_tokens += limits.spent_tokens
+        limits.told_nano += limits.spent_nano
+        limits.held_tokens = limits.held_nano = limits.spent_tokens = limits.spent_nano = 0
 
     def advance(self, record: CallRecord) -> bool:
         """Books what an open websocket has cost so far. Returns whether its budget has more; always
@@ -192,6 +279,7 @@ class Budgets:
         if cost is None and limits.most_nano:
             cost = self._prices.cost(record.provider, record.model, record.usage())
         self._spend(held, record.tokens, cost or 0)
+        self._tell(limits)
         return limits.part(self._standing(limits, self._clock())) < 1
 
     def settle(self, record: CallRecord) -> None:
@@ -200,23 +288,20 @@ class Budgets:
         held = self._held.pop(id(record), None)
         if held is None:
             return
+        limits = held.row
+        limits.held_tokens -= held.tokens
+        limits.held_nano -= held.nano
         self._spend(held, record.tokens, record.cost or 0, is_over=True)
+        if not limits.free_until:
+            self._tell(limits)
 
     def _spend(self, held: _Held, tokens: int, nano: int, is_over: bool = False) -> None:
-        """Adds to the sums what the call has cost in all, less what it had cost before."""
+        """Adds what the call has cost in all, less what it had cost before."""
         limits = held.row
-        more, dearer = tokens - held.spent_tokens, nano - held.spent_nano
+        limits.spent_tokens += tokens - held.spent_tokens
+        limits.spent_nano += nano - held.spent_nano
         held.spent_tokens, held.spent_nano = tokens, nano
-        if is_over:
-            self._state.spend(limits.row, more, dearer, held.tokens, held.nano)
-        else:
-            self._state.spend(limits.row, more, dearer)
-        if more or dearer:
-            before = self._unbooked.get(limits.row, (limits, 0, 0))
-            self._unbooked[limits.row] = limits, before[1] + more, before[2] + dearer
-            if self._timer is None:
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(_BOOK_SECONDS, self.book)
+        self._book_later(limits)
         if limits.rate.tpm:
             # What was reserved is in the window already, until the call is over.
             rated = tokens if is_over else max(tokens, held.rated)
@@ -224,17 +309,32 @@ class Budgets:
                 self._windows.add_tokens(limits.row, rated - held.rated, self._clock())
             held.rated = rated
 
+    def _book_later(self, limits: _Row) -> None:
+        if limits.is_unbooked:
+            return
+        limits.is_unbooked = True
+        self._unbooked.append(limits)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_BOOK_SECONDS, self.book)
+
     def book(self) -> None:
-        """Adds what calls have spent to the sums of their periods, and warns."""
+        """Adds what calls have spent to the sums of their periods, tells the other workers, and
+        warns."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        unbooked, self._unbooked = self._unbooked, {}
+        unbooked, self._unbooked = self._unbooked, []
         now = self._clock()
-        for limits, tokens, cost in unbooked.values():
+        for limits in unbooked:
+            limits.is_unbooked = False
+            self._tell(limits)
+            tokens, nano = limits.told_tokens, limits.told_nano
+            limits.told_tokens = limits.told_nano = 0
+            if not tokens and not nano:
+                continue
             with self._state.guard:
-                self._spending.add(limits.row, tokens, cost, now)
-            self._state.spend(limits.row, -tokens, -cost)
+                self._spending.add(limits.row, tokens, nano, now)
+            self._state.change_budget(limits.row, 0, 0, -tokens, -nano)
             part = limits.part(self._standing(limits, now))
             if part < _WARNED_AT:
                 continue

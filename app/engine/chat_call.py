@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import structs
 
-from app.accounting.budgets import HEADER, Budgets, answer_tokens
+from app.accounting.budgets import HEADER, Budgets
 from app.accounting.call_files import CallFiles
 from app.clients import Clients
 from app.config.schema import Config
@@ -139,12 +139,15 @@ class Exchange:
 
     def _reserve(self, ask: ChatCall, sink: Sink) -> None:
         """Reserves what the call may cost of its caller's budget. Raises GatewayError 429, 403."""
-        budgets, asked = self.budgets, ask.asked
-        if budgets is None or not budgets.needs(ask.caller.token):
+        if self.budgets is None:
             return
-        answered = answer_tokens(asked.body) if ask.front.is_text else 0
-        prompt = guess_tokens(asked.text_bytes)
-        told = budgets.reserve(ask.record, ask.caller.token, prompt, answered)
+        asked = ask.asked
+        told = self.budgets.reserve(
+            ask.record,
+            ask.caller.token,
+            guess_tokens(asked.text_bytes),
+            asked.body if ask.front.is_text else None,
+        )
         if told is not None:
             sink.headers.append((HEADER, told))
 

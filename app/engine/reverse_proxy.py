@@ -16,7 +16,7 @@ from time import perf_counter, time
 
 from msgspec import Struct
 
-from app.accounting.budgets import HEADER, Budgets, answer_tokens
+from app.accounting.budgets import HEADER, Budgets
 from app.clients import Clients, Response
 from app.clients.websocket import UpstreamFrames
 from app.config.schema import Config
@@ -186,17 +186,15 @@ class ReverseProxy:
         Of a body that is not read here its size is all that is known.
         """
         call, body = state.call, state.body
-        budgets, token = self.budgets, call.caller.token
-        costs = call.is_websocket or call.method == "POST"
-        if budgets is None or not costs or not budgets.needs(token):
+        if self.budgets is None or not (call.is_websocket or call.method == "POST"):
             return
-        prompt = answered = 0
+        prompt, says_length = 0, None
         if call.is_websocket:
-            answered = answer_tokens(b"")  # the first answer; each is booked as it ends
+            says_length = b""  # the first answer; each is booked as it ends
         elif is_answer(call.path):
             prompt = guess_tokens(len(body) if isinstance(body, bytes) else call.length or 0)
-            answered = answer_tokens(body if isinstance(body, bytes) else b"")
-        told = budgets.reserve(call.record, token, prompt, answered)
+            says_length = body if isinstance(body, bytes) else b""
+        told = self.budgets.reserve(call.record, call.caller.token, prompt, says_length)
         if told is not None:
             state.notes.append((HEADER, told))
 

@@ -240,6 +240,11 @@ class SharedState:
         place = self._slot * (ROWS + 1) + row
         self._counts[place] = max(self._counts[place] + change, 0)
 
+    @property
+    def lines_used(self) -> int:
+        """How many processes have, or had, a line of their own; at least 1."""
+        return int(self.cells[_SLOTS_USED]) or 1
+
     def standing(self, row: int) -> tuple[float, float, float, float]:
         """Returns what all workers reserve of the budget in this row, and what their calls have
         spent that is not booked: tokens and nano-USD of each."""
@@ -251,8 +256,11 @@ class SharedState:
         values = self.cells[start : start + used * 4].tolist()
         return sum(values[::4]), sum(values[1::4]), sum(values[2::4]), sum(values[3::4])
 
-    def reserve(self, row: int, tokens: float, nano: float) -> None:
-        """Adds to what this process reserves; negative numbers give back.
+    def change_budget(
+        self, row: int, held_tokens: float, held_nano: float, spent_tokens: float, spent_nano: float
+    ) -> None:
+        """Adds to what this process reserves, and to what it has spent and not booked; negative
+        numbers give back what was reserved, and are booked.
 
         Without the guard: who writes first and then reads what all have written sees every other
         one who did. The caller must not hold the guard.
@@ -261,30 +269,16 @@ class SharedState:
         if at < 0:
             with self.guard:
                 at = -at
-                cells[at] += tokens
-                cells[at + 1] += nano
+                cells[at] += held_tokens
+                cells[at + 1] += held_nano
+                cells[at + 2] += spent_tokens
+                cells[at + 3] += spent_nano
             return
-        cells[at] += tokens
-        cells[at + 1] += nano
-
-    def spend(
-        self, row: int, tokens: float, nano: float, held_tokens: float = 0.0, held_nano: float = 0.0
-    ) -> None:
-        """Adds to what this process has spent and not booked, and gives back what was reserved for
-        it; negative numbers are booked. As `reserve`."""
-        cells, at = self.cells, self._own_budget(row)
-        if at < 0:
-            with self.guard:
-                at = -at
-                cells[at + 2] += tokens
-                cells[at + 3] += nano
-                cells[at] -= held_tokens
-                cells[at + 1] -= held_nano
-            return
-        cells[at + 2] += tokens
-        cells[at + 3] += nano
-        cells[at] -= held_tokens
-        cells[at + 1] -= held_nano
+        # What was spent before what it gives back: a reader in between may see it twice, not never.
+        cells[at + 2] += spent_tokens
+        cells[at + 3] += spent_nano
+        cells[at] += held_tokens
+        cells[at + 1] += held_nano
 
     def _own_budget(self, row: int) -> int:
         """The place of this process in a row's budget; negative where others share it."""

@@ -41,6 +41,11 @@ def settle(budgets: Budgets, *records: CallRecord) -> None:
     asyncio.run(on_the_loop())
 
 
+def asking(tokens: int) -> bytes | None:
+    """A body that asks for an answer of so many tokens."""
+    return b'{"max_tokens":%d}' % tokens if tokens else None
+
+
 class Bench:
     """One worker's budgets of one token, with a clock to be set."""
 
@@ -55,7 +60,7 @@ class Bench:
 
     def begin(self, prompt=10, answer=10, model="m"):
         record = CallRecord(request_id="r", route="/", provider="openai-api", model=model)
-        return record, self.budgets.reserve(record, self.token, prompt, answer)
+        return record, self.budgets.reserve(record, self.token, prompt, asking(answer))
 
     def end(self, record, prompt=10, answer=10, cost=None):
         record.count(Usage(prompt, answer, cost=cost))
@@ -219,15 +224,15 @@ def test_tokens_per_minute_are_guessed_before_and_corrected_after():
 
 def test_tokens_without_limits_are_not_looked_at():
     bench = Bench(token())
-    assert not bench.budgets.needs(bench.token) and not bench.budgets.needs(None)
     record, told = bench.begin()
     bench.end(record)
     assert told is None and list(bench.budgets.used()) == []
+    assert bench.budgets.reserve(record, None, 10, None) is None
 
 
 def test_limits_may_change_while_the_gateway_runs():
     bench = Bench(token())
-    assert not bench.budgets.needs(bench.token)
+    bench.call()
     bench.token = token(tokens=20)
     bench.call()
     bench.refusal()
@@ -258,6 +263,7 @@ def test_a_longer_period_knows_what_was_spent_before_the_config_changed():
         (b"{}", 1000),
         (b"\xff no JSON", 1000),
         (b"[" * 5000, 1000),
+        (b'{"max_tokens":7,"messages":"%b"}' % (b"x" * 300_000), 1000),  # too long to be searched
     ],
 )
 def test_the_answer_is_reserved_by_what_the_body_allows(body, tokens):
@@ -327,32 +333,42 @@ def test_a_host_that_comes_back_takes_what_it_had_told_before():
 CALLS, EACH = 60, 10  # calls of each worker, tokens of each call
 
 
-def _spend(handles, results, limit, calls, hold):
+def _spend(*asked):
+    asyncio.run(_call_often(*asked))
+
+
+async def _call_often(handles, results, barrier, limit, calls, each, hold):
     """Calls one after another as fast as they are let in; holds the last one open."""
-    budgets = Bench(limit, SharedState(handles)).budgets
+    bench = Bench(limit, SharedState(handles))
+    budgets = Budgets(Config(access=Access(tokens=[limit])), bench.state, Prices(Config()))
     passed = refused = 0
+    barrier.wait(40)
     for number in range(calls):
         record = CallRecord(request_id="r", route="/", provider="openai-api", model="m")
         try:
-            budgets.reserve(record, limit, 0, EACH)
+            budgets.reserve(record, limit, 0, asking(each))
         except GatewayError:
             refused += 1
             continue
         passed += 1
         if hold and number == calls - 1:
             break
-        record.count(Usage(0, EACH))
-        settle(budgets, record)
+        record.count(Usage(0, each))
+        budgets.settle(record)
+        await asyncio.sleep(0)
+    budgets.book()
     results.put((passed, refused))
     time.sleep(60 if hold else 0)
 
 
-def spenders(state, limit, calls, hold=False):
+def spenders(state, limit, calls, each=EACH, hold=False):
     context = multiprocessing.get_context("spawn")
-    results = context.Queue()
+    results, barrier = context.Queue(), context.Barrier(3)
     workers = [
         context.Process(
-            target=_spend, args=(state.handles, results, limit, calls, hold), daemon=True
+            target=_spend,
+            args=(state.handles, results, barrier, limit, calls, each, hold),
+            daemon=True,
         )
         for _ in range(3)
     ]
@@ -367,6 +383,16 @@ def test_workers_together_spend_the_budget_to_its_last_token_and_not_one_more():
     for worker in workers:
         worker.join()
     assert sum(passed for passed, _ in told) * EACH == 1000
+    assert Bench(limit, state).left() == (0, 0)
+
+
+def test_workers_that_give_away_unseen_spend_a_large_budget_to_its_end_and_no_further():
+    limit = token(tokens=3_000_000)
+    workers, told = spenders(state := SharedState(workers=3), limit, 3000, each=1000)
+    for worker in workers:
+        worker.join()
+    assert sum(passed for passed, _ in told) == 3000
+    assert all(refused for _, refused in told)
     assert Bench(limit, state).left() == (0, 0)
 
 
@@ -389,6 +415,63 @@ def test_the_reservations_of_a_killed_worker_are_freed():
         for worker in workers:
             worker.kill()
             worker.join()
+
+
+def test_while_much_is_left_the_other_workers_are_told_a_moment_later():
+    """The first call looks at what is left, and gives this worker a share of it."""
+    bench = Bench(token(tokens=1_000_000, usd=1))
+
+    async def run():
+        looked, _ = bench.begin(10, 10)
+        assert bench.left() == (20, 30_000)
+        open_calls = [bench.begin(10, 10)[0] for _ in range(5)]
+        assert bench.left() == (20, 30_000)
+        bench.budgets.book()
+        assert bench.left()[0] == 20 + 5 * 1010
+        for record in (looked, *open_calls):
+            record.count(Usage(10, 10, cost=30))
+            bench.budgets.settle(record)
+        bench.budgets.book()
+        assert bench.left() == (0, 0)
+        assert {used for *_, used in bench.budgets.used()} == {120 / 1_000_000, 180 / NANO}
+
+    asyncio.run(run())
+
+
+def test_no_worker_gives_away_more_unseen_than_its_share_and_none_for_longer():
+    bench = Bench(token(tokens=80_000))
+
+    async def run():
+        bench.begin()
+        unseen = bench.left()[0]
+        for _ in range(9):  # an eighth of the rest, 1010 tokens each
+            bench.begin()
+        assert bench.left()[0] == unseen
+        bench.begin()
+        assert (seen := bench.left()[0]) > unseen
+        bench.begin()
+        assert bench.left()[0] == seen
+        bench.now += 1
+        bench.begin()
+        assert bench.left()[0] > seen
+
+    asyncio.run(run())
+
+
+def test_the_last_quarter_of_a_budget_is_given_away_call_by_call():
+    bench = Bench(token(tokens=1_000_000))
+
+    async def run():
+        record, _ = bench.begin()
+        record.count(Usage(750_000, 0))
+        bench.budgets.settle(record)
+        bench.now += 1
+        bench.begin(10, 10)
+        before = bench.left()[0]
+        bench.begin(10, 10)
+        assert bench.left()[0] == before + 20
+
+    asyncio.run(run())
 
 
 def test_a_websocket_books_each_answer_as_it_ends():
