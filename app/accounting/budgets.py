@@ -5,14 +5,14 @@ record is complete. A budget is exceeded by the calls under way at most: a call 
 there is something left for it, and the last one may cost more than was left. A call that runs is
 never cut; a websocket, which has no end, is closed after the answer that has spent the budget.
 
-While much of a budget is left, a worker lets calls in without a look at what the others do: it may
-give away a small part of the rest, for a twentieth of a second, and then tells them. So all workers
-together cannot give away what is not there. Near the end each call is told and looked at by itself.
+While much of a budget is left, a worker takes a small part of the rest as a lease, for a twentieth
+of a second: it lets calls in from it without a look at what the others do. They see the lease as
+reserved, so all together cannot give away what is not there. Near the end each call is told and
+looked at by itself.
 """
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -35,10 +35,9 @@ NANO = 1_000_000_000  # nano-USD in one USD
 HEADER = "x-gateway-budget"
 _WARNED_AT = 0.8
 _RETRY_SECONDS = 1.0  # told to a caller whose calls under way have reserved what is left
-_BOOK_SECONDS = 0.05  # between a call's end and the sums of its periods
-_SHARE_SECONDS = 0.05  # how long a worker may give away its share of what is left
-_SHARE = 1 / 8  # of what is left, of all workers together
-_SHARED_BELOW = 0.75  # the used part of a budget beyond which nothing is given away unseen
+_BOOK_SECONDS = 0.05  # between a call's end and the sums of its periods; how long a lease holds
+_LEASED = 1 / 8  # of what is left, to all workers together
+_LEASED_BELOW = 0.75  # the used part of a budget beyond which there are no leases
 _CLEANUP_SECONDS = 0.25  # between two checks for workers that died with reservations
 # How long an answer may get is mostly said far too high, and a reservation is only a guess.
 _ANSWER_TOKENS = 1000  # reserved for an answer of unsaid length
@@ -88,10 +87,10 @@ class _Row(Struct):
     period: int
     most_tokens: int  # of the budget; 0 for no limit
     most_nano: int
-    # What may be given away until then, unseen by the other workers.
-    free_tokens: float = 0.0
-    free_nano: float = 0.0
-    free_until: float = 0.0
+    # What is reserved in the shared table for calls to come.
+    lease_tokens: int = 0
+    lease_nano: int = 0
+    leased_until: float = 0.0  # 0 for no lease
     # Not in the shared table yet.
     held_tokens: int = 0
     held_nano: int = 0
@@ -114,20 +113,28 @@ class _Row(Struct):
             nano >= most or (held_nano > own_nano and nano + held_nano > most)
         )
 
-    def share(self, standing: tuple[float, ...], workers: int, until: float) -> None:
-        """Sets what this worker may give away until then, having seen `standing`."""
-        self.free_until = 0.0
-        if self.rate.tpm or self.part(standing) >= _SHARED_BELOW:
+    def lease(self, standing: tuple[float, ...], workers: int, until: float) -> None:
+        """Takes a part of what `standing` leaves, where that is much."""
+        if self.rate.tpm or self.part(standing) >= _LEASED_BELOW:
             return
         tokens, nano, held_tokens, held_nano = standing
-        part = _SHARE / workers
-        self.free_tokens = self.free_nano = math.inf
-        if self.most_tokens:
-            self.free_tokens = (self.most_tokens - tokens - held_tokens) * part
-        if self.most_nano:
-            self.free_nano = (self.most_nano - nano - held_nano) * part
-        if self.free_tokens > _ANSWER_TOKENS and self.free_nano > 0:
-            self.free_until = until
+        # Whole numbers, so that what is added and taken back leaves no trace.
+        lease_tokens = int((self.most_tokens - tokens - held_tokens) * _LEASED / workers)
+        lease_nano = int((self.most_nano - nano - held_nano) * _LEASED / workers)
+        if self.most_tokens and lease_tokens < _ANSWER_TOKENS:
+            return
+        if self.most_nano and lease_nano <= 0:
+            return
+        self.leased_until = until
+        self.lease_tokens = lease_tokens if self.most_tokens else 0
+        self.lease_nano = lease_nano if self.most_nano else 0
+
+    def is_leased(self, tokens: int, nano: int) -> bool:
+        """Whether the lease has so much more than what the others have not been told."""
+        return (
+            not self.most_tokens
+            or self.held_tokens + self.spent_tokens + tokens <= self.lease_tokens
+        ) and (not self.most_nano or self.held_nano + self.spent_nano + nano <= self.lease_nano)
 
     def part(self, standing: tuple[float, ...]) -> float:
         """The used part of the budget: of its tokens or its money, whichever is nearer the end."""
@@ -196,15 +203,12 @@ class Budgets:
         if limits is None:
             return None
         now = self._clock()
-        if now < limits.free_until:
+        if now < limits.leased_until:
             answered = 0 if body is None else _ANSWER_TOKENS
             tokens = prompt_tokens + answered
             nano = self._estimate(limits, record, prompt_tokens, answered)
-            if tokens <= limits.free_tokens and nano <= limits.free_nano:
-                limits.free_tokens -= tokens
-                limits.free_nano -= nano
+            if limits.is_leased(tokens, nano):
                 self._hold(limits, record, tokens, nano)
-                self._book_later(limits)
                 return None
         answered = 0 if body is None else answer_tokens(body)
         tokens = prompt_tokens + answered
@@ -221,7 +225,11 @@ class Budgets:
                 self._give_back(record, now)
                 self._refused("budget")
                 raise _exceeded(limits, standing, now)
-        limits.share(standing, self._state.lines_used, now + _SHARE_SECONDS)
+        limits.lease(standing, self._state.lines_used, now + _BOOK_SECONDS)
+        if limits.leased_until:
+            self._state.change_budget(limits.row, limits.lease_tokens, limits.lease_nano, 0, 0)
+            if not limits.is_unbooked:
+                self._book_later(limits)
         part = limits.part(standing)
         return None if part < _WARNED_AT else f"{_percent(part)} of {_said(limits)} used"
 
@@ -249,24 +257,26 @@ class Budgets:
         limits = held.row
         limits.held_tokens -= held.tokens
         limits.held_nano -= held.nano
-        limits.free_until = 0.0
         self._tell(limits)
         if limits.rate.tpm:
             with self._state.guard:
                 self._windows.add_tokens(limits.row, -held.rated, now)
 
     def _tell(self, limits: _Row) -> None:
-        """Writes into the shared table what the other workers have not been told."""
+        """Writes into the shared table what the other workers have not been told, and gives the
+        lease back."""
         self._state.change_budget(
             limits.row,
-            limits.held_tokens,
-            limits.held_nano,
+            limits.held_tokens - limits.lease_tokens,
+            limits.held_nano - limits.lease_nano,
             limits.spent_tokens,
             limits.spent_nano,
         )
         limits.told_tokens += limits.spent_tokens
         limits.told_nano += limits.spent_nano
         limits.held_tokens = limits.held_nano = limits.spent_tokens = limits.spent_nano = 0
+        limits.lease_tokens = limits.lease_nano = 0
+        limits.leased_until = 0.0
 
     def advance(self, record: CallRecord) -> bool:
         """Books what an open websocket has cost so far. Returns whether its budget has more; always
@@ -292,7 +302,7 @@ class Budgets:
         limits.held_tokens -= held.tokens
         limits.held_nano -= held.nano
         self._spend(held, record.tokens, record.cost or 0, is_over=True)
-        if not limits.free_until:
+        if not limits.leased_until or not limits.is_leased(0, 0):
             self._tell(limits)
 
     def _spend(self, held: _Held, tokens: int, nano: int, is_over: bool = False) -> None:
@@ -301,7 +311,8 @@ class Budgets:
         limits.spent_tokens += tokens - held.spent_tokens
         limits.spent_nano += nano - held.spent_nano
         held.spent_tokens, held.spent_nano = tokens, nano
-        self._book_later(limits)
+        if not limits.is_unbooked:
+            self._book_later(limits)
         if limits.rate.tpm:
             # What was reserved is in the window already, until the call is over.
             rated = tokens if is_over else max(tokens, held.rated)
@@ -310,8 +321,6 @@ class Budgets:
             held.rated = rated
 
     def _book_later(self, limits: _Row) -> None:
-        if limits.is_unbooked:
-            return
         limits.is_unbooked = True
         self._unbooked.append(limits)
         if self._timer is None:

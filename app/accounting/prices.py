@@ -209,11 +209,14 @@ class Prices:
     def find(self, provider: str, model: str) -> Price | None:
         """The price of a provider's model, None if it is not known."""
         key = (provider, model)
-        if key not in self._found:
-            if len(self._found) >= _MOST_FOUND:
-                self._found.clear()
-            self._found[key] = self._look(provider, model.lower().removeprefix("models/"))
-        return self._found[key]
+        try:
+            return self._found[key]
+        except KeyError:
+            pass
+        if len(self._found) >= _MOST_FOUND:
+            self._found.clear()
+        found = self._found[key] = self._look(provider, model.lower().removeprefix("models/"))
+        return found
 
     def _look(self, provider: str, model: str) -> Price | None:
         name = _BILLED.get(provider, provider)

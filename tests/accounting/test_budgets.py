@@ -184,10 +184,14 @@ def test_money_is_counted_by_what_it_cost_not_by_what_was_reserved():
 
 def test_models_without_a_price_pass_a_money_budget_or_are_refused():
     lenient, strict = Bench(token(usd=1)), Bench(token(usd=1, unpriced="refuse"))
-    lenient.end(lenient.begin(model="unknown")[0])
-    error = strict.refusal(model="unknown")
+
+    async def run():
+        assert lenient.begin(model="unknown")[1] is None
+        assert strict.begin(model="m")[1] is None  # from now on there is a lease
+        return strict.refusal(model="unknown")
+
+    error = asyncio.run(run())
     assert (error.status, error.code) == (403, "unpriced_model") and "unknown" in error.message
-    strict.end(strict.begin(model="m")[0])
 
 
 def test_who_has_used_80_percent_is_told_so_and_the_log_once(caplog):
@@ -386,7 +390,7 @@ def test_workers_together_spend_the_budget_to_its_last_token_and_not_one_more():
     assert Bench(limit, state).left() == (0, 0)
 
 
-def test_workers_that_give_away_unseen_spend_a_large_budget_to_its_end_and_no_further():
+def test_workers_with_leases_spend_a_large_budget_to_its_end_and_no_further():
     limit = token(tokens=3_000_000)
     workers, told = spenders(state := SharedState(workers=3), limit, 3000, each=1000)
     for worker in workers:
@@ -417,43 +421,63 @@ def test_the_reservations_of_a_killed_worker_are_freed():
             worker.join()
 
 
-def test_while_much_is_left_the_other_workers_are_told_a_moment_later():
-    """The first call looks at what is left, and gives this worker a share of it."""
+def test_while_much_is_left_a_worker_lets_calls_in_from_a_lease():
+    """The first call looks at what is left; the others see the lease as reserved, until it ends."""
     bench = Bench(token(tokens=1_000_000, usd=1))
 
     async def run():
-        looked, _ = bench.begin(10, 10)
-        assert bench.left() == (20, 30_000)
-        open_calls = [bench.begin(10, 10)[0] for _ in range(5)]
-        assert bench.left() == (20, 30_000)
-        bench.budgets.book()
-        assert bench.left()[0] == 20 + 5 * 1010
-        for record in (looked, *open_calls):
+        records = [bench.begin(10, 10)[0]]
+        told = (20 + (1_000_000 - 20) // 8, 30_000 + (NANO - 30_000) // 8)
+        assert bench.left() == told
+        records += [bench.begin(10, 10)[0] for _ in range(5)]
+        assert bench.left() == told
+        await asyncio.sleep(room._BOOK_SECONDS + 0.1)  # private: the loop's clock is real
+        assert bench.left() == (20 + 5 * 1010, 30_000 + 5 * 2_010_000)
+        records.append(bench.begin(10, 10)[0])  # a new lease
+        told = bench.left()
+        for record in records:
             record.count(Usage(10, 10, cost=30))
             bench.budgets.settle(record)
+        assert bench.left() == told
         bench.budgets.book()
         assert bench.left() == (0, 0)
-        assert {used for *_, used in bench.budgets.used()} == {120 / 1_000_000, 180 / NANO}
+        assert {used for *_, used in bench.budgets.used()} == {140 / 1_000_000, 210 / NANO}
 
     asyncio.run(run())
 
 
-def test_no_worker_gives_away_more_unseen_than_its_share_and_none_for_longer():
+def test_a_lease_that_is_given_away_or_old_is_followed_by_another():
     bench = Bench(token(tokens=80_000))
 
     async def run():
         bench.begin()
-        unseen = bench.left()[0]
-        for _ in range(9):  # an eighth of the rest, 1010 tokens each
+        told = bench.left()
+        for _ in range(9):  # of an eighth of the rest, 1010 tokens each
             bench.begin()
-        assert bench.left()[0] == unseen
+        assert bench.left() == told
         bench.begin()
-        assert (seen := bench.left()[0]) > unseen
+        assert bench.left() != told
+        told = bench.left()
         bench.begin()
-        assert bench.left()[0] == seen
+        assert bench.left() == told
         bench.now += 1
         bench.begin()
-        assert bench.left()[0] > seen
+        assert bench.left() != told
+
+    asyncio.run(run())
+
+
+def test_a_call_that_has_spent_more_than_the_lease_is_told_at_once():
+    bench = Bench(token(tokens=1_000_000))
+
+    async def run():
+        record, other = bench.begin()[0], bench.begin()[0]
+        for each in (record, other):
+            each.count(Usage(100_000, 0))
+        bench.budgets.settle(record)
+        assert bench.left()[0] > 125_000
+        bench.budgets.settle(other)
+        assert bench.left() == (0, 0)
 
     asyncio.run(run())
 
@@ -465,11 +489,9 @@ def test_the_last_quarter_of_a_budget_is_given_away_call_by_call():
         record, _ = bench.begin()
         record.count(Usage(750_000, 0))
         bench.budgets.settle(record)
-        bench.now += 1
-        bench.begin(10, 10)
-        before = bench.left()[0]
-        bench.begin(10, 10)
-        assert bench.left()[0] == before + 20
+        for number in range(3):
+            bench.begin(10, 10)
+            assert bench.left() == (20 * (number + 1), 0)
 
     asyncio.run(run())
 
