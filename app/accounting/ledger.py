@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from hashlib import blake2b
 
 from app.accounting.store import DAY, FIGURES, HOUR, Batch, Row, Store, Unwritten
 from app.telemetry.call_log import ESTIMATED, CallRecord
@@ -61,6 +62,7 @@ class Ledger:
         # From here on: the thread's own.
         self._writer, self._number = os.urandom(12).hex(), 0
         self._rows: deque[Row] = deque()
+        self._kinds: dict[int, Row] = {}  # at least those of the rows
         self._sums: Sums = {}
         self._batch: Batch | None = None  # tried, and not known to be written
         self._written = self._dropped = self._failures = 0
@@ -147,32 +149,47 @@ class Ledger:
 
     def _take(self) -> None:
         """Makes the rows and the sums of what the event loop has handed over."""
-        new = self._new
+        new, rows, kinds, sums = self._new, self._rows, self._kinds, self._sums
         while new:
             for _ in range(min(len(new), _TAKEN_AT_ONCE)):
                 at, record = new.popleft()
                 tokens = _tokens(record)
-                self._rows.append(row_of(at, record, tokens))
-                _add_up(self._sums, at, record, tokens)
+                kind, row = call_of(at, record, tokens)
+                kinds[kind[0]] = kind
+                rows.append(row)
+                _add_up(sums, at, record, tokens)
             time.sleep(0)  # gives the interpreter back to the event loop
         with self._lock:
             refused, self._refused = self._refused, 0
-            sums, self._refused_sums = self._refused_sums, {}
+            refused_sums, self._refused_sums = self._refused_sums, {}
         self._dropped += refused
-        for group, figures in sums.items():
-            _merge(self._sums, group, figures)
+        for group, figures in refused_sums.items():
+            _merge(sums, group, figures)
         while self._waiting() > MOST_WAITING and self._rows:
             self._rows.popleft()
             self._dropped += 1
+        if len(kinds) > MOST_WAITING:
+            self._kinds = {row[2]: kinds[row[2]] for row in self._rows}
 
     def _write(self) -> None:
         """Writes one batch. Raises Unwritten, and keeps it for the next attempt."""
         if self._batch is None:
             self._number += 1
-            rows = [self._rows.popleft() for _ in range(min(len(self._rows), BATCH_ROWS))]
+            kinds = list(self._kinds.values())
+            if len(self._rows) <= BATCH_ROWS:
+                rows = list(self._rows)
+                self._rows.clear()
+                self._kinds.clear()
+            else:
+                rows = [self._rows.popleft() for _ in range(BATCH_ROWS)]
             sums, self._sums = self._sums, {}
             self._batch = Batch(
-                self._writer, self._number, int(time.time()), rows, list(_spans(sums))
+                self._writer,
+                self._number,
+                int(time.time()),
+                kinds,
+                rows,
+                list(_spans(sums)),
             )
         try:
             self._store.write(self._batch)
@@ -246,31 +263,43 @@ def _add_up(sums: Sums, at: int, record: CallRecord, tokens: Counts) -> None:
         figures[8] += min(record.cost, _MOST_COST)
 
 
-def row_of(at: int, record: CallRecord, tokens: Counts | None = None) -> Row:
-    """The row of a call that ended at `at`, in Unix milliseconds."""
+def call_of(at: int, record: CallRecord, tokens: Counts | None = None) -> tuple[Row, Row]:
+    """The kind, an id and KIND, and the row, OWN, of a call that ended at `at`, in Unix
+    milliseconds."""
     cost = record.cost
-    return (
-        at,
-        record.request_id,
+    kind = _kind(
         record.token,
         record.address,
         record.route,
         record.front,
         record.provider,
-        clean(record.model_asked),
-        clean(record.model),
+        record.model_asked,
+        record.model,
         record.key_id,
-        int(record.stream),
+        record.stream,
         record.status,
         record.outcome,
-        clean(record.code) if record.code else "",
+        record.code,
         record.attempts,
+        record.counted,
+    )
+    return kind, (
+        at,
+        record.request_id,
+        kind[0],
         record.first_event_ms,
         record.total_ms,
         *((tokens or _tokens(record)) if record.counted else _NO_TOKENS),
-        record.counted,
         cost if cost is None or cost < _MOST_COST else _MOST_COST,
     )
+
+
+@lru_cache(4096)
+def _kind(*told: str | int) -> Row:
+    """The id is made of the rest, so that all workers have the same one."""
+    kind = tuple(clean(each) if isinstance(each, str) else int(each) for each in told)
+    digest = blake2b("\0".join(map(str, kind)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1, *kind
 
 
 def _tokens(record: CallRecord) -> Counts:

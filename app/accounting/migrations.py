@@ -1,8 +1,17 @@
 """The ledger's tables, built up by version number: the same in SQLite and in PostgreSQL.
 
 A version, once released, is never changed: a change of the tables is one more entry. `{id}` stands
-for the database's own type of a number that it counts up itself.
+for the database's own type of a number that it counts up itself, `{number}` for that of 64 bits.
 """
+
+_KIND = (
+    "token, address, route, front, provider, model_asked, model, key_id, stream, status, outcome, "
+    "code, attempts, counted"
+)
+_OWN = (
+    "time, request_id, first_event_ms, total_ms, prompt_tokens, cached_tokens, "
+    "cache_write_tokens, completion_tokens, reasoning_tokens, cost"
+)
 
 VERSIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -37,6 +46,32 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         )""",
         # `mark` is another number after each change of them.
         "CREATE TABLE ledger_tokens_mark (one SMALLINT PRIMARY KEY, mark BIGINT NOT NULL)",
+    ),
+    (
+        # What many calls have in common stands once. Its id is made of it, and above 0; those of
+        # calls that were there before are below.
+        """CREATE TABLE ledger_call_kinds (
+            id {number} PRIMARY KEY, used BIGINT NOT NULL, token TEXT NOT NULL,
+            address TEXT NOT NULL, route TEXT NOT NULL, front TEXT NOT NULL, provider TEXT NOT NULL,
+            model_asked TEXT NOT NULL, model TEXT NOT NULL, key_id TEXT NOT NULL,
+            stream SMALLINT NOT NULL, status INTEGER NOT NULL, outcome TEXT NOT NULL,
+            code TEXT NOT NULL, attempts INTEGER NOT NULL, counted TEXT NOT NULL
+        )""",
+        """CREATE TABLE ledger_call_rows (
+            id {id}, time BIGINT NOT NULL, request_id TEXT NOT NULL, kind BIGINT NOT NULL,
+            first_event_ms DOUBLE PRECISION, total_ms DOUBLE PRECISION NOT NULL,
+            prompt_tokens BIGINT, cached_tokens BIGINT, cache_write_tokens BIGINT,
+            completion_tokens BIGINT, reasoning_tokens BIGINT, cost BIGINT
+        )""",
+        f"INSERT INTO ledger_call_kinds (id, used, {_KIND}) "  # noqa: S608 (constants)
+        f"SELECT -MIN(id), MAX(time) / 1000, {_KIND} FROM ledger_calls GROUP BY {_KIND}",
+        f"INSERT INTO ledger_call_rows (kind, {_OWN}) "  # noqa: S608 (constants)
+        f"SELECT kinds.id, {_OWN} FROM ledger_calls "
+        f"JOIN ledger_call_kinds kinds USING ({_KIND}) ORDER BY ledger_calls.id",
+        "DROP TABLE ledger_calls",
+        "CREATE INDEX ledger_call_rows_time ON ledger_call_rows (time)",
+        f"CREATE VIEW ledger_calls AS SELECT own.id, {_KIND}, {_OWN} "  # noqa: S608 (constants)
+        "FROM ledger_call_rows own JOIN ledger_call_kinds kinds ON kinds.id = own.kind",
     ),
 )
 

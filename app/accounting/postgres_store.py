@@ -10,12 +10,15 @@ import psycopg
 
 from app.accounting import migrations
 from app.accounting.store import (
+    ADD_KIND,
     ADD_SUM,
-    COLUMNS,
+    DAY,
     HOUR,
     LAST_BATCH,
+    OWN,
     PRUNE_CALLS,
     PRUNE_HOURS,
+    PRUNE_KINDS,
     PRUNE_WRITERS,
     SET_BATCH,
     Batch,
@@ -31,7 +34,7 @@ _CONNECT_SECONDS = 5
 _STATEMENT_MS = 20_000
 _LOST_MS = 10_000  # without an answer to what was sent
 _LOCK = 0x616E7970726F7879  # of migrations: any number of our own
-_COPY_CALLS = f"COPY ledger_calls ({', '.join(COLUMNS)}) FROM STDIN"
+_COPY_CALLS = f"COPY ledger_call_rows ({', '.join(OWN)}) FROM STDIN"
 # What it says of values that it cannot hold, in contrast to a server that is not there.
 _OF_VALUES = (psycopg.DataError, psycopg.IntegrityError, UnicodeError)
 
@@ -53,6 +56,7 @@ class PostgresStore:
         def delete(connection: Connection) -> int:
             connection.execute(_own(PRUNE_HOURS), (HOUR, hours_before))
             connection.execute(_own(PRUNE_WRITERS), (writers_before,))
+            connection.execute(_own(PRUNE_KINDS), (calls_before // 1000 - DAY,))
             return connection.execute(_own(PRUNE_CALLS), (calls_before, limit)).rowcount
 
         return self._do(delete)
@@ -111,6 +115,7 @@ def _write(connection: Connection, batch: Batch) -> None:
         last = cursor.execute(_own(LAST_BATCH), (batch.writer,)).fetchone()
         if last is not None and last[0] >= batch.number:
             return
+        cursor.executemany(_own(ADD_KIND), batch.used_kinds())
         with cursor.copy(_COPY_CALLS) as copy:
             for row in batch.rows:
                 copy.write_row(row)
@@ -127,7 +132,8 @@ def _migrate(connection: Connection) -> None:
         for number, statements in migrations.missing(_version(connection)):
             for statement in statements:
                 kind = "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-                connection.execute(_own(statement.replace("{id}", kind)))
+                statement = statement.replace("{id}", kind).replace("{number}", "BIGINT")
+                connection.execute(_own(statement))
             connection.execute("DELETE FROM ledger_version")
             connection.execute("INSERT INTO ledger_version VALUES (%s)", (number,))
 

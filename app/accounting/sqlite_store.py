@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 from app.accounting import migrations
 from app.accounting.store import (
     ADD_CALL,
+    ADD_KIND,
     ADD_SUM,
+    DAY,
     HOUR,
     LAST_BATCH,
     PRUNE_CALLS,
     PRUNE_HOURS,
+    PRUNE_KINDS,
     PRUNE_WRITERS,
     SET_BATCH,
     Batch,
@@ -57,6 +60,7 @@ class SqliteStore:
             with database:
                 database.execute(PRUNE_HOURS, (HOUR, hours_before))
                 database.execute(PRUNE_WRITERS, (writers_before,))
+                database.execute(PRUNE_KINDS, (calls_before // 1000 - DAY,))
                 return database.execute(PRUNE_CALLS, (calls_before, limit)).rowcount
 
         return self._do(delete)
@@ -97,6 +101,7 @@ def _write(database: sqlite3.Connection, batch: Batch) -> None:
         last = database.execute(LAST_BATCH, (batch.writer,)).fetchone()
         if last is not None and last[0] >= batch.number:
             return
+        database.executemany(ADD_KIND, batch.used_kinds())
         whole = len(batch.rows) // _AT_ONCE * _AT_ONCE
         several = (batch.rows[at : at + _AT_ONCE] for at in range(0, whole, _AT_ONCE))
         database.executemany(_ADD_CALLS, (list(chain.from_iterable(rows)) for rows in several))
@@ -113,7 +118,8 @@ def _migrate(database: sqlite3.Connection) -> None:
         database.execute("BEGIN IMMEDIATE")
         for number, statements in migrations.missing(_version(database)):
             for statement in statements:
-                database.execute(statement.replace("{id}", "INTEGER PRIMARY KEY AUTOINCREMENT"))
+                statement = statement.replace("{id}", "INTEGER PRIMARY KEY AUTOINCREMENT")
+                database.execute(statement.replace("{number}", "INTEGER"))
             database.execute(f"PRAGMA user_version = {number}")
 
 

@@ -12,12 +12,22 @@ from msgspec import Struct
 
 OFF = "off"
 
-# The columns of one call, in the order of a row. `time` is Unix milliseconds, `cost` nano-USD.
+# The columns of one call as it is read. `time` is Unix milliseconds, `cost` nano-USD.
 COLUMNS = (
     "time", "request_id", "token", "address", "route", "front", "provider", "model_asked", "model",
     "key_id", "stream", "status", "outcome", "code", "attempts", "first_event_ms", "total_ms",
     "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens",
     "reasoning_tokens", "counted", "cost",
+)  # fmt: skip
+# Most of them are the same for many calls: they are written once, as a kind of calls. Half the work
+# of writing a call is its texts.
+KIND = (
+    "token", "address", "route", "front", "provider", "model_asked", "model", "key_id", "stream",
+    "status", "outcome", "code", "attempts", "counted",
+)  # fmt: skip
+OWN = (
+    "time", "request_id", "kind", "first_event_ms", "total_ms", "prompt_tokens", "cached_tokens",
+    "cache_write_tokens", "completion_tokens", "reasoning_tokens", "cost",
 )  # fmt: skip
 # A sum is over the calls of a span of `seconds` that began at `start`, in Unix seconds.
 GROUP = ("seconds", "start", "token", "provider", "model", "key_id")
@@ -28,8 +38,14 @@ FIGURES = (
 HOUR, DAY = 3600, 86_400
 
 ADD_CALL = (
-    f"INSERT INTO ledger_calls ({', '.join(COLUMNS)}) "  # noqa: S608 (constants)
-    f"VALUES ({', '.join('?' * len(COLUMNS))})"
+    f"INSERT INTO ledger_call_rows ({', '.join(OWN)}) "  # noqa: S608 (constants)
+    f"VALUES ({', '.join('?' * len(OWN))})"
+)
+# `used` is the day of its last call, in Unix seconds.
+ADD_KIND = (
+    f"INSERT INTO ledger_call_kinds (id, {', '.join(KIND)}, used) "  # noqa: S608 (constants)
+    f"VALUES ({', '.join('?' * (len(KIND) + 2))}) ON CONFLICT (id) "
+    "DO UPDATE SET used = excluded.used WHERE ledger_call_kinds.used < excluded.used"
 )
 ADD_SUM = (
     f"INSERT INTO ledger_sums ({', '.join(GROUP + FIGURES)}) "  # noqa: S608 (constants)
@@ -42,9 +58,10 @@ SET_BATCH = (
     "ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, time = excluded.time"
 )
 PRUNE_CALLS = (
-    "DELETE FROM ledger_calls WHERE id IN "
-    "(SELECT id FROM ledger_calls WHERE time < ? ORDER BY time LIMIT ?)"
+    "DELETE FROM ledger_call_rows WHERE id IN "
+    "(SELECT id FROM ledger_call_rows WHERE time < ? ORDER BY time LIMIT ?)"
 )
+PRUNE_KINDS = "DELETE FROM ledger_call_kinds WHERE used < ?"
 PRUNE_HOURS = "DELETE FROM ledger_sums WHERE seconds = ? AND start < ?"
 PRUNE_WRITERS = "DELETE FROM ledger_writers WHERE time < ?"
 
@@ -64,13 +81,22 @@ class Unwritten(Exception):
 
 
 class Batch(Struct):
-    """Rows and sums of one transaction. `writer` and `number` tell it from every other."""
+    """Rows and sums of one transaction. `writer` and `number` tell it from every other.
+
+    `kinds` are those that the rows name, at least.
+    """
 
     writer: str
     number: int
     time: int  # Unix seconds
-    rows: list[Row]
+    kinds: list[Row]  # id, then KIND
+    rows: list[Row]  # OWN
     sums: list[Row]  # GROUP, then FIGURES
+
+    def used_kinds(self) -> list[Row]:
+        """The values of ADD_KIND, in one order: writers that meet wait for one another."""
+        today = self.time // DAY * DAY
+        return sorted((*kind, today) for kind in self.kinds)
 
 
 class Store(Protocol):

@@ -2,10 +2,11 @@
 
 import pytest
 
-from app.accounting.ledger import row_of
+from app.accounting.ledger import call_of
 from app.accounting.series import series
-from app.accounting.store import DAY, Batch
+from app.accounting.store import DAY
 from app.telemetry.call_log import CallRecord
+from tests.accounting.batches import batch_of
 
 NOW = 1_800_000_000 // DAY * DAY + 39_990  # a multiple of 15, not of 1800
 
@@ -18,11 +19,11 @@ def a_call(ago: float, first_ms: float | None = 100.0, **more) -> tuple:
     )
     record.first_event_ms = first_ms
     record.prompt_tokens, record.completion_tokens, record.counted = 3, 4, "told"
-    return row_of(int((NOW - ago) * 1000), record)
+    return call_of(int((NOW - ago) * 1000), record)
 
 
 def write(store, rows=(), sums=()) -> None:
-    store.write(Batch("w", 1, NOW, list(rows), list(sums)))
+    store.write(batch_of(rows, sums, time=NOW))
 
 
 def test_calls_stand_in_their_step(store):

@@ -6,20 +6,34 @@ import time
 import pytest
 
 from app.accounting import migrations
-from app.accounting.ledger import row_of
+from app.accounting.ledger import call_of
 from app.accounting.migrations import VERSIONS, TooNew, missing
 from app.accounting.sqlite_store import SqliteStore
-from app.accounting.store import COLUMNS, DAY, FIGURES, GROUP, HOUR, Batch, Unwritten, store_of
+from app.accounting.store import (
+    COLUMNS,
+    DAY,
+    FIGURES,
+    GROUP,
+    HOUR,
+    KIND,
+    OWN,
+    Batch,
+    Unwritten,
+    store_of,
+)
 from app.telemetry.call_log import CallRecord
+from tests.accounting.batches import batch_of
 
 NOW = 1_800_000_000
 
 
+def a_record(**more) -> CallRecord:
+    told = {"request_id": "r1", "route": "/c", "provider": "openai-api", "model": "m"}
+    return CallRecord(**told | more)
+
+
 def a_call(**more) -> tuple:
-    record = CallRecord(
-        **{"request_id": "r1", "route": "/c", "provider": "openai-api", "model": "m"} | more
-    )
-    return row_of(NOW * 1000, record)
+    return call_of(NOW * 1000, a_record(**more))
 
 
 def a_sum(start=NOW, seconds=HOUR, token="alice", **figures) -> tuple:
@@ -28,7 +42,7 @@ def a_sum(start=NOW, seconds=HOUR, token="alice", **figures) -> tuple:
 
 
 def batch(number=1, rows=(), sums=(), writer="w1", time=NOW) -> Batch:
-    return Batch(writer, number, time, list(rows), list(sums))
+    return batch_of(rows, sums, number, writer, time)
 
 
 def test_a_row_comes_back_as_it_was_written(store):
@@ -41,8 +55,12 @@ def test_a_row_comes_back_as_it_was_written(store):
     bare = a_call(request_id="r2")
     store.write(batch(rows=[whole, bare]))
     got = store.read(f"SELECT {', '.join(COLUMNS)} FROM ledger_calls ORDER BY id")
-    assert got == [whole, bare]
-    assert dict(zip(COLUMNS, got[1], strict=True))["cost"] is None, "unknown is not zero"
+    told, untold = (dict(zip(COLUMNS, row, strict=True)) for row in got)
+    for (kind, row), read in ((whole, told), (bare, untold)):
+        assert tuple(read[name] for name in KIND) == kind[1:]
+        assert [read[name] for name in OWN if name != "kind"] == [*row[:2], *row[3:]]
+    assert (told["cost"], told["stream"], told["address"]) == (2**40, 1, "10.0.0.1")
+    assert untold["cost"] is None, "unknown is not zero"
 
 
 def test_sums_add_up_over_batches_and_writers(store, place):
@@ -66,10 +84,9 @@ def test_a_batch_whose_success_was_not_heard_is_not_written_twice(store, place):
 
 
 def test_what_it_cannot_hold_is_told_from_what_it_cannot_reach(store):
-    row = list(a_call())
-    row[COLUMNS.index("status")] = None
+    kind, row = a_call()
     with pytest.raises(Unwritten) as caught:
-        store.write(batch(rows=[a_call(), tuple(row)]))
+        store.write(batch(rows=[a_call(), (kind, (None, *row[1:]))]))
     assert caught.value.is_final
     assert store.read("SELECT COUNT(*) FROM ledger_calls") == [(0,)], "all of a batch or nothing"
     store.write(batch(2, rows=[a_call()]))
@@ -90,7 +107,9 @@ def test_figures_beyond_reason_are_cut_off(store):
 
 
 def test_old_rows_go_and_daily_sums_stay(store):
-    rows = [row_of((NOW + n) * 1000, CallRecord(request_id=f"r{n}", route="/c")) for n in range(10)]
+    rows = [
+        call_of((NOW + n) * 1000, CallRecord(request_id=f"r{n}", route="/c")) for n in range(10)
+    ]
     sums = [a_sum(NOW - HOUR), a_sum(NOW), a_sum(NOW - HOUR, DAY)]
     store.write(batch(rows=rows, sums=sums, time=NOW - 5))
     assert store.prune((NOW + 8) * 1000, NOW, NOW, 6) == 6
@@ -101,13 +120,57 @@ def test_old_rows_go_and_daily_sums_stay(store):
     assert store.read("SELECT COUNT(*) FROM ledger_writers") == [(0,)]
 
 
+def test_what_calls_have_in_common_is_written_once_whoever_writes_it(store, place):
+    store.write(batch(rows=[a_call(), a_call(request_id="r2"), a_call(token="bob")]))
+    other = store_of(place)
+    other.write(batch(writer="w2", rows=[a_call(request_id="r3", total_ms=5.0)], time=NOW + DAY))
+    other.close()
+    told = store.read("SELECT request_id, token FROM ledger_calls ORDER BY id")
+    assert told == [("r1", ""), ("r2", ""), ("r1", "bob"), ("r3", "")]
+    used = store.read("SELECT token, used FROM ledger_call_kinds ORDER BY token")
+    assert used == [("", NOW // DAY * DAY + DAY), ("bob", NOW // DAY * DAY)]
+
+
+def test_what_no_kept_call_has_goes_with_the_calls(store):
+    store.write(batch(rows=[a_call(token="gone")]))
+    store.write(batch(2, rows=[call_of((NOW + DAY) * 1000, a_record())], time=NOW + DAY))
+    store.prune((NOW + 1) * 1000, NOW, NOW, 10)
+    assert store.read("SELECT token FROM ledger_calls") == [("",)]
+    assert len(store.read("SELECT id FROM ledger_call_kinds")) == 2, "calls of that day may be left"
+    store.prune((NOW + DAY) * 1000, NOW, NOW, 10)
+    assert store.read("SELECT token FROM ledger_call_kinds") == [("",)]
+
+
+def test_the_calls_of_an_older_ledger_are_still_there(place, monkeypatch):
+    """Until version 2 each row had all its texts."""
+    monkeypatch.setattr(migrations, "VERSIONS", VERSIONS[:2])
+    names = ", ".join(COLUMNS)
+    rows = [
+        [n, f"r{n}", f"token{n % 2}", "", "/c", "", "openai-api", "m", "m", "k1", 0, 200,
+         "complete", "", 1, None, 9.5, None, 0, 0, 3, 0, "told", n or None]
+        for n in range(5)
+    ]  # fmt: skip
+    older = store_of(place)
+    add = f"INSERT INTO ledger_calls ({names}) VALUES ({', '.join('?' * len(COLUMNS))})"
+    older.change([(add, row) for row in rows])
+    older.close()
+    monkeypatch.undo()
+    newer = store_of(place)
+    newer.write(batch(rows=[a_call(request_id="new")]))
+    got = newer.read(f"SELECT {names} FROM ledger_calls ORDER BY id")
+    newer.close()
+    assert [list(row) for row in got[:5]] == rows
+    assert got[5][1] == "new" and len(got) == 6
+
+
 def test_a_second_version_is_added_to_the_tables_of_the_first(store, place, monkeypatch):
     store.write(batch(rows=[a_call()]))
-    more = (*VERSIONS, ("ALTER TABLE ledger_calls ADD COLUMN later TEXT",))
+    more = (*VERSIONS, ("ALTER TABLE ledger_writers ADD COLUMN later TEXT",))
     monkeypatch.setattr(migrations, "VERSIONS", more)
     newer = store_of(place)
     newer.write(batch(2, rows=[a_call(request_id="r2")]))
-    assert newer.read("SELECT request_id, later FROM ledger_calls") == [("r1", None), ("r2", None)]
+    assert newer.read("SELECT request_id FROM ledger_calls ORDER BY id") == [("r1",), ("r2",)]
+    assert newer.read("SELECT batch, later FROM ledger_writers") == [(2, None)]
     newer.close()
     monkeypatch.undo()
     older = store_of(place)

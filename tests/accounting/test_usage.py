@@ -5,10 +5,11 @@ import io
 
 import pytest
 
-from app.accounting.ledger import row_of
-from app.accounting.store import DAY, HOUR, Batch
+from app.accounting.ledger import call_of
+from app.accounting.store import DAY, HOUR
 from app.accounting.usage import Span, as_csv, calls, span_of, sums
 from app.telemetry.call_log import CallRecord
+from tests.accounting.batches import batch_of
 
 MIDNIGHT = 1_800_000_000 // DAY * DAY
 WHOLE = Span(MIDNIGHT, MIDNIGHT + 2 * DAY)
@@ -25,7 +26,7 @@ def a_sum(at, token, model, key, calls, tokens, cost, unpriced=0) -> list[tuple]
 @pytest.fixture
 def filled(store):
     rows = [
-        row_of(
+        call_of(
             (MIDNIGHT + n) * 1000,
             CallRecord(
                 request_id=f"r{n}",
@@ -43,7 +44,7 @@ def filled(store):
         *a_sum(MIDNIGHT + DAY, "bob", "big", "k1", 4, 40, 6_000_000_000),
         *a_sum(MIDNIGHT + DAY, "carol", "strange", "k1", 1, 7, 0, unpriced=1),
     ]
-    store.write(Batch("w", 1, MIDNIGHT, rows, found))
+    store.write(batch_of(rows, found, time=MIDNIGHT))
     return store
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.accounting.ledger import row_of
+from app.accounting.ledger import call_of
 from app.accounting.sqlite_store import SqliteStore
-from app.accounting.store import Batch
 from app.telemetry.call_log import CallRecord
+from tests.accounting.batches import batch_of
 from tests.sdk.install import AXE
 from tests.server.conftest import config_for
 from tests.server.load import CHAT
@@ -96,9 +96,9 @@ def earlier_calls(ledger: Path) -> None:
                     total_ms=900 * wave,
                 )
                 record.estimate(400, 150)
-                rows.append(row_of((now - ago) * 1000, record))
+                rows.append(call_of((now - ago) * 1000, record))
     store = SqliteStore(ledger)
-    store.write(Batch("earlier", 1, now, rows, []))
+    store.write(batch_of(rows, time=now))
     store.close()
 
 
