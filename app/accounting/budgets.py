@@ -129,6 +129,13 @@ class _Row(Struct):
         self.lease_tokens = lease_tokens if self.most_tokens else 0
         self.lease_nano = lease_nano if self.most_nano else 0
 
+    def has_room(self, standing: tuple[float, ...]) -> bool:
+        """Whether all that is reserved may be spent."""
+        tokens, nano, held_tokens, held_nano = standing
+        return (not self.most_tokens or tokens + held_tokens <= self.most_tokens) and (
+            not self.most_nano or nano + held_nano <= self.most_nano
+        )
+
     def is_leased(self, tokens: int, nano: int) -> bool:
         """Whether the lease has so much more than what the others have not been told."""
         return (
@@ -225,13 +232,21 @@ class Budgets:
                 self._give_back(record, now)
                 self._refused("budget")
                 raise _exceeded(limits, standing, now)
-        limits.lease(standing, self._state.lines_used, now + _BOOK_SECONDS)
-        if limits.leased_until:
-            self._state.change_budget(limits.row, limits.lease_tokens, limits.lease_nano, 0, 0)
-            if not limits.is_unbooked:
-                self._book_later(limits)
+        self._lease(limits, standing, now)
         part = limits.part(standing)
         return None if part < _WARNED_AT else f"{_percent(part)} of {_said(limits)} used"
+
+    def _lease(self, limits: _Row, standing: tuple[float, ...], now: float) -> None:
+        """Reserves a part of what is left for calls to come, where that is much."""
+        limits.lease(standing, self._state.lines_used, now + _BOOK_SECONDS)
+        if not limits.leased_until:
+            return
+        self._state.change_budget(limits.row, limits.lease_tokens, limits.lease_nano, 0, 0)
+        # Others may have taken the rest since `standing`: as with a call, first told, then read.
+        if not limits.has_room(self._standing(limits, now)):
+            self._tell(limits)
+        if not limits.is_unbooked:
+            self._book_later(limits)
 
     def _estimate(
         self, limits: _Row, record: CallRecord, prompt_tokens: int, answer_tokens: int
@@ -287,7 +302,7 @@ class Budgets:
         limits = held.row
         cost = record.cost
         if cost is None and limits.most_nano:
-            cost = self._prices.cost(record.provider, record.model, record.usage())
+            cost = self._prices.cost(record.provider, record.model, record)
         self._spend(held, record.tokens, cost or 0)
         self._tell(limits)
         return limits.part(self._standing(limits, self._clock())) < 1
