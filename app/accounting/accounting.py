@@ -11,7 +11,7 @@ from app.wire.events import Usage
 class Pricing(Protocol):
     """What tokens cost."""
 
-    def cost(self, provider: str, model: str, usage: Usage) -> int | None:
+    def cost(self, provider: str, model: str, usage: Usage | CallRecord) -> int | None:
         """Nano-USD, None where no price is known."""
 
 
@@ -29,7 +29,7 @@ class Accounting:
     def settle(self, record: CallRecord) -> None:
         """Completes the record with its cost and books it. Called once, before it is logged."""
         if record.cost is None and _is_priced(record) and self.prices is not None:
-            record.cost = self.prices.cost(record.provider, record.model, record.usage())
+            record.cost = self.prices.cost(record.provider, record.model, record)
         if self.budgets is not None:
             self.budgets.settle(record)
         if self.ledger is not None and _is_call(record):

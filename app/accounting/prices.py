@@ -20,6 +20,7 @@ from msgspec import Raw, Struct
 
 from app.config.presets import BY_NAME, PRESETS
 from app.config.schema import Config, ModelPrice, Upstream
+from app.telemetry.call_log import CallRecord
 from app.wire.events import Usage
 
 FILE = Path(__file__).with_name("prices.json")
@@ -70,6 +71,9 @@ _SHORTCUT = re.compile(r":(?!free$)[a-z]+$")  # OpenRouter's :nitro, :floor, :on
 _DATE = re.compile(r"(?:[-@]20\d\d-?\d\d-?\d\d|-latest)$")
 
 
+Counted = Usage | CallRecord  # they have the same names for what they count
+
+
 class Price(Struct, frozen=True):
     """The price of a model: `steps[n]` holds above `above[n]` prompt tokens, for all of a call.
 
@@ -84,17 +88,28 @@ class Price(Struct, frozen=True):
         step = self.steps[max(bisect_left(self.above, prompt_tokens) - 1, 0)]
         return (prompt_tokens * (step[0] or 0) + answer_tokens * (step[1] or 0)) // 1000
 
-    def cost(self, usage: Usage) -> int | None:
+    def cost(self, usage: Counted) -> int | None:
         """The cost of an answer in nano-USD; None where it counts what has no price here."""
-        step = self.steps[max(bisect_left(self.above, usage.prompt_tokens) - 1, 0)]
+        prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
+        cached, written = usage.cached_tokens, usage.cache_write_tokens or 0
+        step = self.steps[max(bisect_left(self.above, prompt) - 1, 0)]
         fresh_at, answered_at, cached_at, written_at, hour_at = step[:5]
         thought_at, heard_at, said_at, each = step[5:]
-        cached, written = usage.cached_tokens, usage.cache_write_tokens or 0
+        if not (
+            cached
+            or written
+            or usage.reasoning_tokens
+            or usage.audio_tokens
+            or usage.completion_audio_tokens
+        ):  # most answers
+            if fresh_at is None or (answered_at is None and completion):
+                return None
+            pico = prompt * fresh_at + completion * (answered_at or 0) + (each or 0)
+            return (pico + 500) // 1000
         hour = min(usage.cache_write_1h_tokens, written)
         heard = usage.audio_tokens if heard_at is not None else 0
-        heard = min(heard, max(usage.prompt_tokens - cached - written, 0))
-        fresh = max(usage.prompt_tokens - cached - written - heard, 0)
-        completion = usage.completion_tokens
+        heard = min(heard, max(prompt - cached - written, 0))
+        fresh = max(prompt - cached - written - heard, 0)
         thought = min(usage.reasoning_tokens, completion) if thought_at is not None else 0
         said = usage.completion_audio_tokens if said_at is not None else 0
         said = min(said, completion - thought)
@@ -196,7 +211,7 @@ class Prices:
         self._tables: dict[str, Table] | None = None
         self._found: dict[tuple[str, str], Price | None] = {}
 
-    def cost(self, provider: str, model: str, usage: Usage) -> int | None:
+    def cost(self, provider: str, model: str, usage: Counted) -> int | None:
         """What an answer of `model` costs in nano-USD; None where that is not known.
 
         `provider` and `model` are as the call log has them.

@@ -59,12 +59,14 @@ from app.telemetry.call_log import OVERTAKEN, CallLog, CallRecord, unanswered
 from app.telemetry.call_log import Attempt as AttemptRecord
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
+from app.wire.front import Front
 from app.wire.kept import Kept
 from app.wire.overflow import is_too_long
 from app.wire.provider import Call, Key, Provider
 from app.wire.upstream import UpstreamRequest
 
 _FAREWELL_SECONDS = 10.0
+_MOST_PLANS = 1000
 _OF_THE_REQUEST = (400, 413, 422)  # another session would say the same
 
 
@@ -88,6 +90,7 @@ class Exchange:
         self.call_files: CallFiles | None = None  # where prompts and answers are kept, if anywhere
         self.budgets: Budgets | None = None
         self._farewells: set[asyncio.Task[None]] = set()
+        self._plans: dict[tuple[int, int], tuple[Front, Provider, Plan]] = {}
 
     async def run(self, ask: ChatCall, sink: Sink) -> None:
         """Carries one call from body to last byte and writes its log line, whatever happens.
@@ -139,12 +142,12 @@ class Exchange:
 
     def _reserve(self, ask: ChatCall, sink: Sink) -> None:
         """Reserves what the call may cost of its caller's budget. Raises GatewayError 429, 403."""
-        if self.budgets is None:
+        asked, token = ask.asked, ask.caller.token
+        if self.budgets is None or token is None:
             return
-        asked = ask.asked
         told = self.budgets.reserve(
             ask.record,
-            ask.caller.token,
+            token,
             guess_tokens(asked.text_bytes),
             asked.body if ask.front.is_text else None,
         )
@@ -238,9 +241,20 @@ class Exchange:
         lane.task = asyncio.create_task(run(), name="one target of several")
         return lane.task
 
+    def _plan(self, front: Front, provider: Provider) -> Plan:
+        """How they meet: thought of once. They are kept with it, so that no other two can have the
+        same identities."""
+        pair = (id(front), id(provider))
+        found = self._plans.get(pair)
+        if found is None:
+            if len(self._plans) >= _MOST_PLANS:  # some providers are made for one call
+                self._plans.clear()
+            found = self._plans[pair] = front, provider, plan(front, provider)
+        return found[2]
+
     async def _is_bound(self, state: CallState) -> bool:
         ask, provider = state.call, state.call.target.provider
-        how = plan(ask.front, provider)
+        how = self._plan(ask.front, provider)
         choice = choose(self, ask, ask.target, how)
         if choice is None:
             choice = await of_conversation(self, state, provider, how, how.read(state))
@@ -285,7 +299,7 @@ class Exchange:
         ask, record = state.call, state.call.record
         spoken, provider = target.provider, target.provider.asked_for(self.config, target.model)
         target = structs.replace(target, provider=provider) if provider is not spoken else target
-        how = plan(ask.front, provider)
+        how = self._plan(ask.front, provider)
         chat = how.read(state)
         record.provider, record.model = provider.name, target.model[:128]
         if ask.asked.wants_nothing and how.native is None:

@@ -7,6 +7,7 @@ and counted. At exit the process waits up to a second for the queue.
 import atexit
 import os
 import select
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ class LogWriter:
         self._thread: threading.Thread | None = None
 
     def put(self, pieces: list[bytes]) -> None:
-        """Queues whole lines, one system call per piece. Never blocks."""
+        """Queues whole lines: one system call per piece, a file takes all at once. Never blocks."""
         size = sum(map(len, pieces))
         if self.waiting + size > MAX_QUEUED or not self._is_running():
             self._refused += _lines(pieces)
@@ -70,8 +71,12 @@ class LogWriter:
         return True
 
     def _run(self) -> None:
+        # To a file, any write is whole: the workers share its offset. A pipe's is up to 4 KiB.
+        is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
         while True:
             pieces = self._queue.get()
+            if is_file:
+                pieces = [b"".join(pieces)]
             for piece in pieces:
                 if not self._write(piece):
                     self._lost += _lines([piece])

@@ -1,6 +1,7 @@
 """A request to an upstream, and a response that was read whole."""
 
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Literal
 
 from msgspec import Struct
@@ -40,6 +41,7 @@ class UpstreamReply(Struct):
     set_cookies: list[str] = []
 
 
+@lru_cache(1024)
 def join_url(base: str, path: str) -> str:
     """Appends `path`, which begins with /, to an origin with or without path and final slash."""
     return base.rstrip("/") + path

@@ -297,6 +297,8 @@ def _json_kinds(call: Call) -> Headers:
 
 def note(call: Call, names: list[str]) -> None:
     """Names what is left out, once."""
+    if not names:
+        return
     call.dropped += [name for name in dict.fromkeys(names) if name not in call.dropped]
 
 

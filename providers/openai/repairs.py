@@ -249,8 +249,10 @@ def repaired(
 
     The very same bytes where nothing changes: a body that needs no row is not even parsed.
     """
+    if not rows and model is None:
+        return body, []
     # A name may be written with escapes, of which the first 256 characters begin like this.
-    hides = b"\\u00" in body if rows else False
+    hides = b"\\u00" in body
     rows = [row for row in rows if hides or any(needle in body for needle in row.needles)]
     if not rows and model is None:
         return body, []

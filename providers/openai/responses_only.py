@@ -59,10 +59,19 @@ def beside(
     """The host's chat provider, which leaves some models to Responses: those of `patterns`, and
     those of which this worker has learned it."""
     learned: dict[tuple[str, str], None] = {}
+    found: dict[str, bool] = {}  # by model, of this config and what is learned
+    found_of: list[Config] = []
 
     def knows(config: Config, model: str) -> bool:
-        is_named = any(fnmatchcase(model, pattern) for pattern in patterns(config))
-        return is_named or (host.address(config, "", model), model) in learned
+        if not found_of or found_of[0] is not config or len(found) > _MOST_MODELS:
+            found_of[:] = [config]
+            found.clear()
+        known = found.get(model)
+        if known is None:
+            is_named = any(fnmatchcase(model, pattern) for pattern in patterns(config))
+            known = is_named or (host.address(config, "", model), model) in learned
+            found[model] = known
+        return known
 
     def learns(config: Config, model: str, error: GatewayError) -> bool:
         if error.status not in (400, 404) or not _SAYS_SO(error.message):
@@ -70,6 +79,7 @@ def beside(
         while len(learned) >= _MOST_MODELS:
             del learned[next(iter(learned))]
         learned[host.address(config, "", model), model] = None
+        found.clear()
         return True
 
     bare = replace(chat, endpoints={})
