@@ -1,6 +1,7 @@
 """docs/clients/: their snippets are read by what they are for, and what can be run here is run."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import tomllib
 import pytest
 import yaml
 
-from tests.sdk.programs import environment
+from tests.sdk.programs import cline, environment
 from tests.server.running import ROOT
 
 DOCS = ROOT / "docs"
@@ -137,3 +138,30 @@ def test_snippets_of_installed_clients_run(doors, snippet):
     python = environment(ENVIRONMENTS[module(snippet)]) / "python"
     told = said(str(python), snippet, doors.url)
     assert "You said: Hello!" in told or told.strip().isdecimal()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # the first one installs
+@pytest.mark.parametrize("snippet", snippets("sh", [DOCS / "clients/cline.md"]))
+def test_clines_commands_are_answered(doors, tmp_path, snippet):
+    env = {
+        "PATH": f"{cline().parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "CLINE_SESSION_BACKEND_MODE": "local",  # else it leaves a daemon behind
+        "CLINE_NO_AUTO_UPDATE": "1",
+        "DISABLE_TELEMETRY": "1",
+    }
+    done = subprocess.run(
+        ["bash", "-ec", snippet.replace(HERE, doors.url)],
+        cwd=tmp_path,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert done.stdout.count("You said: Say hello!") == snippet.count("Say hello!")
+    for model in re.findall(r"-m (\S+)", snippet):
+        assert doors.wait_log(model=model.partition("/")[2], stream=True, outcome="complete")
