@@ -47,6 +47,7 @@ _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     ("/gemini", gemini.forward_error_body),
     # A vendor's own client with a wrong base URL.
     ("/v1/messages", anthropic.forward_error_body),
+    ("/c/messages", anthropic.forward_error_body),
     ("/c/v1/messages", anthropic.error_body),
     ("/c/v1/responses", responses.error_body),
     ("/c/api", anthropic.error_body),

@@ -44,6 +44,18 @@ def codex() -> list[str]:
     return [str(node), str(folder / "node_modules" / "@openai" / "codex" / "bin" / "codex.js")]
 
 
+def cline() -> Path:
+    """The program Cline. Skips as `environment`, and where the pins have none for this machine.
+
+    Its packages for other machines could not be pinned: npm did not have them.
+    """
+    _, folder = _with_node("cline")
+    found = sorted(folder.glob("node_modules/@cline/cli-*/bin/cline"))
+    if not found:
+        pytest.skip("there is no pinned Cline for this machine")
+    return found[0]
+
+
 def gemini_clients() -> tuple[Path, Path]:
     """Node, and the folder with gemini-cli and Google's SDKs. Skips as `environment`."""
     return _with_node("gemini-clients")

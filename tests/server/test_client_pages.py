@@ -1,7 +1,9 @@
 """docs/clients/: their snippets are read by what they are for, and what can be run here is run."""
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -9,7 +11,7 @@ import tomllib
 import pytest
 import yaml
 
-from tests.sdk.programs import environment
+from tests.sdk.programs import cline, environment
 from tests.server.running import ROOT
 
 DOCS = ROOT / "docs"
@@ -137,3 +139,53 @@ def test_snippets_of_installed_clients_run(doors, snippet):
     python = environment(ENVIRONMENTS[module(snippet)]) / "python"
     told = said(str(python), snippet, doors.url)
     assert "You said: Hello!" in told or told.strip().isdecimal()
+
+
+CLINES = snippets("sh", [DOCS / "clients/cline.md"])
+
+
+def clines_answer(home, commands: str) -> str:
+    """What shell commands with `cline` print, for a user with nothing but this home."""
+    env = {
+        "PATH": f"{cline().parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "CLINE_SESSION_BACKEND_MODE": "local",  # else it leaves a daemon behind
+        "CLINE_NO_AUTO_UPDATE": "1",
+        "DISABLE_TELEMETRY": "1",
+    }
+    done = subprocess.run(
+        ["bash", "-ec", commands],
+        cwd=home,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # the first one installs
+@pytest.mark.parametrize("snippet", CLINES)
+def test_clines_commands_are_answered(doors, tmp_path, snippet):
+    told = clines_answer(tmp_path, snippet.replace(HERE, doors.url))
+    assert told.count("You said: Say hello!") == snippet.count("Say hello!") > 0
+    for model in re.findall(r"-m (\S+)", snippet):
+        assert doors.wait_log(model=model.partition("/")[2], stream=True, outcome="complete")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("model", ["claude/claude-sonnet-4-5", "gemini/gemini-2.5-flash"])
+def test_cline_edits_a_file(doors, tmp_path, model):
+    [first, *_] = CLINES[0].values[0].replace(HERE, doors.url).splitlines()
+    file = tmp_path / "hello.py"
+    file.write_text("print('old')\n")
+    edit = json.dumps({"path": str(file), "old_text": "old", "new_text": "new"})
+    prompt = shlex.quote(f"call editor with {edit}")
+    told = clines_answer(tmp_path, f"{first}\ncline -m {model} {prompt}")
+    assert "The tool said: " in told
+    assert file.read_text() == "print('new')\n"

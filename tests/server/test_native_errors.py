@@ -196,6 +196,26 @@ def test_a_chat_without_its_prefix_is_told_where_chat_is(locked, path):
 
 
 @pytest.mark.parametrize(
+    ("path", "base"),
+    [
+        ("/c/messages", "/c/v1"),  # Cline: it adds only /messages
+        ("/c/messages/count_tokens", "/c/v1"),
+        ("/c/v1/v1/messages", "/c"),  # LibreChat, and whoever uses Anthropic's SDK
+        ("/c/v1/v1/messages/count_tokens", "/c"),
+        ("/c/models", "/c/v1"),  # Open WebUI
+    ],
+)
+def test_messages_and_models_below_a_wrong_base_url_are_told_the_right_one(locked, path, base):
+    answer = asked(locked, "GET" if path == "/c/models" else "POST", path)
+    assert answer.status_code == 404
+    if path.startswith("/c/messages"):  # in another shape Vercel's AI SDK shows no message
+        assert is_anthropics(answer, 404, "not_found_error")
+    assert answer.json()["error"]["message"].endswith(
+        f" take {locked.url}{base} as their base URL."
+    )
+
+
+@pytest.mark.parametrize(
     ("model", "is_told"),
     [
         ("claude/claude-sonnet-4-5", True),

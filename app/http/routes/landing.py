@@ -9,7 +9,8 @@ from app.wire.errors import GatewayError
 
 _ANTHROPICS = "/v1/messages"
 _GOOGLES = ("/v1alpha", "/v1beta")
-_OPENAIS = re.compile(r"/(?:chat/completions|completions|responses|embeddings)/?\Z").search
+_OPENAIS = re.compile(r"/(?:chat/completions|completions|responses|embeddings|models)/?\Z").search
+_MESSAGES = re.compile(r"(/v1)?/messages(?:/count_tokens)?/?\Z").search
 _FINAL = (("x-should-retry", "false"),)
 
 
@@ -80,6 +81,11 @@ def _wrong_address(request: Request, what: str, prefix: str) -> GatewayError:
 
 def advice(request: Request) -> str:
     """A hint to add to the message of a 404; "" where there is none."""
-    if not _OPENAIS(request.path):
-        return ""
-    return f" OpenAI's clients take {public_address(request)}/c/v1 as their base URL."
+    here = public_address(request)
+    if _OPENAIS(request.path):
+        return f" OpenAI's clients take {here}/c/v1 as their base URL."
+    if messages := _MESSAGES(request.path):
+        # Anthropic's SDKs add /v1/messages to it, others add only /messages.
+        rest, base = ("/v1/messages", "/c") if messages[1] else ("/messages", "/c/v1")
+        return f" Clients that add {rest} take {here}{base} as their base URL."
+    return ""
