@@ -4,7 +4,7 @@ from typing import Protocol
 
 from app.accounting.budgets import Budgets
 from app.accounting.ledger import Ledger
-from app.telemetry.call_log import ESTIMATED, CallRecord
+from app.telemetry.call_log import ESTIMATED, TOLD, CallRecord
 from app.wire.events import Usage
 
 
@@ -28,7 +28,8 @@ class Accounting:
 
     def settle(self, record: CallRecord) -> None:
         """Completes the record with its cost and books it. Called once, before it is logged."""
-        if record.cost is None and _is_priced(record) and self.prices is not None:
+        is_priced = record.counted == TOLD or _is_estimate_priced(record)
+        if record.cost is None and is_priced and self.prices is not None:
             record.cost = self.prices.cost(record.provider, record.model, record)
         if self.budgets is not None:
             self.budgets.settle(record)
@@ -41,12 +42,12 @@ class Accounting:
             await self.ledger.close()
 
 
-def _is_priced(record: CallRecord) -> bool:
-    """Whether its tokens tell its cost: pictures and sounds of which none are told cost more than
-    their prompt."""
-    if record.counted == ESTIMATED:
-        return bool(record.completion_tokens) or record.front == "openai-embeddings"
-    return bool(record.counted)
+def _is_estimate_priced(record: CallRecord) -> bool:
+    """Whether estimated tokens tell the cost: pictures and sounds of which none are told cost more
+    than their prompt."""
+    if record.counted != ESTIMATED:
+        return False
+    return bool(record.completion_tokens) or record.front == "openai-embeddings"
 
 
 def _is_call(record: CallRecord) -> bool:

@@ -206,7 +206,10 @@ class Budgets:
         called on the event loop. Returns what a caller who has used 80 % of a budget is told, else
         None. Raises GatewayError 429 `budget_exceeded` or `token_limit`, 403 `unpriced_model`.
         """
-        limits = None if token is None else self._row(token)
+        if token is None:
+            return None
+        known = self._rows.get(token.id)
+        limits = known[1] if known is not None and known[0] is token else self._row(token)
         if limits is None:
             return None
         now = self._clock()

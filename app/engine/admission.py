@@ -59,7 +59,8 @@ class AdmissionControl:
         caller = self._callers[name]
         caller.running -= 1
         self.running -= 1
-        self._admit_waiting()
+        if self.waiting:
+            self._admit_waiting()
         self._drop_if_empty(name, caller)
 
     def _caller(self, name: str, is_sole: bool) -> _Caller:

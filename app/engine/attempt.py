@@ -25,6 +25,7 @@ from app.state.rate_windows import guess_tokens
 from app.telemetry.call_log import sent_again
 from app.telemetry.redaction import redact
 from app.telemetry.trace_context import TRACEPARENT, traceparent
+from app.wire.chat import ChatRequest
 from app.wire.errors import GatewayError
 from app.wire.events import Follow
 from app.wire.front import Answering
@@ -131,7 +132,8 @@ class Attempt:
                     raise
                 raise explained(error, access.refusal, self.call.key) from None
         request = (provider.request if native is None else native.request)(self.call)
-        self._name_trace(request)
+        if self.state.call.record.trace_id:
+            self._name_trace(request)
         self.lease.asked = True
         began = perf_counter()
         try:
@@ -227,7 +229,7 @@ class Attempt:
             session=self.session,
             max_bytes=self.engine.config.limits.response_bytes,
             adds_usage=adds_usage is not None and adds_usage(call),
-            cuts=self._cuts(),
+            cuts=() if self.state.chat is None else self._cuts(self.state.chat),
             keep=self._keep if self.state.call.owner is not None else None,
             remember=self._remember if call.key.id else None,
         )
@@ -247,10 +249,9 @@ class Attempt:
             key = self.call.key
             self.engine.conversations.remember(key.pool, family_of(answer_id), key.id)
 
-    def _cuts(self) -> tuple[str, ...]:
+    def _cuts(self, chat: ChatRequest) -> tuple[str, ...]:
         """The stop sequences at which the front has to end the answer."""
-        chat = self.state.chat
-        if chat is None or not chat.cuts_stops or self.plan.native is not None:
+        if not chat.cuts_stops or self.plan.native is not None:
             return ()
         return () if self.target.provider.stops(self.call) else tuple(chat.stops())
 

@@ -100,8 +100,10 @@ class Exchange:
         record, asked, front = ask.record, ask.asked, ask.front
         began = perf_counter()
         stream = asked.stream
-        comment = keep_alive(sink, ask, self.config.timeouts.keep_alive_comment)
-        deadline = Deadline(self.config.timeouts, comment if stream and front.keep_alive else None)
+        timeouts, comment = self.config.timeouts, None
+        if stream and front.keep_alive:
+            comment = keep_alive(sink, ask, timeouts.keep_alive_comment)
+        deadline = Deadline(timeouts, comment)
         self.calls.add(deadline, stream)
         if stream:
             sink.content_type = front.stream_type
@@ -333,7 +335,7 @@ class Exchange:
                 now=int(time()),
                 new_id=_new_id,
             )
-            was_probe = lease.probes_upstream
+            was_probe = bool(lease.claims) and lease.probes_upstream
             error = await self._try(state, target, how, call, lease)
             if error is None:
                 return None
@@ -415,7 +417,8 @@ class Exchange:
             deadline.resume()
             return late
         finally:
-            self.pool.release(lease, _cost(record, call))
+            if lease.claims or lease.is_counted:
+                self.pool.release(lease, _cost(record, call))
 
     def _note(
         self,

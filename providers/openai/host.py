@@ -162,7 +162,8 @@ class Asking:
         # The caller wrote openai/gpt-...: the prefix was for us.
         model = call.model if call.model != call.asked.model else None
         body, names = repaired(call.chat, (*self._known, *learned), self._dialect, model)
-        note(call, names)
+        if names:
+            note(call, names)
         if self.adds_usage(call):
             body = asking(body)
         return self.post(call, body)
@@ -256,7 +257,7 @@ class Asking:
         """The repairs of this call: those remembered, and those its own refusals have taught."""
         if call.repairs:
             return call.repairs
-        if not self._memory:
+        if not self._memory.kept:
             return ()
         return self._memory.rows(self._url(call), call.model, call.now)
 
@@ -297,8 +298,6 @@ def _json_kinds(call: Call) -> Headers:
 
 def note(call: Call, names: list[str]) -> None:
     """Names what is left out, once."""
-    if not names:
-        return
     call.dropped += [name for name in dict.fromkeys(names) if name not in call.dropped]
 
 

@@ -269,20 +269,17 @@ class Memory:
     """What one worker has learned of the models of one host."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], tuple[int, tuple[Repair, ...]]] = {}
-
-    def __len__(self) -> int:
-        return len(self._kept)
+        self.kept: dict[tuple[str, str], tuple[int, tuple[Repair, ...]]] = {}
 
     def rows(self, address: str, model: str, now: int) -> tuple[Repair, ...]:
         """The repairs that are known to be needed; `now` is Unix seconds."""
-        until, rows = self._kept.get((address, model), (0, ()))
+        until, rows = self.kept.get((address, model), (0, ()))
         return rows if until > now else ()
 
     def keep(self, address: str, model: str, rows: Sequence[Repair], now: int) -> None:
         """From now on these, for an hour. The oldest are forgotten where there are too many."""
-        self._kept.pop((address, model), None)
-        while len(self._kept) >= _MOST_KEPT:
-            del self._kept[next(iter(self._kept))]
+        self.kept.pop((address, model), None)
+        while len(self.kept) >= _MOST_KEPT:
+            del self.kept[next(iter(self.kept))]
         lasting = tuple(row for row in rows if row.lasts)
-        self._kept[address, model] = now + _KEEP_SECONDS, lasting
+        self.kept[address, model] = now + _KEEP_SECONDS, lasting

@@ -199,4 +199,4 @@ def test_what_was_learned_is_kept_for_an_hour_and_not_without_end():
     assert memory.rows("u", "m", 1000 + 3600) == () == memory.rows("u", "other", 1000)
     for number in range(3000):
         memory.keep("u", str(number), rows, 1000)
-    assert len(memory) == 1000 and memory.rows("u", "2999", 1000) == rows
+    assert len(memory.kept) == 1000 and memory.rows("u", "2999", 1000) == rows
