@@ -1,5 +1,5 @@
-# The gateway in a container, see docs/deploy.md. Two stages: the first one installs, the second one has
-# Python, the gateway and its packages, but no pip, no compiler and no debug symbols.
+# The gateway in a container, see docs/deploy.md. Three stages: `build` installs, `root` is what is needed of
+# the base, and the image has both, but no pip, no apt, no compiler and no debug symbols.
 #
 # Any base with apt and Python 3.11 or newer will do:  --build-arg BASE=python:3.12-slim
 # Packages that are not needed can be left out:        --build-arg WITHOUT="discord.py psycopg psycopg-binary"
@@ -27,22 +27,39 @@ RUN .venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-compil
         --no-deps --no-build-isolation ./source \
     && .venv/bin/pip uninstall -y -q setuptools pip ${WITHOUT} \
     && find .venv -name '*.so' ! -path '*.libs/*' -exec strip --strip-unneeded {} + \
+    && find .venv \( -name '*.py[ix]' -o -name '*.pxd' -o -name '*.[ch]' \) -delete \
     && find .venv -name __pycache__ -prune -exec rm -rf {} + \
     && .venv/bin/python -c 'import app.process.server, app.cli.check_keys, app.pool.redis_sync' \
     && rm -rf source .venv/lib/python3*/site-packages/discord/bin
 
-FROM ${BASE}
+# The base without its package manager and what only that uses. Deleted in a layer over the base it would
+# still be part of the image, so the image starts from nothing and copies what is left. dpkg stays: a
+# scanner reads in its list what is installed.
+FROM ${BASE} AS root
+RUN useradd --no-create-home --uid 10001 gateway \
+    && dpkg --purge --force-all $(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' \
+            apt 'libapt-pkg*' gpgv sqv debian-archive-keyring adduser debconf perl-base \
+            e2fsprogs logsave 'libext2fs2*' 'libss2*' \
+            'libgnutls30*' 'libhogweed6*' 'libnettle8*' 'libp11-kit0' 'libtasn1-6' 2>/dev/null \
+        | sed -n 's/^ii //p') \
+    && rm -rf /var/cache/* /var/log/* /var/lib/apt /usr/lib/*-linux-gnu/gconv /usr/share/perl5 \
+        /usr/local/lib/python3*/site-packages/pip* /usr/local/bin/pip* /usr/local/include \
+    && find /usr/lib /usr/local/lib -maxdepth 2 -path '*/python3.*' \
+        \( -name ensurepip -o -name idlelib -o -name lib2to3 -o -name pydoc_data -o -name test \
+        -o -name tkinter -o -name 'turtle*' \) -exec rm -rf {} +
+
+FROM scratch
 LABEL org.opencontainers.image.title="any-proxy" org.opencontainers.image.licenses="MIT"
+COPY --from=root / /
 WORKDIR /app
-ENV PATH=/app/.venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+# From scratch, so without the base's variables.
+ENV PATH=/app/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONDONTWRITEBYTECODE=1
 COPY --from=build /app/.venv .venv
 COPY etc/c.yaml etc/c.yaml
 # The second import is for Python's own bytecode: with a read-only root nothing could keep it, and each
 # health check would compile it again. It also fails here if a library is broken.
-RUN useradd --no-create-home --uid 10001 gateway \
-    && mkdir data && chown gateway:gateway data \
-    && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip \
-        /usr/local/bin/pip* \
+RUN mkdir data && chown gateway:gateway data \
     && PYTHONDONTWRITEBYTECODE= python -c \
         'import app.process.server, app.cli.check_keys, app.cli.running_gateway, app.pool.redis_sync'
 # By number, so that Kubernetes can see that it is not root.

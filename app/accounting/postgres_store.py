@@ -99,6 +99,7 @@ class PostgresStore:
             tcp_user_timeout=_LOST_MS,
             prepare_threshold=None,  # poolers hand the connection on between statements
             application_name="any-proxy",
+            client_encoding="utf8",  # of an SQL_ASCII database text would come as bytes
         )
         try:
             connection.execute(f"SET statement_timeout = {_STATEMENT_MS}")

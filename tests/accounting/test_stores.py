@@ -3,6 +3,7 @@
 import sqlite3
 import time
 
+import psycopg
 import pytest
 
 from app.accounting import migrations
@@ -243,3 +244,18 @@ def test_a_server_that_is_not_there_is_told_without_delay():
         store.write(batch())
     assert not caught.value.is_final and "hidden-word" not in str(caught.value)
     assert time.monotonic() - began < 3
+
+
+def test_text_of_a_database_without_an_encoding_is_text(postgres):
+    """PostgreSQL set up in the C locale has SQL_ASCII: its text comes as bytes unless asked for."""
+    with psycopg.connect(postgres.address, autocommit=True) as connection:
+        connection.execute(
+            "CREATE DATABASE plain TEMPLATE template0 ENCODING 'SQL_ASCII'"
+            " LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    store = store_of(postgres.address.replace("/postgres", "/plain"))
+    try:
+        store.write(batch(sums=[a_sum(token="élise")]))
+        assert store.read("SELECT token FROM ledger_sums") == [("élise",)]
+    finally:
+        store.close()
