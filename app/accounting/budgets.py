@@ -13,6 +13,7 @@ looked at by itself.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -44,6 +45,7 @@ _ANSWER_TOKENS = 1000  # reserved for an answer of unsaid length
 _MOST_ANSWER_TOKENS = 4096
 _MOST_READ = 256 * 1024  # bytes of a body that are searched for the length of the answer: 0.4 ms
 _FINAL = (("x-should-retry", "false"),)
+_NO_ROOM = -math.inf
 
 
 class _Config(Struct, rename="camel"):
@@ -78,28 +80,51 @@ def answer_tokens(body: bytes) -> int:
     return min(most * max(said.n or 1, 1), _MOST_ANSWER_TOKENS)
 
 
-class _Row(Struct):
+class _Row:
     """One token's limits, where they are counted, and what this worker has not told the others."""
 
-    row: int
-    token: AccessToken
-    rate: Limits
-    period: int
-    most_tokens: int  # of the budget; 0 for no limit
-    most_nano: int
-    # What is reserved in the shared table for calls to come.
-    lease_tokens: int = 0
-    lease_nano: int = 0
-    leased_until: float = 0.0  # 0 for no lease
-    # Not in the shared table yet.
-    held_tokens: int = 0
-    held_nano: int = 0
-    spent_tokens: int = 0
-    spent_nano: int = 0
-    # In the shared table, and not in the sums of the periods yet.
-    told_tokens: int = 0
-    told_nano: int = 0
-    is_unbooked: bool = False
+    __slots__ = (
+        "is_unbooked",
+        "lease_nano",
+        "lease_tokens",
+        "leased_until",
+        "most_nano",
+        "most_tokens",
+        "period",
+        "rate",
+        "room_nano",
+        "room_tokens",
+        "row",
+        "spent_nano",
+        "spent_tokens",
+        "token",
+        "told_nano",
+        "told_tokens",
+        "untold_nano",
+        "untold_tokens",
+    )
+
+    def __init__(
+        self,
+        row: int,
+        token: AccessToken,
+        rate: Limits,
+        period: int,
+        most_tokens: int,
+        most_nano: int,
+    ) -> None:
+        self.row, self.token, self.rate, self.period = row, token, rate, period
+        self.most_tokens, self.most_nano = most_tokens, most_nano  # of the budget; 0 for no limit
+        # What is reserved in the shared table for calls to come, and how much may be untold.
+        self.lease_tokens = self.lease_nano = 0
+        self.room_tokens = self.room_nano = _NO_ROOM
+        self.leased_until = 0.0
+        # Not in the shared table yet: all, and what of it is spent.
+        self.untold_tokens = self.untold_nano = 0
+        self.spent_tokens = self.spent_nano = 0
+        # In the shared table, and not in the sums of the periods yet.
+        self.told_tokens = self.told_nano = 0
+        self.is_unbooked = False
 
     def lets_in(self, standing: tuple[float, ...], own_tokens: int, own_nano: int) -> bool:
         """Whether a call may begin that has reserved so much, which `standing` includes: something
@@ -126,8 +151,11 @@ class _Row(Struct):
         if self.most_nano and lease_nano <= 0:
             return
         self.leased_until = until
-        self.lease_tokens = lease_tokens if self.most_tokens else 0
-        self.lease_nano = lease_nano if self.most_nano else 0
+        self.room_tokens = self.room_nano = math.inf
+        if self.most_tokens:
+            self.lease_tokens = self.room_tokens = lease_tokens
+        if self.most_nano:
+            self.lease_nano = self.room_nano = lease_nano
 
     def has_room(self, standing: tuple[float, ...]) -> bool:
         """Whether all that is reserved may be spent."""
@@ -135,13 +163,6 @@ class _Row(Struct):
         return (not self.most_tokens or tokens + held_tokens <= self.most_tokens) and (
             not self.most_nano or nano + held_nano <= self.most_nano
         )
-
-    def is_leased(self, tokens: int, nano: int) -> bool:
-        """Whether the lease has so much more than what the others have not been told."""
-        return (
-            not self.most_tokens
-            or self.held_tokens + self.spent_tokens + tokens <= self.lease_tokens
-        ) and (not self.most_nano or self.held_nano + self.spent_nano + nano <= self.lease_nano)
 
     def part(self, standing: tuple[float, ...]) -> float:
         """The used part of the budget: of its tokens or its money, whichever is nearer the end."""
@@ -217,15 +238,19 @@ class Budgets:
             answered = 0 if body is None else _ANSWER_TOKENS
             tokens = prompt_tokens + answered
             nano = self._estimate(limits, record, prompt_tokens, answered)
-            if limits.is_leased(tokens, nano):
-                self._hold(limits, record, tokens, nano)
+            untold, dearer = limits.untold_tokens + tokens, limits.untold_nano + nano
+            if untold <= limits.room_tokens and dearer <= limits.room_nano:
+                limits.untold_tokens, limits.untold_nano = untold, dearer
+                self._held[id(record)] = _Held(limits, record, tokens, nano, tokens)
                 return None
         answered = 0 if body is None else answer_tokens(body)
         tokens = prompt_tokens + answered
         nano = self._estimate(limits, record, prompt_tokens, answered)
         if limits.rate.tpm:
             self._take_rate(limits, tokens, now)
-        self._hold(limits, record, tokens, nano)
+        self._held[id(record)] = _Held(limits, record, tokens, nano, tokens)
+        limits.untold_tokens += tokens
+        limits.untold_nano += nano
         # First told, then read: of two calls at once each sees the other one.
         self._tell(limits)
         standing = self._standing(limits, now)
@@ -264,17 +289,12 @@ class Budgets:
             raise _unpriced(record)
         return 0
 
-    def _hold(self, limits: _Row, record: CallRecord, tokens: int, nano: int) -> None:
-        limits.held_tokens += tokens
-        limits.held_nano += nano
-        self._held[id(record)] = _Held(limits, record, tokens, nano, tokens)
-
     def _give_back(self, record: CallRecord, now: float) -> None:
         """Takes back the reservation of a call that is not let in."""
         held = self._held.pop(id(record))
         limits = held.row
-        limits.held_tokens -= held.tokens
-        limits.held_nano -= held.nano
+        limits.untold_tokens -= held.tokens
+        limits.untold_nano -= held.nano
         self._tell(limits)
         if limits.rate.tpm:
             with self._state.guard:
@@ -285,15 +305,16 @@ class Budgets:
         lease back."""
         self._state.change_budget(
             limits.row,
-            limits.held_tokens - limits.lease_tokens,
-            limits.held_nano - limits.lease_nano,
+            limits.untold_tokens - limits.spent_tokens - limits.lease_tokens,
+            limits.untold_nano - limits.spent_nano - limits.lease_nano,
             limits.spent_tokens,
             limits.spent_nano,
         )
         limits.told_tokens += limits.spent_tokens
         limits.told_nano += limits.spent_nano
-        limits.held_tokens = limits.held_nano = limits.spent_tokens = limits.spent_nano = 0
+        limits.untold_tokens = limits.untold_nano = limits.spent_tokens = limits.spent_nano = 0
         limits.lease_tokens = limits.lease_nano = 0
+        limits.room_tokens = limits.room_nano = _NO_ROOM
         limits.leased_until = 0.0
 
     def advance(self, record: CallRecord) -> bool:
@@ -314,20 +335,19 @@ class Budgets:
         """Puts what a call has cost in the place of its reservation; `record` is complete. To be
         called on the event loop."""
         held = self._held.pop(id(record), None)
-        if held is None:
-            return
-        limits = held.row
-        limits.held_tokens -= held.tokens
-        limits.held_nano -= held.nano
-        self._spend(held, record.tokens, record.cost or 0, is_over=True)
-        if not limits.leased_until or not limits.is_leased(0, 0):
-            self._tell(limits)
+        if held is not None:
+            held.row.untold_tokens -= held.tokens
+            held.row.untold_nano -= held.nano
+            self._spend(held, record.tokens, record.cost or 0, is_over=True)
 
     def _spend(self, held: _Held, tokens: int, nano: int, is_over: bool = False) -> None:
         """Adds what the call has cost in all, less what it had cost before."""
         limits = held.row
-        limits.spent_tokens += tokens - held.spent_tokens
-        limits.spent_nano += nano - held.spent_nano
+        more, dearer = tokens - held.spent_tokens, nano - held.spent_nano
+        limits.spent_tokens += more
+        limits.spent_nano += dearer
+        limits.untold_tokens += more
+        limits.untold_nano += dearer
         held.spent_tokens, held.spent_nano = tokens, nano
         if not limits.is_unbooked:
             self._book_later(limits)
@@ -337,6 +357,8 @@ class Budgets:
             with self._state.guard:
                 self._windows.add_tokens(limits.row, rated - held.rated, self._clock())
             held.rated = rated
+        if limits.untold_tokens > limits.room_tokens or limits.untold_nano > limits.room_nano:
+            self._tell(limits)
 
     def _book_later(self, limits: _Row) -> None:
         limits.is_unbooked = True

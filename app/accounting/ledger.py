@@ -12,11 +12,24 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from operator import itemgetter
 
-from app.accounting.store import DAY, FIGURES, HOUR, Batch, Row, Store, Unwritten
+from msgspec.structs import astuple
+
+from app.accounting.store import (
+    DAY,
+    FIGURES,
+    HOUR,
+    KIND,
+    OWN,
+    Batch,
+    Row,
+    Store,
+    Unwritten,
+)
 from app.telemetry.call_log import ESTIMATED, CallRecord
 from app.telemetry.redaction import redact
 
@@ -36,8 +49,6 @@ OTHER = "(other)"
 _MOST_TOKENS, _MOST_COST = 10**9, 10**14
 
 
-Counts = tuple[int, int, int, int, int]
-_NO_TOKENS = (None,) * 5
 Sums = dict[Row, list[int]]  # by hour, token, provider, model and key: FIGURES
 
 
@@ -77,7 +88,7 @@ class Ledger:
         else:  # the thread is stuck in the database
             with self._lock:
                 self._refused += 1
-                _add_up(self._refused_sums, at, record, _tokens(record))
+                _add_up(self._refused_sums, *call_of(at, record))
         if not self._is_awake:
             self._is_awake = True
             self._wake.set()
@@ -153,11 +164,10 @@ class Ledger:
         while new:
             for _ in range(min(len(new), _TAKEN_AT_ONCE)):
                 at, record = new.popleft()
-                tokens = _tokens(record)
-                kind, row = call_of(at, record, tokens)
+                kind, row = call_of(at, record)
                 kinds[kind[0]] = kind
                 rows.append(row)
-                _add_up(sums, at, record, tokens)
+                _add_up(sums, kind, row)
             time.sleep(0)  # gives the interpreter back to the event loop
         with self._lock:
             refused, self._refused = self._refused, 0
@@ -233,23 +243,22 @@ def _spans(sums: Sums) -> Iterable[Row]:
     return sorted(both, key=lambda row: row[:6])
 
 
-def _add_up(sums: Sums, at: int, record: CallRecord, tokens: Counts) -> None:
+def _add_up(sums: Sums, kind: Row, row: Row) -> None:
     """Adds one call to its group."""
-    counted = record.counted
+    _, token, _, _, _, provider, _, model, key_id, _, status, outcome, _, _, counted = kind
+    at, _, _, _, _, prompt, cached, written, completion, reasoning, cost = row
     # The name of a model that did not answer is only what somebody wrote.
-    model = clean(record.model) if counted else ""
-    group = (at // 3_600_000 * HOUR, record.token, record.provider, model, record.key_id)
+    group = (at // 3_600_000 * HOUR, token, provider, model if counted else "", key_id)
     figures = sums.get(group)
     if figures is None:
         if len(sums) >= MOST_GROUPS:
             group = (*group[:3], OTHER, "")
         figures = sums.setdefault(group, [0] * len(FIGURES))
     figures[0] += 1
-    if record.outcome != "complete" or record.status >= 400:
+    if outcome != "complete" or status >= 400:
         figures[1] += 1
     if not counted:
         return
-    prompt, cached, written, completion, reasoning = tokens
     figures[2] += prompt
     figures[3] += cached
     figures[4] += written
@@ -257,66 +266,44 @@ def _add_up(sums: Sums, at: int, record: CallRecord, tokens: Counts) -> None:
     figures[6] += reasoning
     if counted == ESTIMATED:
         figures[7] += 1
-    if record.cost is None:
+    if cost is None:
         figures[9] += 1
     else:
-        figures[8] += min(record.cost, _MOST_COST)
+        figures[8] += cost
 
 
-def call_of(at: int, record: CallRecord, tokens: Counts | None = None) -> tuple[Row, Row]:
+def _members(names: Sequence[str]) -> Callable[[Row], Row]:
+    """What takes these members out of the tuple of a record: all at once, for each by itself costs
+    more than the rest of a row."""
+    return itemgetter(*map(CallRecord.__struct_fields__.index, names))
+
+
+_KIND_OF = _members(KIND)
+_OWN_OF = _members([name for name in OWN if name not in ("time", "kind")])
+
+
+def call_of(at: int, record: CallRecord) -> tuple[Row, Row]:
     """The kind, an id and KIND, and the row, OWN, of a call that ended at `at`, in Unix
     milliseconds."""
-    cost = record.cost
-    kind = _kind(
-        record.token,
-        record.address,
-        record.route,
-        record.front,
-        record.provider,
-        record.model_asked,
-        record.model,
-        record.key_id,
-        record.stream,
-        record.status,
-        record.outcome,
-        record.code,
-        record.attempts,
-        record.counted,
-    )
-    return kind, (
-        at,
-        record.request_id,
-        kind[0],
-        record.first_event_ms,
-        record.total_ms,
-        *((tokens or _tokens(record)) if record.counted else _NO_TOKENS),
-        cost if cost is None or cost < _MOST_COST else _MOST_COST,
-    )
+    values = astuple(record)
+    kind = _kind(_KIND_OF(values))
+    request_id, first, total, prompt, cached, written, completion, reasoning, cost = _OWN_OF(values)
+    if cost is not None and cost > _MOST_COST:
+        cost = _MOST_COST
+    if not kind[-1]:
+        return kind, (at, request_id, kind[0], first, total, None, None, None, None, None, cost)
+    counts: Row = (prompt or 0, cached, written, completion or 0, reasoning)
+    if sum(counts) > _MOST_TOKENS:
+        counts = tuple(min(count, _MOST_TOKENS) for count in counts)
+    return kind, (at, request_id, kind[0], first, total, *counts, cost)
 
 
 @lru_cache(4096)
-def _kind(*told: str | int) -> Row:
+def _kind(told: Row) -> Row:
     """The id is made of the rest, so that all workers have the same one."""
     kind = tuple(clean(each) if isinstance(each, str) else int(each) for each in told)
     digest = blake2b("\0".join(map(str, kind)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1, *kind
-
-
-def _tokens(record: CallRecord) -> Counts:
-    """Tokens of prompt, cached, cache write, completion and reasoning."""
-    counts = (
-        record.prompt_tokens or 0,
-        record.cached_tokens,
-        record.cache_write_tokens,
-        record.completion_tokens or 0,
-        record.reasoning_tokens,
-    )
-    return counts if sum(counts) < _MOST_TOKENS else _cut_off(*counts)
-
-
-def _cut_off(*counts: int) -> Counts:
-    prompt, cached, written, completion, reasoning = (min(n, _MOST_TOKENS) for n in counts)
-    return prompt, cached, written, completion, reasoning
 
 
 @lru_cache(4096)
