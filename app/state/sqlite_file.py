@@ -6,6 +6,7 @@ Write-ahead log: readers never wait, and a killed process leaves the file whole.
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 BUSY_SECONDS = 5  # how long a write waits for another process's
@@ -29,8 +30,10 @@ class SqliteFile:
             return self._database
         self.close()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # It is nobody's business but its owner's.
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        # It is nobody's business but its owner's. Only a file that is not there yet: this process
+        # would lose the locks of its other connections by closing theirs.
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         database = sqlite3.connect(self._path, timeout=BUSY_SECONDS)
         try:
             database.execute("PRAGMA journal_mode = WAL")
