@@ -39,6 +39,7 @@ def test_it_is_read_shortly_as_it_is_at_length(found):
 
 
 def test_openais_own_object_is_read_shortly(monkeypatch):
+    # private: what it must not need
     monkeypatch.setattr(stream_end, "_as_usage", lambda counts: pytest.fail("at length"))
     found = {
         "prompt_tokens": 20, "completion_tokens": 9, "total_tokens": 29,
