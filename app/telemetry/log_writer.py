@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import util
 from queue import SimpleQueue
 
@@ -72,7 +73,9 @@ class LogWriter:
 
     def _run(self) -> None:
         # To a file, any write is whole: the workers share its offset. A pipe's is up to 4 KiB.
-        is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        is_file = False
+        with suppress(OSError):  # it is closed, and each write will say so
+            is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
         while True:
             pieces = self._queue.get()
             if is_file:

@@ -80,3 +80,13 @@ def test_dropped_lines_are_a_metric_that_outlives_the_worker():
         Metrics(row).log_dropped(7)
         row.cells[1] = 0  # its owner is dead
     assert "\ngateway_log_lines_dropped_total 14\n" in as_text(add_up(rows.used()))
+
+
+def test_a_descriptor_that_is_closed_loses_its_lines_and_counts_them():
+    reader, closed = os.pipe()
+    os.close(reader)
+    os.close(closed)
+    log = log_writer.LogWriter(closed)
+    log.put([LINE, LINE])
+    log.flush(5)
+    assert (log.waiting, log.dropped) == (0, 2)
