@@ -273,8 +273,7 @@ def _add_up(sums: Sums, kind: Row, row: Row) -> None:
 
 
 def _members(names: Sequence[str]) -> Callable[[Row], Row]:
-    """What takes these members out of the tuple of a record: all at once, for each by itself costs
-    more than the rest of a row."""
+    """What takes these members out of the tuple of a record."""
     return itemgetter(*map(CallRecord.__struct_fields__.index, names))
 
 

@@ -132,8 +132,7 @@ class Attempt:
                     raise
                 raise explained(error, access.refusal, self.call.key) from None
         request = (provider.request if native is None else native.request)(self.call)
-        if self.state.call.record.trace_id:
-            self._name_trace(request)
+        self._name_trace(request)
         self.lease.asked = True
         began = perf_counter()
         try:

@@ -335,7 +335,7 @@ class Exchange:
                 now=int(time()),
                 new_id=_new_id,
             )
-            was_probe = bool(lease.claims) and lease.probes_upstream
+            was_probe = lease.probes_upstream
             error = await self._try(state, target, how, call, lease)
             if error is None:
                 return None

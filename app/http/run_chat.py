@@ -61,9 +61,7 @@ async def run_chat(request: Request, front: Front, targets: Sequence[Target], as
                 each
                 for each in fallbacks
                 if caller.may(each.provider.family, each.alias or each.model)
-            ]
-            if fallbacks
-            else [],
+            ],
         ),
         sink,
     )
