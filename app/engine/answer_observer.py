@@ -11,6 +11,10 @@ from app.wire.events import Usage
 from app.wire.stream_end import Tail, failure, finished, is_done, usage_in
 
 _HEAD_BYTES = 16 * 1024  # usage may stand at the start of a JSON answer
+# In the last events of a stream: what it counts there is all that it has said.
+_COUNTS_ALL = re.compile(
+    rb'"message_delta"|"response\.(?:completed|incomplete|failed)"|"finishReason"'
+).search
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,128})"').search
 
 
@@ -51,6 +55,11 @@ class AnswerObserver:
     def usage(self) -> Usage | None:
         """The tokens that the answer counts, None if it counts none."""
         return usage_in(self._tail.bytes(), self._head) if self._readable else None
+
+    def counts_all(self) -> bool:
+        """Whether a stream has told its last counts, whatever comes behind them."""
+        last = self._tail.bytes()
+        return is_done(last) or _COUNTS_ALL(last) is not None
 
     def model(self) -> str:
         """The model that the answer names at its start, "" for none."""

@@ -1,5 +1,7 @@
 """One attempt of a chat call: prepare, ask, copy or translate the answer, finish."""
 
+import asyncio
+from contextlib import suppress
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from app.engine.holdback import Held
 from app.engine.upstream_access import UpstreamAccess
 from app.pool.lease import Lease
 from app.pool.outcomes import Outcome, is_challenge, of_told
-from app.state.rate_windows import guess_tokens
+from app.state.rate_windows import guess_answered, guess_tokens
 from app.telemetry.call_log import sent_again
 from app.telemetry.redaction import redact
 from app.telemetry.trace_context import TRACEPARENT, traceparent
@@ -30,7 +32,7 @@ from app.wire.errors import GatewayError
 from app.wire.events import Follow
 from app.wire.front import Answering
 from app.wire.kept import Kept, family_of
-from app.wire.provider import Call, Decoder, Key
+from app.wire.provider import Call, CountingDecoder, Decoder, Key
 from app.wire.renderer import Renderer
 from app.wire.retry_after import retry_after
 from app.wire.stream_start import MAX_HELD_BYTES, Stage
@@ -85,6 +87,8 @@ class Attempt:
         """From `prepare` to the last byte."""
         self.response = await self._ask()
         decoder: Decoder | None = None
+        out: bytes | None = None
+        is_left = False
         try:
             await self._accept()
             decoder = self._decoder()
@@ -98,7 +102,12 @@ class Attempt:
                 raise
             renderer = self.renderer
             out = _rest_of_cut(renderer, error)
+        except asyncio.CancelledError:
+            is_left = self.state.deadline.why is None
+            raise
         finally:
+            if out is None and self.renderer is not None:
+                self._count_unfinished(self.renderer, decoder, is_left)
             self._leave(decoder)
             await self.response.close()
         await self._finish(renderer, out)
@@ -400,6 +409,28 @@ class Attempt:
             return None
         return Held(asked.tokens, asked.seconds)
 
+    def _count_unfinished(self, renderer: Renderer, decoder: Decoder | None, is_left: bool) -> None:
+        """Notes what an answer that breaks off has counted: its upstream charges for that.
+
+        A caller who leaves (`is_left`) behind the last event of a stream has got all of it, as
+        OpenAI's SDKs do, which close the connection at [DONE].
+        """
+        record, deadline = self.state.call.record, self.state.deadline
+        if not (is_left or deadline.committed):
+            return  # another key may answer, and counts then
+        is_whole = is_left and _is_whole(renderer)
+        if is_whole and deadline.committed and not deadline.sending:
+            record.outcome = "complete"
+        usage = renderer.usage
+        if usage is None and isinstance(decoder, CountingDecoder):
+            usage = decoder.counted()
+        if usage is None or not usage.prompt_tokens:
+            return
+        record.count(usage)
+        if not is_whole:
+            answered = guess_answered(record.bytes_out, is_stream=self.call.stream)
+            record.estimate(usage.prompt_tokens, max(usage.completion_tokens, answered))
+
     async def _finish(self, renderer: Renderer, out: bytes) -> None:
         """Sends the last bytes, once the record tells what the answer counted."""
         record, sink, deadline = self.state.call.record, self.state.sink, self.state.deadline
@@ -429,6 +460,14 @@ class Attempt:
         if out:
             await sink.send(out)
         await sink.end()
+
+
+def _is_whole(renderer: Renderer) -> bool:
+    """Whether nothing is missing of an answer whose end was not awaited."""
+    with suppress(GatewayError):
+        renderer.finish(is_cut=True)
+        return True
+    return False
 
 
 def _rest_of_cut(renderer: Renderer, error: GatewayError) -> bytes:

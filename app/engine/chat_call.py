@@ -125,7 +125,8 @@ class Exchange:
         except asyncio.CancelledError:
             ending = deadline.cancelled()
             if ending is None:
-                record.outcome, record.status = "client_gone", 499
+                if record.outcome != "complete":
+                    record.outcome, record.status = "client_gone", 499
                 raise
             await self._tell(ending, ask, sink, deadline)
         except Exception:

@@ -195,6 +195,7 @@ async def deliver(
     if key.id and response.status >= 400 and call.method != "HEAD" and not _is_large(response):
         response = await _redacted(state, response, key)
     observer: AnswerObserver | None = None
+    is_read = False
     try:
         status = record.status = response.status
         record.first_event_ms = round((perf_counter() - state.began) * 1000, 3)
@@ -232,12 +233,18 @@ async def deliver(
                 await send(data)
                 deadline.sending = False
             data = await read()
+        is_read = True
         if cutter is not None and (data := cutter.finish()):
             record.bytes_out += len(data)
             await send(data)
+    except asyncio.CancelledError:
+        is_left = deadline.why is None and not deadline.sending
+        if is_left and observer is not None and observer.is_stream and observer.counts_all():
+            record.outcome = "complete"  # OpenAI's SDKs close the connection at [DONE]
+        raise
     finally:
         if observer is not None:
-            _record_tokens(observer, call)
+            _record_tokens(observer, call, is_read)
         await response.close()
     deadline.stop()
     await sink.end()
@@ -305,15 +312,18 @@ def answer_headers(
     return headers
 
 
-def _record_tokens(observer: AnswerObserver, call: ForwardCall) -> None:
+def _record_tokens(observer: AnswerObserver, call: ForwardCall, is_read: bool) -> None:
     """Writes the tokens of an answer into the record, guessed where it does not count them; and
-    its model, where the request was not looked at."""
+    its model, where the request was not looked at. An answer that was not read to its end counts
+    what it told of the prompt, and of itself what it told or said, whichever is more."""
     record, usage = call.record, observer.usage()
     record.model = record.model or observer.model()
+    answered = guess_answered(record.bytes_out, is_stream=observer.is_stream)
     if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
         record.count(usage)
+        if not is_read and not observer.counts_all():
+            record.estimate(usage.prompt_tokens, max(usage.completion_tokens, answered))
     elif record.bytes_out and is_answer(call.path):
-        answered = guess_answered(record.bytes_out, is_stream=observer.is_stream)
         record.estimate(guess_tokens(record.bytes_in), answered)
 
 

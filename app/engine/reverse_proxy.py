@@ -124,7 +124,8 @@ class ReverseProxy:
         except asyncio.CancelledError:
             error = deadline.cancelled()
             if error is None:
-                record.outcome, record.status = "client_gone", 499
+                if record.outcome != "complete":
+                    record.outcome, record.status = "client_gone", 499
                 raise
         except Exception:
             record.outcome, record.status, record.code = "gateway_error", 500, "gateway_error"

@@ -4,7 +4,7 @@ CONTRIBUTING.md, "Add a provider", has a complete example.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -13,7 +13,7 @@ from app.wire.asked import Asked
 from app.wire.chat import ChatRequest
 from app.wire.endpoints import Endpoint
 from app.wire.errors import GatewayError
-from app.wire.events import Event
+from app.wire.events import Event, Usage
 from app.wire.refusals import as_close_error
 from app.wire.upstream import UpstreamReply, UpstreamRequest, Via
 
@@ -99,6 +99,15 @@ class Decoder(Protocol):
 
     def finish(self) -> Iterable[Event]:
         """End of the body. Raises `upstream_cut()` when the answer was not whole."""
+
+
+@runtime_checkable
+class CountingDecoder(Decoder, Protocol):
+    """A decoder whose upstream counts from the start of an answer. Its events tell that at the end,
+    which an answer that breaks off never reaches."""
+
+    def counted(self) -> Usage | None:
+        """What the upstream has counted so far."""
 
 
 class ForwardRule(Struct, frozen=True, kw_only=True):

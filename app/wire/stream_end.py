@@ -251,10 +251,12 @@ def usage_in(text: bytes, began_with: bytes = b"") -> Usage | None:
         at = len(text)
         while last is None and (at := text.rfind(name, 0, at)) >= 0:
             last = _counts_at(text, at + len(name))
-    if last is not None and last.prompt_tokens is None and began_with:
+    if began_with and (last is None or last.prompt_tokens is None):
         at, first = -1, None
         while first is None and (at := began_with.find(b'"usage"', at + 1)) >= 0:
             first = _counts_at(began_with, at + len(b'"usage"'))
+        if last is None:
+            last = first  # the stream broke off
         for field in _Counts.__struct_fields__ if first is not None else ():
             if getattr(last, field) is None:
                 setattr(last, field, getattr(first, field))

@@ -237,6 +237,10 @@ class MessagesDecoder:
             self._error = error
         return out
 
+    def counted(self) -> Usage:
+        """The prompt's tokens are told with the start, the answer's with its end."""
+        return self._teller.usage()
+
     def finish(self) -> list[Event]:
         """Tells how the answer ended. Raises GatewayError 502 when it was not whole."""
         if self._error is not None:

@@ -410,27 +410,33 @@ class AnswerDecoder:
         what += " Try again, or simplify the tools."
         return GatewayError(502, what, code=code, outcome="upstream_error")
 
-    def _say_usage(self, events: list[Event]) -> None:
+    def counted(self) -> Usage | None:
+        """The counts of the last chunk that had some: each counts all that came before."""
         try:
             usage = _usage.decode(self._usage) if self._usage else None
         except JSON_ERRORS:
-            events.append(Unknown("usageMetadata"))
-            return
+            return None
+        if usage is None:
+            return None
+        thoughts = usage.thoughts_token_count or 0
+        return Usage(
+            prompt_tokens=(usage.prompt_token_count or 0)
+            + (usage.tool_use_prompt_token_count or 0),
+            # Candidates do not include thoughts on this API; OpenAI's completion does.
+            completion_tokens=(usage.candidates_token_count or 0) + thoughts,
+            total_tokens=usage.total_token_count,
+            cached_tokens=usage.cached_content_token_count or 0,
+            reasoning_tokens=thoughts,
+            audio_tokens=_audio(usage.prompt_tokens_details),
+            completion_audio_tokens=_audio(usage.candidates_tokens_details),
+        )
+
+    def _say_usage(self, events: list[Event]) -> None:
+        usage = self.counted()
         if usage is not None:
-            thoughts = usage.thoughts_token_count or 0
-            events.append(
-                Usage(
-                    prompt_tokens=(usage.prompt_token_count or 0)
-                    + (usage.tool_use_prompt_token_count or 0),
-                    # Candidates do not include thoughts on this API; OpenAI's completion does.
-                    completion_tokens=(usage.candidates_token_count or 0) + thoughts,
-                    total_tokens=usage.total_token_count,
-                    cached_tokens=usage.cached_content_token_count or 0,
-                    reasoning_tokens=thoughts,
-                    audio_tokens=_audio(usage.prompt_tokens_details),
-                    completion_audio_tokens=_audio(usage.candidates_tokens_details),
-                )
-            )
+            events.append(usage)
+        elif self._usage and bytes(self._usage) != b"null":
+            events.append(Unknown("usageMetadata"))
 
 
 def _audio(counts: list[ModalityCount] | None) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -44,8 +45,10 @@ class Caller:
         self.aborted = True
 
 
-def forwarded(pieces, headers=SSE, path="chat/completions", prefix="/v1/", method="POST"):
-    """The log record of one raw call, and what its caller got."""
+def forwarded(
+    pieces, headers=SSE, path="chat/completions", prefix="/v1/", method="POST", leave_after=None
+):
+    """The log record of one raw call, and what its caller got, who leaves after some seconds."""
     keys = [KeyEntry(id="1", val="sk-pool")]
     config = Config(
         openai=OpenAI(api_keys=keys),
@@ -71,7 +74,8 @@ def forwarded(pieces, headers=SSE, path="chat/completions", prefix="/v1/", metho
         record=CallRecord(request_id="r", route="t"),
     )
     proxy = ReverseProxy(config, clients, KeyPool(config, SharedState()), log)
-    asyncio.run(proxy.run(call, caller))
+    with suppress(TimeoutError):
+        asyncio.run(asyncio.wait_for(proxy.run(call, caller), leave_after))
     (record,) = log.records
     return record, b"".join(caller.sent)
 
@@ -114,6 +118,36 @@ def test_the_tokens_of_a_raw_stream_are_those_it_tells(prefix, path, pieces, cou
     assert tokens(record) == counted
     assert got == b"".join(pieces)
     assert record.outcome == "complete"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path", "pieces", "counted"),
+    [
+        ("/v1/", "chat/completions", [TEXT, STOP, USAGE, DONE], (7, 3, "told")),
+        ("/v1/", "responses", [RESPONSES], (11, 6, "told")),
+        ("/claude/api/", "v1/messages", MESSAGES, (25, 42, "told")),
+        ("/claude/api/", "v1/messages", MESSAGES[:2], (25, None, "estimated")),
+        ("/gemini/", "v1beta/models/g:streamGenerateContent", [GEMINI], (9, 7, "estimated")),
+        ("/v1/", "chat/completions", [TEXT * 9], (100, None, "estimated")),
+    ],
+)
+def test_a_raw_stream_that_breaks_off_has_used_what_it_told_and_said(prefix, path, pieces, counted):
+    record, got = forwarded([*pieces, CUT], path=path, prefix=prefix)
+    prompt, answered, how = counted
+    answered = len(got) // 200 if answered is None else answered
+    assert (*tokens(record), record.counted) == (prompt, answered, how)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "outcome", "status", "counted"),
+    [
+        ([TEXT, STOP, USAGE, DONE, 60], "complete", 200, "told"),
+        ([TEXT * 300, 60], "client_gone", 499, "estimated"),
+    ],
+)
+def test_who_leaves_a_raw_stream_behind_done_has_all_of_it(pieces, outcome, status, counted):
+    record, _ = forwarded(pieces, leave_after=0.1)
+    assert (record.outcome, record.status, record.counted) == (outcome, status, counted)
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])

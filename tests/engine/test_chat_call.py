@@ -283,6 +283,48 @@ def test_a_caller_who_leaves_closes_the_upstream():
     assert bench.record.outcome == "client_gone" and bench.record.status == 499
 
 
+COUNTS = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+COUNTED = b'data: {"choices":[],"usage":%b}\n\n' % json.dumps(COUNTS).encode()
+
+
+def left(bench, **members):
+    """A call whose caller leaves as soon as nothing more comes."""
+
+    async def leave():
+        task = asyncio.create_task(bench.ask(**members))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(leave())
+    return bench.record
+
+
+def counts(record):
+    return record.prompt_tokens, record.completion_tokens, record.counted
+
+
+def test_who_leaves_behind_done_has_a_whole_answer():
+    record = left(Bench(FakeResponse(pieces=[EVENT, COUNTED + DONE, 60])), stream=True)
+    assert (record.outcome, record.status) == ("complete", 200)
+    assert counts(record) == (7, 3, "told")
+
+
+def test_who_leaves_before_a_whole_body_was_sent_has_used_what_it_counts():
+    body = b'{"choices":[],"usage":%b}' % json.dumps(COUNTS).encode()
+    bench = Bench(FakeResponse(headers=[("content-type", "application/json")], pieces=[body, 60]))
+    record = left(bench)
+    assert (record.outcome, record.status) == ("client_gone", 499)
+    assert counts(record) == (7, 3, "told")
+
+
+def test_who_leaves_in_the_middle_has_used_what_was_counted_and_what_was_said():
+    record = left(Bench(FakeResponse(pieces=[EVENT, COUNTED, EVENT * 20, 60])), stream=True)
+    assert (record.outcome, record.status) == ("client_gone", 499)
+    assert counts(record) == (7, record.bytes_out // 200, "estimated")
+
+
 def test_shutdown_tells_open_streams_and_nothing_is_left():
     bench = Bench(FakeResponse(pieces=[EVENT, 60]))
 

@@ -1,6 +1,8 @@
 """Messages calls through the engine: what a renderer alone cannot show."""
 
+import asyncio
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -52,6 +54,56 @@ def test_a_cut_after_the_first_byte_is_anthropics_error_event_and_no_message_sto
     ]
     assert events[-1]["error"]["type"] == "api_error"
     assert events[-1]["request_id"] == "req_r"
+
+
+START = {
+    "type": "message_start",
+    "message": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-haiku-4-5",
+        "content": [],
+        "usage": {
+            "input_tokens": 10,
+            "cache_read_input_tokens": 90_000,
+            "cache_creation_input_tokens": 200,
+            "output_tokens": 1,
+        },
+    },
+}
+OPENED = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+TEXT = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "word "}}
+
+
+@pytest.mark.parametrize("front", ["anthropic", "openai-chat"])
+@pytest.mark.parametrize("ending", [60, CUT])
+def test_an_answer_that_breaks_off_has_used_the_cache_that_its_start_tells(front, ending):
+    events = [START, OPENED, *[TEXT] * 40]
+    pieces = [f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in events]
+    bench = Failover({"c": lambda: FakeResponse(pieces=[*pieces, ending])}, keys=["a"])
+    asked = {"front": FRONTS[front], "model": "claude/claude-haiku-4-5", "max_tokens": 64}
+    with suppress(TimeoutError):
+        run(asyncio.wait_for(bench.ask(stream=True, **asked), 0.2))
+    record = bench.record
+    assert record.outcome == ("client_gone" if ending == 60 else "upstream_cut")
+    assert (record.prompt_tokens, record.cached_tokens) == (90_210, 90_000)
+    assert (record.cache_write_tokens, record.counted) == (200, "estimated")
+    assert record.completion_tokens == record.bytes_out // 200 > 10
+
+
+def test_geminis_counts_so_far_are_those_of_an_answer_that_breaks_off():
+    pieces = [
+        b'data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}],"usageMetadata":{'
+        b'"promptTokenCount":900,"cachedContentTokenCount":800,"candidatesTokenCount":%d}}\n\n' % n
+        for n in (10, 20, 30)
+    ]
+    bench = Failover({"g": lambda: FakeResponse(pieces=[*pieces, CUT])}, keys=["a"])
+    run(bench.ask(stream=True, front=MESSAGES, model="gemini/gemini-2.5-flash", max_tokens=64))
+    record = bench.record
+    assert record.outcome == "upstream_cut"
+    assert (record.prompt_tokens, record.cached_tokens) == (900, 800)
+    assert (record.completion_tokens, record.counted) == (30, "estimated")
 
 
 def test_a_cut_before_the_first_byte_has_a_true_status():
