@@ -2,7 +2,15 @@
 
 from collections.abc import Iterable
 
+from app.accounting.ledger import rows_of
 from app.accounting.store import Batch, Row
+from app.telemetry.call_log import CallRecord
+
+
+def call_of(at: int, record: CallRecord) -> tuple[Row, Row]:
+    """The kind and the row of a call that ended at `at`, in Unix milliseconds."""
+    kinds, (row,) = rows_of([(at, record)])
+    return kinds[row[2]], row
 
 
 def batch_of(

@@ -86,6 +86,63 @@ def test_rows_and_sums_of_hour_and_day_are_in_the_file(tmp_path):
     store.close()
 
 
+def test_calls_of_all_kinds_that_come_at_once_are_added_up_as_one_by_one(tmp_path, monkeypatch):
+    noon = 1_800_000_000 // DAY * DAY + DAY // 2
+    ends = iter([(noon + n * 40) * 1000 for n in range(250)])  # over three hours
+    monkeypatch.setattr(room.time, "time_ns", lambda: next(ends) * 1_000_000)
+    records = []
+    for n in range(250):
+        outcome, status = ("complete", 200) if n % 5 else ("upstream_cut", 502)
+        record = a_record(request_id=f"r{n}", key_id=f"k{n % 3}", outcome=outcome, status=status)
+        if n % 7:
+            record.count(Usage(n, 2 * n, cached_tokens=n // 2, reasoning_tokens=1, cost=n))
+        if n % 11 == 0:
+            record.count(Usage(10**12, 1, cost=10**20))
+        if n % 13 == 0:
+            record.estimate(n, n)
+            record.cost = None
+        records.append(record)
+    store = store_of(str(tmp_path / "usage.db"))
+
+    async def run():
+        ledger = Ledger(store, 30)
+        for record in records:
+            ledger.add(record)
+        await ledger.close()
+
+    asyncio.run(run())
+    expected: dict[tuple, list[int]] = {}
+    for n, r in enumerate(records):
+        start = (noon + n * 40) // HOUR * HOUR
+        figures = expected.setdefault((start, "m" if r.counted else "", r.key_id), [0] * 10)
+        figures[0] += 1
+        figures[1] += r.outcome != "complete"
+        if r.counted:
+            told = [
+                r.prompt_tokens,
+                r.cached_tokens,
+                r.cache_write_tokens,
+                r.completion_tokens,
+                r.reasoning_tokens,
+            ]
+            for at, count in enumerate(told, 2):
+                figures[at] += min(count, 10**9)
+            figures[7] += r.counted == "estimated"
+            figures[8] += min(r.cost or 0, 10**14)
+            figures[9] += r.cost is None
+    got = {}
+    for _, start, _, _, model, key_id, *figures in store.read(
+        SUMS.replace(" ORDER", " WHERE seconds = 3600 ORDER")
+    ):
+        got[start, model, key_id] = figures
+    assert got == expected
+    rows = store.read("SELECT request_id, prompt_tokens, counted FROM ledger_calls ORDER BY id")
+    assert rows == [
+        (r.request_id, None if not r.counted else min(r.prompt_tokens, 10**9), r.counted)
+        for r in records
+    ]
+
+
 def test_calls_are_written_together(monkeypatch):
     monkeypatch.setattr(room, "TOGETHER_SECONDS", 0.3)
     monkeypatch.setattr(room, "BATCH_ROWS", 50)

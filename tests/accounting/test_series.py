@@ -2,11 +2,10 @@
 
 import pytest
 
-from app.accounting.ledger import call_of
 from app.accounting.series import series
 from app.accounting.store import DAY
 from app.telemetry.call_log import CallRecord
-from tests.accounting.batches import batch_of
+from tests.accounting.batches import batch_of, call_of
 
 NOW = 1_800_000_000 // DAY * DAY + 39_990  # a multiple of 15, not of 1800
 

@@ -7,7 +7,6 @@ import psycopg
 import pytest
 
 from app.accounting import migrations
-from app.accounting.ledger import call_of
 from app.accounting.migrations import VERSIONS, TooNew, missing
 from app.accounting.sqlite_store import SqliteStore
 from app.accounting.store import (
@@ -23,7 +22,7 @@ from app.accounting.store import (
     store_of,
 )
 from app.telemetry.call_log import CallRecord
-from tests.accounting.batches import batch_of
+from tests.accounting.batches import batch_of, call_of
 
 NOW = 1_800_000_000
 

@@ -5,11 +5,10 @@ import io
 
 import pytest
 
-from app.accounting.ledger import call_of
 from app.accounting.store import DAY, HOUR
 from app.accounting.usage import Span, as_csv, calls, span_of, sums
 from app.telemetry.call_log import CallRecord
-from tests.accounting.batches import batch_of
+from tests.accounting.batches import batch_of, call_of
 
 MIDNIGHT = 1_800_000_000 // DAY * DAY
 WHOLE = Span(MIDNIGHT, MIDNIGHT + 2 * DAY)
