@@ -188,6 +188,18 @@ def test_a_wrong_base_url_is_told_the_right_one(locked):
             assert f"{locked.url}/c" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("base", ["/c/v1", "/c/v1beta"])
+@pytest.mark.parametrize("version", ["v1beta", "v1alpha", "v1"])
+@pytest.mark.parametrize("method", ["generateContent", "streamGenerateContent", "countTokens"])
+def test_a_base_url_with_a_version_is_told_googles_clients(locked, base, version, method):
+    path = f"{base}/{version}/models/gemini-2.5-flash:{method}"
+    answer = asked(locked, "POST", path, json={})
+    assert is_googles(answer, 501, "UNIMPLEMENTED")
+    assert answer.json()["error"]["message"].endswith(
+        f"set the client's base URL to {locked.url}/c"
+    )
+
+
 @pytest.mark.parametrize("path", ["/chat/completions", "/c/chat/completions", "/openai/responses"])
 def test_a_chat_without_its_prefix_is_told_where_chat_is(locked, path):
     answer = asked(locked, "POST", path, json={})

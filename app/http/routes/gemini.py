@@ -24,6 +24,7 @@ from app.fronts.gemini.request import (
 )
 from app.http.ask_once import logged
 from app.http.responses import METHODS, App, json_answer, record_for
+from app.http.routes import landing
 from app.http.routes.chat import FRONTS, incoming_of, targets_of
 from app.http.run_chat import run_chat
 from app.http.shared_paths import is_anthropics, is_googles
@@ -36,6 +37,7 @@ _EMBEDDINGS = next(front for front in FRONTS if front.name == "openai-embeddings
 _MESSAGES = next(front for front in FRONTS if front.name == "anthropic")
 EVENTS, ARRAY = (front for front in FRONTS if front.name == "gemini")
 _VERSIONS = ("v1beta", "v1alpha", "v1")
+_OTHER_VERSIONS = tuple(f"{version}/models/" for version in _VERSIONS)  # of a wrong base URL
 MODELS = "/models"
 _KEY_HEADER = EVENTS.credential_headers[0]
 
@@ -59,6 +61,8 @@ def register(app: App) -> None:
 
 def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
     async def handle(request: Request, target: str) -> HTTPResponse | None:
+        if target.startswith(_OTHER_VERSIONS):
+            return await landing.googles(request, target)
         try:
             _, method = method_of(target if request.method == "POST" else "")
         except NoSuchMethod:
