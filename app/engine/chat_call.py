@@ -141,7 +141,7 @@ class Exchange:
                 record.estimate(guess_tokens(asked.text_bytes), answered)
             self.log.write(record)
             if self.call_files is not None:
-                self.call_files.keep(record, asked.body, getattr(sink, "said", ()))
+                self.call_files.keep(record, asked.body, sink.said)
 
     def _reserve(self, ask: ChatCall, sink: Sink) -> None:
         """Reserves what the call may cost of its caller's budget. Raises GatewayError 429, 403."""

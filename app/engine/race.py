@@ -5,6 +5,7 @@ connection. The first byte that a lane is to send makes it the winner: the other
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
@@ -23,6 +24,8 @@ class Lane:
     `record` is a copy of the call's record, `headers` of its answer's headers. `started` says that
     this lane has sent something. `task` is set by whoever starts the request.
     """
+
+    said: Sequence[bytes] = ()  # the caller's own sink remembers it
 
     def __init__(self, race: "Race", sink: Any, record: CallRecord) -> None:
         self._race, self._sink = race, sink

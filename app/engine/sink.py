@@ -1,5 +1,6 @@
 """Where an answer goes: the caller's connection, behind the web framework."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from app.wire.upstream import Headers
@@ -11,6 +12,7 @@ class Sink(Protocol):
     started: bool
     content_type: str  # of the answer; set before its first byte
     headers: Headers  # of the answer; may be added to until the first byte is sent
+    said: Sequence[bytes]  # the start of what was sent, where that is to be kept
 
     async def send(self, data: bytes) -> None:
         """The next piece of a stream; the first one sends status 200 and `headers` before it."""

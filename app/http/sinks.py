@@ -1,5 +1,6 @@
 """Where answers go: the caller's connection, for chat calls and for the reverse proxy."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +32,8 @@ def _streamed(content_type: str) -> bytes:
 
 class ChatSink:
     """The exchange's way to the caller."""
+
+    said: Sequence[bytes] = ()
 
     def __init__(self, request: Request, id_header: str = "", id_prefix: str = "") -> None:
         self._request = request
@@ -86,7 +89,7 @@ class RecordedSink(ChatSink):
 
     def __init__(self, request: Request, id_header: str = "", id_prefix: str = "") -> None:
         super().__init__(request, id_header, id_prefix)
-        self.said: list[bytes] = []
+        self.said = self._pieces = list[bytes]()
         self._left = MOST_OF_ONE
 
     async def send(self, data: bytes) -> None:
@@ -106,7 +109,7 @@ class RecordedSink(ChatSink):
 
     def _remember(self, data: bytes) -> None:
         if self._left > 0:
-            self.said.append(data[: self._left])
+            self._pieces.append(data[: self._left])
             self._left -= len(data)
 
 

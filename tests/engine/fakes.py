@@ -60,6 +60,7 @@ class FakeSink:
         self.started = False
         self.ended = False
         self.sent: list[bytes] = []
+        self.said = self.sent
         self.whole: bytes | None = None
         self._slow = slow
 
