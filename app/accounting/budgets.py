@@ -336,16 +336,18 @@ class Budgets:
         called on the event loop."""
         held = self._held.pop(id(record), None)
         if held is not None:
-            held.row.untold_tokens -= held.tokens
-            held.row.untold_nano -= held.nano
             self._spend(held, record.tokens, record.cost or 0, is_over=True)
 
     def _spend(self, held: _Held, tokens: int, nano: int, is_over: bool = False) -> None:
-        """Adds what the call has cost in all, less what it had cost before."""
+        """Adds what the call has cost in all, less what it had cost before. One that is over has no
+        reservation any more."""
         limits = held.row
         more, dearer = tokens - held.spent_tokens, nano - held.spent_nano
         limits.spent_tokens += more
         limits.spent_nano += dearer
+        if is_over:
+            more -= held.tokens
+            dearer -= held.nano
         limits.untold_tokens += more
         limits.untold_nano += dearer
         held.spent_tokens, held.spent_nano = tokens, nano

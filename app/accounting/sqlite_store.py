@@ -29,8 +29,11 @@ from app.state.sqlite_file import SqliteFile
 T = TypeVar("T")
 
 _CHECKPOINT_PAGES = 4000  # of 4 KiB: some seconds of a busy gateway
-_AT_ONCE = 50  # rows in one statement: a third less work than one by one
-_ADD_CALLS = ADD_CALL + (", " + ADD_CALL.partition(" VALUES ")[2]) * (_AT_ONCE - 1)
+# Rows in one statement: a third less work than one by one. And each statement gives the interpreter
+# lock away some times, over which the event loop and this thread then fight.
+_AT_ONCE = (250, 50, 10, 1)
+_VALUES = ADD_CALL.partition(" VALUES ")[2]
+_ADD_CALLS = [(count, ADD_CALL + f", {_VALUES}" * (count - 1)) for count in _AT_ONCE]
 # What it says of values that it cannot hold, in contrast to a file that cannot be written.
 _OF_VALUES = (
     sqlite3.DataError,
@@ -102,10 +105,12 @@ def _write(database: sqlite3.Connection, batch: Batch) -> None:
         if last is not None and last[0] >= batch.number:
             return
         database.executemany(ADD_KIND, batch.used_kinds())
-        whole = len(batch.rows) // _AT_ONCE * _AT_ONCE
-        several = (batch.rows[at : at + _AT_ONCE] for at in range(0, whole, _AT_ONCE))
-        database.executemany(_ADD_CALLS, (list(chain.from_iterable(rows)) for rows in several))
-        database.executemany(ADD_CALL, batch.rows[whole:])
+        at, rows = 0, batch.rows
+        for count, statement in _ADD_CALLS:
+            end = len(rows) - (len(rows) - at) % count
+            values = (list(chain.from_iterable(rows[n : n + count])) for n in range(at, end, count))
+            database.executemany(statement, values)
+            at = end
         database.executemany(ADD_SUM, batch.sums)
         database.execute(SET_BATCH, (batch.writer, batch.number, batch.time))
 
