@@ -283,10 +283,8 @@ _OWN_OF = _members([name for name in OWN if name not in ("time", "kind")])
 
 
 def rows_of(calls: Sequence[Call]) -> tuple[Kinds, list[Row]]:
-    """The kinds and the rows, OWN, of calls.
-
-    Column by column: Python's own C does most of it, in a third of the time.
-    """
+    """The kinds and the rows, OWN, of calls. Column by column, so that built-in functions do most
+    of it: a loop over the calls took nearly twice as long."""
     times, records = zip(*calls, strict=True)
     columns = list(zip(*map(astuple, records), strict=True))
     kinds = list(map(_kind, zip(*_KIND_OF(columns), strict=True)))

@@ -418,8 +418,8 @@ class Attempt:
         record, deadline = self.state.call.record, self.state.deadline
         if not (is_left or deadline.committed):
             return  # another key may answer, and counts then
-        is_whole = is_left and _is_whole(renderer)
-        if is_whole and deadline.committed and not deadline.sending:
+        rest = _rest(renderer) if is_left else None
+        if rest == b"" and deadline.committed and not deadline.sending:
             record.outcome = "complete"
         usage = renderer.usage
         if usage is None and isinstance(decoder, CountingDecoder):
@@ -427,7 +427,7 @@ class Attempt:
         if usage is None or not usage.prompt_tokens:
             return
         record.count(usage)
-        if not is_whole:
+        if rest is None:
             answered = guess_answered(record.bytes_out, is_stream=self.call.stream)
             record.estimate(usage.prompt_tokens, max(usage.completion_tokens, answered))
 
@@ -462,12 +462,11 @@ class Attempt:
         await sink.end()
 
 
-def _is_whole(renderer: Renderer) -> bool:
-    """Whether nothing is missing of an answer whose end was not awaited."""
+def _rest(renderer: Renderer) -> bytes | None:
+    """What is left to send of an answer whose end was not awaited; None if it is not whole."""
     with suppress(GatewayError):
-        renderer.finish(is_cut=True)
-        return True
-    return False
+        return renderer.finish(is_cut=True)
+    return None
 
 
 def _rest_of_cut(renderer: Renderer, error: GatewayError) -> bytes:

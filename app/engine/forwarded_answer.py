@@ -321,7 +321,7 @@ def _record_tokens(observer: AnswerObserver, call: ForwardCall, is_read: bool) -
     answered = guess_answered(record.bytes_out, is_stream=observer.is_stream)
     if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
         record.count(usage)
-        if not is_read and not observer.counts_all():
+        if observer.is_stream and not is_read and not observer.counts_all():
             record.estimate(usage.prompt_tokens, max(usage.completion_tokens, answered))
     elif record.bytes_out and is_answer(call.path):
         record.estimate(guess_tokens(record.bytes_in), answered)

@@ -89,7 +89,8 @@ class RecordedSink(ChatSink):
 
     def __init__(self, request: Request, id_header: str = "", id_prefix: str = "") -> None:
         super().__init__(request, id_header, id_prefix)
-        self.said = self._pieces = list[bytes]()
+        self._pieces: list[bytes] = []
+        self.said = self._pieces
         self._left = MOST_OF_ONE
 
     async def send(self, data: bytes) -> None:

@@ -138,6 +138,12 @@ def test_a_raw_stream_that_breaks_off_has_used_what_it_told_and_said(prefix, pat
     assert (*tokens(record), record.counted) == (prompt, answered, how)
 
 
+def test_a_raw_body_that_breaks_off_behind_its_counts_has_told_them():
+    body = b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}'
+    record, _ = forwarded([body, CUT], JSON)
+    assert (*tokens(record), record.counted) == (7, 3, "told")
+
+
 @pytest.mark.parametrize(
     ("pieces", "outcome", "status", "counted"),
     [

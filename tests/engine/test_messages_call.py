@@ -92,6 +92,18 @@ def test_an_answer_that_breaks_off_has_used_the_cache_that_its_start_tells(front
     assert record.completion_tokens == record.bytes_out // 200 > 10
 
 
+def test_who_leaves_a_translated_stream_before_its_last_event_has_left_in_the_middle():
+    finish = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    counts = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+    ends = [b"data: %b\n\n" % json.dumps(each).encode() for each in (finish, counts)]
+    bench = Bench(FakeResponse(pieces=[chunk("yes"), *ends, 60]))
+    with pytest.raises(TimeoutError):
+        run(asyncio.wait_for(bench.ask(**ASKED), 0.1))
+    assert b"message_stop" not in bench.sink.body
+    assert (bench.record.outcome, bench.record.status) == ("client_gone", 499)
+    assert (bench.record.completion_tokens, bench.record.counted) == (3, "told")
+
+
 def test_geminis_counts_so_far_are_those_of_an_answer_that_breaks_off():
     pieces = [
         b'data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}],"usageMetadata":{'
