@@ -454,12 +454,13 @@ class Attempt:
         deadline.committed = True
         if not self.call.stream:
             await sink.answer(out)
-            return
-        if self.held is not None:
-            out = self.held.take() + out
-        if out:
-            await sink.send(out)
-        await sink.end()
+        else:
+            if self.held is not None:
+                out = self.held.take() + out
+            if out:
+                await sink.send(out)
+            await sink.end()
+        record.outcome = record.outcome or "complete"  # though its caller leaves at this moment
 
 
 def _rest(renderer: Renderer) -> bytes | None:

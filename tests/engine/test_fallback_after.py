@@ -85,6 +85,35 @@ def test_who_loses_is_let_go_before_the_winner_has_ended():
     asyncio.run(main())
 
 
+class Leaving(FakeSink):
+    """A caller who closes the connection as soon as they have the end."""
+
+    leave = staticmethod(lambda: None)
+
+    async def end(self):
+        await super().end()
+        self.leave()
+
+    async def answer(self, body):
+        await super().answer(body)
+        self.leave()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_leaves_with_the_end_in_hand_has_a_complete_answer(stream):
+    whole = FakeResponse(headers=JSON, pieces=[b'{"choices":[]}'])
+    bench = bench_of({"a": slow(0.15) if stream else lambda: whole, "c": slow(60)}, sink=Leaving())
+
+    async def main():
+        asking = asyncio.create_task(bench.ask(stream=stream))
+        bench.sink.leave = asking.cancel
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(main())
+    assert (bench.record.outcome, bench.record.status) == ("complete", 200)
+
+
 @pytest.mark.parametrize("answers", [{"a": good}, {"a": slow(0.1)}])
 def test_nobody_is_asked_beside_an_upstream_that_speaks_in_time(answers):
     bench = bench_of(answers, after=1)
