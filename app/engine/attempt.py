@@ -410,7 +410,7 @@ class Attempt:
         return Held(asked.tokens, asked.seconds)
 
     def _count_unfinished(self, renderer: Renderer, decoder: Decoder | None, is_left: bool) -> None:
-        """Notes what an answer that breaks off has counted: its upstream charges for that.
+        """Notes what an answer that breaks off has counted.
 
         A caller who leaves (`is_left`) behind the last event of a stream has got all of it, as
         OpenAI's SDKs do, which close the connection at [DONE].
@@ -426,10 +426,11 @@ class Attempt:
             usage = decoder.counted()
         if usage is None or not usage.prompt_tokens:
             return
-        record.count(usage)
         if rest is None:
-            answered = guess_answered(record.bytes_out, is_stream=self.call.stream)
-            record.estimate(usage.prompt_tokens, max(usage.completion_tokens, answered))
+            said = guess_answered(record.bytes_out, is_stream=self.call.stream)
+            record.count_broken_off(usage, said)
+        else:
+            record.count(usage)
 
     async def _finish(self, renderer: Renderer, out: bytes) -> None:
         """Sends the last bytes, once the record tells what the answer counted."""

@@ -125,8 +125,7 @@ class Exchange:
         except asyncio.CancelledError:
             ending = deadline.cancelled()
             if ending is None:
-                if record.outcome != "complete":
-                    record.outcome, record.status = "client_gone", 499
+                record.caller_left()
                 raise
             await self._tell(ending, ask, sink, deadline)
         except Exception:

@@ -314,15 +314,15 @@ def answer_headers(
 
 def _record_tokens(observer: AnswerObserver, call: ForwardCall, is_read: bool) -> None:
     """Writes the tokens of an answer into the record, guessed where it does not count them; and
-    its model, where the request was not looked at. An answer that was not read to its end counts
-    what it told of the prompt, and of itself what it told or said, whichever is more."""
+    its model, where the request was not looked at."""
     record, usage = call.record, observer.usage()
     record.model = record.model or observer.model()
     answered = guess_answered(record.bytes_out, is_stream=observer.is_stream)
     if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
-        record.count(usage)
         if observer.is_stream and not is_read and not observer.counts_all():
-            record.estimate(usage.prompt_tokens, max(usage.completion_tokens, answered))
+            record.count_broken_off(usage, answered)
+        else:
+            record.count(usage)
     elif record.bytes_out and is_answer(call.path):
         record.estimate(guess_tokens(record.bytes_in), answered)
 

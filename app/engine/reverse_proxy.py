@@ -124,8 +124,7 @@ class ReverseProxy:
         except asyncio.CancelledError:
             error = deadline.cancelled()
             if error is None:
-                if record.outcome != "complete":
-                    record.outcome, record.status = "client_gone", 499
+                record.caller_left()
                 raise
         except Exception:
             record.outcome, record.status, record.code = "gateway_error", 500, "gateway_error"

@@ -127,6 +127,12 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
         self.counted = ESTIMATED if usage.is_estimated else TOLD
         self.cost = usage.cost
 
+    def count_broken_off(self, usage: Usage, said_tokens: int) -> None:
+        """Takes what an answer that breaks off has counted, for its upstream charges for that: of
+        the answer what was told or, if that is more, the estimate of what was said."""
+        self.count(usage)
+        self.estimate(usage.prompt_tokens, max(usage.completion_tokens, said_tokens))
+
     def add(self, usage: Usage) -> None:
         """Adds the token counts of one more answer, of a call that has several: a websocket."""
         before, cost = self.usage(), self.cost
@@ -146,6 +152,11 @@ class CallRecord(Struct, kw_only=True, omit_defaults=True):
         """Takes estimated token counts, for an answer that tells none."""
         self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
         self.counted = ESTIMATED
+
+    def caller_left(self) -> None:
+        """Notes that the caller has left; one who had all of the answer could."""
+        if self.outcome != "complete":
+            self.outcome, self.status = "client_gone", 499
 
     @property
     def tokens(self) -> int:
