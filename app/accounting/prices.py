@@ -85,11 +85,7 @@ class Price(Struct, frozen=True):
 
     def estimate(self, prompt_tokens: int, answer_tokens: int) -> int:
         """What so many fresh tokens and an answer are likely to cost, in nano-USD."""
-        steps = self.steps
-        if len(steps) == 1:
-            step = steps[0]
-        else:
-            step = steps[max(bisect_left(self.above, prompt_tokens) - 1, 0)]
+        step = self.steps[max(bisect_left(self.above, prompt_tokens) - 1, 0)]
         return (prompt_tokens * (step[0] or 0) + answer_tokens * (step[1] or 0)) // 1000
 
     def cost(self, usage: Counted) -> int | None:
