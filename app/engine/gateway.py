@@ -179,20 +179,22 @@ class Gateway:
 
     async def close(self) -> None:
         """Closes connections, files and helper processes, and writes out the log."""
-        for listing in self.model_lists.values():
-            if listing.task is not None:
-                listing.task.cancel()
-        self.budgets.book()
-        await self.leader_tasks.close()
-        await self.clients.close()
-        await self.exchange.slow_work.close()
-        await self.conversations.close()
-        await self.answers.close()
-        await self.accounting.close()
-        await self.usage.close()
-        await self.tokens.close()
-        if self.exchange.call_files is not None:
-            await asyncio.to_thread(self.exchange.call_files.close)
-        if self.traces is not None:
-            await asyncio.to_thread(self.traces.close)
-        self.log.flush()
+        try:
+            for listing in self.model_lists.values():
+                if listing.task is not None:
+                    listing.task.cancel()
+            self.budgets.book()
+            await self.leader_tasks.close()
+            await self.clients.close()
+            await self.exchange.slow_work.close()
+            await self.conversations.close()
+            await self.answers.close()
+            await self.accounting.close()
+            await self.usage.close()
+            await self.tokens.close()
+            if self.exchange.call_files is not None:
+                await asyncio.to_thread(self.exchange.call_files.close)
+            if self.traces is not None:
+                await asyncio.to_thread(self.traces.close)
+        finally:
+            self.log.flush()

@@ -244,7 +244,8 @@ def test_a_stopping_gateway_says_not_ready_at_once_and_lets_streams_finish(simul
         assert gateway.process.wait(5) == 0
     finally:
         gateway.stop()
-    assert {line["outcome"] for line in gateway.log(stream=True)} == {"complete"}
+    told = gateway.out.read_text() + gateway.err.read_text()
+    assert [line["outcome"] for line in gateway.log(stream=True)] == ["complete"], told
 
 
 @pytest.mark.slow
