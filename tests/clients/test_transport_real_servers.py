@@ -33,6 +33,7 @@ from tests.clients.raw_upstreams import (
     run,
     serving,
 )
+from tests.server.running import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -220,12 +221,6 @@ backend node
 """
 
 PATHS = ["/small", "/big", "/none", "/same", "/close", "/hints", "/trailers", "/chunks", "/lost"]
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def needs(*programs: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,12 +17,20 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[2]
+_chance = random.SystemRandom()  # two processes that run tests may have the same seed
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on, and that the system gives to no other socket of the tests.
+
+    Whoever asks the system for any port gets one above these. One of those could go to another test
+    before it is used here, or while a gateway still dials it as an upstream that is not there.
+    """
+    while True:
+        port = _chance.randrange(20_000, 32_000)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def until(
