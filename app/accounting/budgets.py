@@ -87,7 +87,6 @@ class _Row:
         "is_unbooked",
         "lease_nano",
         "lease_tokens",
-        "leased_until",
         "most_nano",
         "most_tokens",
         "period",
@@ -118,7 +117,6 @@ class _Row:
         # What is reserved in the shared table for calls to come, and how much may be untold.
         self.lease_tokens = self.lease_nano = 0
         self.room_tokens = self.room_nano = _NO_ROOM
-        self.leased_until = 0.0
         # Not in the shared table yet: all, and what of it is spent.
         self.untold_tokens = self.untold_nano = 0
         self.spent_tokens = self.spent_nano = 0
@@ -138,24 +136,24 @@ class _Row:
             nano >= most or (held_nano > own_nano and nano + held_nano > most)
         )
 
-    def lease(self, standing: tuple[float, ...], workers: int, until: float) -> None:
-        """Takes a part of what `standing` leaves, where that is much."""
+    def lease(self, standing: tuple[float, ...], workers: int) -> bool:
+        """Whether it takes a part of what `standing` leaves, which it does where that is much."""
         if self.rate.tpm or self.part(standing) >= _LEASED_BELOW:
-            return
+            return False
         tokens, nano, held_tokens, held_nano = standing
         # Whole numbers, so that what is added and taken back leaves no trace.
         lease_tokens = int((self.most_tokens - tokens - held_tokens) * _LEASED / workers)
         lease_nano = int((self.most_nano - nano - held_nano) * _LEASED / workers)
         if self.most_tokens and lease_tokens < _ANSWER_TOKENS:
-            return
+            return False
         if self.most_nano and lease_nano <= 0:
-            return
-        self.leased_until = until
+            return False
         self.room_tokens = self.room_nano = math.inf
         if self.most_tokens:
             self.lease_tokens = self.room_tokens = lease_tokens
         if self.most_nano:
             self.lease_nano = self.room_nano = lease_nano
+        return True
 
     def has_room(self, standing: tuple[float, ...]) -> bool:
         """Whether all that is reserved may be spent."""
@@ -172,16 +170,9 @@ class _Row:
         return by_tokens if by_tokens > by_money else by_money
 
 
-class _Held(Struct):
-    """A reservation. It holds its record, so that no other can have the same identity."""
-
-    row: _Row
-    record: CallRecord
-    tokens: int
-    nano: int
-    rated: int  # tokens of it in the window of the rate
-    spent_tokens: int = 0  # booked before the call is over
-    spent_nano: int = 0
+# A reservation: where, for which call, how many tokens and nano-USD, and how many of both were
+# booked before the call is over. It holds its record, so that no other has the same identity.
+_Held = tuple[_Row, CallRecord, int, int, int, int]
 
 
 class Budgets:
@@ -233,22 +224,22 @@ class Budgets:
         limits = known[1] if known is not None and known[0] is token else self._row(token)
         if limits is None:
             return None
-        now = self._clock()
-        if now < limits.leased_until:
-            answered = 0 if body is None else _ANSWER_TOKENS
-            tokens = prompt_tokens + answered
+        answered = 0 if body is None else _ANSWER_TOKENS
+        untold = limits.untold_tokens + prompt_tokens + answered
+        if untold <= limits.room_tokens:  # there is a lease
             nano = self._estimate(limits, record, prompt_tokens, answered)
-            untold, dearer = limits.untold_tokens + tokens, limits.untold_nano + nano
-            if untold <= limits.room_tokens and dearer <= limits.room_nano:
+            dearer = limits.untold_nano + nano
+            if dearer <= limits.room_nano:
                 limits.untold_tokens, limits.untold_nano = untold, dearer
-                self._held[id(record)] = _Held(limits, record, tokens, nano, tokens)
+                self._held[id(record)] = limits, record, prompt_tokens + answered, nano, 0, 0
                 return None
+        now = self._clock()
         answered = 0 if body is None else answer_tokens(body)
         tokens = prompt_tokens + answered
         nano = self._estimate(limits, record, prompt_tokens, answered)
         if limits.rate.tpm:
             self._take_rate(limits, tokens, now)
-        self._held[id(record)] = _Held(limits, record, tokens, nano, tokens)
+        self._held[id(record)] = limits, record, tokens, nano, 0, 0
         limits.untold_tokens += tokens
         limits.untold_nano += nano
         # First told, then read: of two calls at once each sees the other one.
@@ -266,8 +257,7 @@ class Budgets:
 
     def _lease(self, limits: _Row, standing: tuple[float, ...], now: float) -> None:
         """Reserves a part of what is left for calls to come, where that is much."""
-        limits.lease(standing, self._state.lines_used, now + _BOOK_SECONDS)
-        if not limits.leased_until:
+        if not limits.lease(standing, self._state.lines_used):
             return
         self._state.change_budget(limits.row, limits.lease_tokens, limits.lease_nano, 0, 0)
         # Others may have taken the rest since `standing`: as with a call, first told, then read.
@@ -291,14 +281,13 @@ class Budgets:
 
     def _give_back(self, record: CallRecord, now: float) -> None:
         """Takes back the reservation of a call that is not let in."""
-        held = self._held.pop(id(record))
-        limits = held.row
-        limits.untold_tokens -= held.tokens
-        limits.untold_nano -= held.nano
+        limits, _, tokens, nano, _, _ = self._held.pop(id(record))
+        limits.untold_tokens -= tokens
+        limits.untold_nano -= nano
         self._tell(limits)
         if limits.rate.tpm:
             with self._state.guard:
-                self._windows.add_tokens(limits.row, -held.rated, now)
+                self._windows.add_tokens(limits.row, -tokens, now)
 
     def _tell(self, limits: _Row) -> None:
         """Writes into the shared table what the other workers have not been told, and gives the
@@ -315,7 +304,6 @@ class Budgets:
         limits.untold_tokens = limits.untold_nano = limits.spent_tokens = limits.spent_nano = 0
         limits.lease_tokens = limits.lease_nano = 0
         limits.room_tokens = limits.room_nano = _NO_ROOM
-        limits.leased_until = 0.0
 
     def advance(self, record: CallRecord) -> bool:
         """Books what an open websocket has cost so far. Returns whether its budget has more; always
@@ -323,11 +311,13 @@ class Budgets:
         held = self._held.get(id(record))
         if held is None:
             return True
-        limits = held.row
+        limits = held[0]
         cost = record.cost
         if cost is None and limits.most_nano:
             cost = self._prices.cost(record.provider, record.model, record)
-        self._spend(held, record.tokens, cost or 0)
+        cost = cost or 0
+        self._spend(held, record.tokens, cost)
+        self._held[id(record)] = *held[:4], record.tokens, cost
         self._tell(limits)
         return limits.part(self._standing(limits, self._clock())) < 1
 
@@ -341,24 +331,27 @@ class Budgets:
     def _spend(self, held: _Held, tokens: int, nano: int, is_over: bool = False) -> None:
         """Adds what the call has cost in all, less what it had cost before. One that is over has no
         reservation any more."""
-        limits = held.row
-        more, dearer = tokens - held.spent_tokens, nano - held.spent_nano
+        limits, _, held_tokens, held_nano, spent_tokens, spent_nano = held
+        more, dearer = tokens - spent_tokens, nano - spent_nano
         limits.spent_tokens += more
         limits.spent_nano += dearer
         if is_over:
-            more -= held.tokens
-            dearer -= held.nano
-        limits.untold_tokens += more
-        limits.untold_nano += dearer
-        held.spent_tokens, held.spent_nano = tokens, nano
+            limits.untold_tokens += more - held_tokens
+            limits.untold_nano += dearer - held_nano
+        else:
+            limits.untold_tokens += more
+            limits.untold_nano += dearer
         if not limits.is_unbooked:
             self._book_later(limits)
         if limits.rate.tpm:
             # What was reserved is in the window already, until the call is over.
-            rated = tokens if is_over else max(tokens, held.rated)
+            rated = max(held_tokens, spent_tokens)
             with self._state.guard:
-                self._windows.add_tokens(limits.row, rated - held.rated, self._clock())
-            held.rated = rated
+                self._windows.add_tokens(
+                    limits.row,
+                    (tokens if is_over else max(tokens, rated)) - rated,
+                    self._clock(),
+                )
         if limits.untold_tokens > limits.room_tokens or limits.untold_nano > limits.room_nano:
             self._tell(limits)
 

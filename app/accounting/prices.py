@@ -75,7 +75,8 @@ Counted = Usage | CallRecord  # they have the same names for what they count
 
 
 class Price(Struct, frozen=True):
-    """The price of a model: `steps[n]` holds above `above[n]` prompt tokens, for all of a call.
+    """The price of a model: `steps[n + 1]` holds above `above[n]` prompt tokens, for all of a call,
+    and `steps[0]` up to the first of them.
 
     A step has pico-USD per token in the order of COLUMNS; None where there is no such price.
     """
@@ -85,16 +86,15 @@ class Price(Struct, frozen=True):
 
     def estimate(self, prompt_tokens: int, answer_tokens: int) -> int:
         """What so many fresh tokens and an answer are likely to cost, in nano-USD."""
-        step = self.steps[max(bisect_left(self.above, prompt_tokens) - 1, 0)]
+        step = self.steps[bisect_left(self.above, prompt_tokens)]
         return (prompt_tokens * (step[0] or 0) + answer_tokens * (step[1] or 0)) // 1000
 
     def cost(self, usage: Counted) -> int | None:
         """The cost of an answer in nano-USD; None where it counts what has no price here."""
         prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
         cached, written = usage.cached_tokens, usage.cache_write_tokens or 0
-        step = self.steps[max(bisect_left(self.above, prompt) - 1, 0)]
-        fresh_at, answered_at, cached_at, written_at, hour_at = step[:5]
-        thought_at, heard_at, said_at, each = step[5:]
+        step = self.steps[bisect_left(self.above, prompt)]
+        fresh_at, answered_at, each = step[0], step[1], step[-1]
         if not (
             cached
             or written
@@ -106,6 +106,7 @@ class Price(Struct, frozen=True):
                 return None
             pico = prompt * fresh_at + completion * (answered_at or 0) + (each or 0)
             return (pico + 500) // 1000
+        cached_at, written_at, hour_at, thought_at, heard_at, said_at = step[2:-1]
         hour = min(usage.cache_write_1h_tokens, written)
         heard = usage.audio_tokens if heard_at is not None else 0
         heard = min(heard, max(prompt - cached - written, 0))
@@ -194,7 +195,7 @@ def price_of(steps: Iterable[list[float | None]]) -> Price:
         above.append(int(start or 0))
         values = [None if each is None else round(each * _PICO_PER_UNIT) for each in prices]
         whole.append((*values, *(None,) * (len(COLUMNS) - len(values))))
-    return Price(tuple(above), tuple(whole))
+    return Price(tuple(above[1:]), tuple(whole))
 
 
 class Prices:

@@ -323,6 +323,6 @@ def test_the_list_is_made_anew_of_files_without_a_network(tmp_path, monkeypatch,
 
 
 def test_no_cost_falls_when_more_is_counted():
-    price = Price((0,), ((1_000_000, 2_000_000, 100_000, *(None,) * 6),))
+    price = Price((), ((1_000_000, 2_000_000, 100_000, *(None,) * 6),))
     costs = [price.cost(Usage(n, n, cached_tokens=n // 2)) for n in range(50)]
     assert all(one <= other for one, other in pairwise(costs))
