@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,23 +179,28 @@ class Gateway:
         self.calls.end_all()
 
     async def close(self) -> None:
-        """Closes connections, files and helper processes, and writes out the log."""
-        try:
+        """Closes connections, files and helper processes, and writes out the log.
+
+        What cannot be closed keeps nothing else from it; its error is raised at the end.
+        """
+        async with AsyncExitStack() as last_first:
+            last_first.callback(self.log.flush)
+            if self.traces is not None:
+                last_first.push_async_callback(asyncio.to_thread, self.traces.close)
+            if self.exchange.call_files is not None:
+                last_first.push_async_callback(asyncio.to_thread, self.exchange.call_files.close)
+            for close in (
+                self.tokens.close,
+                self.usage.close,
+                self.accounting.close,
+                self.answers.close,
+                self.conversations.close,
+                self.exchange.slow_work.close,
+                self.clients.close,
+                self.leader_tasks.close,
+            ):
+                last_first.push_async_callback(close)
+            last_first.callback(self.budgets.book)
             for listing in self.model_lists.values():
                 if listing.task is not None:
                     listing.task.cancel()
-            self.budgets.book()
-            await self.leader_tasks.close()
-            await self.clients.close()
-            await self.exchange.slow_work.close()
-            await self.conversations.close()
-            await self.answers.close()
-            await self.accounting.close()
-            await self.usage.close()
-            await self.tokens.close()
-            if self.exchange.call_files is not None:
-                await asyncio.to_thread(self.exchange.call_files.close)
-            if self.traces is not None:
-                await asyncio.to_thread(self.traces.close)
-        finally:
-            self.log.flush()
