@@ -137,7 +137,7 @@ class _Row:
         )
 
     def lease(self, standing: tuple[float, ...], workers: int) -> bool:
-        """Whether it takes a part of what `standing` leaves, which it does where that is much."""
+        """Takes a part of what `standing` leaves, where that is much. Returns whether it did."""
         if self.rate.tpm or self.part(standing) >= _LEASED_BELOW:
             return False
         tokens, nano, held_tokens, held_nano = standing
@@ -170,9 +170,15 @@ class _Row:
         return by_tokens if by_tokens > by_money else by_money
 
 
-# A reservation: where, for which call, how many tokens and nano-USD, and how many of both were
-# booked before the call is over. It holds its record, so that no other has the same identity.
-_Held = tuple[_Row, CallRecord, int, int, int, int]
+class _Held(Struct):
+    """A reservation. It holds its record, so that no other can have the same identity."""
+
+    row: _Row
+    record: CallRecord
+    tokens: int
+    nano: int
+    spent_tokens: int = 0  # booked before the call is over
+    spent_nano: int = 0
 
 
 class Budgets:
@@ -225,13 +231,14 @@ class Budgets:
         if limits is None:
             return None
         answered = 0 if body is None else _ANSWER_TOKENS
-        untold = limits.untold_tokens + prompt_tokens + answered
+        tokens = prompt_tokens + answered
+        untold = limits.untold_tokens + tokens
         if untold <= limits.room_tokens:  # there is a lease
             nano = self._estimate(limits, record, prompt_tokens, answered)
             dearer = limits.untold_nano + nano
             if dearer <= limits.room_nano:
                 limits.untold_tokens, limits.untold_nano = untold, dearer
-                self._held[id(record)] = limits, record, prompt_tokens + answered, nano, 0, 0
+                self._held[id(record)] = _Held(limits, record, tokens, nano)
                 return None
         now = self._clock()
         answered = 0 if body is None else answer_tokens(body)
@@ -239,7 +246,7 @@ class Budgets:
         nano = self._estimate(limits, record, prompt_tokens, answered)
         if limits.rate.tpm:
             self._take_rate(limits, tokens, now)
-        self._held[id(record)] = limits, record, tokens, nano, 0, 0
+        self._held[id(record)] = _Held(limits, record, tokens, nano)
         limits.untold_tokens += tokens
         limits.untold_nano += nano
         # First told, then read: of two calls at once each sees the other one.
@@ -281,13 +288,14 @@ class Budgets:
 
     def _give_back(self, record: CallRecord, now: float) -> None:
         """Takes back the reservation of a call that is not let in."""
-        limits, _, tokens, nano, _, _ = self._held.pop(id(record))
-        limits.untold_tokens -= tokens
-        limits.untold_nano -= nano
+        held = self._held.pop(id(record))
+        limits = held.row
+        limits.untold_tokens -= held.tokens
+        limits.untold_nano -= held.nano
         self._tell(limits)
         if limits.rate.tpm:
             with self._state.guard:
-                self._windows.add_tokens(limits.row, -tokens, now)
+                self._windows.add_tokens(limits.row, -held.tokens, now)
 
     def _tell(self, limits: _Row) -> None:
         """Writes into the shared table what the other workers have not been told, and gives the
@@ -311,13 +319,11 @@ class Budgets:
         held = self._held.get(id(record))
         if held is None:
             return True
-        limits = held[0]
+        limits = held.row
         cost = record.cost
         if cost is None and limits.most_nano:
             cost = self._prices.cost(record.provider, record.model, record)
-        cost = cost or 0
-        self._spend(held, record.tokens, cost)
-        self._held[id(record)] = *held[:4], record.tokens, cost
+        self._spend(held, record.tokens, cost or 0)
         self._tell(limits)
         return limits.part(self._standing(limits, self._clock())) < 1
 
@@ -331,27 +337,24 @@ class Budgets:
     def _spend(self, held: _Held, tokens: int, nano: int, is_over: bool = False) -> None:
         """Adds what the call has cost in all, less what it had cost before. One that is over has no
         reservation any more."""
-        limits, _, held_tokens, held_nano, spent_tokens, spent_nano = held
-        more, dearer = tokens - spent_tokens, nano - spent_nano
+        limits = held.row
+        if limits.rate.tpm:
+            # What was reserved is in the window already, until the call is over.
+            rated = max(held.tokens, held.spent_tokens)
+            now_rated = tokens if is_over else max(tokens, rated)
+            with self._state.guard:
+                self._windows.add_tokens(limits.row, now_rated - rated, self._clock())
+        more, dearer = tokens - held.spent_tokens, nano - held.spent_nano
         limits.spent_tokens += more
         limits.spent_nano += dearer
         if is_over:
-            limits.untold_tokens += more - held_tokens
-            limits.untold_nano += dearer - held_nano
-        else:
-            limits.untold_tokens += more
-            limits.untold_nano += dearer
+            more -= held.tokens
+            dearer -= held.nano
+        limits.untold_tokens += more
+        limits.untold_nano += dearer
+        held.spent_tokens, held.spent_nano = tokens, nano
         if not limits.is_unbooked:
             self._book_later(limits)
-        if limits.rate.tpm:
-            # What was reserved is in the window already, until the call is over.
-            rated = max(held_tokens, spent_tokens)
-            with self._state.guard:
-                self._windows.add_tokens(
-                    limits.row,
-                    (tokens if is_over else max(tokens, rated)) - rated,
-                    self._clock(),
-                )
         if limits.untold_tokens > limits.room_tokens or limits.untold_nano > limits.room_nano:
             self._tell(limits)
 
