@@ -52,11 +52,16 @@ def test_a_recorded_list_of_numbers_is_base64_where_that_was_asked_for(name):
     assert rest == before
 
 
-@pytest.mark.parametrize("name", RECORDED)
-@pytest.mark.parametrize("asked", ["float", "base64", None, "base64_int8", 5])
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        (name, asked)
+        for name in RECORDED
+        for asked in ("float", "base64", None, "base64_int8", 5)
+        if not (asked == "base64" and name in FLOATS)  # the test above
+    ],
+)
 def test_a_recorded_answer_in_the_asked_format_or_an_odd_one_passes_as_it_came(name, asked):
-    if asked == "base64" and name in FLOATS:
-        pytest.skip("made base64")
     body = of(name)
     assert in_asked_format(body, wants(asked)) == body
 
