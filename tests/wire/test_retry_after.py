@@ -61,12 +61,16 @@ READERS = {
 SAID = b'{"error":{"message":"no","type":"t","param":null,"code":null}}'
 
 
-@pytest.mark.parametrize("body", [SAID, b"<html>"], ids=["json", "page"])
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("reader", "body"),
+    [
+        pytest.param(reader, body, id=f"{reader}-{name}")
+        for reader in READERS
+        for name, body in (("json", SAID), ("page", b"<html>"))
+        if (reader, name) != ("discord", "page")  # the bridge speaks JSON
+    ],
+)
 def test_every_upstreams_word_is_read_alike(reader, body):
-    if (reader, body) == ("discord", b"<html>"):
-        pytest.skip("the bridge speaks JSON")
-
     def read(value, **more):
         headers = {"content-type": "application/json", "retry-after": value, **more}
         return READERS[reader](UpstreamReply(429, headers, body)).retry_after
