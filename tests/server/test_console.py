@@ -644,6 +644,19 @@ FITS = """document.documentElement.scrollWidth <= innerWidth && [...document.que
 WAIT_FOR = {"now": ".plot canvas", "playground": "#models option"}
 
 
+def test_a_plot_that_is_not_yet_redrawn_does_not_widen_the_page(chromium, gateway):
+    """A plot has the width of before until the frame after a phone is turned."""
+    with a_page(chromium, gateway) as page:
+        go(page, "keys")
+        page.evaluate("() => { ResizeObserver = class { observe() {} disconnect() {} }; }")
+        go(page, "now")
+        page.wait_for_selector(".plot canvas")
+        page.set_viewport_size(PHONE)
+        assert page.evaluate(FITS)
+        canvas = page.locator(".plot canvas").first
+        assert canvas.evaluate("it => it.getBoundingClientRect().right") > PHONE["width"]
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_axe_objects_to_nothing_in_light_in_the_dark_and_on_a_phone(shared, view):
     if not AXE.is_file():
