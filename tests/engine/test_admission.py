@@ -95,7 +95,7 @@ def test_in_a_full_queue_the_longest_queue_gives_way():
         assert not modest.done() and admission.waiting == 4
         assert waiting[-1].exception().status == 503 and not waiting[0].done()
         admission.leave("greedy")
-        await asyncio.wait_for(modest, 1)
+        await asyncio.wait_for(modest, 20)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

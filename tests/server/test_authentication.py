@@ -278,12 +278,12 @@ def test_one_greedy_caller_does_not_starve_the_others(simulator, tmp_path):
     config = config_for(simulator.url, access={"tokens": tokens}, limits=limits)
     with running(tmp_path, config) as gateway, ThreadPoolExecutor(80) as callers:
         greedy = [
-            callers.submit(on_its_own_connection, gateway, "sim-slow-first-1500", ALICE, True)
+            callers.submit(on_its_own_connection, gateway, "sim-slow-first-3000", ALICE, True)
             for _ in range(70)
         ]
         time.sleep(0.7)
         began = time.monotonic()
         answers = [on_its_own_connection(gateway, "gpt-4o", BOB) for _ in range(10)]
         assert [answer.status for answer in answers] == [200] * 10
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3  # the greedy ones of the first round are not over yet
         assert {task.result().status for task in greedy} == {200, 503}

@@ -106,7 +106,7 @@ def test_a_caller_who_leaves_ends_the_upstreams_work(gateway, upstream, way, siz
     before = len(gateway.log(outcome="client_gone"))
     with socket.create_connection(("127.0.0.1", gateway.port)) as caller:
         caller.sendall(request(path, model, size, chunked))
-        assert upstream.asked.acquire(timeout=5)
+        assert upstream.asked.acquire(timeout=20)
         time.sleep(0.05)  # it waits for an answer
-    assert upstream.left.acquire(timeout=1)
+    assert upstream.left.acquire(timeout=20)
     gateway.wait_log(before + 1, outcome="client_gone")

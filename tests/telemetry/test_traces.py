@@ -155,7 +155,7 @@ def test_without_a_collector_nothing_blocks_and_memory_is_bounded(monkeypatch, c
     began = time.perf_counter()
     for _ in range(1000):
         away.add(traced())
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 3
     began = time.monotonic()
     away.close()
     assert time.monotonic() - began < 5
