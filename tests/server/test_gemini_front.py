@@ -325,7 +325,7 @@ def test_a_stream_without_alt_is_one_array(door, model):
 
 @pytest.fixture(scope="module")
 def slow(simulator, tmp_path_factory):
-    more = config(simulator, timeouts={"keep_alive_comment": 0.1, "idle": 1, "first_event": 5})
+    more = config(simulator, timeouts={"keep_alive_comment": 0.1, "idle": 3, "first_event": 10})
     with running(tmp_path_factory.mktemp("slow"), more) as gateway:
         yield gateway
 
