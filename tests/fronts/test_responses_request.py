@@ -516,6 +516,20 @@ class TestKept:
         chat = read({"input": [user(), reference, user("X")]}, kept=self.TURNS)
         assert [m.text() for m in chat.messages] == ["Hi", "Hello.", "X"]
 
+    def test_what_a_reference_stands_for_is_kept_with_the_turn(self):
+        reference = {"type": "item_reference", "id": item_id("msg", f"{1:032x}", 0)}
+        asked = asked_of({"model": "m", "input": [user(), reference]})
+        asked.kept = self.TURNS
+        assert FRONT.read is not None
+        FRONT.read(asked)
+        assert [json.loads(bytes(raw)) for raw in asked.options.input] == [user(), self.SAID]
+
+    def test_a_path_counts_the_items_that_the_caller_has_sent(self):
+        body = {"input": [output("call_9")], "previous_response_id": response_id(f"{1:032x}")}
+        with pytest.raises(GatewayError) as caught:
+            read(body, kept=self.TURNS)
+        assert caught.value.param == "input[0].call_id"
+
 
 # --- members -------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ user said in between comes after them. Protocol sheet: front-responses, 3.2 and 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -49,6 +49,7 @@ class Talk(Struct):
     """What the items say."""
 
     messages: list[Message] = []
+    input: list[Raw] = []  # this turn's own items, with what its references stand for
     tools: list[Placed] = []  # brought in by the conversation
     dropped: list[str] = []
     reasoning: Reasoning | None = None  # of the last configuration_update
@@ -75,12 +76,12 @@ class _Run(Struct):
     answered: list[_Call] = []
 
 
-def read_items(items: list[Raw], references: Mapping[str, Raw]) -> Talk:
-    """The neutral messages. `references` are kept items by their id.
+def read_items(before: list[Raw], items: list[Raw], references: Mapping[str, Raw]) -> Talk:
+    """The neutral messages of kept turns and of this one. `references` are kept items by their id.
 
     Raises GatewayError 400 for what only OpenAI has, and for outputs of no call.
     """
-    return _Reader(references).read(items)
+    return _Reader(references).read(before, items)
 
 
 class _Reader:
@@ -94,8 +95,10 @@ class _Reader:
         self._taken: set[str] = set()
         self._is_current = False  # the round of tools that the answer will go on with
 
-    def read(self, raws: list[Raw]) -> Talk:
-        items = [self._item(raw, f"input[{index}]") for index, raw in enumerate(raws)]
+    def read(self, before: list[Raw], raws: list[Raw]) -> Talk:
+        items = [(path, self._item(raw, path)) for path, raw in _numbered("kept", before)]
+        items += [(path, self._own_item(raw, path)) for path, raw in _numbered("input", raws)]
+        self.talk.compacts = bool(raws) and items[-1][1].type == "compaction_trigger"
         self._collect_outputs(items)
         questions = (at for at, (_, item) in enumerate(items) if _is_question(item))
         last_question = max(questions, default=-1)
@@ -105,8 +108,13 @@ class _Reader:
         self._end_run()
         return self.talk
 
-    def _item(self, raw: Raw, path: str) -> tuple[str, Item]:
+    def _item(self, raw: Raw, path: str) -> Item:
         item: Item = decoded(raw, Item, path)
+        return item
+
+    def _own_item(self, raw: Raw, path: str) -> Item:
+        """The item, or the kept one that it refers to."""
+        item = self._item(raw, path)
         if item.type == "item_reference":
             kept = self._references.get(item.id or "")
             if kept is None:
@@ -115,8 +123,9 @@ class _Reader:
                     "answers with `store` on, for a while; send the items themselves.",
                     f"{path}.id",
                 )
-            item = decoded(kept, Item, path)
-        return path, item
+            raw, item = kept, self._item(kept, path)
+        self.talk.input.append(raw)
+        return item
 
     def _drop(self, name: str) -> None:
         if name not in self.talk.dropped:
@@ -242,7 +251,7 @@ class _Reader:
         name, arguments = call_of(item, path)
         sent = given
         if not given or given in self._taken:
-            sent = "call_" + sha256(f"{path} {given}".encode()).hexdigest()[:24]
+            sent = "call_" + sha256(f"{len(self._taken)} {given}".encode()).hexdigest()[:24]
         self._taken.add(sent)
         call = ToolCallRequest(sent, function=FunctionCall(name, arguments))
         if run.signature is not None:
@@ -276,6 +285,10 @@ class _Reader:
             result = call.result or Message("tool", NO_RESULT)
             result.tool_call_id = call.sent
             self.talk.messages.append(result)
+
+
+def _numbered(name: str, raws: list[Raw]) -> Iterator[tuple[str, Raw]]:
+    return ((f"{name}[{index}]", raw) for index, raw in enumerate(raws))
 
 
 def _is_question(item: Item) -> bool:

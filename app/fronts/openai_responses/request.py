@@ -152,7 +152,8 @@ def read(asked: Asked) -> ChatRequest:
         raise bad_request(
             "Missing required parameter: 'input'.", "input", "missing_required_parameter"
         )
-    talk = read_items([*before, *options.input], _references_in(asked))
+    talk = read_items(before, options.input, _references_in(asked))
+    options.input = talk.input
     options.compacts = options.compacts or talk.compacts
     tools = _tools(body, talk, options)
     options.tools = tools
