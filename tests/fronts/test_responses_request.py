@@ -443,6 +443,27 @@ class TestOtherItems:
             "later",
         ]
 
+    def test_deferred_tools_that_come_as_an_item_wait_until_they_are_found(self):
+        later = {"type": "function", "name": "later", "parameters": {}, "defer_loading": True}
+        search = {"type": "tool_search", "execution": "client", "parameters": {}}
+        added = {"type": "additional_tools", "role": "developer", "tools": [search, later]}
+        looked = {
+            "type": "tool_search_call",
+            "call_id": "call_1",
+            "execution": "client",
+            "arguments": {"query": "x"},
+        }
+        result = {"type": "tool_search_output", "call_id": "call_1", "tools": [later]}
+        names = [
+            [tool.function.name for tool in chat.tools or () if tool.function]
+            for chat in (
+                read({"input": [added, user()]}),
+                read({"input": [added, user(), looked, result]}),
+                read({"input": [user(), looked, result, added]}),
+            )
+        ]
+        assert names == [["tool_search"], ["tool_search", "later"], ["tool_search", "later"]]
+
     def test_items_of_tools_that_ran_at_openai_are_named(self):
         items = [
             user(),

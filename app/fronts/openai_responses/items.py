@@ -50,7 +50,8 @@ class Talk(Struct):
 
     messages: list[Message] = []
     input: list[Raw] = []  # this turn's own items, with what its references stand for
-    tools: list[Placed] = []  # brought in by the conversation
+    added: list[Placed] = []  # tools of items, which are as good as those beside the input
+    found: list[Placed] = []  # tools that a search has brought in
     dropped: list[str] = []
     reasoning: Reasoning | None = None  # of the last configuration_update
     text: Text | None = None
@@ -175,8 +176,10 @@ class _Reader:
         match kind:
             case "message":
                 self._message(path, item)
-            case "additional_tools" | "tool_search_output":
-                talk.tools += placed(item.tools, f"{path}.tools")
+            case "additional_tools":
+                talk.added += placed(item.tools, f"{path}.tools")
+            case "tool_search_output":
+                talk.found += placed(item.tools, f"{path}.tools")
             case _ if kind in OUTPUTS:
                 pass  # told behind its call
             case "configuration_update":

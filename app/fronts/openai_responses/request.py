@@ -249,7 +249,7 @@ def _effort(said: str | None) -> str | None:
 def _tools(body: Body, talk: Talk, options: ResponsesOptions) -> Tools:
     if options.compacts:
         return Tools()
-    return read_tools(placed(body.tools, "tools"), talk.tools)
+    return read_tools(placed(body.tools, "tools"), talk.added, talk.found)
 
 
 def _say_tools(chat: ChatRequest, body: Body, tools: Tools) -> None:

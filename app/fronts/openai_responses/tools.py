@@ -60,23 +60,25 @@ def placed(tools: Iterable[Tool] | None, path: str) -> list[Placed]:
     return [(f"{path}[{index}]", tool) for index, tool in enumerate(tools or ())]
 
 
-def read_tools(given: list[Placed], found: list[Placed]) -> Tools:
-    """The tools that the model is given: those of `tools`, and those `found` in the conversation.
+def read_tools(given: list[Placed], added: list[Placed], found: list[Placed]) -> Tools:
+    """The tools that the model is given: those of `tools`, those `added` by items of the
+    conversation, and those `found` by a search there.
 
     Raises GatewayError 400 for tools that only OpenAI has.
     """
     out = Tools()
     searches = any(
-        tool.type == "tool_search" and tool.execution == "client" for _, tool in (*given, *found)
+        tool.type == "tool_search" and tool.execution == "client" for _, tool in (*given, *added)
     )
     for path, tool in given:
         _sort(tool, path, out, searches)
-    if out.dropped and not out.functions and not out.server and not found:
+    if out.dropped and not out.functions and not out.server and not added and not found:
         kind = out.dropped[0].removeprefix("tools.")
         raise bad_request(f"{given[0][0]}: {kind!r} is run by OpenAI alone.", given[0][0])
-    for path, tool in found:
+    later = [*((each, searches) for each in added), *((each, False) for each in found)]
+    for (path, tool), waits in later:
         extra = Tools()
-        _sort(tool, path, extra, False)
+        _sort(tool, path, extra, waits)
         out.functions |= extra.functions
         out.known |= extra.known
         out.server += extra.server
