@@ -372,6 +372,13 @@ class TestContent:
         error = refused({"input": [{"role": "user", "content": [part]}]})
         assert error.param == f"input[0].content[0].{end}"
 
+    @pytest.mark.parametrize("role", ["system", "developer", "assistant"])
+    def test_pictures_in_messages_that_hold_text_only_are_refused(self, role):
+        picture = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
+        parts = [{"type": "input_text", "text": "see"}, picture]
+        error = refused({"input": [user(), {"role": role, "content": parts}]})
+        assert error.param == "input[1].content[1].type"
+
     def test_an_output_may_hold_a_picture(self):
         parts = [
             {"type": "input_text", "text": "see"},

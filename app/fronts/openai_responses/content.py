@@ -1,8 +1,10 @@
 """Content parts of Responses as the neutral ones. Protocol sheet: front-responses, 3.3."""
 
+from collections.abc import Iterator
+
 from msgspec import Raw
 
-from app.fronts.openai_responses.schema import Part, decoded
+from app.fronts.openai_responses.schema import Item, Part, decoded
 from app.wire import chat
 from app.wire.chat import File, ImageUrl
 from app.wire.errors import GatewayError, bad_request
@@ -13,20 +15,30 @@ _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 
 def parts_of(content: Raw, path: str) -> list[chat.Part]:
     """The parts of a text or a list; empty texts left out. Raises GatewayError 400."""
+    return [part for _, part in _placed(content, path)]
+
+
+def _placed(content: Raw, path: str) -> Iterator[tuple[str, chat.Part]]:
+    """The parts with their paths."""
     said: str | list[Part] | None = decoded(content, str | list[Part] | None, path)
     if isinstance(said, str):
-        return [chat.Part("text", text=said)] if said else []
-    parts = (_part(part, f"{path}[{index}]") for index, part in enumerate(said or ()))
-    return [part for part in parts if part.type != "text" or part.text]
+        if said:
+            yield path, chat.Part("text", text=said)
+        return
+    for index, each in enumerate(said or ()):
+        at = f"{path}[{index}]"
+        part = _part(each, at)
+        if part.type != "text" or part.text:
+            yield at, part
 
 
-def texts_of(content: Raw, path: str) -> list[str]:
-    """The texts of what the assistant said. Raises GatewayError 400 for anything else."""
+def texts_of(item: Item, path: str) -> list[str]:
+    """The texts of a message that is not the user's. Raises GatewayError 400 for anything else."""
     texts = []
-    for index, part in enumerate(parts_of(content, path)):
+    for at, part in _placed(item.content, f"{path}.content"):
         if part.type != "text":
-            at = f"{path}[{index}].type"
-            raise bad_request(f"{at}: the assistant's messages hold text only.", at)
+            at = f"{at}.type"
+            raise bad_request(f"{at}: messages of the {item.role} hold text only.", at)
         texts.append(part.text or "")
     return texts
 

@@ -165,7 +165,7 @@ class _Reader:
         elif kind == "reasoning":
             self._reasoning(path, item)
         elif kind == "message" and item.role == "assistant":
-            self._run.texts += texts_of(item.content, f"{path}.content")
+            self._run.texts += texts_of(item, path)
             self._run.first_blocks = self._take_blocks(self._run.first_blocks)
         else:
             self._end_run()
@@ -197,14 +197,14 @@ class _Reader:
                 self._drop(f"input[].{kind[:64]}")
 
     def _message(self, path: str, item: Item) -> None:
-        parts = parts_of(item.content, f"{path}.content")
         role = item.role
         if role in ("system", "developer"):
-            text = "\n".join(part.text for part in parts if part.text)
+            text = "\n".join(texts_of(item, path))
             late = any(message.role != "system" for message in self.talk.messages)
             if text:
                 self.talk.messages.append(Message("system", text, keeps_place=late))
         elif role == "user":
+            parts = parts_of(item.content, f"{path}.content")
             if len(parts) == 1 and parts[0].type == "text":
                 self.talk.messages.append(Message("user", parts[0].text))
             elif parts:
