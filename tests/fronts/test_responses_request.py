@@ -506,6 +506,10 @@ class TestOtherItems:
         chat = read({"input": [user(), *trigger], "tools": tools}, path)
         assert chat.tools is None and chat.messages[-1].text().startswith("Sum up")
 
+    def test_a_compaction_that_is_over_is_not_asked_for_again(self):
+        items = [user(), {"type": "compaction_trigger"}, user("Go on")]
+        assert [m.text() for m in read({"input": items}).messages] == ["Hi", "Go on"]
+
 
 # --- kept answers --------------------------------------------------------------------------------
 

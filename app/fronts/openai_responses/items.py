@@ -188,7 +188,7 @@ class _Reader:
             case "compaction":
                 talk.messages.append(Message("user", self._compacted(item)))
             case "compaction_trigger":
-                talk.compacts = True
+                pass  # the last item, or long answered
             case _ if kind in _HOSTED:
                 self._drop(f"input[].{kind}")
                 if text := _said_by_hosted(item):
