@@ -573,7 +573,17 @@ class TestMembers:
         assert (error.param, error.code) == (name, "unsupported_parameter")
         assert read({"input": "Hi", name: None}).dropped == []
 
-    @pytest.mark.parametrize("given", [None, "", []])
+    @pytest.mark.parametrize(
+        "given",
+        [
+            None,
+            "",
+            [],
+            [{"role": "user", "content": ""}],
+            [{"role": "user", "content": []}],
+            [{"type": "reasoning", "summary": []}],
+        ],
+    )
     def test_an_input_is_needed(self, given):
         assert refused({"input": given}).param == "input"
 

@@ -18,7 +18,7 @@ from app.fronts.openai_responses.schema import NONE, Body, Format, Text
 from app.fronts.openai_responses.tools import Tools, placed, read_choice, read_tools
 from app.wire.asked import UNREADABLE, Asked, as_bad_request, read_mended
 from app.wire.chat import ChatRequest, Message, Tool, read_members
-from app.wire.errors import bad_request
+from app.wire.errors import GatewayError, bad_request
 from app.wire.front import Incoming
 from app.wire.kept import item_place
 from app.wire.provider import Wire
@@ -149,9 +149,7 @@ def read(asked: Asked) -> ChatRequest:
     options.input = _items(body.input)
     before = _chain(asked)
     if not options.input and not before:
-        raise bad_request(
-            "Missing required parameter: 'input'.", "input", "missing_required_parameter"
-        )
+        raise _no_input()
     talk = read_items(before, options.input, _references_in(asked))
     options.input = talk.input
     options.compacts = options.compacts or talk.compacts
@@ -159,6 +157,8 @@ def read(asked: Asked) -> ChatRequest:
     options.tools = tools
     messages = [Message("system", body.instructions)] if body.instructions else []
     messages += talk.messages
+    if not messages:
+        raise _no_input()
     if options.compacts:
         messages.append(Message("user", QUESTION))
     chat = ChatRequest(
@@ -182,6 +182,12 @@ def read(asked: Asked) -> ChatRequest:
         chat.logprobs, chat.top_logprobs = True, body.top_logprobs
     chat.dropped = _dropped(asked, body, talk, tools)
     return chat
+
+
+def _no_input() -> GatewayError:
+    return bad_request(
+        "Missing required parameter: 'input'.", "input", "missing_required_parameter"
+    )
 
 
 def _refuse_what_lives_at_openai(body: Body) -> None:
