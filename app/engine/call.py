@@ -159,6 +159,8 @@ def dropped_names(
     names = chat.dropped + [
         f"tools.{tool.name}" for tool in chat.server_tools if tool.kind not in provider.server_tools
     ]
+    if chat.prompt_cache_key is not None:  # a hint of the front's, without effect on the answer
+        said = [name for name in said if name != "prompt_cache_key"]
     return list(dict.fromkeys([*names, *map(front.word, said)]))
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from app.engine.call import dropped_names
 from app.wire.errors import GatewayError
 from app.wire.model_in_body import with_model
 from app.wire.signature_mark import mark
@@ -14,7 +15,7 @@ from providers.coze.api import PROVIDER as COZE
 from providers.gemini.api import PROVIDER as GEMINI
 from providers.openai import learned
 from providers.openai.api import PROVIDER as OPENAI
-from tests.fronts.messages_calls import HI, asked_of, chat_of, sent
+from tests.fronts.messages_calls import HI, MESSAGES, asked_of, chat_of, sent
 from tests.recorded import requests_of_clients
 
 TOOL = {"name": "Bash", "description": "x", "input_schema": {"type": "object"}}
@@ -374,6 +375,14 @@ def test_schemas_hold_nothing_that_gemini_refuses():
 
 def reply(message, status=400, **more):
     return UpstreamReply(status, {}, json.dumps({"error": {"message": message, **more}}).encode())
+
+
+def test_a_session_that_an_upstream_cannot_be_told_is_not_named():
+    body = {"model": "m", "max_tokens": 9000, "messages": HI}
+    headers = {"x-claude-code-session-id": "session-1"}
+    told, _, call = sent(OPENAI, body, "gpt-4.1", headers=headers)
+    assert told["prompt_cache_key"] == "session-1"
+    assert dropped_names(call.chat, OPENAI, MESSAGES, ["prompt_cache_key", "seed"]) == ["seed"]
 
 
 def test_a_refused_parameter_is_left_out_from_then_on():

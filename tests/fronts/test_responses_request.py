@@ -14,6 +14,7 @@ from openai.types.chat import completion_create_params as openai_params
 from pydantic import TypeAdapter
 
 from app.config.schema import Config
+from app.engine.call import dropped_names
 from app.fronts.openai_responses.request import COMPACT, RESPONSES
 from app.wire.chat import ChatRequest
 from app.wire.errors import GatewayError
@@ -95,25 +96,36 @@ def roles(chat: ChatRequest) -> list[str]:
 # --- to each kind of upstream --------------------------------------------------------------------
 
 
-def sent(provider: Provider, chat: ChatRequest, asked: Any) -> dict[str, Any]:
-    request = provider.request(
-        Call(
-            config=Config(),
-            asked=asked,
-            chat=provider.read(chat, asked),
-            key=Key(provider.pool, "1", "s3cret"),
-            model={"claude": "claude-sonnet-4-5", "gemini": "gemini-3-flash"}.get(
-                provider.family, "gpt-5"
-            ),
-            stream=asked.stream,
-            headers={},
-            now=1_780_000_000,
-            new_id=counted_ids(),
-        )
+def call_of(provider: Provider, chat: ChatRequest, asked: Any) -> Call:
+    return Call(
+        config=Config(),
+        asked=asked,
+        chat=provider.read(chat, asked),
+        key=Key(provider.pool, "1", "s3cret"),
+        model={"claude": "claude-sonnet-4-5", "gemini": "gemini-3-flash"}.get(
+            provider.family, "gpt-5"
+        ),
+        stream=asked.stream,
+        headers={},
+        now=1_780_000_000,
+        new_id=counted_ids(),
     )
+
+
+def sent(provider: Provider, chat: ChatRequest, asked: Any) -> dict[str, Any]:
+    request = provider.request(call_of(provider, chat, asked))
     assert isinstance(request.body, bytes)
     told: dict[str, Any] = json.loads(request.body)
     return told
+
+
+def named(provider: Provider, body: dict[str, Any]) -> list[str]:
+    """What the caller is told to be left out on the way to this upstream."""
+    asked = asked_of({"model": "m", "input": "Hi"} | body)
+    assert FRONT.read is not None
+    call = call_of(provider, FRONT.read(asked), asked)
+    provider.request(call)
+    return dropped_names(call.chat, provider, FRONT, call.dropped)
 
 
 def openai_body(body: dict[str, Any]) -> None:
@@ -621,6 +633,10 @@ class TestMembers:
     )
     def test_what_is_left_out_is_named_once(self, body, name):
         assert read({"input": "Hi"} | body).dropped == [name or "tools.image_generation"]
+
+    @pytest.mark.parametrize("provider", [openai.PROVIDER, claude.PROVIDER, gemini.PROVIDER])
+    def test_a_cache_key_is_not_worth_a_word(self, provider):
+        assert named(provider, {"prompt_cache_key": "thread-1"}) == []
 
     def test_settings(self):
         chat = read(
