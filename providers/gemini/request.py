@@ -34,7 +34,7 @@ def read(chat: ChatRequest, asked: Asked) -> Chat:
     Raises GatewayError 400 naming the member that is wrong.
     """
     known = {}
-    if chat.extras_wire == "openai-chat":
+    if chat.extras_wire in ("openai-chat", "openai-responses"):
         known = {n: chat.extras[n] for n in Extras.__struct_fields__ if n in chat.extras}
     values = {name: getattr(chat, name) for name in ChatRequest.__struct_fields__}
     try:

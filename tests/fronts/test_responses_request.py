@@ -634,6 +634,10 @@ class TestMembers:
     def test_what_is_left_out_is_named_once(self, body, name):
         assert read({"input": "Hi"} | body).dropped == [name or "tools.image_generation"]
 
+    @pytest.mark.parametrize("provider", [claude.PROVIDER, gemini.PROVIDER])
+    def test_how_wordy_an_answer_is_to_be_is_named_where_it_has_no_word(self, provider):
+        assert named(provider, {"text": {"verbosity": "low"}}) == ["text.verbosity"]
+
     @pytest.mark.parametrize("provider", [openai.PROVIDER, claude.PROVIDER, gemini.PROVIDER])
     def test_a_cache_key_is_not_worth_a_word(self, provider):
         assert named(provider, {"prompt_cache_key": "thread-1"}) == []
