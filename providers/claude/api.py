@@ -22,7 +22,7 @@ from app.wire.provider import Call, Count, ForwardRule, Key, Native, Provider
 from app.wire.upstream import UpstreamReply, UpstreamRequest, join_url
 from providers.claude.decode import decoder
 from providers.claude.errors import read_error
-from providers.claude.generations import api_version
+from providers.claude.generations import LIMITS, api_version
 from providers.claude.native_body import read_native
 from providers.claude.parameters import drop
 from providers.claude.schema import ClaudeMember, MessagesRequest, ModelsAnswer, TokenCount
@@ -87,8 +87,9 @@ def read_count(reply: UpstreamReply) -> int | None:
 
 
 def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
-    """The same request without what Claude refused: sampling parameters, strict output, or thoughts
-    of earlier turns, which another account or a client's hand has made worthless.
+    """The same request without what Claude refused: sampling parameters, strict output, thoughts of
+    earlier turns, which another account or a client's hand has made worthless, or tokens above the
+    model's limit.
 
     Which models take which parameters changes with every generation, and which schemas are too
     complex only Claude knows; nothing has been told to the caller yet, so trying again beats
@@ -97,6 +98,8 @@ def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
     if reply.status != 400:
         return None
     message = read_error(reply).message
+    if LIMITS.learn(call.model, message, call.chat.max_completion_tokens or call.chat.max_tokens):
+        return request(call)
     if _SIGNATURE.search(message):
         return _without_thoughts(call)
     if not any(name in message for name in _SAMPLING):

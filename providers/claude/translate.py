@@ -14,7 +14,7 @@ from app.wire.chat import ChatRequest, plain
 from app.wire.errors import bad_request
 from app.wire.provider import Call
 from providers.claude.conversation import Conversation
-from providers.claude.generations import Abilities, abilities_for
+from providers.claude.generations import LIMITS, Abilities, abilities_for
 from providers.claude.parameters import drop, name_what_is_dropped, refuse_what_changes_the_meaning
 from providers.claude.schema import (
     Block,
@@ -235,8 +235,9 @@ def _max_tokens(
         said, name = chat.max_tokens, "max_tokens"
     if said is not None and said < 1:
         raise bad_request(f"{name} must be at least 1.", param=name)
-    most = abilities.most_tokens
+    most = LIMITS.within(call.model, abilities.most_tokens)
     answer = said if said is not None else min(call.config.claude.default_max_tokens, most)
+    answer = LIMITS.within(call.model, answer)
     budget = thinking.get("budget_tokens") if thinking else None
     if not isinstance(budget, int) or thinking is None:
         return answer

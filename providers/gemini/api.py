@@ -17,14 +17,13 @@ from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request, bad_response
 from app.wire.model_in_body import with_model
 from app.wire.provider import Call, Count, Decoder, ForwardRule, Key, Native, Provider, Upstream
-from app.wire.token_limit import limit_in
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
 from providers.gemini.answer import answer_decoder
 from providers.gemini.embeddings import Embeddings, EmbeddingsDecoder, batch_body, converted
 from providers.gemini.embeddings import read as read_embeddings
 from providers.gemini.errors import read_close, read_error
 from providers.gemini.functions import function_names
-from providers.gemini.limits import remember_limit
+from providers.gemini.limits import LIMITS
 from providers.gemini.media import urls_to_fetch
 from providers.gemini.models import Model
 from providers.gemini.native_body import read_native
@@ -109,13 +108,10 @@ def request(call: Call) -> UpstreamRequest:
 def retry(call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
     """The same request with as many tokens as this model may answer with."""
     asked = call.chat.max_completion_tokens or call.chat.max_tokens
-    if reply.status != 400 or not asked:
+    if reply.status != 400:
         return None
-    limit = limit_in(read_error(reply).message, asked)
-    if limit is None:
-        return None
-    remember_limit(model_of(call).path, limit)
-    return request(call)
+    is_learned = LIMITS.learn(model_of(call).path, read_error(reply).message, asked)
+    return request(call) if is_learned else None
 
 
 def count_request(call: Call) -> UpstreamRequest:

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import UNSET, Raw
 
 from app.wire.errors import bad_request
-from providers.gemini.limits import within_limit
+from providers.gemini.limits import LIMITS
 from providers.gemini.models import Model
 from providers.gemini.openai_request import Chat, GoogleExtras
 from providers.gemini.raw_json import checked_utf8, encode, json_schema, read_object
@@ -89,7 +89,7 @@ def generation_config(
         limit, at = chat.max_tokens, "max_tokens"
     if limit is not None:
         limit = _within(limit, at, 1, 2**31 - 1) + _room_to_think(chat, model, limit)
-        config["maxOutputTokens"] = within_limit(model.path, limit)
+        config["maxOutputTokens"] = LIMITS.within(model.path, limit)
     if chat.temperature is not None:
         config["temperature"] = _within(chat.temperature, "temperature", 0, 2)
     if chat.top_p is not None:

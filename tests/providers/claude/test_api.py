@@ -132,6 +132,22 @@ class TestRetry:
         message = "messages.1.content.0: Invalid `signature` in `thinking` block"
         assert PROVIDER.retry(make_call(BODY), self.refusal(message)) is None
 
+    @pytest.mark.parametrize("effort", [{}, {"reasoning_effort": "xhigh"}])
+    def test_more_tokens_than_the_model_has_become_its_limit_from_then_on(self, make_call, effort):
+        asked = BODY | {"model": "claude-sonnet-4-5-small", "max_tokens": 100_000} | effort
+        call = make_call(asked)
+        assert msgspec.json.decode(PROVIDER.request(call).body)["max_tokens"] >= 20_000
+        message = (
+            "max_tokens: 100000 > 20000, which is the maximum allowed number of output tokens for "
+            "claude-sonnet-4-5-small"
+        )
+        again = PROVIDER.retry(call, self.refusal(message))
+        assert again is not None
+        for sent in (again, PROVIDER.request(make_call(asked))):
+            body = msgspec.json.decode(sent.body)
+            assert body["max_tokens"] == 20_000
+            assert body.get("thinking", {}).get("budget_tokens", 0) < 20_000
+
     def test_other_refusals_stand(self, make_call):
         with_it, without = make_call(BODY | {"temperature": 0.5}), make_call(BODY)
         assert PROVIDER.retry(with_it, self.refusal("max_tokens: too large")) is None
