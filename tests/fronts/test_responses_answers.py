@@ -6,8 +6,10 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.responses import ResponseItem
+from pydantic import TypeAdapter
 
-from app.fronts.openai_responses.response import WholeResponse
+from app.fronts.openai_responses.response import WholeResponse, as_told
 from app.fronts.openai_responses.stream import ResponseStream
 from app.wire.errors import GatewayError
 from app.wire.events import (
@@ -402,6 +404,25 @@ class TestKeeping:
         kept: list[Any] = []
         answer = whole([STARTED, Text("a"), Finish("stop")], body, keep=kept.append)
         assert answer["store"] is False and kept == []
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"role": "user", "content": "Hi"},
+        {"id": None, "type": None, "role": "developer", "content": "Hi"},
+        {"role": "assistant", "content": "Hi"},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        {"type": "reasoning", "summary": [], "content": None},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "x"},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "x"},
+    ],
+)
+def test_input_items_are_told_in_the_form_of_the_published_types(item):
+    told = as_told(item, "item_1")
+    TypeAdapter(ResponseItem).validate_python(told, strict=True)
+    assert told["id"] == "item_1"
 
 
 @given(answer=answers(), order=ORDERS)

@@ -13,6 +13,9 @@ from app.wire.kept import PREFIX
 from app.wire.provider import Decoder
 from app.wire.renderer import JSON
 
+_INPUT: dict[str, Any] = {"type": "input_text"}
+_TEXT_OF: dict[Any, dict[str, Any]] = {"assistant": {"type": "output_text", "annotations": []}}
+
 
 class WholeResponse(ResponsesRenderer):
     """One Response, sent when the answer is whole. A failure is an HTTP status, never a 200."""
@@ -49,7 +52,7 @@ class WholeResponse(ResponsesRenderer):
         """The answer to /compact: what the user said as it was, and the summary of all."""
         items = (msgspec.json.decode(raw, type=dict[str, Any]) for raw in self._options.input)
         asked = [
-            _as_told(item, f"msg_{self.id.removeprefix(PREFIX)}{place:03x}")
+            as_told(item, f"msg_{self.id.removeprefix(PREFIX)}{place:03x}")
             for place, item in enumerate(items)
             if item.get("type", "message") == "message" and item.get("role") == "user"
         ]
@@ -71,10 +74,16 @@ class WholeResponse(ResponsesRenderer):
         """The items say it all at the end."""
 
 
-def _as_told(item: dict[str, Any], id: str) -> dict[str, Any]:
-    """What the user said, in the one form that answers have."""
-    content = item.get("content")
-    if isinstance(content, str):
-        content = [{"type": "input_text", "text": content}]
-    told = {"id": id, "type": "message", "status": "completed"} | item
-    return told | {"content": content or []}
+def as_told(item: dict[str, Any], id: str) -> dict[str, Any]:
+    """An input item in the one form that answers have; `id` for one that has none."""
+    said = {name: value for name, value in item.items() if value is not None}
+    kind = said.get("type", "message")
+    told = {"id": id, "type": kind, "status": "completed"} | said
+    if kind == "message":
+        content = said.get("content") or []
+        if isinstance(content, str):
+            content = [_TEXT_OF.get(said.get("role"), _INPUT) | {"text": content}]
+        told["content"] = content
+    elif not kind.endswith(("_call", "_output")) and "status" not in said:
+        del told["status"]
+    return told

@@ -16,6 +16,7 @@ from sanic import HTTPResponse, Request
 from app.auth.credentials import callers_own
 from app.engine.call import credential_headers
 from app.fronts.openai_responses.request import COUNT, RESPONSES, WIRE
+from app.fronts.openai_responses.response import as_told
 from app.http.ask_once import logged
 from app.http.kept_answers import find_kept, owner_of_answers
 from app.http.responses import (
@@ -134,11 +135,13 @@ async def _list_input(request: Request, id: str) -> HTTPResponse | None:
     if _is_elsewhere(id):
         return await _at_openai(request)
     kept = await _kept(request, id)
-    items: list[dict[str, Any]] = []
-    for place, raw in enumerate(kept.input):
-        item = msgspec.json.decode(raw, type=dict[str, Any])
-        # Who pages needs ids; clients seldom send any.
-        items.append({"id": f"item_{id[len(PREFIX) :]}{place:03x}", "type": "message", **item})
+    # Who pages needs ids; clients seldom send any.
+    items = [
+        as_told(
+            msgspec.json.decode(raw, type=dict[str, Any]), f"item_{id[len(PREFIX) :]}{place:03x}"
+        )
+        for place, raw in enumerate(kept.input)
+    ]
     if request.args.get("order", "desc") != "asc":
         items.reverse()
     after = request.args.get("after")
