@@ -60,6 +60,9 @@ def read(chat: ChatRequest, asked: Asked) -> ChatRequest:
         raise bad_request("This model gives one choice per request; leave out n or send 1.", "n")
     if any(modality != "text" for modality in chat.modalities or ()):
         raise bad_request("This model answers in text only.", "modalities")
+    for index, tool in enumerate(chat.tools or ()):
+        if tool.function is None:
+            raise bad_request("This model is given functions only.", f"tools[{index}].type")
     return chat
 
 
@@ -250,14 +253,17 @@ class _Input:
             is_plain = all(part["type"] == "output_text" for part in said)
             content = "".join(part["text"] for part in said) if is_plain else said
             yield {"type": "message", "role": "assistant", "content": content}
-        for call in calls:
+        for index, call in enumerate(calls):
             yield from _thoughts(call.thinking_blocks)
             function = call.function
+            if function is None:
+                path = f"{at}.tool_calls[{index}].type"
+                raise bad_request("Only calls of functions can be told this model.", path)
             yield {
                 "type": "function_call",
                 "call_id": _short(call.id or ""),
-                "name": self._names.sent(function.name if function is not None else ""),
-                "arguments": ((function.arguments or "") if function is not None else "") or "{}",
+                "name": self._names.sent(function.name),
+                "arguments": function.arguments or "{}",
             }
 
 

@@ -188,6 +188,29 @@ def test_a_file_that_is_no_base64_is_openais_to_refuse():
             },
             "messages[0].content[0].type",
         ),
+        (
+            {
+                "tools": [
+                    {"type": "function", "function": {"name": "f"}},
+                    {"type": "custom", "custom": {"name": "c"}},
+                ]
+            },
+            "tools[1].type",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "Hi"},
+                    {
+                        "role": "assistant",
+                        "tool_calls": [
+                            {"id": "c", "type": "custom", "custom": {"name": "c", "input": "x"}}
+                        ],
+                    },
+                ]
+            },
+            "messages[1].tool_calls[0].type",
+        ),
     ],
 )
 def test_what_would_be_another_answer_is_refused(more, param):
