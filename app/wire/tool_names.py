@@ -13,9 +13,10 @@ _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class ToolNames:
-    """The map between a caller's names and `[a-zA-Z0-9_-]{1,64}`."""
+    """The map between a caller's names and those of at most `most` signs `a-z A-Z 0-9 _ -`."""
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
+    def __init__(self, names: Iterable[str] = (), most: int = _MOST) -> None:
+        self._most = most
         self._sent: dict[str, str] = {}
         self.renamed: dict[str, str] = {}  # sent -> the caller's, only where they differ
         for name in names:
@@ -23,7 +24,7 @@ class ToolNames:
 
     def sent(self, name: str) -> str:
         """The name to send for the caller's `name`; the same one at every call."""
-        if name.isascii() and len(name) <= _MOST and not _ODD.search(name):
+        if name.isascii() and len(name) <= self._most and not _ODD.search(name):
             return name
         sent = self._sent.get(name)
         if sent is None:

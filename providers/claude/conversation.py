@@ -15,6 +15,7 @@ from app.wire.errors import bad_request
 from app.wire.provider import Call
 from app.wire.signature_mark import START
 from app.wire.surrogates import mend
+from app.wire.tool_names import ToolNames
 from providers.claude.attachments import document, image
 from providers.claude.parameters import drop
 from providers.claude.schema import (
@@ -39,10 +40,10 @@ class Conversation:
     order of the calls, whatever stood between them in the caller's list.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, names: ToolNames) -> None:
         self.system: list[TextBlock] = []
         self.tool_names: list[str] = []
-        self._call = call
+        self._call, self._names = call, names
         self._turns: list[MessageParam] = []
         self._asked: dict[str, str] = {}  # the caller's tool call id -> the id sent, this turn
         self._legacy: list[tuple[str, str]] = []  # unanswered (name, id sent) of function_call
@@ -172,9 +173,10 @@ class Conversation:
                 param=at.removesuffix(".function") + ".id",
             )
         self._asked[call_id or sent] = sent
-        if function.name not in self.tool_names:
-            self.tool_names.append(function.name)
-        return ToolUseBlock(sent, function.name, _arguments(function.arguments, f"{at}.arguments"))
+        name = self._names.sent(function.name)
+        if name not in self.tool_names:
+            self.tool_names.append(name)
+        return ToolUseBlock(sent, name, _arguments(function.arguments, f"{at}.arguments"))
 
     def _fresh_id(self, call_id: str) -> str:
         # Claude takes few characters in an id and wants each but once in a request; other

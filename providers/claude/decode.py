@@ -52,7 +52,7 @@ from providers.claude.schema import (
     ThinkingDelta,
     UsageCounts,
 )
-from providers.claude.tools import json_tool
+from providers.claude.tools import json_tool, tool_names
 
 FINISH_REASONS = {
     "end_turn": "stop",
@@ -117,6 +117,7 @@ class _Teller:
     def __init__(self, call: Call) -> None:
         chat = call.chat if isinstance(call.chat, ChatRequest) else None
         self.json_tool = json_tool(chat, call.model) if chat is not None else None
+        self._renamed = tool_names(chat).renamed if chat is not None else {}
         self.tools = 0
         self._call = call
         self._counts = UsageCounts()
@@ -133,7 +134,8 @@ class _Teller:
         tool = self.tools
         self.tools += 1
         call_id = block.id or f"toolu_{self._call.new_id()[8:]}"
-        return ToolCall(call_id, block.name or "", arguments, tool)
+        name = block.name or ""
+        return ToolCall(call_id, self._renamed.get(name, name), arguments, tool)
 
     def count(self, counts: UsageCounts | None) -> None:
         """Overwrites, never adds: every figure on the wire is cumulative."""

@@ -9,10 +9,19 @@ from typing import Any
 from app.wire.chat import ChatRequest, Function, plain
 from app.wire.errors import bad_request
 from app.wire.provider import Call
+from app.wire.tool_names import ToolNames
 from providers.claude.generations import Abilities, abilities_of
 from providers.claude.parameters import drop
 from providers.claude.schema import Mark, ToolChoice, ToolDefinition
 from providers.claude.strict_schema import strict_schema
+
+_LONGEST_NAME = 128
+
+
+def tool_names(chat: ChatRequest) -> ToolNames:
+    """How the request's functions are called here."""
+    functions = [tool.function for tool in chat.tools or () if tool.function is not None]
+    return ToolNames((each.name for each in (*functions, *(chat.functions or ()))), _LONGEST_NAME)
 
 
 def json_tool(chat: ChatRequest, model: str) -> str | None:

@@ -30,7 +30,7 @@ from providers.claude.schema import (
     UserMetadata,
 )
 from providers.claude.strict_schema import strict_schema
-from providers.claude.tools import tools_and_choice, wanted_schema, with_json_tool
+from providers.claude.tools import tool_names, tools_and_choice, wanted_schema, with_json_tool
 
 _JSON_OBJECT = "Answer with one single JSON object and nothing else: no prose, no code fence."
 _JSON_SCHEMA = (
@@ -62,13 +62,18 @@ def to_messages_request(call: Call, *, strict: bool = True) -> MessagesRequest:
     refuse_what_changes_the_meaning(chat)
     name_what_is_dropped(call)
 
-    conversation = Conversation(call)
+    names = tool_names(chat)
+    conversation = Conversation(call, names)
     for at, message in enumerate(chat.messages):
         conversation.add(message, f"messages[{at}]")
     turns, prefilled = conversation.end()
 
     said = abilities if strict else structs.replace(abilities, structured=False)
     tools, choice = tools_and_choice(chat, said, call)
+    for tool in tools:
+        tool.name = names.sent(tool.name)
+    if choice is not None and choice.name is not None:
+        choice.name = names.sent(choice.name)
     output_config: dict[str, Any] = {}
     system = conversation.system
     schema = wanted_schema(chat)

@@ -4,6 +4,7 @@ Each file of requests/ holds one pair and the parameters that were dropped on th
 in it count as text, so that 1.10 stays 1.10.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from app.config.schema import Claude
 from app.wire.errors import GatewayError
+from app.wire.events import ToolCall
 from providers.claude.api import PROVIDER
 from providers.claude.generations import abilities_of
 from providers.claude.parameters import PARAMETERS
@@ -305,6 +307,34 @@ def test_the_api_version_of_2026_takes_no_sampling_parameters(make_call, how):
     sent = msgspec.json.decode(PROVIDER.request(call).body)
     assert not {"temperature", "top_k"} & set(sent)
     assert call.dropped == ["temperature", "top_k"]
+
+
+@pytest.mark.parametrize("name", ["files.read:all", "über", "n" * 129])
+def test_names_that_claude_refuses_are_others_there_and_the_callers_in_the_answer(make_call, name):
+    function = {"name": name, "parameters": {"type": "object"}}
+    earlier = {"id": "c1", "type": "function", "function": {"name": name, "arguments": "{}"}}
+    call = make_call(
+        {
+            "model": "claude-sonnet-4-5",
+            "messages": [
+                USER,
+                {"role": "assistant", "tool_calls": [earlier]},
+                {"role": "tool", "tool_call_id": "c1", "content": "1"},
+            ],
+            "tools": [{"type": "function", "function": function}],
+            "tool_choice": {"type": "function", "function": {"name": name}},
+        }
+    )
+    sent = msgspec.json.decode(PROVIDER.request(call).body)
+    [tool] = sent["tools"]
+    assert re.fullmatch("[a-zA-Z0-9_-]{1,128}", tool["name"])
+    assert sent["tool_choice"]["name"] == tool["name"]
+    assert sent["messages"][1]["content"][0]["name"] == tool["name"]
+    used = {"type": "tool_use", "id": "t1", "name": tool["name"], "input": {}}
+    answer = {"type": "message", "id": "m", "content": [used], "stop_reason": "tool_use"}
+    decoder = PROVIDER.decoder(call)
+    events = [*decoder.feed(msgspec.json.encode(answer)), *decoder.finish()]
+    assert [each.name for each in events if isinstance(each, ToolCall)] == [name]
 
 
 def test_names_that_could_break_a_header_are_not_repeated(make_call):
