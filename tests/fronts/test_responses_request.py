@@ -518,6 +518,16 @@ class TestOtherItems:
         chat = read({"input": [user(), *trigger], "tools": tools}, path)
         assert chat.tools is None and chat.messages[-1].text().startswith("Sum up")
 
+    def test_a_compaction_is_a_text_whatever_the_answers_are_to_be(self):
+        body = {
+            "input": [user(), {"type": "compaction_trigger"}],
+            "tools": [{"type": "function", "name": "f", "parameters": {}}],
+            "tool_choice": {"type": "function", "name": "f"},
+            "text": {"format": {"type": "json_object"}},
+        }
+        chat = read(body)
+        assert chat.tools is None and chat.tool_choice is None and chat.response_format is None
+
     def test_a_compaction_that_is_over_is_not_asked_for_again(self):
         items = [user(), {"type": "compaction_trigger"}, user("Go on")]
         assert [m.text() for m in read({"input": items}).messages] == ["Hi", "Go on"]

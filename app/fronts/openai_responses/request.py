@@ -171,9 +171,10 @@ def read(asked: Asked) -> ChatRequest:
         prompt_cache_key=body.prompt_cache_key,
         extras_wire=WIRE,
     )
-    _say_tools(chat, body, tools)
     text = talk.text or body.text or Text()
-    _say_format(chat, text.format)
+    if not options.compacts:
+        _say_tools(chat, body, tools)
+        _say_format(chat, text.format)
     if text.verbosity is not None:
         chat.extras = {"verbosity": Raw(msgspec.json.encode(text.verbosity))}
     reasoning = talk.reasoning or body.reasoning
