@@ -326,6 +326,13 @@ def test_server_tools_are_told_where_they_can_be_and_else_named():
     assert len(body["tools"]) == 2
 
 
+def test_a_server_tool_that_may_not_be_called_is_not_told():
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    more = {"tools": [search], "tool_choice": {"type": "none"}}
+    for body, dropped, _ in (to_gemini(more), to_openai(more)):
+        assert "tools" not in body and dropped == []
+
+
 def test_tools_that_the_caller_runs_by_heart_become_functions():
     tools = [
         {"type": "bash_20250124", "name": "bash"},

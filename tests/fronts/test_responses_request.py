@@ -697,6 +697,10 @@ class TestMembers:
         error = refused({"input": "Hi", "tools": tools, "tool_choice": choice})
         assert error.param == "tool_choice"
 
+    def test_a_search_that_may_not_be_called_is_not_told(self):
+        asked = {"input": "Hi", "tools": [{"type": "web_search"}], "tool_choice": "none"}
+        assert read(asked).server_tools == []
+
     def test_allowed_tools_are_told(self):
         tools = [{"type": "function", "name": name, "parameters": {}} for name in "fgh"]
         allowed = {

@@ -145,7 +145,8 @@ def _max_tokens(said: int | None) -> int | None:
 
 
 def _say_tools(chat: ChatRequest, body: Body, tools: Tools) -> None:
-    chat.server_tools = tools.server
+    if body.tool_choice is None or body.tool_choice.type != "none":
+        chat.server_tools = tools.server
     chat.tool_choice = read_choice(body.tool_choice, tools)
     if not tools.functions:
         return

@@ -260,7 +260,8 @@ def _tools(body: Body, talk: Talk, options: ResponsesOptions) -> Tools:
 
 
 def _say_tools(chat: ChatRequest, body: Body, tools: Tools) -> None:
-    chat.server_tools = tools.server
+    if body.tool_choice != "none":
+        chat.server_tools = tools.server
     chat.tool_choice = read_choice(body.tool_choice, tools)
     if not tools.functions:
         return
