@@ -10,6 +10,7 @@ from anthropic.types import message_create_params as claude_params
 from google.genai import types as google
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from openai.types.chat import completion_create_params as openai_params
 from pydantic import TypeAdapter
 
@@ -651,6 +652,39 @@ class TestMembers:
     @pytest.mark.parametrize("provider", [openai.PROVIDER, claude.PROVIDER, gemini.PROVIDER])
     def test_a_cache_key_is_not_worth_a_word(self, provider):
         assert named(provider, {"prompt_cache_key": "thread-1"}) == []
+
+    @pytest.mark.parametrize(
+        ("provider", "model", "effort", "told"),
+        [
+            (
+                claude.PROVIDER,
+                "claude-opus-4-8",
+                "high",
+                {"thinking": {"type": "adaptive", "display": "summarized"}},
+            ),
+            (claude.PROVIDER, "claude-opus-4-8", "none", {}),
+            (
+                gemini.PROVIDER,
+                "gemini-2.5-flash",
+                "low",
+                {"thinkingConfig": {"thinkingBudget": 1024, "includeThoughts": True}},
+            ),
+            (
+                gemini.PROVIDER,
+                "gemini-2.5-flash",
+                "none",
+                {"thinkingConfig": {"thinkingBudget": 0}},
+            ),
+        ],
+    )
+    def test_thoughts_are_asked_for_with_the_effort(self, provider, model, effort, told):
+        asked = asked_of({"model": "m", "input": "Hi", "reasoning": {"effort": effort}})
+        assert FRONT.read is not None
+        call = replace(call_of(provider, FRONT.read(asked), asked), model=model)
+        body = json.loads(provider.request(call).body)  # type: ignore[arg-type]
+        said = body | body.get("generationConfig", {})
+        members = ("thinking", "thinkingConfig")
+        assert {name: said[name] for name in members if name in said} == told
 
     def test_settings(self):
         chat = read(

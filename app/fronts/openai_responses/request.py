@@ -179,6 +179,7 @@ def read(asked: Asked) -> ChatRequest:
         chat.extras = {"verbosity": Raw(msgspec.json.encode(text.verbosity))}
     reasoning = talk.reasoning or body.reasoning
     chat.reasoning_effort = _effort(reasoning.effort if reasoning is not None else None)
+    chat.thoughts = "off" if chat.reasoning_effort == "none" else "shown"
     if body.top_logprobs is not None or "message.output_text.logprobs" in (body.include or ()):
         chat.logprobs, chat.top_logprobs = True, body.top_logprobs
     chat.dropped = _dropped(asked, body, talk, tools)
