@@ -219,7 +219,7 @@ def test_silence_in_the_stream_is_an_error_event():
 
 
 def test_a_stream_that_keeps_talking_is_not_idle():
-    bench = Bench(FakeResponse(pieces=[EVENT, 0.1] * 6 + [DONE]), idle=0.4)
+    bench = Bench(FakeResponse(pieces=[EVENT, 0.3] * 6 + [DONE]), idle=1.6)
     run(bench.ask(stream=True))
     assert bench.record.outcome == "complete"
 
