@@ -193,6 +193,17 @@ def test_operators_read_sums_and_calls(gateway, folder):
     assert "access-control-allow-origin" not in answer.headers
 
 
+def test_an_empty_value_is_a_filter_too(gateway, folder, simulator):
+    simulator.fault("400", 1, model="failing-model")
+    ask(gateway, id="empty-1", model="failing-model")
+    row_of(folder, "empty-1")
+    listed = read(gateway, "/admin/calls", counted="").json()["data"]
+    assert listed and {call["counted"] for call in listed} == {""}
+    (failed,) = read(gateway, "/admin/usage", by="all", model="").json()["data"]
+    assert failed["calls"] == failed["failed"] > 0
+    assert read(gateway, "/admin/usage", token="").json()["data"] == []
+
+
 def test_a_token_reads_its_own_sums_only(gateway, folder):
     ask(gateway, id="own-1", model="own-model", token="alice")
     ask(gateway, id="own-2", model="bobs-model", token="bob")
@@ -211,6 +222,7 @@ def test_a_token_reads_its_own_sums_only(gateway, folder):
     [
         ("/admin/usage", {"by": "moon"}, "by"),
         ("/admin/usage", {"since": "soon"}, "since"),
+        ("/admin/usage", {"until": ""}, "since"),
         ("/admin/usage", {"format": "xml"}, "format"),
         ("/admin/calls", {"limit": "0"}, "limit"),
         ("/admin/calls", {"limit": "many"}, "limit"),

@@ -76,7 +76,8 @@ async def own_usage(request: Request) -> HTTPResponse:
 
 def _query(request: Request, *known: str) -> dict[str, str]:
     """The query's members. Raises GatewayError 400 for one that is not known here."""
-    asked = {name: request.args.get(name) or "" for name in request.args}
+    args = request.get_args(keep_blank_values=True)  # `token=`: the calls without one
+    asked = {name: args.get(name) or "" for name in args}
     for name in asked:
         if name not in known:
             raise bad_request(f"{name[:40]!r} is nothing here; there are {', '.join(known)}.", name)
