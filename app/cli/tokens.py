@@ -130,10 +130,7 @@ def _usage(args: Namespace) -> int:
 
     by, having = ("token", []) if args.id is None else ("model", [("token", args.id)])
     config, form = options.load_config(args).config, "json" if args.json else "table"
-    try:
-        print(usage_report.report(config, by, None, None, form, time.time(), having))
-    except ValueError as error:
-        raise CommandFailed(str(error)) from None
+    print(usage_report.report(config, by, None, None, form, time.time(), having))
     return 0
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from app.accounting.store import Unwritten, store_of
 from app.accounting.usage import BY, Value, as_csv, span_of, sums
+from app.cli.failure import CommandFailed
 from app.cli.table import as_table
 from app.config.load import secrets
 from app.config.schema import Config
@@ -33,18 +34,21 @@ def report(
 ) -> str:
     """The sums by `by`, in `form`: "table", "csv" or "json"; `having` as `sums` takes it.
 
-    Raises ValueError for what cannot be reported: a span that is none, no ledger, one that cannot
-    be read.
+    Raises CommandFailed for what cannot be reported: a span that is none, no ledger, one that
+    cannot be read.
     """
-    span = span_of(since, until, now)
+    try:
+        span = span_of(since, until, now)
+    except ValueError as error:
+        raise CommandFailed(str(error), 2) from None
     store = store_of(config.ledger)
     if store is None:
-        raise ValueError("no ledger is kept (ledger: off in the config)")
+        raise CommandFailed("no ledger is kept (ledger: off in the config)")
     try:
         found = sums(store, by, span, having)
     except Unwritten as error:
         reason = Redactor(secrets(config))(str(error))
-        raise ValueError(f"the ledger cannot be read: {reason}") from None
+        raise CommandFailed(f"the ledger cannot be read: {reason}") from None
     finally:
         store.close()
     if form == "csv":

@@ -250,7 +250,9 @@ def test_the_command_reads_without_the_gateway(gateway, folder):
     lines = list(csv.DictReader(run("--by", "day", "--csv").stdout.splitlines()))
     assert int(lines[0]["calls"]) >= 1
     wrong = run("--by", "moon")
-    assert wrong.returncode == 1 and "--by: expected one of token" in wrong.stderr
+    assert wrong.returncode == 2 and "--by: expected one of token" in wrong.stderr
+    wrong = run("--since", "soon")
+    assert wrong.returncode == 2 and "'soon' is no time" in wrong.stderr
 
 
 # --- while the file cannot be written ------------------------------------------------------
