@@ -163,6 +163,7 @@ def test_a_token_expires_while_its_connection_is_open(gateway):
         ({"action": "add", "id": "x", "providers": ["claud"]}, 400, "did you mean claude?"),
         ({"action": "add", "id": "x", "expires": "soon"}, 400, "is no time"),
         ({"action": "add", "id": "x", "expires": "2020-01-01"}, 400, "over already"),
+        ({"action": "add", "id": "x", "expires": "9999-12-31T23:00:00-05:00"}, 400, "is no time"),
         ({"action": "disable", "id": "x", "rpm": 5}, 400, "rpm"),
     ],
 )

@@ -101,7 +101,7 @@ def expiry_of(word: str, now: float) -> int:
             when = datetime.fromisoformat(word)
             when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
             when += timedelta(days=1 if _DATE(word) else 0)
-            at = int(when.timestamp())
+            at = int(when.astimezone(UTC).timestamp())  # in UTC too it has to be a time
         except (ValueError, OverflowError):
             raise bad_request(
                 f"expires: {word[:40]!r} is no time: write a date (2026-01-31), a time "
