@@ -20,6 +20,16 @@ Id = Annotated[
         examples=['"10001"'],
     ),
 ]
+TokenId = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?!\(console\)\Z)[!-~](?:[ -~]*[!-~])?\Z",
+        max_length=128,
+        description="up to 128 visible ASCII characters, other than (console), which is the "
+        "console's playground",
+        examples=["alice"],
+    ),
+]
 Secret = Annotated[
     str,
     Meta(

@@ -39,6 +39,7 @@ from app.config.field_types import (
     Secret,
     Section,
     Token,
+    TokenId,
     TokensOr0,
     UpstreamName,
     UsdOr0,
@@ -255,7 +256,7 @@ class TokenRights(Section, frozen=True, kw_only=True):
 class AccessToken(TokenRights, frozen=True, kw_only=True):
     """One caller's access token, and what it may do."""
 
-    id: Id
+    id: TokenId
     val: Token
 
 

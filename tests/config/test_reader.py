@@ -149,6 +149,13 @@ MISTAKES = {
             '(it travels in the header x-auth-id); write id: "10001"'
         ],
     ),
+    "a token with the name of the console": (
+        "access: {tokens: [{id: (console), val: a-token-0123456789}]}",
+        [
+            "1:24: access.tokens[0].id: expected up to 128 visible ASCII characters, other than "
+            "(console), which is the console's playground; write id: alice"
+        ],
+    ),
     "a secret with a line break": (
         ENTRY + '    - {id: a, val: "c\\n"}',
         [f"3:20: openai.api_keys[0].val: {SECRET_WANTED}"],

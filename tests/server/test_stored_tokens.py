@@ -157,6 +157,7 @@ def test_a_token_expires_while_its_connection_is_open(gateway):
         ({"action": "explode", "id": "x"}, 400, "explode"),
         ({"action": "add"}, 400, "id"),
         ({"action": "add", "id": "a b\n"}, 400, "id"),
+        ({"action": "add", "id": "(console)"}, 400, "id"),
         ({"action": "add", "id": "x", "rpm": -1}, 400, "rpm"),
         ({"action": "add", "id": "x", "val": "my-own-0123456789"}, 400, "val"),
         ({"action": "add", "id": "x", "budget": {"per": "year"}}, 400, "year"),

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sanic import HTTPResponse, Request
 
 from app.accounting.stored_tokens import StoredToken
-from app.config.field_types import Id
+from app.config.field_types import TokenId
 from app.config.schema import AccessToken, TokenRights
 from app.config.upstreams import unknown_provider
 from app.engine.gateway import Gateway
@@ -30,7 +30,7 @@ _SECONDS = {"h": 3600, "d": 86_400}
 class Add(TokenRights, frozen=True, kw_only=True, tag_field="action", tag="add"):
     """Adds a token. `expires`: a date, a time, or in how long (`30d`); left out: never."""
 
-    id: Id
+    id: TokenId
     expires: str | None = None
 
 
