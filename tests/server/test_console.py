@@ -638,6 +638,13 @@ def test_by_keyboard_alone(shared):
     assert shared.title() == "Keys · any-proxy"
 
 
+def test_an_address_that_is_none_shows_a_view_all_the_same(chromium, gateway):
+    with a_page(chromium, gateway) as page:
+        page.goto(f"{gateway.url}/admin/#/keys/100%")
+        page.reload()
+        page.get_by_role("heading", level=1).wait_for()
+
+
 # Nothing stands off the screen of a phone.
 FITS = """document.documentElement.scrollWidth <= innerWidth && [...document.querySelectorAll('td')]
   .every(cell => cell.getBoundingClientRect().right <= innerWidth + 1)"""

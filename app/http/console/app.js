@@ -21,7 +21,15 @@ const THEME_KEPT = "any-proxy.theme";
 // #/calls/ID -> ["calls", "ID"]
 function place() {
   const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/");
-  return [VIEWS[name] ? name : "now", decodeURIComponent(rest.join("/"))];
+  return [VIEWS[name] ? name : "now", decoded(rest.join("/"))];
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // written by hand
+  }
 }
 
 function App() {
