@@ -664,6 +664,33 @@ def test_a_plot_that_is_not_yet_redrawn_does_not_widen_the_page(chromium, gatewa
         assert canvas.evaluate("it => it.getBoundingClientRect().right") > PHONE["width"]
 
 
+def test_a_value_without_neighbours_is_seen_in_a_plot(shared):
+    """Few calls: their error rate and first event stand alone between steps without calls."""
+    one, other = plot_of(shared, [None, 1, None]), plot_of(shared, [None, None, 1])
+    shared.evaluate("document.getElementById('plot-of').remove()")
+    assert one != other
+
+
+def plot_of(page, values: list, label: str = "a") -> str:
+    """Draws a plot of its own below the page. Returns its pixels."""
+    return page.evaluate(
+        """async ([values, label]) => {
+          const { Plot } = await import("./console/plot.js");
+          const { html, render } = await import("./console/ui.js");
+          document.getElementById("plot-of")?.remove();
+          const box = document.createElement("main");
+          box.id = "plot-of";
+          document.body.append(box);
+          const lines = [{ label, values }];
+          const given = { title: "", times: [0, 60, 120], lines, format: String };
+          render(html`<${Plot} ...${given} />`, box);
+          await new Promise(done => setTimeout(done, 100));
+          return box.querySelector("canvas").toDataURL();
+        }""",
+        [values, label],
+    )
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_axe_objects_to_nothing_in_light_in_the_dark_and_on_a_phone(shared, view):
     if not AXE.is_file():

@@ -8,6 +8,13 @@ const HEIGHT = 170;
 
 const color = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+// Where a value stands between two that are missing: no line leads to it, so it is a point.
+function lonely(plot, series) {
+  const values = plot.data[series];
+  const isThere = n => typeof values[n] === "number";
+  return values.flatMap((_, n) => (isThere(n) && !isThere(n - 1) && !isThere(n + 1) ? [n] : []));
+}
+
 // `lines`: {label, values}, a number or null per time. `format` writes a value.
 export function Plot({ title, times, lines, format, theme }) {
   const box = useRef(null);
@@ -36,7 +43,7 @@ export function Plot({ title, times, lines, format, theme }) {
         stroke: color(`--plot${n % COLORS}`),
         width: 1.75,
         fill: lines.length === 1 ? color("--plot0") + "22" : undefined,
-        points: { show: false },
+        points: { show: false, size: 5, fill: color(`--plot${n % COLORS}`), filter: lonely },
         spanGaps: false,
       }))],
       hooks: { setCursor: [it => setAt(it.cursor.idx ?? null)] },
