@@ -664,6 +664,35 @@ def test_a_plot_that_is_not_yet_redrawn_does_not_widen_the_page(chromium, gatewa
         assert canvas.evaluate("it => it.getBoundingClientRect().right") > PHONE["width"]
 
 
+def test_long_names_stay_on_the_screen_of_a_phone(chromium, gateway):
+    id, model = "t" * 128, "m" * 128
+    order = {"action": "add", "id": id, "budget": {"tokens": 1}, "models": [model]}
+    url = f"{gateway.url}/admin/tokens"
+    value = httpx.post(url, json=order, headers=ADMIN, timeout=20).json()["value"]
+    try:
+        call = ask(gateway, model, token=value).headers["x-request-id"]
+        with a_page(chromium, gateway, viewport={"width": 320, "height": 640}) as page:
+            page.locator(".troubles").get_by_text(f"Token {id} has spent").wait_for()
+            plot_of(page, [1, 2, 3], label=model)
+            name = page.locator("#plot-of .legend li")
+            assert name.evaluate("it => it.getBoundingClientRect().right") <= 320
+            for view in (*VIEWS, f"calls/{call}"):
+                go(page, view)
+                page.wait_for_selector(WAIT_FOR.get(view, "tbody tr"), state="attached")
+                assert page.evaluate(FITS), view
+            go(page, "tokens")
+            page.get_by_role("button", name=id, exact=True).click()
+            page.get_by_role("heading", name=f"Models of {id}").wait_for()
+            assert page.evaluate(FITS)
+            page.set_viewport_size(DESKTOP)
+            go(page, "calls")
+            time = page.locator(f'a[href="#/calls/{call}"]')
+            time.wait_for()
+            assert time.evaluate("it => it.getClientRects().length") == 1, "broken over lines"
+    finally:
+        httpx.post(url, json={"action": "remove", "id": id}, headers=ADMIN, timeout=20)
+
+
 def test_a_value_without_neighbours_is_seen_in_a_plot(shared):
     """Few calls: their error rate and first event stand alone between steps without calls."""
     one, other = plot_of(shared, [None, 1, None]), plot_of(shared, [None, None, 1])

@@ -21,7 +21,7 @@ const tokens = call => (call.counted ? `${number(call.prompt_tokens ?? 0)} → $
 
 function columns() {
   return [
-    { head: t("calls.time"), cell: call => html`<a href="#/calls/${encodeURIComponent(call.request_id)}" onClick=${event => event.stopPropagation()}>${stamp(call.time)}</a>` },
+    { head: t("calls.time"), cell: call => html`<a class="whole" href="#/calls/${encodeURIComponent(call.request_id)}" onClick=${event => event.stopPropagation()}>${stamp(call.time)}</a>` },
     { head: t("calls.outcome"), cell: call => html`<${Outcome} outcome=${call.outcome} status=${call.status} code=${call.code} />` },
     { head: t("calls.model"), cell: call => html`${call.model || call.model_asked || "–"} <small>${call.provider}${call.key_id ? ` · ${call.key_id}` : ""}</small>` },
     { head: t("calls.token"), cell: call => call.token || "–" },
