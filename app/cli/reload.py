@@ -18,11 +18,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """0: the new config is in use. Raises CommandFailed: 2 for mistakes, 1 for the rest."""
+    """0: the new config is in use. Raises ConfigError, or CommandFailed: 2 for mistakes, 1 for the
+    rest."""
     from app.cli import running_gateway
 
     # Not load_config: the gateway says what is wrong with the file, as it sees it.
-    status, answer = running_gateway.request_reload(options.load_valid(args))
+    try:
+        status, answer = running_gateway.request_reload(options.load_valid(args))
+    except CommandFailed:
+        options.load_config(args)  # mistakes may hide where the gateway is: then they are told
+        raise
     problems = answer.get("problems", [])
     if status != 200:
         raise CommandFailed("\n".join([answer["message"], *problems]), 2 if problems else 1)

@@ -227,6 +227,9 @@ def test_keys_of_the_running_gateway_are_listed_and_changed(simulator, tmp_path,
         gateway.file.write_text(json.dumps(json.loads(text) | {"surprise": 1}))
         refused = command("reload", "-c", gateway.file)
         assert refused.returncode == 2 and "surprise: unknown key" in refused.stderr
+        gateway.file.write_text(text + "]")  # nor does it say where the gateway listens
+        refused = command("reload", "-c", gateway.file)
+        assert refused.returncode == 2 and "c.yaml:1:" in refused.stderr, refused.stderr
         config["openai"]["api_keys"].append({"id": "k3", "val": "sk-three-3333"})
         changed = json.loads(text) | {"openai": config["openai"]}
         gateway.file.write_text(json.dumps(changed))
@@ -234,6 +237,6 @@ def test_keys_of_the_running_gateway_are_listed_and_changed(simulator, tmp_path,
         assert (done.returncode, done.stdout) == (0, "Reloaded.\n"), done.stderr
         assert "k3" in keys("list").stdout
         # Another token than the one the gateway has: its own words.
-        gateway.file.write_text(json.dumps(changed | {"admin": {"token": "x" * 24}}))
+        gateway.file.write_text(json.dumps(changed | {"admin": {"token": "another-0123456789abc"}}))
         stranger = command("reload", "-c", gateway.file)
         assert stranger.returncode == 1 and "admin.token" in stranger.stderr
