@@ -90,6 +90,15 @@ def has_password(hint: Any, text: str) -> bool:
     return extra(hint).get("check") in ("proxy", "redis", "ledger") and "@" in text
 
 
+def described(section: type[Section], path: str) -> str | None:
+    """What the field at a path such as `id` or `models[0]` accepts, in the words of its
+    description; None where it has none."""
+    hint: Any = section
+    for step in re.findall(r"\w+", path):
+        hint = get_args(hint)[0] if step.isdecimal() else field_hints(hint).get(step)
+    return _meta(hint).description
+
+
 def type_name(hint: Any) -> str:
     """What a field accepts, in words: "a whole number", "one of json, text"."""
     if get_origin(hint) is Literal:

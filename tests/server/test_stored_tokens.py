@@ -158,6 +158,12 @@ def test_a_token_expires_while_its_connection_is_open(gateway):
         ({"action": "add"}, 400, "id"),
         ({"action": "add", "id": "a b\n"}, 400, "id"),
         ({"action": "add", "id": "(console)"}, 400, "id"),
+        ({"action": "add", "id": "张三"}, 400, "id: expected up to 128 visible ASCII characters"),
+        (
+            {"action": "add", "id": "x", "models": ["模型"]},
+            400,
+            "models[0]: expected a model's name",
+        ),
         ({"action": "add", "id": "x", "rpm": -1}, 400, "rpm"),
         ({"action": "add", "id": "x", "val": "my-own-0123456789"}, 400, "val"),
         ({"action": "add", "id": "x", "budget": {"per": "year"}}, 400, "year"),

@@ -14,12 +14,13 @@ from sanic import HTTPResponse, Request
 
 from app.accounting.stored_tokens import StoredToken
 from app.config.field_types import TokenId
+from app.config.fields import described
 from app.config.schema import AccessToken, TokenRights
 from app.config.upstreams import unknown_provider
 from app.engine.gateway import Gateway
 from app.http.responses import App, gateway_of
 from app.http.routes.operator_auth import check_operator, private_headers
-from app.wire.errors import bad_request, from_validation
+from app.wire.errors import GatewayError, bad_request, from_validation
 from app.wire.renderer import JSON
 
 _IN = re.compile(r"(\d{1,5})([hd])").fullmatch
@@ -73,7 +74,7 @@ async def change_token(request: Request) -> HTTPResponse:
     try:
         order = _order.decode(request.body)
     except msgspec.ValidationError as error:
-        raise from_validation(error) from None
+        raise _refusal(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise bad_request("The body is no JSON.") from None
     gateway = gateway_of(request)
@@ -89,6 +90,14 @@ async def change_token(request: Request) -> HTTPResponse:
         await gateway.tokens.change(type(order).__name__.lower(), order.id)
     body["tokens"] = [one for one in _told(gateway) if one["id"] == order.id]
     return _answer(request, body)
+
+
+def _refusal(error: msgspec.ValidationError) -> GatewayError:
+    """The refusal of an order: in place of a regular expression, the words that the config has."""
+    told = from_validation(error)
+    if told.param is None or " matching regex " not in told.message:
+        return told
+    return bad_request(f"{told.param}: expected {described(Add, told.param)}.", told.param)
 
 
 def expiry_of(word: str, now: float) -> int:
