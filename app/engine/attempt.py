@@ -488,8 +488,11 @@ def explained(error: GatewayError, reply: UpstreamReply, key: Key) -> GatewayErr
         error.retry_after = retry_after(reply.headers, reply.body, time())
     if error.status == 403 and is_challenge(reply.headers):
         error.outcome = "upstream_challenge"
+    told = {name for name, _ in error.headers}
     passed = [
-        (n, v) for n, v in reply.headers.items() if n.startswith(PASSED_FAMILY) or n == "request-id"
+        (n, v)
+        for n, v in reply.headers.items()
+        if (n.startswith(PASSED_FAMILY) or n == "request-id") and n not in told
     ]
     error.headers = (*error.headers, *passed)
     if error.status != 401 or not key.id:

@@ -125,6 +125,14 @@ def test_a_cut_before_the_first_byte_has_a_true_status():
     assert caught.value.status == 502 and not bench.sink.started
 
 
+def test_a_final_refusal_of_claude_says_so_once():
+    final = ("x-should-retry", "false")
+    bench = Failover({"c": lambda: refusal(400, headers=[final])}, keys=["a"])
+    with pytest.raises(GatewayError) as caught:
+        bench.run(front=MESSAGES, model="claude/claude-haiku-4-5", max_tokens=64)
+    assert caught.value.headers.count(final) == 1  # SDKs look for "false", not "false, false"
+
+
 @pytest.mark.parametrize("after", [0, 5])
 @pytest.mark.parametrize("stream", [True, False])
 def test_no_tokens_are_answered_without_the_fallback_that_has_another_wire(stream, after):
