@@ -17,6 +17,7 @@ from app.config.schema import Config
 from app.wire.asked import Asked
 from app.wire.chat import ChatRequest, plain
 from app.wire.cookies import read_cookie_header
+from app.wire.dropped import dropped_parameters
 from app.wire.errors import GatewayError, bad_request
 from app.wire.provider import Call, Decoder, ForwardRule, Key, Provider
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
@@ -61,8 +62,7 @@ def read(chat: ChatRequest, asked: Asked) -> WebQuestion:
         enclosed,
         model if model.startswith("claude-") else None,
         chat.reasoning_effort in ("medium", "high", "xhigh", "max"),
-        [name for name in DROPPED if getattr(chat, name) is not None]
-        + ["cache_control"] * chat.has_cache_marks(),
+        dropped_parameters(chat, DROPPED),
     )
 
 

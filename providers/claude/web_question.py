@@ -74,8 +74,8 @@ _SPEAKERS = {"assistant": "Assistant", "tool": "Tool", "function": "Tool"}
 def refuse_unsupported(chat: ChatRequest) -> None:
     """Raises GatewayError 400 for a parameter that the site cannot honour nor leave out."""
     unsayable = {
-        "tools": bool(chat.tools),
-        "functions": bool(chat.functions),
+        "tools": bool(chat.tools) and chat.tool_choice != "none",
+        "functions": bool(chat.functions) and chat.function_call != "none",
         "tool_choice": chat.tool_choice not in (None, "none", "auto"),
         "function_call": chat.function_call not in (None, "none", "auto"),
         "n": chat.n not in (None, 1),

@@ -16,6 +16,7 @@ from app.wire.chat import (
     ChatRequest,
     read_members,
 )
+from app.wire.dropped import dropped_parameters
 from app.wire.errors import GatewayError, bad_request, from_validation
 from app.wire.provider import Call, Decoder, ForwardRule, Key, Native, Provider
 from app.wire.upstream import Headers, UpstreamReply, UpstreamRequest, join_url
@@ -65,8 +66,7 @@ def read(chat: ChatRequest, asked: Asked) -> WebQuestion:
         member.arkose_token or None,
         prompt,
         pictures,
-        dropped=[name for name in DROPPED if getattr(chat, name) is not None]
-        + ["cache_control"] * chat.has_cache_marks(),
+        dropped=dropped_parameters(chat, DROPPED),
     )
 
 

@@ -11,10 +11,12 @@ from app.wire.signature_mark import mark
 from app.wire.upstream import UpstreamReply
 from providers.bing.web import PROVIDER as BING
 from providers.claude.native_body import read_native
+from providers.claude.web import PROVIDER as CLAUDE_WEB
 from providers.coze.api import PROVIDER as COZE
 from providers.gemini.api import PROVIDER as GEMINI
 from providers.openai import learned
 from providers.openai.api import PROVIDER as OPENAI
+from providers.openai.web import PROVIDER as CHATGPT_WEB
 from tests.fronts.messages_calls import HI, MESSAGES, asked_of, chat_of, sent
 from tests.recorded import requests_of_clients
 
@@ -168,6 +170,22 @@ def test_tools_are_refused_where_there_are_none(provider):
     assert refusal({"tools": [TOOL]}, provider).param == "tools"
     form = {"output_config": {"format": {"type": "json_schema", "schema": FORMAT}}}
     assert refusal(form, provider).param == "output_config.format"
+
+
+@pytest.mark.parametrize("provider", [CLAUDE_WEB, CHATGPT_WEB])
+def test_websites_take_tools_that_may_not_be_called_and_stops_that_are_cut_here(provider):
+    asked = asked_of(
+        {
+            "model": "m",
+            "messages": HI,
+            "tools": [TOOL],
+            "tool_choice": {"type": "none"},
+            "stop_sequences": ["x"],
+            "top_k": 5,
+        }
+    )
+    assert provider.read(chat_of(asked), asked).dropped == ["top_k"]
+    assert refusal({"tools": [TOOL]}, provider).param == "tools"
 
 
 # --- conversation -------------------------------------------------------------------------------
