@@ -278,8 +278,10 @@ def _said(part: Part, at: str) -> dict[str, str]:
 
 def _output(call_id: str, message: Message, at: str) -> dict[str, Any]:
     output: Any = message.result()
-    if any(part.type != "text" for part in message.parts()):
-        output = list(_parts(message.parts(), at))
+    parts = message.parts()
+    if media := [part for part in parts if part.type != "text"]:
+        told = [Part("text", text=output), *media] if message.is_error else parts
+        output = list(_parts(told, at))
     return {"type": "function_call_output", "call_id": _short(call_id), "output": output}
 
 

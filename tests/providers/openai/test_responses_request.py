@@ -136,6 +136,24 @@ def test_a_refusal_stays_one():
     ]
 
 
+def test_a_failed_tool_with_a_picture_has_failed():
+    image = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "is_error": True}
+    result["content"] = [{"type": "image", "source": image}, {"type": "text", "text": "No file."}]
+    call = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}
+    messages = [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    body, _ = written(messages_calls.chat_of({"model": "m", "messages": messages}))
+    shown = {
+        "type": "input_image",
+        "image_url": "data:image/png;base64,iVBORw0KGgo=",
+        "detail": "auto",
+    }
+    assert body["input"][-1]["output"] == [
+        {"type": "input_text", "text": "Error: No file."},
+        shown,
+    ]
+
+
 def test_parts_of_the_user():
     image = {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "high"}}
     named = {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}}
