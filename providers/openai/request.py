@@ -63,6 +63,14 @@ def effort_of(call: Call, known: Learned) -> str | None:
     return None if said is None else known.effort(said)
 
 
+def room_to_think(call: Call, known: Learned, limit: int) -> int:
+    """What a short answer needs more of a model that thinks although it shall not."""
+    if call.chat.reasoning_effort != "none" or limit >= _ROOM_TO_THINK:
+        return 0
+    is_known_to = _ALWAYS_THINKS.match(call.model) or "none" in known.efforts
+    return _ROOM_TO_THINK if is_known_to else 0
+
+
 def tool_names(chat: ChatRequest) -> ToolNames:
     """How the request's functions are called here."""
     return ToolNames(tool.function.name for tool in chat.tools or () if tool.function is not None)
@@ -209,8 +217,7 @@ def _fit(call: Call, body: dict[str, Any], known: Learned) -> None:
                 drop(call, "reasoning_effort")
     limit = body.get("max_completion_tokens")
     if limit is not None:
-        if chat.reasoning_effort == "none" and _ALWAYS_THINKS.match(call.model):
-            limit += _ROOM_TO_THINK if limit < _ROOM_TO_THINK else 0
+        limit += room_to_think(call, known, limit)
         limit = min(limit, known.most_tokens or limit)
         older = "max_completion_tokens" in known.refused
         body.pop("max_completion_tokens")

@@ -23,7 +23,7 @@ from app.wire.strict_schema import is_strict
 from app.wire.tool_names import ToolNames
 from providers.openai.learned import Learned
 from providers.openai.request import WIRE as CHAT
-from providers.openai.request import drop, effort_of, extra_names, tool_names
+from providers.openai.request import drop, effort_of, extra_names, room_to_think, tool_names
 
 _LEAST_TOKENS = 16
 _LONGEST_ID = 64
@@ -87,6 +87,8 @@ def encode_request(call: Call, known: Learned) -> dict[str, Any]:
         del body["temperature"]  # the default, which reasoning models refuse to be told
     limit = chat.max_completion_tokens or chat.max_tokens
     if limit is not None:
+        if chat.extras_wire != CHAT:
+            limit += room_to_think(call, known, limit)
         body["max_output_tokens"] = max(min(limit, known.most_tokens or limit), _LEAST_TOKENS)
     if chat.logprobs or chat.top_logprobs:
         body["include"].append("message.output_text.logprobs")

@@ -20,6 +20,7 @@ from providers.openai.web import PROVIDER as CHATGPT_WEB
 from tests.fronts.messages_calls import HI, MESSAGES, asked_of, chat_of, sent
 from tests.recorded import requests_of_clients
 
+RESPONSES = OPENAI.variant.provider
 TOOL = {"name": "Bash", "description": "x", "input_schema": {"type": "object"}}
 REQUESTS = requests_of_clients()
 
@@ -426,6 +427,23 @@ def test_a_refused_parameter_is_left_out_from_then_on():
     assert OPENAI.retry(call, reply("no such model")) is None
     body, dropped, _ = to_openai(more)
     assert body["max_completion_tokens"] == 16384 and dropped == ["temperature"]
+
+
+@pytest.mark.parametrize("provider", [OPENAI, RESPONSES])
+def test_a_short_answer_has_room_for_thinking_that_cannot_be_switched_off(provider):
+    def limit(model, **more):
+        asked = {"model": "m", "messages": HI, "thinking": {"type": "disabled"}} | more
+        body, _, call = sent(provider, asked, model)
+        return body.get("max_completion_tokens", body.get("max_output_tokens")), call
+
+    assert limit("gpt-5-codex", max_tokens=64)[0] == limit("o3-pro", max_tokens=64)[0] == 2112
+    assert limit("gpt-5-codex", max_tokens=4000)[0] == 4000
+    same, call = limit("gpt-5.4-pro", max_tokens=64)
+    assert same == 64
+    refused = "Unsupported value: 'reasoning_effort' does not support 'none'."
+    again = provider.retry(call, reply(refused, param="reasoning_effort"))
+    assert b"2112" in again.body  # this model has said that it thinks
+    assert limit("gpt-5.4-pro", max_tokens=64)[0] == 2112
 
 
 # --- the byte path ------------------------------------------------------------------------------
