@@ -319,6 +319,20 @@ def test_documents_and_search_results_are_told():
     assert [part["text"] for part in parts[1:]] == ["T\nbody", "S (http://x)\nhit"]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
+        {"type": "url", "url": "https://x/a.pdf"},
+    ],
+)
+def test_what_is_said_about_a_file_stands_behind_it(source):
+    document = {"type": "document", "source": source, "context": "The bill of May."}
+    body, _, _ = to_openai({"messages": [{"role": "user", "content": [document]}]})
+    file, context = body["messages"][0]["content"]
+    assert (file["type"], context["text"]) == ("file", "The bill of May.")
+
+
 # --- tools --------------------------------------------------------------------------------------
 
 

@@ -193,14 +193,10 @@ class _Reader:
         source = block.source if isinstance(block.source, schema.Source) else schema.Source()
         head = " - ".join(filter(None, (block.title, block.context)))
         match source.type:
-            case "base64":
-                kind = source.media_type or "application/pdf"
-                data = f"data:{kind};base64,{source.data or ''}"
-                yield Part("file", file=File(file_data=data, filename=_file_name(block)))
+            case "base64" | "url":
+                yield Part("file", file=_file(block.title, source))
                 if block.context:
                     yield Part("text", text=block.context)
-            case "url":
-                yield Part("file", file=File(filename=_file_name(block), url=source.url or ""))
             case "text":
                 yield Part("text", text="\n".join(filter(None, (head, source.data))))
             case "content":
@@ -339,8 +335,12 @@ def _no_files(path: str, kind: str) -> Exception:
     )
 
 
-def _file_name(block: Block) -> str:
-    return block.title or "document.pdf"
+def _file(title: str | None, source: schema.Source) -> File:
+    name = title or "document.pdf"
+    if source.type == "url":
+        return File(filename=name, url=source.url or "")
+    kind = source.media_type or "application/pdf"
+    return File(file_data=f"data:{kind};base64,{source.data or ''}", filename=name)
 
 
 def _texts(content: Any) -> list[str]:
