@@ -333,6 +333,19 @@ def test_what_is_said_about_a_file_stands_behind_it(source):
     assert (file["type"], context["text"]) == ("file", "The bill of May.")
 
 
+def test_what_anthropics_tools_found_is_not_run_into_the_answer():
+    found = {"type": "web_search_result", "title": "T", "url": "https://x/y"}
+    said = [
+        {"type": "text", "text": "I look."},
+        {"type": "web_search_tool_result", "tool_use_id": "s", "content": [found]},
+        {"type": "text", "text": "It "},
+        {"type": "text", "text": "rains."},
+    ]
+    messages = [*HI, {"role": "assistant", "content": said}, *HI]
+    told = to_openai({"messages": messages})[0]["messages"][1]["content"]
+    assert told == "I look.\nT - https://x/y\nIt rains."
+
+
 # --- tools --------------------------------------------------------------------------------------
 
 

@@ -245,7 +245,8 @@ class _Reader:
                 case _:
                     text = _text_of_server_block(block)
                     if text:
-                        texts.append(text)
+                        before = "\n" if texts and not texts[-1].endswith("\n") else ""
+                        texts.append(f"{before}{text}\n")
                     else:
                         self._drop(block.type)
         text = "".join(texts)
