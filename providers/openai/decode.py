@@ -284,6 +284,8 @@ class ChatDecoder(EventsOrObject):
         slot = state.slot_of(part, is_whole=is_whole)
         function = part.function or Function()
         arguments = as_json_text(function.arguments)
+        if arguments == "null" and not slot.pieces:
+            arguments = ""  # so bridges written in Go tell a call without any
         slot.signature = slot.signature or signature(part.extra_content)
         if arguments:
             slot.pieces.append(arguments)

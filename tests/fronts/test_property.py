@@ -261,6 +261,7 @@ AWKWARD = st.sampled_from(
     ]
 )
 TEXTS = st.text(max_size=12) | AWKWARD
+ARGUMENTS = TEXTS.filter(lambda text: text != "null")  # which says that there are none
 NAMES = st.text(min_size=1, max_size=8)
 COUNTS = st.integers(0, 10**9)
 LOGPROBS = st.lists(
@@ -284,14 +285,14 @@ SAID = st.one_of(
     st.builds(Reasoning, TEXTS),
     st.builds(Refusal, TEXTS),
     THOUGHTS,
-    st.builds(lambda name, text: ToolCall("", name, text), NAMES, TEXTS),
+    st.builds(lambda name, text: ToolCall("", name, text), NAMES, ARGUMENTS),
     st.builds(
         lambda name, text, signature: ToolCall("", name, text, signature=signature),
         NAMES,
-        TEXTS,
+        ARGUMENTS,
         TEXTS,
     ),
-    st.builds(ToolArguments, TEXTS),
+    st.builds(ToolArguments, ARGUMENTS),
     st.builds(lambda url: Extension({"images": [{"type": "image_url", "url": url}]}), TEXTS),
     st.builds(Unknown, NAMES),
     st.builds(lambda key: Session({"key": key}), NAMES),

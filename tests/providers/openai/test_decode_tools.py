@@ -124,6 +124,7 @@ def test_arguments_that_come_before_the_name_wait_for_it():
         ([1, 2], "[1,2]"),
         (None, "{}"),
         ("", "{}"),
+        ("null", "{}"),
         ("{}", "{}"),
         ('{"a": "\u00e9\\n"}', '{"a": "\u00e9\\n"}'),
     ],
