@@ -336,9 +336,10 @@ def test_arguments_that_the_limit_cut_stream_as_they_are_and_are_left_out_of_a_w
     assert message.stop_reason == "max_tokens"
 
 
-def test_arguments_that_are_no_json_make_no_whole_message():
+@pytest.mark.parametrize("arguments", ['{"x', "[1]", '"x"'])
+def test_arguments_that_are_no_object_make_no_whole_message(arguments):
     with pytest.raises(GatewayError) as caught:
-        answer(WholeMessage, START, tool(0, '{"x'), STOP)
+        answer(WholeMessage, START, tool(0, arguments), STOP)
     assert caught.value.status == 502 and "tool0" in caught.value.message
 
 

@@ -13,8 +13,8 @@ from app.wire.renderer import JSON
 
 # Where the pieces of a block belong.
 _MEMBERS = {"text": "text", THINKING: "thinking", "signature": "signature", "input_json": "input"}
-_NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
-_decode_raw = msgspec.json.Decoder(Raw).decode
+_NO_OBJECT = (msgspec.DecodeError, UnicodeError, RecursionError)
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class WholeMessage(MessagesRenderer):
@@ -38,7 +38,7 @@ class WholeMessage(MessagesRenderer):
 
     def finish(self, *, is_cut: bool = False) -> bytes:
         """The whole body. Raises GatewayError 502 for an answer without an ending, and for a tool
-        call whose arguments are no JSON."""
+        call whose arguments are no JSON object."""
         stop = self.conclude()
         is_short = stop["stop_reason"] == "max_tokens"
         content = [
@@ -81,12 +81,12 @@ def _whole(
     told: dict[str, Any] = {name: "".join(texts) for name, texts in pieces.items()}
     if block["type"] == "tool_use" and "input" in told:
         try:
-            told["input"] = _decode_raw(told["input"])
-        except _NOT_JSON:
+            told["input"] = _decode_object(told["input"])
+        except _NO_OBJECT:
             if is_short:
                 return None
             raise bad_response(
-                f"The model called the tool {block['name']!r} with arguments that are no JSON; "
-                "try again."
+                f"The model called the tool {block['name']!r} with arguments that are no JSON "
+                "object; try again."
             ) from None
     return block | told
