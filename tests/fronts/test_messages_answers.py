@@ -362,6 +362,15 @@ def test_a_stop_sequence_is_cut_and_the_upstream_is_left(kind, pieces):
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "</block>")
 
 
+def test_an_answer_that_came_whole_tells_its_own_counts_though_it_is_cut():
+    whole = [START, Text("yes</block>no"), Usage(10, 5), STOP]
+    front = front_of(WholeMessage, Reads(whole), cuts=("</block>",))
+    message = anthropic_types.message(front.finish())
+    assert blocks(message) == [{"type": "text", "text": "yes"}]
+    assert (message.usage.input_tokens, message.usage.output_tokens) == (10, 5)
+    assert front.usage == Usage(10, 5)
+
+
 @BOTH
 def test_what_only_began_like_a_stop_sequence_is_told_in_its_place(kind):
     events = [START, Text("a<"), Reasoning("<END>"), Text("b<EN"), tool(0, '{"x":"<END>"}'), STOP]

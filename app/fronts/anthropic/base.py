@@ -138,9 +138,9 @@ class MessagesRenderer(EventRenderer, ABC):
     def take_all(self, events: Iterable[Event]) -> None:
         """Tells events until the answer has been cut at a stop sequence."""
         for event in events:
+            self.take(event)
             if self.is_cut:
                 return
-            self.take(event)
 
     @property
     def is_cut(self) -> bool:
@@ -154,7 +154,11 @@ class MessagesRenderer(EventRenderer, ABC):
         context window.
         """
         if not self.is_cut:
-            self.take_all(self.decoder.finish())
+            rest = iter(self.decoder.finish())
+            self.take_all(rest)
+            for event in rest:  # of an answer that came whole, behind where it was cut
+                if isinstance(event, Usage):
+                    self.take(event)
         finish = self._finish
         if self._cutter is not None and self._cutter.matched is not None:
             finish = Finish("stop", stop_sequence=self._cutter.matched)
