@@ -1,6 +1,7 @@
 """Errors as answers: whatever was raised becomes one GatewayError in the caller's API shape."""
 
 import re
+from collections.abc import Callable
 
 from sanic import HTTPResponse, Request
 from sanic.exceptions import SanicException
@@ -32,13 +33,17 @@ def error_answer(request: Request, error: GatewayError) -> HTTPResponse:
 
 
 def _front_of(request: Request) -> Front | None:
-    """The front of the request, or of its route; None for other routes, and before there is one."""
+    """The front of the request, or of its route, which its headers may choose; None for other
+    routes, and before there is one."""
     ctx = request.ctx
     if hasattr(ctx, "front"):
         found: Front | None = ctx.front
         return found
-    route = request.route
-    return None if route is None else getattr(route.ctx, "front", None)
+    if request.route is None:
+        return None
+    of_route = request.route.ctx
+    by_headers: Callable[[Request], Front | None] | None = getattr(of_route, "front_of", None)
+    return by_headers(request) if by_headers is not None else getattr(of_route, "front", None)
 
 
 def as_gateway_error(request: Request, error: Exception) -> GatewayError:

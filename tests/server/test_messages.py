@@ -233,6 +233,13 @@ def test_claude_code_keeps_every_listed_model(doors):
     assert answer.json()["model"] == shown
 
 
+def test_a_list_of_models_that_cannot_be_made_is_refused_in_the_shape_of_whoever_asks(client):
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.models.list(limit=0)
+    told = caught.value.body
+    assert (told["type"], told["error"]["type"]) == ("error", "invalid_request_error")
+
+
 @pytest.mark.parametrize("path", ["/c/api/hello", "/c", "/c/"])
 def test_the_greeting_is_answered_with_nothing(doors, path):
     assert httpx.head(f"{doors.url}{path}").status_code == 200

@@ -31,6 +31,7 @@ from app.http.shared_paths import is_anthropics, is_googles
 from app.http.token_count import check_caller, counted_upstream
 from app.wire.asked import Asked
 from app.wire.errors import GatewayError, bad_request
+from app.wire.front import Front
 from app.wire.token_estimate import LEARNED, prompt_tokens
 
 _EMBEDDINGS = next(front for front in FRONTS if front.name == "openai-embeddings")
@@ -124,10 +125,17 @@ async def _embed(request: Request, asked: Asked) -> None:
     await run_chat(request, front, targets, told)
 
 
+def front_by_headers(request: Request) -> Front | None:
+    """The front of whoever asks on a path that several APIs have; None: OpenAI's."""
+    if is_googles(request):
+        return EVENTS
+    return _MESSAGES if is_anthropics(request) else None
+
+
 def not_offered(request: Request, version: str, target: str) -> GatewayError:
     """404 for a part of Google's API that is not translated."""
     if version == "v1" and ":" not in target and not is_googles(request):
-        request.ctx.front = _MESSAGES if is_anthropics(request) else None
+        request.ctx.front = front_by_headers(request)
         what = f"There is no route {request.path[:200]}."
     else:
         what = (

@@ -12,7 +12,6 @@ from app.auth.caller import Caller
 from app.auth.credentials import callers_own
 from app.clients import read_whole
 from app.engine.gateway import Gateway, Listing
-from app.fronts.anthropic.errors import error_body
 from app.fronts.anthropic.models import models_of, page_of
 from app.fronts.gemini import models as google
 from app.http.responses import (
@@ -21,10 +20,9 @@ from app.http.responses import (
     gateway_of,
     headers_for,
     json_answer,
-    request_id,
 )
 from app.http.routes.chat import FRONTS
-from app.http.routes.gemini import EVENTS, MODELS, take_key_from_query
+from app.http.routes.gemini import EVENTS, MODELS, front_by_headers, take_key_from_query
 from app.http.shared_paths import is_anthropics, is_googles
 from app.pool.lease import Lease
 from app.pool.outcomes import Outcome, of_error
@@ -43,8 +41,14 @@ _MAX_BYTES = 8 * 1024 * 1024
 
 def register(app: App) -> None:
     """Adds the routes of this module."""
-    app.add_route(models, "/c/v1/models", methods=["GET"], ctx_own_credential=True)
-    app.add_route(model, "/c/v1/models/<target:path>", methods=["GET"], ctx_own_credential=True)
+    for handler, tail in ((models, ""), (model, "/<target:path>")):
+        app.add_route(
+            handler,
+            f"/c/v1/models{tail}",
+            methods=["GET"],
+            ctx_own_credential=True,
+            ctx_front_of=front_by_headers,
+        )
     for version in ("v1beta", "v1alpha"):
         for handler, tail in ((googles_list, ""), (googles_model, "/<target:path>")):
             app.add_route(
@@ -60,7 +64,6 @@ def register(app: App) -> None:
 async def models(request: Request) -> HTTPResponse:
     """What the configured providers offer, in the shape of the front of this path."""
     if is_googles(request):
-        request.ctx.front = EVENTS
         return await googles_list(request)
     if is_anthropics(request):
         query = {name: request.args.get(name) for name in request.args}
@@ -73,14 +76,13 @@ async def models(request: Request) -> HTTPResponse:
 async def model(request: Request, target: str) -> HTTPResponse:
     """One model of that list, by its id with or without the provider's name. Raises 404."""
     if is_googles(request):
-        request.ctx.front = EVENTS
         return await googles_model(request, target)
     model_id = unquote(target)  # SDKs write claude%2Fclaude-...
     if is_anthropics(request):
         for entry in await _as_anthropic(request):
             if model_id in (entry["id"], entry["id"].removeprefix("anthropic/")):
                 return json_answer(request, entry)
-        return _not_found(request, model_id)
+        raise GatewayError(404, f"model: {model_id[:128]}", code="model_not_found")
     for entry in await gather(request):
         name = entry["provider"]
         if model_id in (entry["id"], f"{name}/{entry['id']}", entry["id"].removeprefix(f"{name}/")):
@@ -133,12 +135,6 @@ def _first_of_each(entries: list[dict[str, Any]], name: str) -> list[dict[str, A
     for entry in entries:
         firsts.setdefault(entry[name], entry)
     return list(firsts.values())
-
-
-def _not_found(request: Request, model_id: str) -> HTTPResponse:
-    error = GatewayError(404, f"model: {model_id[:128]}", code="model_not_found")
-    body = error_body(error, request_id(request))
-    return HTTPResponse(body, 404, headers_for(request), JSON)
 
 
 async def gather(
