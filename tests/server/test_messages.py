@@ -233,6 +233,18 @@ def test_claude_code_keeps_every_listed_model(doors):
     assert answer.json()["model"] == shown
 
 
+def test_every_answer_has_an_id_that_sdks_read(client):
+    asked = {"model": "openai/gpt-5-mini", "messages": ask("hi")}
+    for answer in (
+        client.messages.with_raw_response.count_tokens(**asked),
+        client.models.with_raw_response.list(limit=1),
+    ):
+        assert answer.headers["request-id"].startswith("req_")
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        client.models.retrieve("missing")
+    assert caught.value.request_id.startswith("req_")
+
+
 def test_a_list_of_models_that_cannot_be_made_is_refused_in_the_shape_of_whoever_asks(client):
     with pytest.raises(anthropic.BadRequestError) as caught:
         client.models.list(limit=0)

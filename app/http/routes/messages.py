@@ -3,11 +3,13 @@
 Protocol sheet: front-messages, sections 1 and 7.
 """
 
+from typing import Any
+
 from sanic import HTTPResponse, Request
 
 from app.auth.caller import Caller
 from app.http.ask_once import logged
-from app.http.responses import METHODS, App, headers_for, json_answer, record_for
+from app.http.responses import METHODS, App, headers_for, json_answer, record_for, request_id
 from app.http.routes.chat import FRONTS, incoming_of, targets_of
 from app.http.token_count import check_caller, counted_upstream
 from app.state.rate_windows import guess_tokens
@@ -76,10 +78,17 @@ async def count_tokens(request: Request) -> HTTPResponse:
     own = check_caller(request, MESSAGES, target)
     counted = await counted_upstream(request, MESSAGES.asks, MESSAGES.read, asked, target, own)
     if counted is not None:
-        return logged(request, json_answer(request, {"input_tokens": counted}))
-    response = json_answer(request, {"input_tokens": _estimated(asked, target.model)})
+        return logged(request, answer_with_id(request, {"input_tokens": counted}))
+    response = answer_with_id(request, {"input_tokens": _estimated(asked, target.model)})
     response.headers["x-gateway-estimate"] = "true"
     return logged(request, response)
+
+
+def answer_with_id(request: Request, body: Any) -> HTTPResponse:
+    """`body` as JSON, with the id of the request where Anthropic's SDKs read it."""
+    response = json_answer(request, body)
+    response.headers[MESSAGES.id_header] = MESSAGES.id_prefix + request_id(request)
+    return response
 
 
 def _estimated(asked: Asked, model: str) -> int:

@@ -23,6 +23,7 @@ from app.http.responses import (
 )
 from app.http.routes.chat import FRONTS
 from app.http.routes.gemini import EVENTS, MODELS, front_by_headers, take_key_from_query
+from app.http.routes.messages import answer_with_id
 from app.http.shared_paths import is_anthropics, is_googles
 from app.pool.lease import Lease
 from app.pool.outcomes import Outcome, of_error
@@ -67,7 +68,7 @@ async def models(request: Request) -> HTTPResponse:
         return await googles_list(request)
     if is_anthropics(request):
         query = {name: request.args.get(name) for name in request.args}
-        return json_answer(request, page_of(await _as_anthropic(request), query))
+        return answer_with_id(request, page_of(await _as_anthropic(request), query))
     shape = FRONTS[0].models
     assert shape is not None
     return HTTPResponse(shape(await gather(request)), 200, headers_for(request), JSON)
@@ -81,7 +82,7 @@ async def model(request: Request, target: str) -> HTTPResponse:
     if is_anthropics(request):
         for entry in await _as_anthropic(request):
             if model_id in (entry["id"], entry["id"].removeprefix("anthropic/")):
-                return json_answer(request, entry)
+                return answer_with_id(request, entry)
         raise GatewayError(404, f"model: {model_id[:128]}", code="model_not_found")
     for entry in await gather(request):
         name = entry["provider"]
