@@ -99,6 +99,15 @@ def test_a_call_in_seven_pieces_is_one_part_beside_the_reason():
     assert last["candidates"][0]["finishReason"] == "STOP"
 
 
+def test_a_later_candidate_may_speak_before_the_first_one():
+    events = [Text("b", 1), Text("a"), Text("c", 1), Text("d"), Finish("stop"), Finish("stop", 1)]
+    told = chunks(*events)
+    said = {0: "", 1: ""}
+    for chunk in told:
+        said[chunk["candidates"][0]["index"]] += parts(chunk)[0]["text"]
+    assert said == {0: "ad", 1: "bc"}
+
+
 def test_calls_in_turns_leave_together_in_order_and_before_later_text():
     two = [ToolCall("a", "f", "", 0), ToolCall("b", "g", "", 1)]
     turns = [ToolArguments("{", 1), ToolArguments("{}", 0), ToolArguments("}", 1)]

@@ -75,7 +75,8 @@ class ChunkStream(GeminiRenderer):
                 and not event.index
                 and event.logprobs is None
                 and not self._told
-                and not self.candidates[0].calls
+                and (first := self.candidates.get(0)) is not None
+                and not first.calls
             ):
                 if text := event.text:
                     piece = encode(text)
