@@ -265,6 +265,13 @@ def plain(members: dict[str, Raw]) -> dict[str, Any]:
     return decoded
 
 
+def with_properties(schema: dict[str, Raw]) -> dict[str, Raw]:
+    """The schema of a function's input. OpenAI refuses an object without `properties`."""
+    if "properties" not in schema and bytes(schema.get("type", b"")) == b'"object"':
+        return {**schema, "properties": Raw(b"{}")}
+    return schema
+
+
 def not_json(body: bytes, error: Exception) -> GatewayError:
     """The error for a body that is no JSON, to be raised."""
     if not body.strip():

@@ -257,6 +257,14 @@ def test_googles_schemas_become_json_schemas(member):
     assert to_claude(chat)["tools"][0]["input_schema"] == LOWER
 
 
+@pytest.mark.parametrize("member", ["parameters", "parametersJsonSchema"])
+def test_a_function_that_takes_nothing_is_one_that_openai_takes(member):
+    declared = [{"name": "f", member: {"type": "OBJECT"}}, {"name": "g", member: {}}]
+    tools = to_openai(chat_of({"tools": [{"functionDeclarations": declared}]}))["tools"]
+    assert tools[0]["function"]["parameters"] == {"type": "object", "properties": {}}
+    assert "parameters" not in tools[1]["function"]
+
+
 def test_every_spelling_inside_a_schema():
     given = {
         "type": "OBJECT",

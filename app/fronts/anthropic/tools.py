@@ -78,9 +78,7 @@ def _custom(tool: Tool, path: str) -> chat.Function:
     schema = tool.input_schema
     if schema is None:
         raise bad_request(f"{path}.input_schema: Field required.", f"{path}.input_schema")
-    if "properties" not in schema and bytes(schema.get("type", b"")) == b'"object"':
-        schema = {**schema, "properties": Raw(b"{}")}
-    return chat.Function(tool.name, _description(tool), schema, tool.strict)
+    return chat.Function(tool.name, _description(tool), chat.with_properties(schema), tool.strict)
 
 
 def _description(tool: Tool) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from app.fronts.gemini.schema import FunctionCallingConfig, FunctionDeclaration, Tool
-from app.wire.chat import Function, ServerTool, plain
+from app.wire.chat import Function, ServerTool, plain, with_properties
 from app.wire.errors import bad_request
 from app.wire.strict_schema import is_strict
 
@@ -170,7 +170,7 @@ def _function(declared: FunctionDeclaration, path: str) -> Function:
     schema, member = declared.parameters_json_schema, "parametersJsonSchema"
     if schema is None:
         schema, member = declared.parameters, "parameters"
-    parameters = None if schema is None else json_schema(schema, f"{path}.{member}")
+    parameters = with_properties(json_schema(schema, f"{path}.{member}")) if schema else None
     return Function(declared.name, declared.description or None, parameters)
 
 

@@ -146,11 +146,7 @@ def _add(out: Tools, path: str, tool: Tool, namespace: str | None, description: 
 
 
 def _with_properties(schema: dict[str, Raw] | None) -> dict[str, Raw]:
-    if not schema:
-        return _schema({})
-    if "properties" not in schema and bytes(schema.get("type", b"")) == b'"object"':
-        return {**schema, "properties": Raw(b"{}")}
-    return schema
+    return chat.with_properties(schema) if schema else _schema({})
 
 
 def _grammar(tool: Tool) -> Iterator[str]:
