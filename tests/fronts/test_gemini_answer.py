@@ -204,6 +204,30 @@ def test_one_word_is_told_without_its_json():
         assert parts(told[-1]) == [{"text": "blue"}]
 
 
+@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ('{"value": ["a", {"b": {}}]}', '["a", {"b": {}}]'),
+        ('\n{ "value" :{"b": {"c": 1} } \n}\n', '{"b": {"c": 1} }'),
+        ('{"value":"}"}', '"}"'),
+        ('{"value":[1, 2', "[1, 2"),
+        ('{"val', '{"val'),
+        ('["a", {}]', '["a", {}]'),
+        ('{"values": [] }', '{"values": [] }'),
+        ("I look first. {}", "I look first. {}"),
+    ],
+)
+def test_an_answer_that_is_no_object_is_taken_out_of_its_own(said, value, size):
+    schema = {"type": "ARRAY", "items": {}}
+    chat = config_of(responseMimeType="application/json", responseSchema=schema)
+    events = [Text(said[at : at + size]) for at in range(0, len(said), size)]
+    for kind in (ChunkStream, ChunkArray):
+        told = chunks(*events, *END, chat=chat, kind=kind)
+        assert "".join(part["text"] for chunk in told for part in parts(chunk)) == value
+    assert whole(*events, *END, chat=chat)["candidates"][0]["content"]["parts"][0]["text"] == value
+
+
 def test_a_stop_sequence_that_the_upstream_cannot_stop_at():
     for kind in (ChunkStream, ChunkArray):
         told = chunks(Text("one EN"), Text("D two"), pieces=3, kind=kind, cuts=("END",))

@@ -432,6 +432,35 @@ def test_one_word_out_of_several():
     assert schema["properties"] == {"value": {"type": "string", "enum": ["a"]}}
 
 
+@pytest.mark.parametrize("member", ["responseSchema", "responseJsonSchema"])
+@pytest.mark.parametrize(
+    ("given", "inner"),
+    [
+        ({"type": "ARRAY", "items": {"type": "STRING"}}, {"items": {"type": "string"}}),
+        ({"type": "STRING", "enum": ["a", "b"]}, {"enum": ["a", "b"]}),
+        ({"anyOf": [{"type": "OBJECT"}, {"type": "NULL"}]}, {}),
+        ({"type": "OBJECT", "nullable": True, "properties": {}}, {}),
+    ],
+)
+def test_an_answer_that_is_no_object_is_asked_for_in_one(member, given, inner):
+    chat = config_of(**{"responseMimeType": "application/json", member: given})
+    for schema in (
+        to_openai(chat)["response_format"]["json_schema"]["schema"],
+        to_claude(chat)["output_config"]["format"]["schema"],
+    ):
+        assert (schema["type"], schema["required"]) == ("object", ["value"])
+        assert inner.items() <= schema["properties"]["value"].items()
+
+
+def test_definitions_stay_at_the_root_of_a_schema():
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}
+    schema = {"type": "array", "items": {"$ref": "#/$defs/node"}, "$defs": {"node": node}}
+    chat = config_of(responseMimeType="application/json", responseJsonSchema=schema)
+    told = to_openai(chat)["response_format"]["json_schema"]["schema"]
+    assert told["$defs"] == {"node": node}
+    assert told["properties"] == {"value": {"type": "array", "items": {"$ref": "#/$defs/node"}}}
+
+
 @pytest.mark.parametrize(
     "config",
     [

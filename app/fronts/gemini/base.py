@@ -15,8 +15,9 @@ from msgspec import Raw, Struct
 from app.fronts.anthropic.usage import Counts
 from app.fronts.event_renderer import EventRenderer
 from app.fronts.gemini.media import OTHER_ALPHABET
-from app.fronts.gemini.request import ENUM, is_one_word
+from app.fronts.gemini.request import is_one_word, is_wrapped
 from app.fronts.gemini.signatures import sign
+from app.fronts.gemini.wrapped import MEMBER, Unwrapper
 from app.wire.errors import upstream_cut
 from app.wire.events import (
     Event,
@@ -73,12 +74,12 @@ class Ending(Struct):
 class Candidate:
     """One choice of the answer being told."""
 
-    def __init__(self, cutter: StopCutter | None) -> None:
+    def __init__(self, cutter: StopCutter | None, unwrapper: Unwrapper | None) -> None:
         self.calls: list[HeldCall] = []  # those that are held
         self.by_tool: dict[int, HeldCall] = {}
         self.thoughts: list[Thought] = []  # since the last call
         self.word: list[str] = []  # of an answer that is to be one word
-        self.cutter = cutter
+        self.cutter, self.unwrapper = cutter, unwrapper
         self.refusal: list[str] = []
         self.finish: Finish | None = None
 
@@ -99,7 +100,7 @@ class GeminiRenderer(EventRenderer, ABC):
         self.candidates: dict[int, Candidate] = {}
         chat = answering.chat
         self._shows_thoughts = chat is not None and chat.thoughts == "shown"
-        self._is_one_word = is_one_word(chat)
+        self._is_one_word, self._is_wrapped = is_one_word(chat), is_wrapped(chat)
         self._cuts = answering.cuts
 
     # --- what an answer is told by ------------------------------------------------------------
@@ -152,7 +153,8 @@ class GeminiRenderer(EventRenderer, ABC):
         found = self.candidates.get(index)
         if found is None:
             cutter = StopCutter(self._cuts) if self._cuts else None
-            found = self.candidates[index] = Candidate(cutter)
+            unwrapper = Unwrapper() if self._is_wrapped else None
+            found = self.candidates[index] = Candidate(cutter, unwrapper)
         return found
 
     def conclude(self) -> dict[int, Ending]:
@@ -197,6 +199,8 @@ class GeminiRenderer(EventRenderer, ABC):
         if self._is_one_word:
             candidate.word.append(text)
             return
+        if candidate.unwrapper is not None:
+            text = candidate.unwrapper.feed(text)
         if candidate.cutter is not None:
             text = candidate.cutter.feed(text)
             self.ended = self.ended or self._is_cut()
@@ -209,10 +213,14 @@ class GeminiRenderer(EventRenderer, ABC):
         self._say(index, {"text": text}, logprobs)
 
     def _flush_text(self, index: int, candidate: Candidate) -> None:
-        """Tells what was held back of the text, for a stop sequence or because it is one word."""
+        """Tells what was held back of the text."""
         if candidate.word:
             self._say_text(index, _one_word("".join(candidate.word)))
-        elif candidate.cutter is not None and (held := candidate.cutter.rest()):
+            return
+        held = candidate.unwrapper.rest() if candidate.unwrapper is not None else ""
+        if candidate.cutter is not None:
+            held = candidate.cutter.feed(held) + candidate.cutter.rest()
+        if held:
             self._say_text(index, held)
 
     def _say(
@@ -262,7 +270,7 @@ def _one_word(text: str) -> str:
     except _NOT_JSON:
         return text
     if isinstance(said, dict) and len(said) == 1:
-        said = said.get(ENUM)
+        said = said.get(MEMBER)
     return said if isinstance(said, str) else text
 
 

@@ -23,6 +23,7 @@ from app.fronts.gemini.schema import (
     Whole,
     in_camel_case,
 )
+from app.fronts.gemini.wrapped import MEMBER
 from app.wire.asked import UNREADABLE, Asked, as_bad_request, read_mended
 from app.wire.chat import ChatRequest, Tool, plain, read_members
 from app.wire.errors import bad_request
@@ -239,8 +240,8 @@ def _say_tools(chat: ChatRequest, body: Body, tools: Tools) -> None:
         chat.insists["tools"] = "tools"
 
 
-ENUM = "value"  # the member that holds the one word of a text/x.enum answer
-_OUTPUT, _ONE_WORD = "output", "one_word"  # names of the schema
+_OUTPUT, _ONE_WORD, _WRAPPED = "output", "one_word", "wrapped"  # names of the schema
+_OF_THE_WHOLE = ("$schema", "$defs", "definitions")  # what stands at the root of a schema
 
 
 def _say_format(chat: ChatRequest, config: GenerationConfig) -> None:
@@ -261,9 +262,10 @@ def _say_format(chat: ChatRequest, config: GenerationConfig) -> None:
     path = f"generationConfig.{at}"
     if schema is not None and "text/plain" not in kind:
         schema = json_schema(schema, path)
-        is_word = kind == "text/x.enum"
-        schema = _as_object(schema) if is_word else schema
-        name = _ONE_WORD if is_word else _OUTPUT
+        name = _ONE_WORD if kind == "text/x.enum" else _OUTPUT
+        if name == _OUTPUT and not _is_object(schema):
+            name = _WRAPPED
+        schema = schema if name == _OUTPUT else _as_object(schema)
         said = {"name": name, "schema": schema, "strict": is_strict(plain(schema))}
         wanted = {"type": "json_schema", "json_schema": said}
     elif kind == "application/json":
@@ -274,23 +276,38 @@ def _say_format(chat: ChatRequest, config: GenerationConfig) -> None:
     chat.insists["response_format"] = path if schema else "generationConfig.responseMimeType"
 
 
+def _is_object(schema: dict[str, Raw]) -> bool:
+    kind = bytes(schema.get("type", b""))
+    return kind == b'"object"' or (not kind and "properties" in schema)
+
+
 def _as_object(schema: dict[str, Raw]) -> dict[str, Raw]:
-    """One word out of several as an object, for no other API takes anything else."""
+    """A list, a word or a number as an object, for no other API takes anything else."""
+    root = {name: schema[name] for name in _OF_THE_WHOLE if name in schema}
     whole = {
         "type": "object",
-        "properties": {ENUM: schema},
-        "required": [ENUM],
+        "properties": {MEMBER: {name: schema[name] for name in schema if name not in root}},
+        "required": [MEMBER],
         "additionalProperties": False,
     }
-    return {name: Raw(msgspec.json.encode(value)) for name, value in whole.items()}
+    return root | {name: Raw(msgspec.json.encode(value)) for name, value in whole.items()}
 
 
 def is_one_word(chat: ChatRequest | None) -> bool:
     """Whether the answer is to be one word out of several, which `_as_object` has wrapped."""
+    return _has_schema_named(_ONE_WORD, chat)
+
+
+def is_wrapped(chat: ChatRequest | None) -> bool:
+    """Whether the answer is to be other JSON than an object, which `_as_object` has wrapped."""
+    return _has_schema_named(_WRAPPED, chat)
+
+
+def _has_schema_named(name: str, chat: ChatRequest | None) -> bool:
     if chat is None or chat.response_format is None:
         return False
     held = chat.response_format.get("json_schema")
-    return held is not None and bytes(held).startswith(b'{"name":"%b"' % _ONE_WORD.encode())
+    return held is not None and bytes(held).startswith(b'{"name":"%b"' % name.encode())
 
 
 _STEPS = ((4096, "low"), (16384, "medium"))

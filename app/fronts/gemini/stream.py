@@ -35,7 +35,7 @@ class ChunkStream(GeminiRenderer):
         self._tail = told_by + self.after
         self._text_head = b'{"candidates":[{"content":{"role":"model","parts":[{"text":'
         self._text_end = b'}]},"index":0}]' + self._tail
-        self._is_plain = not (self._is_one_word or self._cuts)
+        self._is_plain = not (self._is_one_word or self._is_wrapped or self._cuts)
 
     def feed(self, data: bytes) -> bytes:
         """Renders a piece of the upstream's answer."""
