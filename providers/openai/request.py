@@ -39,6 +39,7 @@ _MOST_STOPS = 4
 _SHARED = ("verbosity",)
 # An answer of a few tokens would be all thinking, and empty.
 _ROOM_TO_THINK = 2048
+JSON_ALONE = "Answer with a JSON object, and nothing else."
 # What DashScope and SiliconFlow take as thinking_budget.
 _LEAST_BUDGET, _MOST_BUDGET = 128, 32768
 
@@ -168,10 +169,22 @@ def _say_schema(body: dict[str, Any], left_out: list[str]) -> None:
         return
     body["response_format"] = {"type": "json_object"}
     left_out.append("response_format")
-    line = "Answer with a JSON object, and nothing else."
+    line = JSON_ALONE
     schema = _schema_of(asked.get("json_schema"))
     if schema:
         line = f"Answer with a JSON object that follows this JSON schema: {schema}"
+    _add_to_system(body, line)
+
+
+def must_name_json(chat: ChatRequest) -> bool:
+    """Whether free JSON is asked for and nobody says the word, which OpenAI insists on."""
+    asked = bytes((chat.response_format or {}).get("type") or b"")
+    if asked != b'"json_object"' or chat.extras_wire == WIRE:
+        return False
+    return not any("json" in message.text().lower() for message in chat.messages)
+
+
+def _add_to_system(body: dict[str, Any], line: str) -> None:
     first = body["messages"][0] if body["messages"] else {}
     if first.get("role") not in ("system", "developer"):
         body["messages"].insert(0, {"role": "system", "content": line})
@@ -209,6 +222,8 @@ def _fit(call: Call, body: dict[str, Any], known: Learned) -> None:
     chat: ChatRequest = call.chat
     if body.get("temperature") == 1:
         del body["temperature"]  # the default, which reasoning models refuse to be told
+    if must_name_json(chat):
+        _add_to_system(body, JSON_ALONE)
     if chat.reasoning_effort is not None:
         body["reasoning_effort"] = effort = effort_of(call, known)
         if effort is None:

@@ -22,8 +22,16 @@ from app.wire.signature_mark import read_mark
 from app.wire.strict_schema import is_strict
 from app.wire.tool_names import ToolNames
 from providers.openai.learned import Learned
+from providers.openai.request import (
+    JSON_ALONE,
+    drop,
+    effort_of,
+    extra_names,
+    must_name_json,
+    room_to_think,
+    tool_names,
+)
 from providers.openai.request import WIRE as CHAT
-from providers.openai.request import drop, effort_of, extra_names, room_to_think, tool_names
 
 _LEAST_TOKENS = 16
 _LONGEST_ID = 64
@@ -94,6 +102,9 @@ def encode_request(call: Call, known: Learned) -> dict[str, Any]:
         body["include"].append("message.output_text.logprobs")
     _say_tools(call, body, names)
     _say_extras(call, body)
+    if must_name_json(chat):
+        line = {"type": "message", "role": "system", "content": JSON_ALONE}
+        body["input"].insert(0, line)
     if text := _text(chat):
         body["text"] = text
     if reasoning := _reasoning(call, known):

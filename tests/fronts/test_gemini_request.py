@@ -424,6 +424,17 @@ def test_claude_is_told_whether_thoughts_are_shown():
     assert [each["display"] for each in thinking] == ["summarized", "omitted"]
 
 
+def test_free_json_is_named_to_openai_where_nobody_says_the_word():
+    free = {"generationConfig": {"responseMimeType": "application/json"}}
+    line = "Answer with a JSON object, and nothing else."
+    hi = {"role": "user", "content": "hi"}
+    assert to_openai(chat_of(free))["messages"] == [{"role": "system", "content": line}, hi]
+    short = to_openai(chat_of(free, systemInstruction="Be short."))["messages"]
+    assert short == [{"role": "system", "content": f"Be short.\n\n{line}"}, hi]
+    for said in ({"contents": "As json."}, {"systemInstruction": "Speak JSON."}):
+        assert line not in json.dumps(to_openai(chat_of(free, **said)))
+
+
 def test_one_word_out_of_several():
     chat = config_of(
         responseMimeType="text/x.enum", responseSchema={"type": "STRING", "enum": ["a"]}

@@ -5,12 +5,13 @@ from typing import Any
 
 import pydantic
 import pytest
+from msgspec import Raw
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from openai.types.responses.response_input_param import ResponseInputParam
 
 from app.config.schema import Config
 from app.wire.asked import Asked
-from app.wire.chat import ChatRequest
+from app.wire.chat import ChatRequest, Message
 from app.wire.errors import GatewayError
 from app.wire.provider import Call, Key
 from app.wire.signature_mark import mark
@@ -89,6 +90,17 @@ def test_there_are_recordings_of_every_front():
         for family in ("openai", "claude-code", "messages-clients", "gemini")
     }
     assert min(counts.values()) >= 5, counts
+
+
+def test_free_json_is_named_where_nobody_says_the_word():
+    asked = {"type": Raw(b'"json_object"')}
+    for said, count in (("Colours?", 2), ("Colours, as JSON?", 1)):
+        messages = [Message("user", said)]
+        body, _ = written(
+            ChatRequest(messages=messages, model="m", response_format=asked, extras_wire="gemini")
+        )
+        assert len(body["input"]) == count
+        assert "json" in json.dumps(body["input"]).lower()
 
 
 @pytest.mark.parametrize("name", sorted(RECORDINGS))
