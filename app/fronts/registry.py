@@ -55,6 +55,7 @@ _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     ("/v1beta", gemini.error_body),
     ("/c/v1alpha", gemini.error_body),
     ("/c/v1beta", gemini.error_body),
+    ("/c/upload", gemini.error_body),
 )
 
 

@@ -161,6 +161,7 @@ OPERATIONS = (
     ),
     Operation("/c/v1beta", _ELSEWHERE, "Names the path of the reverse proxy", answers=_EMPTY),
     Operation("/c/v1alpha", _ELSEWHERE, "Names the path of the reverse proxy", answers=_EMPTY),
+    Operation("/c/upload", _ELSEWHERE, "Names the path of the reverse proxy", answers=_EMPTY),
     Operation(
         "/c/v1/usage",
         _MODELS,

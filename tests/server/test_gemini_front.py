@@ -418,13 +418,14 @@ def test_bad_requests_are_refused_in_googles_shape(door):
         told = post(door, path, body).json()["error"]
         assert (told["code"], told["status"]) == (400, "INVALID_ARGUMENT")
     for path in (
-        "/c/v1beta/cachedContents",
-        "/c/v1beta/models/m:predict",
-        "/c/v1/models/m:predict",
+        "/v1beta/cachedContents",
+        "/v1beta/models/m:predict",
+        "/v1/models/m:predict",
+        "/upload/v1beta/files",
     ):
-        reply = post(door, path)
-        assert reply.status_code == 404
-        assert "/gemini/v1" in reply.json()["error"]["message"]
+        reply = post(door, f"/c{path}")
+        assert (reply.status_code, reply.json()["error"]["status"]) == (404, "NOT_FOUND")
+        assert f" /gemini{path}." in reply.json()["error"]["message"]
     assert "type" in post(door, "/c/v1/unheard-of").json()["error"]  # as OpenAI's callers read it
 
 

@@ -37,6 +37,7 @@ NEED_NO_PROVIDER = {
 ELSEWHERE = {
     "/c/v1alpha/<target:path>",
     "/c/v1beta/<target:path>",
+    "/c/upload/<target:path>",
     *(
         f"/c/v1/{name}{rest}"
         for name in ("containers", "conversations", "files", "prompts", "vector_stores")

@@ -58,6 +58,17 @@ def register(app: App) -> None:
                 ctx_own_credential=True,
                 ctx_front=EVENTS,
             )
+    app.add_route(
+        _upload,
+        "/c/upload/<target:path>",
+        methods=METHODS,
+        ctx_own_credential=True,
+        ctx_front=EVENTS,
+    )
+
+
+async def _upload(request: Request, target: str) -> HTTPResponse:
+    raise not_offered(request, "", target)
 
 
 def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
@@ -140,6 +151,6 @@ def not_offered(request: Request, version: str, target: str) -> GatewayError:
     else:
         what = (
             f"{request.path[:200]} is not offered here; the gateway forwards it unread as "
-            f"/gemini/{version}/{target[:200]}."
+            f"/gemini{request.path.removeprefix('/c')[:200]}."
         )
     return GatewayError(404, what, code="route_not_found")
