@@ -257,6 +257,12 @@ def test_googles_schemas_become_json_schemas(member):
     assert to_claude(chat)["tools"][0]["input_schema"] == LOWER
 
 
+def test_names_that_only_google_takes_are_told_in_others():
+    chat = chat_of({"tools": [{"functionDeclarations": [{"name": "files.read:all"}]}]})
+    (claude,), (openai,) = to_claude(chat)["tools"], to_openai(chat)["tools"]
+    assert claude["name"] == openai["function"]["name"] == "files_read_all_b461f433"
+
+
 @pytest.mark.parametrize("member", ["parameters", "parametersJsonSchema"])
 def test_a_function_that_takes_nothing_is_one_that_openai_takes(member):
     declared = [{"name": "f", member: {"type": "OBJECT"}}, {"name": "g", member: {}}]

@@ -1,5 +1,6 @@
 """Recorded Anthropic answers in, the events of expected/<recording>.jsonl out, however cut."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,28 @@ def test_legacy_functions_are_calls_like_any_other(decode):
     events = decode(stream, functions=[{"name": "a"}])
     assert events[0] == Started("msg_1", "claude-x")
     assert Finish("tool_calls") in events
+
+
+def test_names_that_claude_refuses_are_sent_others_and_called_back(decode, make_call):
+    odd, long = "mcp.files:read", "m" * 128
+    call = {"id": "1", "type": "function", "function": {"name": odd, "arguments": "{}"}}
+    body = {
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "1", "content": "done"},
+        ],
+        "tools": [{"type": "function", "function": {"name": name}} for name in (odd, long)],
+        "tool_choice": {"type": "function", "function": {"name": odd}},
+    }
+    sent = msgspec.json.decode(PROVIDER.request(make_call(OPENAI | body)).body)
+    name, kept = (tool["name"] for tool in sent["tools"])
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) and kept == long
+    assert sent["tool_choice"]["name"] == sent["messages"][1]["content"][0]["name"] == name
+    block_ = {"type": "tool_use", "id": "t", "name": name, "input": {}}
+    whole = decode(msgspec.json.encode({"content": [block_]}), stream=False, **body)
+    streamed = decode(sse(START, block(0, **block_), stop(0), ending("tool_use"), STOP), **body)
+    assert whole[1].name == streamed[1].name == odd
 
 
 def test_unknown_blocks_of_a_whole_answer_are_survived_and_broken_known_ones_are_not(decode):
