@@ -20,8 +20,8 @@ from providers.gemini.signatures import PLACEHOLDER
 _NOT_NATIVE = ("model", "stream", "stream_options")
 
 
-# A signature of the gateway's own, which carries the thoughts of another house.
-_MARK = re.compile(rb'"%b[A-Za-z0-9+/_=-]*"' % START.encode())
+# A signature of the gateway's own, which carries the thoughts of another house. PHP writes / as \/.
+_MARK = re.compile(rb'"%b[A-Za-z0-9+/\\_=-]*"' % START.encode())
 _PLACEHOLDER = b'"%b"' % PLACEHOLDER.encode()
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from app.fronts.gemini.request import NoSuchMethod, method_of, read_counted
 from app.wire.errors import GatewayError
+from app.wire.signature_mark import mark
+from providers.gemini.native_body import read_native
 from tests.calls import DIRECTORY
 from tests.fronts.gemini_calls import (
     EVENTS,
@@ -75,6 +77,15 @@ def test_every_recorded_request_is_glanced_at(name):
         assert asked.stream == ("streamGenerateContent" in request["path"])
         assert not asked.options.is_array
         assert "key=" not in asked.query
+
+
+@pytest.mark.parametrize("slash", [b"/", rb"\/", b"_"])  # PHP escapes it
+def test_marks_of_other_houses_do_not_reach_google(slash):
+    signature = mark("c", '[{"type":"thinking","thinking":"??>"}]').encode()
+    assert b"/" in signature
+    body = b'{"contents":[{"parts":[{"thoughtSignature":"%b"},{"text":"a/b"}]}]}'
+    sent = read_native(asked_of(body % signature.replace(b"/", slash)))
+    assert sent == body % b"skip_thought_signature_validator"
 
 
 # --- recordings to every provider -------------------------------------------------------------
