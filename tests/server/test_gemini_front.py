@@ -417,6 +417,9 @@ def test_bad_requests_are_refused_in_googles_shape(door):
     ):
         told = post(door, path, body).json()["error"]
         assert (told["code"], told["status"]) == (400, "INVALID_ARGUMENT")
+    path = f"/c/v1beta/models/{OPENAI}:streamGenerateContent"
+    (told,) = httpx.post(f"{door.url}{path}", content=b"{").json()
+    assert told["error"]["status"] == "INVALID_ARGUMENT"
     for path in (
         "/v1beta/cachedContents",
         "/v1beta/models/m:predict",

@@ -87,6 +87,11 @@ def method_of(target: str) -> tuple[str, str]:
     return model, method
 
 
+def is_array(method: str, query: str) -> bool:
+    """Whether the answer is a stream as one JSON array."""
+    return method == "streamGenerateContent" and first_value(query, "alt") != "sse"
+
+
 def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
     """The `glance` of this front. `families` name the gateway's own members of a body."""
     members: list[tuple[str, Any, Any]] = [("provider", str | UnsetType | None, UNSET)]
@@ -113,7 +118,7 @@ def glance_for(families: Sequence[str]) -> Callable[[Incoming], Asked]:
                 query=without(query, ("key",)),
                 method=method,
                 api_version=incoming.params["version"],
-                options=GeminiOptions(is_stream and first_value(query, "alt") != "sse"),
+                options=GeminiOptions(is_array(method, query)),
             )
 
         return read_mended(incoming.body, read)

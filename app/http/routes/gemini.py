@@ -19,6 +19,7 @@ from app.fronts.gemini.request import (
     COUNT,
     EMBED,
     NoSuchMethod,
+    is_array,
     method_of,
     read_counted,
 )
@@ -81,8 +82,8 @@ def _handler(version: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse | N
             raise not_offered(request, version, target) from None
         record_for(request, f"/c/{version}/models/<model>:{method}")
         take_key_from_query(request)
+        front = request.ctx.front = ARRAY if is_array(method, request.query_string) else EVENTS
         asked = EVENTS.glance(incoming_of(request, {"version": version, "target": target}))
-        front = request.ctx.front = ARRAY if asked.options.is_array else EVENTS
         targets = targets_of(request, front, asked)
         native = targets[0].provider.native
         if native is None or native.wire != EVENTS.asks:
