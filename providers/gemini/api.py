@@ -26,7 +26,7 @@ from providers.gemini.functions import function_names
 from providers.gemini.limits import LIMITS
 from providers.gemini.media import urls_to_fetch
 from providers.gemini.models import Model
-from providers.gemini.native_body import read_native
+from providers.gemini.native_body import read_native, with_model_of_url
 from providers.gemini.openai_request import Chat
 from providers.gemini.parameters import MOST_STOPS
 from providers.gemini.raw_json import read_object
@@ -39,6 +39,7 @@ DEFAULT_VERSION = "v1beta"
 
 # Request headers of Google's own clients that are passed on with their bodies.
 _PASSED = ("x-goog-api-client", "x-server-timeout")
+_NAMES_MODEL = ("countTokens", "embedContent", "batchEmbedContents")  # in the body, too
 _VERSION = re.compile(r"v1(beta|alpha)?\d*")
 
 
@@ -147,7 +148,10 @@ def native_request(call: Call) -> UpstreamRequest:
     model = _model(call.model, call.repairs[0] if call.repairs else asked.api_version)
     method = f"{asked.method}?{asked.query}" if asked.query else asked.method
     path = f"/{model.version}/{model.path}:{method}"
-    upstream = _post(call, path, call.chat, credential(call.key))
+    body: bytes = call.chat
+    if asked.model != call.model and asked.method in _NAMES_MODEL:
+        body = with_model_of_url(body, asked.model, model.path)
+    upstream = _post(call, path, body, credential(call.key))
     upstream.headers += [(n, value) for n in _PASSED if (value := call.headers.get(n))]
     return upstream
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from app.wire.asked import Asked
+from app.wire.asked import UNREADABLE, Asked
 from app.wire.chat import not_json, read_members
 from app.wire.errors import GatewayError, bad_request
 from app.wire.signature_mark import START
@@ -39,6 +39,24 @@ def _as_asked(asked: Asked) -> bytes:
         return body
     members = read_members(body)
     return encode({name: raw for name, raw in members.items() if name not in asked.own_names})
+
+
+_MODEL = re.compile(rb'("model"\s*:\s*)("(?:[^"\\]|\\.)*")')
+_text = msgspec.json.Decoder(str)
+
+
+def with_model_of_url(body: bytes, asked: str, path: str) -> bytes:
+    """The body with the model of the URL, `path`, wherever it names the one that was asked for:
+    embeddings and counts name it again, and Google refuses another one there."""
+
+    def named(found: re.Match[bytes]) -> bytes:
+        try:
+            is_it = _text.decode(found[2]).removeprefix("models/") == asked
+        except UNREADABLE:
+            return found[0]
+        return found[1] + msgspec.json.encode(path) if is_it else found[0]
+
+    return _MODEL.sub(named, body)
 
 
 def _of_door(asked: Asked) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.fronts.gemini.request import NoSuchMethod, method_of, read_counted
 from app.wire.errors import GatewayError
 from app.wire.signature_mark import mark
-from providers.gemini.native_body import read_native
+from providers.gemini.native_body import read_native, with_model_of_url
 from tests.calls import DIRECTORY
 from tests.fronts.gemini_calls import (
     EVENTS,
@@ -86,6 +86,16 @@ def test_marks_of_other_houses_do_not_reach_google(slash):
     body = b'{"contents":[{"parts":[{"thoughtSignature":"%b"},{"text":"a/b"}]}]}'
     sent = read_native(asked_of(body % signature.replace(b"/", slash)))
     assert sent == body % b"skip_thought_signature_validator"
+
+
+def test_the_model_that_a_body_names_is_that_of_the_url():
+    body = b'{"requests":[%b,{"model" : "models/other","content":"models/my"}]}'
+    mine = (
+        rb'{"model":"models\/my"},{"model": "my","content":{"parts":[{"text":"\"model\":\"my\""}]}}'
+    )
+    sent = with_model_of_url(body % mine, "my", "models/true")
+    mine = mine.replace(rb'"models\/my"', b'"models/true"').replace(b'"my"', b'"models/true"')
+    assert sent == body % mine
 
 
 # --- recordings to every provider -------------------------------------------------------------

@@ -34,6 +34,7 @@ def config(simulator, **more):
             "gemini-*-lite": OPENAI,
             "gemini-2.5-pro": CLAUDE,
             "my-gemini": "gemini/gemini-2.5-flash",
+            "my-embedding": "gemini/gemini-embedding-001",
         },
         **more,
     )

@@ -204,7 +204,13 @@ def test_tokens_are_counted(client, model):
 
 @pytest.mark.parametrize(
     "model",
-    ["gemini-embedding-001", "openai/text-embedding-3-small", "local/text-embedding-3-small"],
+    [
+        "gemini-embedding-001",
+        "gemini/gemini-embedding-001",
+        "my-embedding",
+        "openai/text-embedding-3-small",
+        "local/text-embedding-3-small",
+    ],
 )
 def test_texts_become_vectors(door, client, model):
     settings = types.EmbedContentConfig(output_dimensionality=256, task_type="RETRIEVAL_QUERY")
