@@ -7,6 +7,7 @@ from app.fronts.anthropic import errors as anthropic
 from app.fronts.anthropic.front import front as messages
 from app.fronts.gemini import errors as gemini
 from app.fronts.gemini.front import fronts as google
+from app.fronts.gemini.request import METHODS
 from app.fronts.openai_chat import errors as openai
 from app.fronts.openai_chat.front import door, front
 from app.fronts.openai_endpoints.front import fronts as endpoint_fronts
@@ -57,6 +58,8 @@ _SHAPES: tuple[tuple[str, ErrorBody], ...] = (
     ("/c/v1beta", gemini.error_body),
     ("/c/upload", gemini.error_body),
 )
+# Of a model, below a prefix that other APIs have, too.
+_GOOGLES_METHODS = tuple(f":{method}" for method in METHODS)
 
 
 def error_body_of(path: str) -> ErrorBody:
@@ -64,4 +67,6 @@ def error_body_of(path: str) -> ErrorBody:
     for prefix, shape in _SHAPES:
         if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
             return shape
+    if path.startswith("/c/v1/") and path.endswith(_GOOGLES_METHODS):
+        return gemini.error_body
     return openai.error_body

@@ -88,4 +88,6 @@ def test_an_access_token_is_taken_from_each_place(simulator, tmp_path, place):
         wrong = tried(CLAUDE, "tok-wrong")
         assert wrong.status_code == 401
         assert wrong.json()["error"]["status"] == "UNAUTHENTICATED"
+        for path in (f"/c/v1/models/{CLAUDE}:generateContent", f"/c/v1/{CLAUDE}:countTokens"):
+            assert post(gateway, path).json()["error"]["status"] == "UNAUTHENTICATED"
         assert TOKEN not in gateway.out.read_text() + gateway.err.read_text()
