@@ -471,6 +471,7 @@ def _exceeded(limits: _Row, standing: tuple[float, ...], now: float) -> GatewayE
         f"{_utc(end)}.",
         code="budget_exceeded",
         retry_after=end - now,
+        most_wait=math.inf,
         headers=_FINAL,
     )
 

@@ -10,7 +10,7 @@ import re
 import msgspec
 from msgspec import Struct
 
-from app.wire.retry_after import whole_seconds
+from app.wire.retry_after import MOST_SECONDS, whole_seconds
 
 OUT_OF_RESOURCES = "gateway_out_of_resources"  # ours: no descriptor, no memory
 
@@ -33,7 +33,8 @@ class ErrorBody(Struct):
 class GatewayError(Exception):
     """A failure to be told to the caller.
 
-    `status` is the HTTP status, `retry_after` seconds, `headers` further response headers.
+    `status` is the HTTP status, `retry_after` seconds, of which the caller is told at most
+    `most_wait`: an upstream may say anything. `headers` are further response headers.
     `transient` is False for what no retry can heal: SDKs are told so by `x-should-retry: false`.
     `outcome` is the word the log line gets; "error" leaves that to `ending`.
     """
@@ -47,6 +48,7 @@ class GatewayError(Exception):
         code: str | None = None,
         param: str | None = None,
         retry_after: float | None = None,
+        most_wait: float = MOST_SECONDS,
         headers: tuple[tuple[str, str], ...] = (),
         outcome: str = "error",
     ) -> None:
@@ -57,7 +59,7 @@ class GatewayError(Exception):
         self.type = type if type and status != 401 else error_type(status)
         self.code = code
         self.param = param
-        self.retry_after = retry_after
+        self.retry_after, self.most_wait = retry_after, most_wait
         self.headers = headers
         self.outcome = outcome
         self.said = b""  # rendered before it in the same read, to be sent if the stream has begun
@@ -69,7 +71,9 @@ class GatewayError(Exception):
     @property
     def wait(self) -> int | None:
         """Whole seconds until the caller may come again, as Retry-After has them."""
-        return None if self.retry_after is None else whole_seconds(self.retry_after)
+        if self.retry_after is None:
+            return None
+        return whole_seconds(self.retry_after, self.most_wait)
 
     def ending(self, was_asked: bool) -> str:
         """The log's word for a call that ended with this, by whether an upstream was asked."""

@@ -17,9 +17,9 @@ _SPAN = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d+)?)s)
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
 
 
-def whole_seconds(seconds: float) -> int:
-    """The value of the gateway's own Retry-After header: 1 to 1800."""
-    return ceil(min(max(seconds, 1.0), MOST_SECONDS))
+def whole_seconds(seconds: float, most: float = MOST_SECONDS) -> int:
+    """The value of the gateway's own Retry-After header: 1 to `most`."""
+    return ceil(min(max(seconds, 1.0), most))
 
 
 def retry_after_header(headers: Mapping[str, str], now: float | None = None) -> float | None:
