@@ -9,9 +9,9 @@ import binascii
 from base64 import b64decode, b64encode
 from typing import Literal, get_args
 
-# g: Gemini's thoughtSignature, as it came. t: a thought of an upstream without signatures, no
-# payload. c: Claude's thinking blocks, as JSON. s: a summary of the conversation. o: a reasoning
-# item of OpenAI's, as JSON.
+# g: Gemini's thoughtSignature, as it came. t: a thought of an upstream without signatures, with its
+# text where nothing else carries that. c: Claude's thinking blocks, as JSON. s: a summary of the
+# conversation. o: a reasoning item of OpenAI's, as JSON.
 Kind = Literal["g", "t", "c", "s", "o"]
 START = "YW55cHJveHkx"
 _PLAIN = b"anyproxy1"

@@ -191,7 +191,7 @@ THOUGHT = Thought("Let me see.", "EqMBCkYIBRgC+/==")
 
 @pytest.mark.parametrize("other_alphabet", [False, True])
 def test_claudes_thought_comes_back_before_the_call(other_alphabet):
-    signature = sign([THOUGHT, Thought(redacted="c2VjcmV0")], "a")
+    signature = sign([THOUGHT, Thought(redacted="c2VjcmV0")], "Let me see.", "a")
     if other_alphabet:
         signature = signature.replace("+", "-").replace("/", "_")
     chat = talk(
@@ -208,7 +208,7 @@ def test_claudes_thought_comes_back_before_the_call(other_alphabet):
 
 
 def test_a_thought_before_a_later_call_comes_back_there():
-    first, second = sign([THOUGHT], "a"), sign([Thought("More.", "c2ln")], "b")
+    first, second = sign([THOUGHT], "", "a"), sign([Thought("More.", "c2ln")], "", "b")
     chat = talk(
         model(
             called("f", id="a") | {"thoughtSignature": first},
@@ -222,9 +222,25 @@ def test_a_thought_before_a_later_call_comes_back_there():
 
 def test_a_thought_too_large_for_a_signature_is_remembered_by_the_call():
     large = Thought("x" * 70_000, "c2ln")
-    assert sign([large], "call_large") is None
+    assert sign([large], "", "call_large") is None
     chat = talk(model(called("f", id="call_large")), user(result("f", "1", id="call_large")))
     assert chat.messages[1].thinking_blocks[0]["thinking"] == large.text
+
+
+def test_a_thought_without_a_signature_comes_back_to_the_round_of_its_call():
+    """DeepSeek and Kimi refuse a round of tools whose thought is missing."""
+    turns = [
+        model(called("f", id="a") | {"thoughtSignature": sign([], "I look.", "a")}),
+        user(result("f", "1", id="a")),
+    ]
+    chat = talk(*turns)
+    assert chat.messages[1].reasoning_content == "I look."
+    assert "thinking" not in json.dumps(to_claude(chat))
+    later = talk(*turns, model({"text": "Two."}), user({"text": "And now?"}))
+    assert later.messages[1].reasoning_content is None
+    assert sign([], "x" * 70_000, "call_long") is None
+    long = talk(model(called("f", id="call_long")), user(result("f", "1", id="call_long")))
+    assert long.messages[1].reasoning_content == "x" * 70_000
 
 
 @pytest.mark.parametrize("signature", ["skip_thought_signature_validator", "c2lnbmF0dXJl"])

@@ -388,8 +388,8 @@ def test_19_a_tool_loop_through_messages_gives_deepseek_its_thinking_back(gatewa
     assert sent["messages"][1]["reasoning_content"] == "first 1+1"
 
 
-def test_19_a_tool_loop_through_responses_gives_deepseek_its_thinking_back(gateway, upstream):
-    """The thinking that the first answer told travels in the caller's items, and comes back."""
+def thinks_and_calls() -> dict:
+    """DeepSeek's answer that calls f after a thought."""
     call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     turn = {"role": "assistant", "content": "", "reasoning_content": "first 1+1"}
     choice = {
@@ -397,8 +397,31 @@ def test_19_a_tool_loop_through_responses_gives_deepseek_its_thinking_back(gatew
         "message": turn | {"tool_calls": [call]},
         "finish_reason": "tool_calls",
     }
-    first = GOOD | {"body": GOOD["body"] | {"choices": [choice]}}
-    upstream.script([first, GOOD])
+    return GOOD | {"body": GOOD["body"] | {"choices": [choice]}}
+
+
+def test_19_a_tool_loop_of_googles_clients_gives_deepseek_its_thinking_back(gateway, upstream):
+    """gemini-cli keeps no thoughts, but the signature of a call."""
+    upstream.script([thinks_and_calls(), GOOD])
+    path = "/c/v1beta/models/think%2Fdeepseek-reasoner:generateContent"
+    asked = {"tools": [{"functionDeclarations": [{"name": "f"}]}]}
+    said = [{"role": "user", "parts": [{"text": "hi"}]}]
+    reply = ask(gateway, asked | {"contents": said}, path)
+    assert reply.status_code == 200, reply.text
+    turn = reply.json()["candidates"][0]["content"]
+    assert [list(part) for part in turn["parts"]] == [["functionCall", "thoughtSignature"]]
+    result = {"functionResponse": {"name": "f", "response": {"output": "2"}}}
+    said += [turn, {"role": "user", "parts": [result]}]
+    reply = ask(gateway, asked | {"contents": said}, path)
+    assert reply.status_code == 200, reply.text
+    sent = upstream.asked[1].json()["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool"]
+    assert sent[1]["reasoning_content"] == "first 1+1"
+
+
+def test_19_a_tool_loop_through_responses_gives_deepseek_its_thinking_back(gateway, upstream):
+    """The thinking that the first answer told travels in the caller's items, and comes back."""
+    upstream.script([thinks_and_calls(), GOOD])
     tool = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
     asked = {
         "model": "think/deepseek-reasoner",

@@ -77,7 +77,8 @@ class Candidate:
     def __init__(self, cutter: StopCutter | None, unwrapper: Unwrapper | None) -> None:
         self.calls: list[HeldCall] = []  # those that are held
         self.by_tool: dict[int, HeldCall] = {}
-        self.thoughts: list[Thought] = []  # since the last call
+        self.thoughts: list[Thought] = []  # since the last call, as the next
+        self.reasoning: list[str] = []
         self.word: list[str] = []  # of an answer that is to be one word
         self.cutter, self.unwrapper = cutter, unwrapper
         self.refusal: list[str] = []
@@ -119,6 +120,7 @@ class GeminiRenderer(EventRenderer, ABC):
             case Reasoning():
                 if event.text:
                     self.counts.bytes += len(event.text.encode())
+                    self.candidate(event.index).reasoning.append(event.text)
                     if self._shows_thoughts:
                         self._flush(event.index)
                         self._say(event.index, {"text": event.text, "thought": True})
@@ -234,8 +236,9 @@ class GeminiRenderer(EventRenderer, ABC):
     def _tool_call(self, candidate: Candidate, event: ToolCall) -> None:
         if candidate.is_cut:
             return
-        signature = _sayable(event.signature) or sign(candidate.thoughts, event.id)
-        candidate.thoughts = []
+        thoughts, reasoning = candidate.thoughts, "".join(candidate.reasoning)
+        signature = _sayable(event.signature) or sign(thoughts, reasoning, event.id)
+        candidate.thoughts, candidate.reasoning = [], []
         held = HeldCall(event, [event.arguments], signature)
         self.counts.bytes += len(event.arguments)
         candidate.calls.append(held)

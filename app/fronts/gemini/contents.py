@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 
 from app.fronts.gemini.media import media_part
 from app.fronts.gemini.schema import Content, FunctionCall, FunctionResponse, Part
-from app.fronts.gemini.signatures import THOUGHTS, thinking_blocks
+from app.fronts.gemini.signatures import THOUGHTS, carried
 from app.wire import chat
 from app.wire.asked import UNREADABLE
 from app.wire.chat import Message, ToolCallRequest
@@ -69,6 +69,7 @@ class _Reader:
 
     def __init__(self, is_whole: bool) -> None:
         self._is_whole = is_whole
+        self._is_current = False  # the round of calls that the answer will go on with
         self._calls: list[_Call] = []
         self.talk = Talk()
 
@@ -77,7 +78,11 @@ class _Reader:
         for content in system:
             texts = [part.text for part in content.all_parts() if part.text]
             out += [Message("system", text) for text in texts]
-        for is_model, run in _runs(contents):
+        runs = list(_runs(contents))
+        asking = (at for at, (is_model, run) in enumerate(runs) if not is_model and _asks(run))
+        last_question = max(asking, default=-1)
+        for at, (is_model, run) in enumerate(runs):
+            self._is_current = at > last_question
             if is_model:
                 self._close_calls()
                 self._model(run)
@@ -167,12 +172,13 @@ class _Reader:
 
     def _model(self, run: list[tuple[str, list[Placed]]]) -> None:
         texts: list[str] = []
+        thoughts: list[str] = []  # those without signatures
         calls: list[ToolCallRequest] = []
         blocks: list[dict[str, Any]] | None = None  # the thought that the turn began with
         for path, part in (one for _, parts in run for one in parts):
             if part.function_call is not None:
                 call = self._call(path, part.function_call)
-                self._sign(call, part.thought_signature)
+                thoughts.append(self._sign(call, part.thought_signature))
                 if not calls:
                     # Claude's turns begin with their thought.
                     blocks, call.thinking_blocks = call.thinking_blocks, None
@@ -187,8 +193,15 @@ class _Reader:
                 self._drop("contents.parts.inlineData" if part.inline_data else "contents.parts")
         text = "".join(texts)
         if text or calls:
+            thought = "".join(thoughts) if self._is_current else ""
             self.talk.messages.append(
-                Message("assistant", text or None, tool_calls=calls or None, thinking_blocks=blocks)
+                Message(
+                    "assistant",
+                    text or None,
+                    tool_calls=calls or None,
+                    reasoning_content=thought or None,
+                    thinking_blocks=blocks,
+                )
             )
 
     def _call(self, path: str, said: FunctionCall) -> ToolCallRequest:
@@ -204,14 +217,24 @@ class _Reader:
         self._calls.append(_Call(given, said.name, sent))
         return ToolCallRequest(sent, function=chat.FunctionCall(said.name, arguments))
 
-    def _sign(self, call: ToolCallRequest, signature: str | None) -> None:
-        """Takes back what the signature carries; a client's placeholder says nothing."""
+    def _sign(self, call: ToolCallRequest, signature: str | None) -> str:
+        """Takes back what the signature carries; a client's placeholder says nothing. Returns the
+        thought of an upstream without signatures."""
+        thought = ""
         if not signature or signature == _OWN_WORD:
-            call.thinking_blocks = THOUGHTS.recall(call.id or "") if call.id else None
-        elif signature.startswith(START):
-            call.thinking_blocks = thinking_blocks(signature)
-        else:
+            signature = THOUGHTS.recall(call.id or "")
+        if signature and signature.startswith(START):
+            call.thinking_blocks, thought = carried(signature)
+        elif signature:
             call.extra_content = {"google": {"thought_signature": signature}}
+        return thought
+
+
+def _asks(run: list[tuple[str, list[Placed]]]) -> bool:
+    """Whether the user says something besides results of functions."""
+    return any(
+        part.function_response is None and part.text != "" for _, parts in run for _, part in parts
+    )
 
 
 def _runs(contents: Iterable[Content]) -> Iterator[tuple[bool, list[tuple[str, list[Placed]]]]]:
