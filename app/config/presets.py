@@ -55,6 +55,7 @@ _MISTRAL = Dialect(
     thinking_back="part",
     tool_ids="nine",
     force_tool="any",
+    turns="answered",
     refuses=frozenset({"user", "logit_bias"}),
 )
 _MOONSHOT = Dialect(developer="system", max_tokens="max_completion_tokens", thinking="thinking")
@@ -86,6 +87,7 @@ _PERPLEXITY = Dialect(
     usage="told",
     thinking_back="none",
     force_tool="no",
+    turns="alternate",
     refuses=frozenset({"tools", "tool_choice", "stop", "n", "logprobs", "seed"}),
     models_path="",
 )

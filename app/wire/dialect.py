@@ -40,6 +40,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
     force_tool: Literal["required", "any", "no"] = "required"
     # Whether response_format takes a JSON schema, or json_object only.
     json_schema: Literal["yes", "object"] = "yes"
+    # The order of messages: any; answered: the user does not speak right after a tool; alternate:
+    # neither the user nor the model speaks twice in a row.
+    turns: Literal["any", "answered", "alternate"] = "any"
     # Whether a message's content may be a list of parts, or only text.
     content: Literal["parts", "text"] = "parts"
     # Whether an answer's opening <think> tag holds thinking.

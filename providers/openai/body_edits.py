@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -171,6 +172,55 @@ def _nine(id: str) -> str:
         number, digit = divmod(number, len(_DIGITS))
         digits += _DIGITS[digit]
     return digits
+
+
+def answered_tools(body: Body, dialect: Dialect) -> bool:
+    """The model says a word between the results of tools and what the user says then."""
+    messages, roles = _messages(body), [each.get("role") for each in _messages(body)]
+    places = [at for at, pair in enumerate(pairwise(roles), 1) if pair == ("tool", "user")]
+    for at in reversed(places):
+        messages.insert(at, {"role": "assistant", "content": "OK."})
+    if places:
+        body["messages"] = messages
+    return bool(places)
+
+
+def alternating_turns(body: Body, dialect: Dialect) -> bool:
+    """What one says in several messages stands in one; calls of tools stay for themselves."""
+    joined: list[dict[str, Any]] = []
+    for message in _messages(body):
+        last = joined[-1] if joined else {}
+        is_neighbour = message.get("role") == last.get("role") in ("user", "assistant")
+        if is_neighbour and not last.get("tool_calls") and not message.get("tool_calls"):
+            last["content"] = _together(last.get("content"), message.get("content"))
+        else:
+            joined.append(message)
+    is_changed = len(joined) < len(_messages(body))
+    if is_changed:
+        body["messages"] = joined
+    return is_changed
+
+
+def _together(one: Any, other: Any) -> Any:
+    if isinstance(one, list) or isinstance(other, list):
+        return [*_parts(one), *_parts(other)]
+    return "\n\n".join(filter(None, (one, other)))
+
+
+def thinking_off(body: Body, dialect: Dialect) -> bool:
+    """The model is told not to think, where the dialect has a switch for that."""
+    switches: dict[str, tuple[str, Any]] = {
+        "thinking": ("thinking", {"type": "disabled"}),
+        "enable_thinking": ("enable_thinking", False),
+    }
+    if dialect.thinking not in switches:
+        return False
+    name, off = switches[dialect.thinking]
+    is_changed = bool(body.get(name) != off)
+    body[name] = off
+    body.pop("reasoning_effort", None)
+    body.pop("thinking_budget", None)
+    return is_changed
 
 
 def content_as_text(body: Body, dialect: Dialect) -> bool:

@@ -26,6 +26,7 @@ from providers.openai.errors import error_reader
 from providers.openai.learned import learn
 from providers.openai.repairs import (
     TABLE,
+    TRANSLATED_TABLE,
     Memory,
     Repair,
     meant_by,
@@ -176,7 +177,7 @@ class Asking:
             if row.edit(members, self._dialect) and row.name in self._dialect.refuses:
                 note(call, [row.name])
         for row in self._learned(call):
-            if row.edit(members, self._dialect) and row.name != "stream_options":
+            if row.edit(members, self._dialect) and row.name not in ("", "stream_options"):
                 note(call, [row.name])
         return self.post(call, msgspec.json.encode(members))
 
@@ -192,18 +193,22 @@ class Asking:
         known = known_of(call, self._base(call))
         if learn(known, reply, call.chat, effort_of(call, known)):
             return self.request(call)
-        return self._repaired(call, reply, self.request)
+        return self._repaired(call, reply, self.request, TRANSLATED_TABLE)
 
     def native_retry(self, call: Call, reply: UpstreamReply) -> UpstreamRequest | None:
         """The caller's body once more, repaired."""
-        return self._repaired(call, reply, self.native_request)
+        return self._repaired(call, reply, self.native_request, self._table)
 
     def _repaired(
-        self, call: Call, reply: UpstreamReply, ask: Callable[[Call], UpstreamRequest]
+        self,
+        call: Call,
+        reply: UpstreamReply,
+        ask: Callable[[Call], UpstreamRequest],
+        table: Sequence[Repair],
     ) -> UpstreamRequest | None:
         """The same, repaired by the first row that the refusal means and that changes it."""
         learned, dropped = self._learned(call), list(call.dropped)
-        rows = [row for row in meant_by(reply, self._table) if row not in learned]
+        rows = [row for row in meant_by(reply, table) if row not in learned]
         body = ask(call).body if rows else None
         for row in rows:
             call.repairs = (*learned, row)

@@ -33,6 +33,8 @@ _COMMON_WORDS = frozenset(("stop", "temperature"))
 _ABOUT_VALUE = re.compile(
     r"unsupported[ _]value|\bvalues?\b|\benum\b|should be one of|must be one of"
 )
+# What is refused is that a member is not there.
+_WANTED = re.compile(r"missing|passed back", re.IGNORECASE)
 _MOST_MODELS = 256
 # From what was asked to what comes next to it.
 _EFFORTS = {"max": "xhigh", "xhigh": "high", "none": "minimal", "minimal": "low"}
@@ -80,7 +82,7 @@ def learn(known: Learned, reply: UpstreamReply, chat: ChatRequest, effort: str |
         return False
     refusal = read_refusal(reply.body)
     said = f"{refusal.param or ''} {refusal.message}"
-    if "missing" in said.lower():
+    if _WANTED.search(said):
         return False  # DeepSeek and Kimi want `reasoning_content` back: it is not refused
     tokens = chat.max_completion_tokens or chat.max_tokens
     tokens = min(tokens, known.most_tokens or tokens) if tokens else None

@@ -23,7 +23,8 @@ _MOST_KEPT = 1000
 
 
 class Repair(Struct, frozen=True, kw_only=True):
-    """One row. `name` is told in x-gateway-dropped-params; `is_meant` reads a refusal's text.
+    """One row. `name` is told in x-gateway-dropped-params, "" where nothing is left out; `is_meant`
+    reads a refusal's text.
 
     A body without any of `needles` needs no repair. What `lasts` is remembered for the model; the
     rest is about one conversation.
@@ -181,6 +182,31 @@ TABLE = (
 )
 
 
+# Of the gateway's own bodies besides: callers of other APIs cannot write them otherwise.
+_ANSWERED = Repair(
+    name="",
+    is_meant=_has(r"role ['\"`]?user['\"`]? after role ['\"`]?tool"),
+    needles=(b'"tool"',),
+    edit=edits.answered_tools,
+)
+_ALTERNATING = Repair(
+    name="",
+    is_meant=_has(r"(?:should|must) alternate"),
+    needles=(b'"messages"',),
+    edit=edits.alternating_turns,
+)
+_THINKING_OFF = Repair(
+    name="thinking",
+    is_meant=_has(
+        r"reasoning_content.*(?:passed back|missing)|missing.*reasoning_content"
+        r"|tool_choice.*thinking|enable_thinking must be set to false"
+    ),
+    needles=(b'"messages"',),
+    edit=edits.thinking_off,
+    lasts=False,  # a forced tool, or a round whose thoughts another model has had
+)
+TRANSLATED_TABLE = (_ANSWERED, _ALTERNATING, _THINKING_OFF, *TABLE)
+
 # Of bodies of Responses.
 RESPONSES_TABLE = (
     Repair(
@@ -230,6 +256,8 @@ def written_for(dialect: Dialect) -> tuple[Repair, ...]:
         rows.append(_DEVELOPER)
     if dialect.content == "text":
         rows.append(_TEXT)
+    if dialect.turns != "any":
+        rows.append(_ANSWERED if dialect.turns == "answered" else _ALTERNATING)
     return tuple(rows)
 
 

@@ -110,4 +110,4 @@ class _Asking(Asking):
             body = body.replace(theirs, ours)
         if learn(known, replace(reply, body=body), call.chat, effort_of(call, known)):
             return self.request(call)
-        return self._repaired(call, reply, self.request)
+        return self._repaired(call, reply, self.request, self._table)

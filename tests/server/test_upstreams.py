@@ -9,6 +9,8 @@ import httpx
 import openai
 import pytest
 
+from tests.fronts.gemini_calls import recordings
+from tests.recorded import recorded, requests_of_clients
 from tests.server.conftest import config_for
 from tests.server.hosts import HOSTS, KEYED, upstream
 from tests.server.running import ROOT, running
@@ -72,6 +74,36 @@ def ask(client, name, model="a-model", **members):
 
 def post(gateway, body, path="/c/v1/chat/completions", headers=None):
     return httpx.post(gateway.url + path, json=body, headers=headers, timeout=20)
+
+
+def recorded_calls() -> list[tuple[str, str, dict]]:
+    """Bodies of real clients of other APIs, `{model}` in their paths."""
+    found = [("/c/v1/messages", n, call["body"]) for n, call in requests_of_clients().items()]
+    for name, call in recordings().items():
+        method = call["path"].rpartition(":")[2]
+        if method.startswith(("generateContent", "streamGenerateContent")):
+            found.append(("/c/v1beta/models/{model}:" + method, name, call["body"]))
+    told = json.loads((recorded("responses") / "client-requests.json").read_bytes())
+    for name, call in told.items():
+        body = call.get("body") or {}
+        stored = ("previous_response_id", "item_reference")  # what another gateway has kept
+        if call["method"] == "POST" and not any(each in json.dumps(body) for each in stored):
+            found.append(("/c/v1/responses", name, body))
+    return found
+
+
+@pytest.mark.parametrize("name", TOOLED)
+def test_what_clients_of_other_apis_send_is_never_refused_by_a_host(hosts, name):
+    """A model that thinks, which hosts have the most rules for. What cannot be had is told by the
+    gateway."""
+    model, refused = f"{name}/{sent(name, 'thinking-model')}", {}
+    with httpx.Client(base_url=hosts.url, timeout=30) as http:
+        for path, label, body in recorded_calls():
+            named = {} if "{model}" in path else {"model": model}
+            reply = http.post(path.format(model=model.replace("/", "%2F")), json=body | named)
+            if reply.status_code != 200 and "is run by" not in reply.text:
+                refused[label] = reply.text
+    assert not refused
 
 
 @pytest.mark.parametrize("name", HOSTS)

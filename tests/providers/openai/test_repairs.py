@@ -5,9 +5,21 @@ import re
 
 import pytest
 
+from app.wire.chat import ChatRequest
 from app.wire.dialect import Dialect
 from app.wire.upstream import UpstreamReply
-from providers.openai.repairs import MEMBERS, TABLE, Memory, meant_by, repaired, required_by
+from providers.openai.learned import Learned, learn
+from providers.openai.repairs import (
+    MEMBERS,
+    TABLE,
+    TRANSLATED_TABLE,
+    Memory,
+    Repair,
+    meant_by,
+    repaired,
+    required_by,
+    written_for,
+)
 
 ANY = Dialect()
 # As upstreams were seen to say it, or as their documents have it.
@@ -200,3 +212,74 @@ def test_what_was_learned_is_kept_for_an_hour_and_not_without_end():
     for number in range(3000):
         memory.keep("u", str(number), rows, 1000)
     assert len(memory.kept) == 1000 and memory.rows("u", "2999", 1000) == rows
+
+
+# --- the gateway's own bodies ---------------------------------------------------------------------
+
+
+def rewritten(row: Repair, messages: list, **dialect) -> dict:
+    body = json.dumps({"model": "m", "messages": messages}).encode()
+    return json.loads(repaired(body, [row], Dialect(**dialect))[0])
+
+
+def translated_row(message: str) -> Repair:
+    row, *_ = meant_by(refusal(message), TRANSLATED_TABLE)
+    assert row not in TABLE  # callers of this very wire are told
+    return row
+
+
+def test_mistrals_users_do_not_speak_right_after_a_tool():
+    row = translated_row("Unexpected role 'user' after role 'tool'")
+    said = [
+        {"role": "tool", "content": "1"},
+        {"role": "tool", "content": "2"},
+        {"role": "user", "content": "and?"},
+    ]
+    roles = [each["role"] for each in rewritten(row, said)["messages"]]
+    assert roles == ["tool", "tool", "assistant", "user"]
+    assert rewritten(row, said[:2])["messages"] == said[:2]
+    assert row in written_for(Dialect(turns="answered"))
+
+
+def test_neighbours_of_one_role_become_one_message():
+    row = translated_row("user or tool message(s) should alternate with assistant message(s).")
+    picture = {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}
+    said = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "a"},
+        {"role": "user", "content": "b"},
+        {"role": "user", "content": [picture]},
+        {"role": "assistant", "content": "c"},
+        call,
+    ]
+    system, user, *rest = rewritten(row, said)["messages"]
+    assert system == said[0] and rest == said[4:]
+    assert user["content"] == [{"type": "text", "text": "a\n\nb"}, picture]
+    assert rewritten(row, said[:3])["messages"][1]["content"] == "a\n\nb"
+    assert row in written_for(Dialect(turns="alternate"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+        "thinking is enabled but reasoning_content is missing in assistant tool call message",
+        "tool_choice 'specified' is incompatible with thinking enabled",
+        "parameter.enable_thinking must be set to false for non-streaming calls",
+    ],
+)
+def test_a_model_that_cannot_think_this_time_does_not(message):
+    row = translated_row(message)
+    assert not row.lasts
+    assert rewritten(row, [], thinking="thinking")["thinking"] == {"type": "disabled"}
+    assert rewritten(row, [], thinking="enable_thinking")["enable_thinking"] is False
+    assert rewritten(row, []) == {"model": "m", "messages": []}
+
+
+@pytest.mark.parametrize("message", ["must be passed back to the API", "is missing"])
+def test_thinking_that_is_wanted_back_is_not_taken_for_refused(message):
+    known = Learned()
+    said = refusal(f"The `reasoning_content` in the thinking mode {message}.")
+    assert not learn(known, said, ChatRequest(messages=[], model="m"), None)
+    assert known.refused == set()
