@@ -168,7 +168,7 @@ def _content_problem(request: GenerateRequest) -> Problem | None:
         where = f"contents[{at}]"
         if not isinstance(content, dict):
             return _wrong_value(where, content)
-        if content.get("role") not in (None, "user", "model", "function"):
+        if content.get("role") not in (None, "user", "model", "function", "tool"):
             return Problem("Please use a valid role: user, model.")
         parts = parts_of(content)
         if not parts:
