@@ -175,6 +175,7 @@ class WebDecoder:
         self._conversation_id = ""
         self._started = False
         self._writer: _Told | None = None  # whose text was told last
+        self._reason = ""  # how it ended; told at the end of the stream, which may yet block it
         self._finished = False
         self._rested = False  # the last shown message is whole, though it may not be the last
         self._done = False
@@ -217,7 +218,8 @@ class WebDecoder:
         self._frames.finish()
         for _, record in self._records.finish():
             yield from self._one(record)
-        if self._finished:
+        if self._reason:
+            yield from self._conclude()
             return
         if self._handed_off:
             raise GatewayError(
@@ -228,7 +230,8 @@ class WebDecoder:
                 outcome="upstream_error",
             )
         if self._rested and self._done:
-            yield from self._end("stop")
+            self._reason = "stop"
+            yield from self._conclude()
             return
         if self._done:
             raise bad_response("chatgpt.com's answer ended without a final message.")
@@ -239,9 +242,13 @@ class WebDecoder:
         data = data.strip()  # padded with blanks to a multiple of eight
         if data == b"[DONE]":
             self._done = True
+            if self._reason:
+                yield from self._conclude()
             return
         if data[:1] != b"{":
             return  # the announcement of an encoding
+        if self._reason == "content_filter":
+            return  # nothing more of it is the caller's
         try:
             record = _record.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -266,7 +273,7 @@ class WebDecoder:
             self._conversation_id = record.conversation_id
         moderation = record.moderation_response
         if moderation is not None and moderation.blocked:
-            yield from self._end("content_filter")
+            self._reason = "content_filter"
         elif record.type == "message_stream_complete":
             self._done = True
         elif record.type == "stream_handoff":
@@ -432,13 +439,13 @@ class WebDecoder:
             return
         self._rested = True
         if message.status == "finished_partial_completion":
-            yield from self._end("length")
+            self._reason = self._reason or "length"
         elif message.end_turn and message.author.role == "assistant":
             details = message.metadata.finish_details
             cut = details is not None and details.type == "max_tokens"
-            yield from self._end("length" if cut else "stop")
+            self._reason = self._reason or ("length" if cut else "stop")
 
-    def _end(self, reason: str) -> Iterator[Event]:
+    def _conclude(self) -> Iterator[Event]:
         if self._finished:
             return
         self._finished = True
@@ -447,7 +454,7 @@ class WebDecoder:
             yield Started("", self._model)
         # The site counts no tokens: four characters each is the usual estimate.
         yield Usage(-(-self._prompt_size // 4), -(-self._size // 4), is_estimated=True)
-        yield Finish(reason)
+        yield Finish(self._reason)
 
 
 def _text(message: WebMessage) -> str:

@@ -418,6 +418,28 @@ def test_how_it_ended(last: dict[str, Any], reason: str) -> None:
     assert reasons(decode([data])) == [reason]
 
 
+BLOCKED = {
+    "type": "moderation",
+    "conversation_id": C1,
+    "message_id": A2,
+    "is_completion": True,
+    "moderation_response": {"flagged": True, "blocked": True, "moderation_id": "modr-1"},
+}
+
+
+def test_an_answer_blocked_after_its_last_word_ends_as_filtered() -> None:
+    events = decode([stream(snapshot(ended("Bad.")), *TAIL[:1], BLOCKED)])
+    assert (text(events), reasons(events)) == ("Bad.", ["content_filter"])
+    assert isinstance(events[-1], Finish)
+
+
+def test_nothing_is_told_of_an_answer_after_it_was_blocked() -> None:
+    begun, more = snapshot(message(parts=["B"])), snapshot(message(parts=["Bad"]))
+    events = decode([stream(begun, BLOCKED, more, snapshot(ended("Bad.")))])
+    assert (text(events), reasons(events)) == ("B", ["content_filter"])
+    assert isinstance(events[-1], Finish)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
