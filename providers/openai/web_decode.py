@@ -41,6 +41,7 @@ from providers.openai.web_schema import (
 )
 
 _TEXT_PATH = "/message/content/parts/0"
+_OF_PICTURES = ("multimodal_text", "execution_output")  # of a tool's messages
 
 _KNOWN_TYPES = frozenset(
     (
@@ -355,7 +356,7 @@ class WebDecoder:
         if message.metadata.is_visually_hidden_from_conversation:
             return None
         if role == "tool":
-            if content.content_type == "multimodal_text" and _pointers(message):
+            if content.content_type in _OF_PICTURES and _pointers(message):
                 return _Told(thinking=False)
             shows_thinking = (
                 message.metadata.initial_text is not None
@@ -464,6 +465,8 @@ def _text(message: WebMessage) -> str:
             "\n".join(part for part in (thought.summary, thought.content) if part)
             for thought in content.thoughts or []
         )
+    if content.content_type == "execution_output":
+        return ""  # of such only the pictures are shown
     if content.parts is None:
         return content.text or ""
     return "".join(part for part in content.parts if isinstance(part, str))

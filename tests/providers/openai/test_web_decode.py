@@ -360,6 +360,19 @@ def test_a_picture_becomes_a_link_once() -> None:
     assert text(decode([stream(snapshot(both))])) == f"Look:\n\n{link}"
 
 
+def test_a_picture_of_the_old_code_interpreter_becomes_a_link() -> None:
+    shown = {"messages": [{"message_type": "image", "image_url": "file-service://file-3lZoAB"}]}
+    ran = message(
+        id=A1,
+        role="tool",
+        content={"content_type": "execution_output", "text": "<<ImageDisplayed>>"},
+        status="finished_successfully",
+        metadata={"aggregate_result": shown},
+    )
+    events = decode([stream(snapshot(ran), snapshot(ended("A plot.")))])
+    assert text(events) == f"![image](/gptimage/3lZoAB?c={C1})\n\nA plot."
+
+
 CITE = "\ue200cite\ue202turn0search0\ue201"
 
 
