@@ -345,8 +345,8 @@ class WebDecoder:
             yield from self._at_end(message, told)
         elif message.status != "in_progress" and message.status:
             raise bad_response(f"chatgpt.com gave up in the middle ({message.status[:60]}).")
-        if tree is not None and told.begun and _is_plain(root):
-            tree.told = told
+        if tree is not None and told.begun and _is_plain(root) and told.text() == _text(message):
+            tree.told = told  # a text that was rewritten goes the long way until it is in step
 
     def _take(self, message: WebMessage) -> _Told | None:
         """Decides, when a message first appears, whether it is text, thinking, or not shown."""

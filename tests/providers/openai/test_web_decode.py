@@ -431,6 +431,28 @@ def test_how_it_ended(last: dict[str, Any], reason: str) -> None:
     assert reasons(decode([data])) == [reason]
 
 
+def test_text_that_patches_rewrote_is_told_as_if_it_came_in_snapshots() -> None:
+    path = "/message/content/parts/0"
+    end = [
+        {"p": path, "o": "append", "v": "!"},
+        {"p": "/message/status", "o": "replace", "v": "finished_successfully"},
+        {"p": "/message/end_turn", "o": "replace", "v": True},
+    ]
+    patches = stream(
+        {"p": "", "o": "add", "v": snapshot(message()), "c": 0},
+        {"p": path, "o": "append", "v": "Hello wor"},
+        {"p": path, "o": "truncate", "v": 5},
+        {"p": path, "o": "append", "v": " you"},
+        {"v": " all"},
+        {"p": "", "o": "patch", "v": end},
+    )
+    said = ["Hello wor", "Hello", "Hello you", "Hello you all"]
+    wholes = stream(
+        *(snapshot(message(parts=[part])) for part in said), snapshot(ended("Hello you all!"))
+    )
+    assert text(decode([patches])) == text(decode([wholes])) == "Hello wor all!"
+
+
 BLOCKED = {
     "type": "moderation",
     "conversation_id": C1,
