@@ -323,8 +323,8 @@ class WebDecoder:
         except msgspec.ValidationError:
             yield Unknown("message")
             return
-        if seen.error is not None:
-            raise web_errors.in_stream(seen.error, seen.error_code)
+        if seen.error is not None or seen.error_code:
+            raise web_errors.in_stream(seen.error or "", seen.error_code)
         if seen.conversation_id:
             self._conversation_id = seen.conversation_id
         message = seen.message

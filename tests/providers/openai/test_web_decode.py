@@ -493,6 +493,7 @@ def test_nothing_is_told_of_an_answer_after_it_was_blocked() -> None:
         (stream({"type": "stream_handoff", "options": []}), "upstream_handoff_unsupported"),
         (stream(snapshot(message(parts=["a"], status="failed"))), "upstream_bad_response"),
         (stream(snapshot(None, error="Something went wrong.")), "upstream_error"),
+        (stream(snapshot(None, error_code="model_cap_exceeded")), "model_cap_exceeded"),
         (
             stream(snapshot(None, error={"message": "m", "code": "model_cap_exceeded"})),
             "model_cap_exceeded",
