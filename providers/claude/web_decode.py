@@ -99,6 +99,9 @@ class WebDecoder:
         yield from self._end()
 
     def _unreadable(self, record: bytes) -> Iterator[Event]:
+        error = web_errors.error_in(record)
+        if error is not None:
+            raise web_errors.refusal(200, error, self._now)
         if record.strip() != b"[DONE]":
             yield Unknown("unreadable")
 

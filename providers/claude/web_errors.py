@@ -78,7 +78,7 @@ def read_error(reply: UpstreamReply, now: int | None = None) -> GatewayError:
         )
     if now is None:
         now = _date(reply.headers.get("date"))
-    error = refusal(reply.status, _error(reply.body), now)
+    error = refusal(reply.status, error_in(reply.body), now)
     if error.status == 429 and error.retry_after is None:
         error.retry_after = retry_after_header(reply.headers)
     return error
@@ -88,7 +88,7 @@ def no_stream(body: bytes, now: int) -> GatewayError:
     """The error for a 200 that is not a stream: JSON, or a page."""
     if _CHALLENGE.search(body):
         return challenge()
-    error = _error(body)
+    error = error_in(body)
     return refusal(200, error, now) if error else bad_response("claude.ai's answer is no stream.")
 
 
@@ -169,11 +169,19 @@ def _limited(text: str, resets_at: float | None, now: int | None) -> GatewayErro
     )
 
 
-def _error(body: bytes) -> WebError | None:
+def error_in(body: bytes) -> WebError | None:
+    """The error that JSON tells, whatever its shape; None if it tells none."""
     try:
-        return msgspec.json.decode(body, type=ErrorBody).error
+        error = msgspec.json.decode(body, type=ErrorBody).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    try:
+        return msgspec.convert(error, WebError | None)
+    except msgspec.ValidationError:
+        pass
+    said = error if isinstance(error, dict) else {"message": error}
+    texts = {name: said[name] for name in ("type", "message") if isinstance(said.get(name), str)}
+    return WebError(**texts)
 
 
 def _date(text: str | None) -> int | None:

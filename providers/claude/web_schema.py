@@ -94,9 +94,9 @@ class Frame(Struct):
 
 
 class ErrorBody(Struct):
-    """The body of a refusal."""
+    """The body of a refusal. `error` is a WebError, as a rule."""
 
-    error: WebError | None = None
+    error: Any = None
 
 
 class Exceeded(Struct):

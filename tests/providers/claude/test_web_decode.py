@@ -193,6 +193,12 @@ def test_unknown_events_are_counted_and_break_nothing() -> None:
             429,
             "rate_limit_exceeded",
         ),
+        (events_of({"type": "error", "error": "Overloaded"}), 502, "upstream_error"),
+        (
+            events_of({"type": "error", "error": {"type": "overloaded_error", "message": {}}}),
+            503,
+            "overloaded_error",
+        ),
         (json.dumps(error("not_found_error", "x")).encode(), 404, "conversation_not_found"),
         (b"<title>Just a moment...</title>", 502, "upstream_challenge"),
         (b"<html>hello</html>", 502, "upstream_bad_response"),
