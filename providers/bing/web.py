@@ -192,6 +192,7 @@ class HubDecoder:
         self._shaken = False
         self._started = False
         self._ended = False
+        self._completed = False
         self._updates = 0
         self._texts: dict[str, Snapshot] = {}
         self._drawn: set[str] = set()
@@ -231,7 +232,10 @@ class HubDecoder:
             case 3:
                 if frame.error:
                     raise hub_error(frame.error)
+                self._completed = True
             case 6:
+                if self._completed:  # nothing comes any more, though pings would go on for ever
+                    raise hub_error("the turn was completed without its final item")
                 out.append(Reply(PING))
             case 7:
                 raise hub_error(frame.error or "the connection was closed")

@@ -271,6 +271,10 @@ EXAMPLES: dict[str, tuple[bytes, Any]] = {
         OK + rs({"type": 3, "invocationId": "0", "error": "boom"}),
         (502, "upstream_error"),
     ),
+    "completion without a final item": (
+        OK + rs(update(bot("Cert")), {"type": 3, "invocationId": "0"}, {"type": 6}),
+        (502, "upstream_error"),
+    ),
     "cut": (OK + rs(update(bot("Cert"))), (502, "upstream_cut")),
     "no JSON": (OK + b"<html>\x1e", (502, "upstream_bad_response")),
     "odd order of members and empty records": (
