@@ -145,6 +145,32 @@ def test_who_the_caller_is_stays_here():
     assert request.headers == [("Authorization", "Bearer sk-pool")]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "foreign"),
+    [
+        ("/v1/", "x-api-key"),
+        ("/v1/", "x-goog-api-key"),
+        ("/backend-api/", "x-api-key"),
+        ("/backend-api/", "x-goog-api-key"),
+        ("/claude/api/", "X-Goog-Api-Key"),
+        ("/gemini/", "x-api-key"),
+    ],
+)
+@pytest.mark.parametrize("own", [[], [("Authorization", "Bearer own")]])
+def test_a_key_where_another_house_looks_for_it_stays_here(prefix, foreign, own):
+    rule = next(rule for rule in DIRECTORY.forwards if rule.prefix == prefix)
+    config = Config(
+        openai=OpenAI(
+            api_keys=[KeyEntry(id="1", val="sk-pool")],
+            web_sessions=[KeyEntry(id="1", val="web-pool")],
+        ),
+        claude=Claude(api_keys=[KeyEntry(id="1", val="pool-key")]),
+        google_gemini=GoogleGemini(api_keys=[GeminiKeyEntry(id="1", val="pool-key")]),
+    )
+    request, _ = sent(config, rule, [(foreign, "foreign-key"), *own])
+    assert "foreign-key" not in dict(request.headers).values()
+
+
 def test_hop_by_hop_headers_and_what_connection_names_stay_here():
     headers = [
         ("Connection", "close, X-Hop"),
