@@ -17,7 +17,7 @@ from time import perf_counter, time
 from msgspec import Struct
 
 from app.accounting.budgets import HEADER, Budgets
-from app.clients import Clients, Response
+from app.clients import Clients, Response, read_whole
 from app.clients.websocket import UpstreamFrames
 from app.config.schema import Config
 from app.engine.deadline import Deadline
@@ -61,6 +61,7 @@ from app.telemetry.call_log import Attempt, CallLog, CallRecord, sent_again
 from app.telemetry.redaction import redact
 from app.wire.errors import GatewayError
 from app.wire.retry_after import retry_after
+from app.wire.upstream import UpstreamReply, UpstreamRequest
 from app.wire.usage_chunk import asking
 
 _REPEATED_BYTES = 1024 * 1024  # of a body that is kept, so that another key can be tried
@@ -311,7 +312,12 @@ class ReverseProxy:
     async def _open(self, state: ForwardState, lease: Lease, started: float) -> Response:
         """Sends the request and waits for the head of the answer."""
         rule, record = state.call.rule, state.call.record
-        request = upstream_request(state, lease.key, self.config)
+        key = lease.key
+        if rule.refresh is not None and key.id and self.sessions is not None:
+            key = await self.sessions.refreshed(
+                rule.refresh, key, self.config, self._send, int(time())
+            )
+        request = upstream_request(state, key, self.config)
         lease.asked = True
         try:
             if state.call.is_websocket:
@@ -324,8 +330,13 @@ class ReverseProxy:
                 record.attempts += 1
                 record.tried.append(sent_again(rule.provider, state.model, lease.key.id, started))
         if rule.renewed is not None and lease.key.id and self.sessions is not None:
-            await self.sessions.renew_from(rule.renewed, lease.key, response.headers, int(time()))
+            await self.sessions.renew_from(rule.renewed, key, response.headers, int(time()))
         return response
+
+    async def _send(self, request: UpstreamRequest) -> UpstreamReply:
+        """Sends a whole request and returns the whole reply."""
+        response = await self.clients.open(request)
+        return await read_whole(response, self.config.limits.response_bytes)
 
     async def _judge(
         self, state: ForwardState, lease: Lease, response: Response

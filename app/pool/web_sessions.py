@@ -17,10 +17,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from app.config.schema import Config
 from app.pool.key_pool import KeyPool
 from app.telemetry.redaction import redact
 from app.wire.cookies import jwt_expiry
-from app.wire.provider import Key
+from app.wire.provider import Key, Refresh, Send
 from app.wire.upstream import Headers
 
 logger = logging.getLogger("any_proxy.sessions")
@@ -112,6 +113,18 @@ class Sessions:
                     path.parent,
                     error.strerror,
                 )
+
+    async def refreshed(
+        self, refresh: Refresh, key: Key, config: Config, send: Send, now: int
+    ) -> Key:
+        """Returns the key with a token that is good; a new one is kept as by `renew`.
+
+        `refresh` is the provider's. Raises GatewayError for a token that has ended for good.
+        """
+        fresh = await refresh(key, config, now, send)
+        if fresh is not key:
+            await self.renew(fresh)
+        return fresh
 
     async def renew_from(
         self,

@@ -110,6 +110,12 @@ class CountingDecoder(Decoder, Protocol):
         """What the upstream has counted so far."""
 
 
+Send = Callable[[UpstreamRequest], Awaitable[UpstreamReply]]
+# Gives a session a new token where its own is about to end, the same key where it is not. Given
+# the Unix time in seconds. Raises GatewayError for a token that has ended for good.
+Refresh = Callable[[Key, Config, int, Send], Awaitable[Key]]
+
+
 class ForwardRule(Struct, frozen=True, kw_only=True):
     """A family of raw paths: `prefix` on our side goes to `base(config)` + `strip`ped path.
 
@@ -155,6 +161,7 @@ class ForwardRule(Struct, frozen=True, kw_only=True):
     defaults: Callable[[Config], list[tuple[str, str]]] = lambda config: []  # unless the caller has
     own: Callable[[Mapping[str, str]], str] | None = None  # the caller's credential; see above
     renewed: Callable[[Key, list[str], int], Key | None] | None = None  # as a provider's
+    refresh: Refresh | None = None  # before a request with one of the pool's keys
     anonymous: bool = False  # may be asked without any key
     moves: Callable[[str, str], bool] = lambda header, token: False
     rewrite: Callable[[str, str], Callable[[bytes], bytes] | None] | None = None

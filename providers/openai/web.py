@@ -24,7 +24,7 @@ from providers.openai import web_errors, web_images
 from providers.openai.web_body import question_body
 from providers.openai.web_decode import OwnStream, WebDecoder
 from providers.openai.web_frames import AnswerFrames
-from providers.openai.web_prepare import Ready, prepare
+from providers.openai.web_prepare import Ready, prepare, refresh
 from providers.openai.web_question import DROPPED, WebQuestion, refuse_unsupported, to_prompt
 from providers.openai.web_schema import (
     Conversation,
@@ -309,6 +309,7 @@ FORWARDS = tuple(
         credential=_credential,
         credential_headers=_REPLACED,
         own=_own,
+        refresh=refresh,
         anonymous=True,
         conversation=_conversation_in,
         read_error=read_error,

@@ -11,10 +11,11 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from app.wire.cookies import jwt_expiry
+from app.config.schema import Config
+from app.wire.cookies import after_set_cookie, jwt_expiry
 from app.wire.errors import bad_request, bad_response
 from app.wire.image_bytes import Picture
-from app.wire.provider import Call, Key, Upstream
+from app.wire.provider import Call, Key, Send, Upstream
 from app.wire.upstream import UpstreamReply, UpstreamRequest
 from providers.openai import sentinel, web_errors, web_images
 from providers.openai.har import SESSION_COOKIE, TO_BE_RENEWED
@@ -26,6 +27,7 @@ from providers.openai.web_session import (
     device_id,
     origin,
     proxy,
+    session_request,
     user_agent,
 )
 
@@ -52,7 +54,10 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
 
     Raises GatewayError for a refusal, and for what only a browser or an account can give.
     """
-    call = await _with_valid_token(call, upstream)
+    key = await refresh(call.key, call.config, call.now, upstream.send)
+    if key is not call.key:
+        await upstream.renew(key)
+        call = msgspec.structs.replace(call, key=key)
     ask: WebQuestion = call.chat
     client = SessionClient(call, upstream, device_id(call), call.key.fields.get("cookies", ""))
     if ask.pictures and not call.key.val:
@@ -86,29 +91,27 @@ async def prepare(call: Call, upstream: Upstream) -> Call:
     return msgspec.structs.replace(call, learned=ready)
 
 
-async def _with_valid_token(call: Call, upstream: Upstream) -> Call:
+async def refresh(key: Key, config: Config, now: int, send: Send) -> Key:
     """Renews a token that is about to expire where the session has a cookie for it.
 
     Raises GatewayError 401 for an expired token that cannot be renewed.
     """
-    key = call.key
     ends = jwt_expiry(key.val) if key.val else None
     if key.val == TO_BE_RENEWED:
         ends = 0
-    if ends is None or ends - call.now > RENEW_BEFORE_SECONDS:
-        return call
+    if ends is None or ends - now > RENEW_BEFORE_SECONDS:
+        return key
     cookies = key.fields.get("cookies", "")
     if key.id and SESSION_COOKIE in cookies:
-        client = SessionClient(call, upstream, device_id(call), cookies)
-        token = read_session(await client.send("GET", "/api/auth/session", renewing=True))
+        unsigned = msgspec.structs.replace(key, val="")  # the access token stays out
+        reply = await send(session_request(config, unsigned, "/api/auth/session"))
+        token = read_session(reply)
         if token is not None:
-            fields = {**key.fields, "cookies": client.cookies}
-            key = Key(key.pool, key.id, token, fields)
-            await upstream.renew(key)
-            return msgspec.structs.replace(call, key=key)
-    if ends <= call.now:
+            fields = {**key.fields, "cookies": after_set_cookie(cookies, reply.set_cookies, now)}
+            return Key(key.pool, key.id, token, fields)
+    if ends <= now:
         raise web_errors.token_expired()
-    return call
+    return key
 
 
 def read_session(reply: UpstreamReply) -> str | None:

@@ -103,13 +103,10 @@ class SessionClient(Struct):
     device_id: str
     cookies: str
 
-    async def send(
-        self, method: str, path: str, body: Any = None, renewing: bool = False
-    ) -> UpstreamReply:
-        """Sends a request with a JSON body; with `renewing` the access token stays out."""
+    async def send(self, method: str, path: str, body: Any = None) -> UpstreamReply:
+        """Sends a request with a JSON body."""
         call = self.call
-        key = msgspec.structs.replace(call.key, val="") if renewing else call.key
-        headers = browser_headers(key, call.config, self.device_id, self.cookies)
+        headers = browser_headers(call.key, call.config, self.device_id, self.cookies)
         if body is not None:
             headers.append(("Content-Type", "application/json"))
         reply = await self.upstream.send(

@@ -741,6 +741,33 @@ def test_a_har_becomes_a_session_is_followed_and_goes_with_its_file(
     assert running.stop() == 0
 
 
+def test_a_session_of_a_cookie_alone_gets_its_token_on_raw_paths_too(
+    simulator, tmp_path, start
+) -> None:
+    """Its place in the pool holds no token yet: what stands there must not be sent."""
+    hars = tmp_path / "hars"
+    hars.mkdir()
+    cookie = {"__Secure-next-auth.session-token": tmp_path.name}
+    old = jwt({"exp": int(time.time()) - 60, "sub": "old"})
+    for name, data in (("raw.har", har(cookies=cookie)), ("old.har", har(old, cookies=cookie))):
+        (hars / name).write_bytes(data)
+        (hars / name).chmod(0o600)
+    config = config_for(
+        simulator, tmp_path, workers=1, hars_path=str(hars), openai={"web_sessions": []}
+    )
+    running = start(tmp_path, config)
+    url = f"{running.url}/backend-api/me"
+    for name in ("raw.har", "old.har"):
+        until(lambda name=name: httpx.get(url, headers={"x-auth-id": name}).status_code == 200, 15)
+        seen = dict(httpx.get(url, headers={"x-auth-id": name}).json()["headers"])
+        assert seen["authorization"].startswith("Bearer eyJ")
+        assert old not in seen["authorization"]
+        assert seen["cookie"].count(f"again-{tmp_path.name}") == 1
+    sent = simulator.last(500, path="/chatgpt/backend-api/me")
+    assert "renew-by-cookie" not in str(sent) and old not in str(sent)
+    assert running.stop() == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_har_of_200_mb_leaves_the_workers_small_and_awake(simulator, tmp_path, start) -> None:
