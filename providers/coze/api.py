@@ -422,7 +422,7 @@ class DecoderV2(_EventDecoder):
                 self._end(out)
             case "error":
                 about = event.error_information or {"code": event.code, "msg": event.msg}
-                said = msgspec.convert(about, schema.ErrorReply, strict=False)
+                said = read_json(error_decoder, msgspec.json.encode(about))
                 raise coze_error(said.number, said.text)
             case "ping":
                 pass

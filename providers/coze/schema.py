@@ -159,12 +159,12 @@ class Detail(Struct):
 class ErrorReply(Struct):
     """An error body; the authentication endpoints spell it the second way, old texts the third."""
 
-    code: int | str = 0
-    msg: str = ""
-    error_code: int | str = 0
-    error_message: str = ""
-    err_code: int | str = 0
-    err_msg: str = ""
+    code: int | str | None = 0
+    msg: str | None = ""
+    error_code: int | str | None = 0
+    error_message: str | None = ""
+    err_code: int | str | None = 0
+    err_msg: str | None = ""
     detail: Detail | None = None
 
     @property
@@ -178,7 +178,7 @@ class ErrorReply(Struct):
     @property
     def text(self) -> str:
         """The message that goes with it."""
-        return self.msg or self.error_message or self.err_msg
+        return self.msg or self.error_message or self.err_msg or ""
 
 
 class UploadedFile(Struct):

@@ -263,11 +263,17 @@ def test_a_v2_stream_gives_the_same_events_under_every_split(make_call: Make) ->
         {"event": "error", "error_information": {"code": 700007, "msg": "no"}},
         {"event": "error", "error_information": {"err_code": 700007, "err_msg": "no"}},
         {"event": "error", "error_information": {"code": "700007", "msg": "no"}},
+        {"event": "error", "error_information": {"code": 700007, "msg": None}},
         {"event": "error", "code": 700007, "msg": "no"},
     ],
 )
 def test_v2_says_errors_in_several_spellings(make_call: Make, error: Any) -> None:
     assert outcome(make_call(coze=V2), [v2(error)]) == (502, "coze_700007")
+
+
+def test_a_v2_error_of_another_shape_is_an_error_all_the_same(make_call: Make) -> None:
+    odd = {"event": "error", "error_information": {"code": [700007], "msg": "no"}}
+    assert outcome(make_call(coze=V2), [v2(odd)]) == (502, "upstream_bad_response")
 
 
 def test_a_v2_event_without_a_message_is_skipped(make_call: Make) -> None:
