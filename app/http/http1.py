@@ -132,7 +132,8 @@ class StrictHttp(Http):
                 http.response_func = self.http1_response_normal
         elif end_stream:
             headers.pop("content-length", None)
-            framing = b"content-length: %d\r\n" % size
+            if size or not self.head_only:  # a forwarded HEAD: an unknown length is not 0
+                framing = b"content-length: %d\r\n" % size
         else:
             framing = self._unknown_length()
             if self.is_chunked:

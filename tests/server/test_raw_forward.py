@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import json
 import socket
+import socketserver
+import threading
 
 import httpx
 import pytest
@@ -137,6 +139,30 @@ def test_head_has_the_headers_and_no_body(http):
     answer = http.head("/v1/models")
     assert answer.status_code == 200 and answer.content == b""
     assert http.get("/v1/models").status_code == 200  # the connection is still good
+
+
+class _NoLength(socketserver.StreamRequestHandler):
+    """Answers HEAD as servers do for what they would send in chunks."""
+
+    def handle(self):
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-a: b\r\n\r\n")
+
+
+def test_head_names_no_length_where_the_upstream_names_none(tmp_path):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _NoLength) as upstream:
+        threading.Thread(target=upstream.serve_forever, args=(0.05,)).start()
+        address = f"http://127.0.0.1:{upstream.server_address[1]}"
+        openai = {"api_url": address, "api_keys": [{"id": "1", "val": "sk-x"}]}
+        running = Running(tmp_path, {"workers": 1, "openai": openai}).wait()
+        with httpx.Client(base_url=running.url) as client:
+            answer = client.head("/v1/models")
+            assert (answer.status_code, answer.headers["x-a"]) == (200, "b")
+            assert "content-length" not in answer.headers
+            assert client.get("/ping").status_code == 200  # the connection is still good
+        assert running.stop() == 0
+        upstream.shutdown()
 
 
 def test_an_upstream_redirect_is_handed_on_not_followed(http):
