@@ -37,7 +37,7 @@ from app.wire.framing import Record
 from app.wire.provider import Call, Decoder
 from app.wire.refusals import as_error
 from app.wire.signature_mark import mark
-from app.wire.stream_end import decoded, stray_errors, usage_of
+from app.wire.stream_end import decoded, event_error, stray_errors, usage_of
 from app.wire.surrogates import mend
 from providers.openai.events_or_object import NOT_JSON, EventsOrObject
 from providers.openai.request import tool_names
@@ -175,7 +175,7 @@ class ResponsesDecoder(EventsOrObject):
             # Nine of ten events: a piece of the text.
             if kind == "response.output_text.delta" and self._started:
                 yield from self._text_piece(said)
-            elif kind in _FAILED or name == b"error":
+            elif kind in _FAILED or name == b"error" or (not kind and _has_error(data)):
                 raise as_error(_error_of(decoded((name, data))))
             else:
                 yield from self._event(kind, said)
@@ -382,6 +382,11 @@ def _logprobs(value: Any) -> list[TokenLogprob] | None:
         return msgspec.convert(value, list[TokenLogprob])
     except msgspec.ValidationError:
         return None
+
+
+def _has_error(data: bytes) -> bool:
+    """Whether an event without a type is an error, as what stands before a host sends it."""
+    return event_error((b"", data), decoded((b"", data))) is not None
 
 
 def _error_of(value: Any) -> Any:

@@ -317,6 +317,7 @@ def test_a_failure_has_the_same_meaning_in_each_of_its_forms(error, wanted):
     forms = (
         {"type": "error", "error": error},
         {"type": "error", **error},
+        {"error": error},
         {"type": "response.failed", "response": {"status": "failed", "error": error}},
     )
     for form in forms:
