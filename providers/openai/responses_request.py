@@ -183,6 +183,8 @@ def _say_tools(call: Call, body: dict[str, Any], names: ToolNames) -> None:
         body["tool_choice"] = _choice(choice, names)
     elif not functions:
         body.pop("parallel_tool_calls", None)
+    if chat.uses_functions:
+        body["parallel_tool_calls"] = False  # the older shape has room for one call
 
 
 def _tool(call: Call, function: Function, names: ToolNames) -> dict[str, Any]:

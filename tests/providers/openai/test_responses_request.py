@@ -282,6 +282,7 @@ def test_the_older_functions_become_tools():
     }
     assert body["tools"][0]["name"] == "f"
     assert body["tool_choice"] == {"type": "function", "name": "f"}
+    assert body["parallel_tool_calls"] is False  # `function_call` has room for one
 
 
 def test_thoughts_of_other_houses_are_left_out():
