@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from app.wire.chat import ChatRequest
+from app.wire.dropped import says_nothing
 from app.wire.errors import bad_request
 from app.wire.provider import Call
 
@@ -83,18 +84,6 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "web_search_options": (DROPPED, ""),
 }
 
-# Values equal to the default: leaving them out changes nothing and is not reported.
-_SAYS_NOTHING: dict[str, tuple[bytes, ...]] = {
-    "frequency_penalty": (b"0", b"0.0"),
-    "presence_penalty": (b"0", b"0.0"),
-    "logit_bias": (b"{}",),
-    "logprobs": (b"false",),
-    "metadata": (b"{}",),
-    "service_tier": (b'"auto"', b'"default"'),
-    "store": (b"false",),
-    "top_logprobs": (b"0",),
-    "verbosity": (b'"medium"',),
-}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_NAMES = 32
 
@@ -129,7 +118,7 @@ def name_what_is_dropped(call: Call) -> None:
         # The names go into a response header, so names of unusual characters are left out.
         if (
             verdict == DROPPED
-            and said not in _SAYS_NOTHING.get(name, ())
+            and not says_nothing(name, said)
             and _PLAIN_NAME.fullmatch(name)
             and len(call.dropped) < _MOST_NAMES
         ):

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import UNSET, Raw
 
+from app.wire.dropped import says_nothing
 from app.wire.errors import bad_request
 from providers.gemini.limits import LIMITS
 from providers.gemini.models import Model
@@ -41,7 +42,8 @@ def dropped_parameters(chat: Chat) -> list[str]:
     dropped = [
         name
         for name in _DROPPED
-        if (value := getattr(chat.google, name)) is not UNSET and bytes(value) != b"null"
+        if (value := getattr(chat.google, name)) is not UNSET
+        and not says_nothing(name, bytes(value))
     ]
     if chat.tools and chat.functions:
         dropped.append("functions")

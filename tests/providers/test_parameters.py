@@ -76,6 +76,16 @@ def test_what_the_table_says_of_gemini_is_what_happens(name):
     assert changed == (said == "translated")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("store", False), ("metadata", {}), ("service_tier", "auto"), ("verbosity", "medium")],
+)
+def test_what_gemini_is_not_told_is_not_named_where_it_is_the_default(name, value):
+    call = make_call(chat(**{name: value}), model="gemini-2.5-flash")
+    gemini.PROVIDER.request(call)
+    assert call.dropped == []
+
+
 def test_gemini_drops_nothing_that_the_table_does_not_name():
     dropped = {name for name, cell in parameters_table("gemini").items() if cell.startswith("drop")}
     call = make_call(chat(**{name: VALUES[name] for name in dropped}, tools=[TOOL]), model="m")

@@ -32,3 +32,27 @@ def test_an_upstream_may_take_some_of_them() -> None:
     chat = chat_of({"messages": [HI], "n": 2, "seed": 1})
     kept = [name for name in ALL_BUT_MESSAGES if name != "seed"]
     assert dropped_parameters(chat, kept) == ["n"]
+
+
+DEFAULTS = {
+    "frequency_penalty": 0,
+    "presence_penalty": 0.0,
+    "logit_bias": {},
+    "logprobs": False,
+    "top_logprobs": 0,
+    "n": 1,
+    "stop": [],
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_value_that_says_as_much_as_none_is_not_named(name: str) -> None:
+    assert dropped_parameters(chat_of({"messages": [HI], name: DEFAULTS[name]})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n", 2), ("stop", "x"), ("logprobs", True), ("top_logprobs", 3), ("presence_penalty", -1)],
+)
+def test_another_value_of_the_same_is_named(name: str, value: object) -> None:
+    assert dropped_parameters(chat_of({"messages": [HI], name: value})) == [name]

@@ -117,7 +117,7 @@ def test_settings_that_cannot_be_kept_are_refused_by_name(settings: Any, param: 
         ({"user": "u", "safety_identifier": "s"}, ["user", "safety_identifier"]),
         ({"metadata": {"a": "b"}, "store": True}, ["metadata", "store"]),
         ({"metadata": None, "store": None, "audio": None}, []),
-        ({"service_tier": "auto", "verbosity": "low"}, ["service_tier", "verbosity"]),
+        ({"service_tier": "flex", "verbosity": "low"}, ["service_tier", "verbosity"]),
         ({"prediction": {}, "prompt_cache_key": "k"}, ["prediction", "prompt_cache_key"]),
         ({"web_search_options": {}}, ["web_search_options"]),
         ({"parallel_tool_calls": False, "tools": [WEATHER]}, ["parallel_tool_calls"]),
