@@ -67,6 +67,12 @@ def dropped_parameters(chat: ChatRequest, names: Iterable[str] = ALL_BUT_MESSAGE
     return dropped
 
 
+def dropped_names(chat: ChatRequest) -> list[str]:
+    """`messages.name` where a message says who speaks, for upstreams that cannot be told."""
+    told = any(each.name and each.role not in ("function", "tool") for each in chat.messages)
+    return ["messages.name"] if told else []
+
+
 def _is_said(chat: ChatRequest, name: str) -> bool:
     value = getattr(chat, name)
     if value is None or name not in _SAYS_NOTHING:

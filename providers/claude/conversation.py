@@ -64,8 +64,6 @@ class Conversation:
             case "system" | "developer":
                 self._add_system(message, at)
             case "user":
-                if message.name:
-                    drop(self._call, "messages.name")
                 self._heard_user = True
                 blocks = self._content(message.parts(), f"{at}.content")
                 self._mark_last(blocks, message.cache_control)

@@ -8,10 +8,15 @@ from openai.types.chat import completion_create_params
 
 from app.wire.asked import Asked
 from app.wire.errors import GatewayError
+from providers.claude import api as claude
 from providers.gemini import api as gemini
 from providers.openai import api as openai_api
+from tests.calls import call_of
 from tests.parameters_table import parameters_table
 from tests.providers.gemini.calls import make_call
+
+assert openai_api.PROVIDER.variant is not None
+RESPONSES = openai_api.PROVIDER.variant.provider
 
 # A value of each parameter that says something.
 VALUES: dict[str, Any] = {
@@ -91,6 +96,28 @@ def test_gemini_drops_nothing_that_the_table_does_not_name():
     call = make_call(chat(**{name: VALUES[name] for name in dropped}, tools=[TOOL]), model="m")
     gemini.PROVIDER.request(call)
     assert set(call.dropped) == dropped
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+@pytest.mark.parametrize("provider", [claude.PROVIDER, gemini.PROVIDER, RESPONSES])
+def test_who_speaks_is_named_where_the_upstream_cannot_be_told(provider, role):
+    messages = [{"role": "user", "content": "Hi"}, {"role": role, "content": "x", "name": "bo"}]
+    call = call_of(provider, {"model": "m", "messages": [*messages, messages[0]]}, native=False)
+    assert b'"bo"' not in provider.request(call).body
+    assert call.dropped == ["messages.name"]
+
+
+@pytest.mark.parametrize("provider", [claude.PROVIDER, gemini.PROVIDER, RESPONSES])
+def test_the_name_beside_a_tools_result_says_nothing_new(provider):
+    called = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "a", "content": "1", "name": "f"},
+    ]
+    call = call_of(provider, {"model": "m", "messages": messages, "tools": [TOOL]}, native=False)
+    provider.request(call)
+    assert call.dropped == []
 
 
 MARKED = {"cache_control": {"type": "ephemeral"}}
