@@ -93,6 +93,7 @@ class Message(Struct):
     tool_calls: list[ToolCallRequest] | None = None
     tool_call_id: str | None = None
     function_call: FunctionCall | None = None
+    audio: dict[str, Any] | None = None  # the id of a spoken answer
     reasoning_content: str | None = None
     thinking_blocks: list[dict[str, Any]] | None = None
     cache_control: dict[str, Any] | None = None

@@ -67,10 +67,15 @@ def dropped_parameters(chat: ChatRequest, names: Iterable[str] = ALL_BUT_MESSAGE
     return dropped
 
 
-def dropped_names(chat: ChatRequest) -> list[str]:
-    """`messages.name` where a message says who speaks, for upstreams that cannot be told."""
-    told = any(each.name and each.role not in ("function", "tool") for each in chat.messages)
-    return ["messages.name"] if told else []
+def dropped_in_messages(chat: ChatRequest) -> list[str]:
+    """`messages.name` where one says who speaks and `messages.audio` where one was spoken, for
+    upstreams that cannot be told."""
+    dropped = []
+    if any(each.name and each.role not in ("function", "tool") for each in chat.messages):
+        dropped.append("messages.name")
+    if any(each.audio is not None for each in chat.messages):
+        dropped.append("messages.audio")
+    return dropped
 
 
 def _is_said(chat: ChatRequest, name: str) -> bool:

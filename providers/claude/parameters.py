@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from app.wire.chat import ChatRequest
-from app.wire.dropped import dropped_names, says_nothing
+from app.wire.dropped import dropped_in_messages, says_nothing
 from app.wire.errors import bad_request
 from app.wire.provider import Call
 
@@ -111,7 +111,7 @@ def name_what_is_dropped(call: Call) -> None:
     options = call.chat.stream_options
     if options is not None and options.include_obfuscation:
         drop(call, "stream_options.include_obfuscation")
-    for name in dropped_names(call.chat):
+    for name in dropped_in_messages(call.chat):
         drop(call, name)
     for name, said in _said(call.chat):
         verdict = PARAMETERS.get(name, (DROPPED, ""))[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UNSET, Raw
 
-from app.wire.dropped import dropped_names, says_nothing
+from app.wire.dropped import dropped_in_messages, says_nothing
 from app.wire.errors import bad_request
 from providers.gemini.limits import LIMITS
 from providers.gemini.models import Model
@@ -62,7 +62,7 @@ def dropped_parameters(chat: Chat) -> list[str]:
         dropped.append("safety_identifier")
     if chat.has_cache_marks():
         dropped.append("cache_control")
-    return dropped + dropped_names(chat)
+    return dropped + dropped_in_messages(chat)
 
 
 def google_extras(chat: Chat) -> GoogleExtras:

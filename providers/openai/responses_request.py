@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from app.wire.asked import UNREADABLE, Asked, as_bad_request
 from app.wire.chat import ChatRequest, File, Function, Message, Part, ToolCallRequest, plain
-from app.wire.dropped import dropped_names, dropped_parameters
+from app.wire.dropped import dropped_in_messages, dropped_parameters
 from app.wire.errors import bad_request
 from app.wire.media_types import first_bytes, media_type
 from app.wire.provider import Call
@@ -124,7 +124,7 @@ def _say_extras(call: Call, body: dict[str, Any]) -> None:
     for name in ("prompt_cache_key", "service_tier"):
         if (value := getattr(chat, name)) is not None:
             body[name] = value
-    left_out = dropped_parameters(chat, _UNSAYABLE) + dropped_names(chat)
+    left_out = dropped_parameters(chat, _UNSAYABLE) + dropped_in_messages(chat)
     if chat.extras_wire == CHAT:
         body |= {name: chat.extras[name] for name in _SAME_EXTRAS if name in chat.extras}
     said = {*body, "verbosity", "store"}

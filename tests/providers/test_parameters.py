@@ -108,6 +108,15 @@ def test_who_speaks_is_named_where_the_upstream_cannot_be_told(provider, role):
 
 
 @pytest.mark.parametrize("provider", [claude.PROVIDER, gemini.PROVIDER, RESPONSES])
+def test_a_spoken_answer_of_before_is_named_where_nobody_can_hear_it(provider):
+    spoken = {"role": "assistant", "content": None, "audio": {"id": "audio_1"}}
+    messages = [{"role": "user", "content": "Hi"}, spoken, {"role": "user", "content": "And?"}]
+    call = call_of(provider, {"model": "m", "messages": messages}, native=False)
+    assert b"audio_1" not in provider.request(call).body
+    assert call.dropped == ["messages.audio"]
+
+
+@pytest.mark.parametrize("provider", [claude.PROVIDER, gemini.PROVIDER, RESPONSES])
 def test_the_name_beside_a_tools_result_says_nothing_new(provider):
     called = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     messages = [
