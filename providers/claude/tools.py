@@ -195,7 +195,8 @@ def _tool_choice(chat: ChatRequest, legacy: bool) -> tuple[ToolChoice | None, li
         case "required" if not legacy:
             return ToolChoice("any"), None
         case _:
-            raise bad_request(f"{param} {said!r} is not one of auto, none, required.", param=param)
+            words = "auto, none" if legacy else "auto, none, required"
+            raise bad_request(f"{param} {said!r} is not one of {words}.", param=param)
 
 
 def _allowed_tools(said: dict[str, Any]) -> tuple[ToolChoice, list[str]]:

@@ -227,6 +227,13 @@ def test_what_cannot_be_served_is_a_400_that_names_the_place(body, param, make_c
     assert caught.value.message.endswith(".")
 
 
+def test_a_refused_function_call_is_not_offered_a_word_that_only_tool_choice_has(make_call):
+    older = {"functions": [{"name": "x"}], "function_call": "required"}
+    call = make_call({"model": "claude-haiku-4-5", "messages": [USER]} | older)
+    with pytest.raises(GatewayError, match=r"'required' is not one of auto, none\.$"):
+        PROVIDER.request(call)
+
+
 @pytest.mark.parametrize("empty", [[], [{"role": "user", "content": " "}]])
 def test_system_messages_alone_are_what_the_user_says(make_call, empty):
     messages = [{"role": "system", "content": "S"}, {"role": "developer", "content": "D"}, *empty]
