@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from app.wire.chat import ChatRequest, Tool, plain
 from app.wire.dialect import Dialect
-from app.wire.dropped import dropped_parameters
+from app.wire.dropped import dropped_parameters, says_nothing
 from app.wire.provider import Call
 from app.wire.strict_schema import is_strict
 from app.wire.tool_names import ToolNames
@@ -252,7 +252,7 @@ def _left_out(chat: ChatRequest) -> list[str]:
 
 def extra_names(chat: ChatRequest) -> list[str]:
     """The names of what the front had no word for, fit for a header."""
-    said = (name for name, raw in chat.extras.items() if bytes(raw) != b"null")
+    said = (name for name, raw in chat.extras.items() if not says_nothing(name, bytes(raw)))
     return [name for name in said if _PLAIN_NAME.fullmatch(name)][:_MOST_EXTRAS]
 
 

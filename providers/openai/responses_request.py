@@ -127,7 +127,9 @@ def _say_extras(call: Call, body: dict[str, Any]) -> None:
     left_out = dropped_parameters(chat, _UNSAYABLE) + dropped_in_messages(chat)
     if chat.extras_wire == CHAT:
         body |= {name: chat.extras[name] for name in _SAME_EXTRAS if name in chat.extras}
-    said = {*body, "verbosity", "store"}
+    said = {*body, "verbosity"}
+    if chat.extras_wire == CHAT:
+        said.discard("store")  # the body says the opposite
     left_out += [name for name in extra_names(chat) if name not in said]
     drop(call, *left_out)
 

@@ -285,6 +285,13 @@ def test_the_older_functions_become_tools():
     assert body["parallel_tool_calls"] is False  # `function_call` has room for one
 
 
+@pytest.mark.parametrize(("store", "named"), [(True, ["store"]), (False, []), (None, [])])
+def test_an_answer_that_shall_be_stored_is_told_that_it_is_not(store, named):
+    messages = [{"role": "user", "content": "Hi"}]
+    body, dropped = written(chat_of({"model": "m", "messages": messages, "store": store}))
+    assert (body["store"], dropped) == (False, named)
+
+
 def test_thoughts_of_other_houses_are_left_out():
     blocks = [
         {"type": "thinking", "thinking": "hm", "signature": "of Claude's"},
