@@ -32,7 +32,7 @@ from app.engine.call import (
     Target,
     plan,
 )
-from app.engine.deadline import Deadline
+from app.engine.deadline import NOT_READING, Deadline
 from app.engine.empty_answer import answer_nothing
 from app.engine.keep_alive import keep_alive
 from app.engine.key_choice import choose, of_conversation
@@ -168,7 +168,7 @@ class Exchange:
             error.headers = (*error.headers, ("x-attempts", str(record.attempts)))
             raise error
         deadline.stop()
-        if ask.front.error_event is None:
+        if ask.front.error_event is None or error.code == NOT_READING:
             sink.abort()
             return
         with suppress(Exception):

@@ -20,6 +20,8 @@ from collections.abc import Callable, Coroutine
 from app.config.schema import Timeouts
 from app.wire.errors import GatewayError
 
+NOT_READING = "caller_not_reading"  # nothing more can be said to this caller
+
 
 class Deadline:
     """The deadline of the task that makes it; `stop()` ends it with the call.
@@ -169,7 +171,7 @@ _ENDINGS: dict[str, Callable[[], GatewayError]] = {
     "idle": lambda: _timeout("The upstream stopped in the middle of its answer (timeouts.idle)."),
     "total": lambda: _timeout("The call took longer than timeouts.total allows."),
     "write": lambda: GatewayError(
-        408, "The caller stopped reading.", code="caller_not_reading", outcome="client_gone"
+        408, "The caller stopped reading.", code=NOT_READING, outcome="client_gone"
     ),
     "budget": lambda: GatewayError(
         429, "Your access token has spent its budget.", code="budget_exceeded"

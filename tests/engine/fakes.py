@@ -58,7 +58,7 @@ class FakeSink:
         self.headers = []
         self.content_type = ""
         self.started = False
-        self.ended = False
+        self.ended = self.aborted = False
         self.sent: list[bytes] = []
         self.said = self.sent
         self.whole: bytes | None = None
@@ -75,6 +75,9 @@ class FakeSink:
 
     async def answer(self, body):
         self.whole = body
+
+    def abort(self):
+        self.aborted = True
 
     @property
     def body(self):

@@ -268,6 +268,13 @@ def test_a_caller_who_does_not_read_is_left():
     assert bench.record.outcome == "client_gone" and bench.clients.responses[0].closed
 
 
+def test_a_caller_who_does_not_read_is_sent_no_error_that_would_have_to_wait_as_well():
+    bench = Bench(FakeResponse(pieces=[EVENT, EVENT]), sink=FakeSink(slow=3600), write=0.1)
+    run(asyncio.wait_for(bench.ask(stream=True), 8))
+    assert bench.sink.body == EVENT and bench.sink.aborted and not bench.sink.ended
+    assert bench.record.code == "caller_not_reading"
+
+
 def test_a_caller_who_leaves_closes_the_upstream():
     bench = Bench(FakeResponse(pieces=[EVENT, 60]))
 
