@@ -352,6 +352,9 @@ class Exchange:
                 return error
             if outcome not in OTHER_KEY_MAY_DO or not may_go_on:
                 attempt.next = "told"
+                if outcome is Outcome.REQUEST and not lease.asked:  # by us: it was not sent
+                    record.tried.pop()
+                    record.attempts -= 1
                 self._say_when(error, target, choice)
                 raise error
             attempt.next = "next"

@@ -266,7 +266,6 @@ class ReverseProxy:
         """
         sink, record = state.sink, state.call.record
         record.key_id = lease.key.id
-        record.attempts += 1
         started = perf_counter()
         try:
             response = await self._open(state, lease, started)
@@ -276,7 +275,6 @@ class ReverseProxy:
                 return None
             if refusal is not None and _is_of_usage(state, refusal):
                 state.body, state.unasked = state.unasked, None
-                record.attempts += 1
                 response = await self._open(state, lease, started)
                 refusal, held = await self._judge(state, lease, response)
             if refusal is None or refusal.outcome not in OTHER_KEY_MAY_DO:
@@ -319,6 +317,7 @@ class ReverseProxy:
             )
         request = upstream_request(state, key, self.config)
         lease.asked = True
+        record.attempts += 1
         try:
             if state.call.is_websocket:
                 limit = self.config.limits.websocket_message_bytes

@@ -331,6 +331,19 @@ def test_all_resting_is_a_429_in_no_time_without_an_upstream_call():
     assert bench.record.outcome == "all_keys_cooling"
 
 
+def test_what_is_refused_before_it_is_sent_is_no_request_to_an_upstream():
+    bench = Bench({}, claude_keys=["c"])
+    error = bench.fail(model="claude/c", messages=[])
+    assert error.status == 400 and ("x-attempts", "0") in error.headers
+    assert bench.record.attempts == 0 and bench.record.outcome == "refused"
+
+
+def test_a_fallback_that_cannot_say_the_request_is_not_counted_as_asked():
+    bench = Bench({"a": lambda: refusal(500)}, claude_keys=["c"], fallbacks=["claude/c"])
+    error = bench.fail(n=3)
+    assert bench.used == ["a"] and ("x-attempts", "1") in error.headers
+
+
 def test_an_error_of_our_own_making_says_nothing_about_the_key():
     bench = Bench({"a": lambda: refusal(401)})
     bench.fail()

@@ -67,6 +67,14 @@ def forwarded():
     return FakeResponse(200, JSON, [b'{"data":', b"[]}"])
 
 
+def test_a_path_that_is_not_sent_is_refused_and_no_failure_of_the_upstream():
+    bench = ForwardBench({"a": forwarded})
+    error = bench.fail(path="../dashboard")
+    assert error.code == "bad_path" and not bench.used
+    assert bench.record.outcome == "refused" and bench.record.attempts == 0
+    assert ("x-attempts", "0") in error.headers
+
+
 @pytest.mark.parametrize("pieces", [(), (b'{"model":"m"}',), (b'{"mo', b'del":"m"}')])
 @pytest.mark.parametrize("status", [401, 402, 403, 429, 500, 503])
 def test_a_forward_that_can_be_repeated_is_sent_with_another_key(status, pieces):
