@@ -99,6 +99,8 @@ def create_app(config: Config, reread: Callable[[], Loaded] | None = None) -> Ap
         ACCESS_LOG=False,
         MOTD=False,
         NOISY_EXCEPTIONS=False,
+        # For an answer whose caller has left. By default Sanic parses the body to choose its form.
+        FALLBACK_ERROR_FORMAT="json",
         REQUEST_MAX_SIZE=limits.request_bytes,
         REQUEST_MAX_HEADER_SIZE=16384,
         REQUEST_TIMEOUT=timeouts.request,

@@ -51,6 +51,15 @@ def test_a_leaving_caller_frees_the_upstream_within_a_second(
     gateway.wait_log(5, outcome="client_gone")
 
 
+def test_of_a_leaving_caller_nothing_is_told_outside_of_the_log(gateway):
+    """Sanic would choose the form of an answer that nobody gets, by the parsed body, and warn."""
+    before = len(gateway.log(outcome="client_gone"))
+    asyncio.run(leave(gateway, CHAT, "sim-hang", False, 1))
+    gateway.wait_log(before + 1, outcome="client_gone")
+    for line in gateway.err.read_text().splitlines():
+        json.loads(line)
+
+
 def storm(gateway, simulator, count):
     httpx.get(gateway.url + "/ping")
     time.sleep(0.2)
