@@ -35,9 +35,10 @@ Who writes which fields:
     begin, end, disable   COOLDOWN_UNTIL, COOLDOWN_BEGAN, REASON, BACKOFF_STEP, CHANGED_AT. `begin`
                           and `end` clear PROBE_UNTIL, `end` also FAILURES and FAILURE_KIND
     begin_for_model       VALUE of the model's row, MODELS_UNTIL of the key's row
+    end_models            MODELS_UNTIL of the key's row
     claim_probe, release  PROBE_UNTIL, PROBE_PID
-    KeyPool               VALUE and MODELS_UNTIL of a key, FAILURES, FAILURE_KIND, FAILED_CALL,
-                          LAST_AT, LAST_STATUS, SUCCESS_AT
+    KeyPool               VALUE of a key, FAILURES, FAILURE_KIND, FAILED_CALL, LAST_AT, LAST_STATUS,
+                          SUCCESS_AT
     Breaker               LAST_STATUS of the upstream's row
     cooldown_store.merge  what `begin` and `begin_for_model` write, and LAST_STATUS: news from a
                           file or another host, if CHANGED_AT is later there
@@ -204,6 +205,12 @@ class Cooldowns:
         for field in (BACKOFF_STEP, REASON, PROBE_UNTIL, FAILURES, FAILURE_KIND):
             cells[base + field] = 0.0
         cells[base + CHANGED_AT] = now
+
+    def end_models(self, base: int, now: float) -> None:
+        """Ends the cooldowns of a key for single models. `base` is the key's row."""
+        for model_base in self._state.models_of(self._cells[base]):
+            self.end(model_base, now)
+        self._cells[base + MODELS_UNTIL] = 0.0
 
     def end_after_success(self, base: int, attempt_began: float, now: float) -> None:
         """Ends a cooldown, if the attempt that succeeded began after it, and it is not disabled."""

@@ -125,7 +125,7 @@ class KeyPool:
         self._cells[entry.base + VALUE] = value
         if known and self._cells[entry.base + REASON] != DISABLED:
             self._cooldowns.end(entry.base, self._clock())
-            self._cells[entry.base + MODELS_UNTIL] = 0.0
+            self._cooldowns.end_models(entry.base, self._clock())
 
     def drop(self, pool: str, id: str) -> None:
         """Removes a key. Its row stays, for the key may come back."""
@@ -454,7 +454,7 @@ class KeyPool:
             return False
         self._cooldowns.end(base, self._clock())
         if id:
-            self._cells[base + MODELS_UNTIL] = 0.0
+            self._cooldowns.end_models(base, self._clock())
         return True
 
     def disable(self, pool: str, id: str) -> bool:

@@ -178,6 +178,13 @@ class SharedState:
                 cells[base] = mark
         return base
 
+    def models_of(self, mark: float) -> Iterator[int]:
+        """Yields the bases of the rows of the key with this fingerprint and its models."""
+        owners = self.cells[_MODELS_AT + VALUE : _WINDOWS_AT : FIELDS].tolist()
+        for number, owner in enumerate(owners):
+            if owner == mark:
+                yield _MODELS_AT + number * FIELDS
+
     def changed(self, since: float) -> Iterator[tuple[int, bool]]:
         """Yields (base, is a model's row) of rows whose cooldown changed after `since`."""
         for start, rows in ((0, ROWS), (_MODELS_AT, MODEL_ROWS)):

@@ -174,6 +174,35 @@ def test_a_replaced_secret_does_not_cool_for_what_the_old_one_did():
     assert bench.wait() == 0
 
 
+def cool_for_two_models(bench):
+    for model in ("one", "two"):
+        bench.call(Outcome.LIMITED, "0", model, retry_after=900)
+        assert bench.wait(model=model) == 900
+
+
+def limit_again(bench):
+    """Cools the key for one model; what the other one had must not come back with it."""
+    bench.call(Outcome.LIMITED, "0", "one")
+    assert bench.wait(model="one") == 10 and bench.wait(model="two") == 0
+
+
+def test_a_replaced_secret_does_not_cool_for_the_models_of_the_old_one():
+    bench = PoolBench(1)
+    cool_for_two_models(bench)
+    bench.config = Config(openai=OpenAI(api_keys=[KeyEntry(id="0", val="sk-new")]))
+    bench.pool = bench.worker()
+    limit_again(bench)
+
+
+def test_a_reset_ends_the_cooldowns_of_a_key_for_each_model():
+    bench = PoolBench(2)
+    cool_for_two_models(bench)
+    bench.call(Outcome.LIMITED, "1", "two", retry_after=900)
+    assert bench.pool.reset(POOL, "0")
+    limit_again(bench)
+    assert bench.wait(id="1", model="two") == 900
+
+
 def test_callers_model_names_cannot_fill_the_table():
     bench = PoolBench(2)
     for n in range(12_000):
