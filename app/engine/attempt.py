@@ -504,6 +504,7 @@ def explained(error: GatewayError, reply: UpstreamReply, key: Key) -> GatewayErr
         f"The upstream refused the gateway's key {key.id} of {key.pool}{said}; "
         "its operator has to replace it. You can name another by x-auth-id.",
         code=error.code or "invalid_api_key",
+        retry_after=error.retry_after,
         headers=error.headers,
         outcome=error.outcome,
     )

@@ -319,6 +319,13 @@ def test_of_several_refusals_the_caller_is_told_the_most_promising():
     assert ("x-attempts", "3") in error.headers
 
 
+@pytest.mark.parametrize("status", [401, 402, 429])
+def test_a_key_rests_as_long_as_its_refusal_says_whatever_the_status(status):
+    bench = Bench({"a": lambda: refusal(status, headers=[("retry-after", "33")])})
+    assert bench.fail().retry_after == 33.0
+    assert 32 < bench.fail().retry_after <= 33 and bench.used == ["a"]
+
+
 def test_all_resting_is_a_429_in_no_time_without_an_upstream_call():
     bench = Bench({"a": lambda: refusal(429, headers=[("retry-after", "7")])})
     bench.fail()
