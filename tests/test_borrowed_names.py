@@ -89,7 +89,8 @@ BORROWED: dict[str, dict[str, str]] = {
         "sanic.http": "Stage",
         "sanic.mixins.routes": "is_stream",
         "sanic.http.http1.Http": """
-            http1_response_header keep_alive protocol request_body request_max_size
+            http1_response_header keep_alive protocol request_body request_bytes_left
+            request_max_size
             respond send stage""",
         "sanic.request.types.Request": "_match_info body route",
         "sanic.server.protocols.http_protocol.HttpProtocol": "transport",

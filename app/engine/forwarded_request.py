@@ -269,6 +269,7 @@ async def counted_upload(
                 413,
                 f"The upload is larger than limits.upload_bytes ({max_bytes}).",
                 code="request_too_large",
+                outcome="refused",
             )
         deadline.seen = loop.time()
         yield piece

@@ -33,6 +33,8 @@ class Application(Sanic[Any, Any]):
             if http.request_body:
                 if hasattr(handler, "is_stream"):
                     http.request_max_size = float("inf")  # it counts the bytes itself
+                    if http.request_body is True and not http.request_bytes_left:
+                        http.request_body = None  # nobody reads it, and Sanic would log an error
                 else:
                     request.body = await http.whole_body()
             caller: Caller | None = getattr(request.ctx, "caller", None)

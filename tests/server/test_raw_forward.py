@@ -223,6 +223,20 @@ def test_an_upload_above_the_limit_is_refused(simulator, tmp_path):
         answer = httpx.post(f"{small.url}/v1/_echo/x", content=iter([b"x" * 60_000] * 3))
         assert answer.status_code == 413
         assert answer.json()["error"]["code"] == "request_too_large"
+        small.wait_log(code="request_too_large", outcome="refused")
+
+
+def test_an_upload_that_is_malformed_is_refused_and_no_fault_of_ours(gateway):
+    head = b"POST /v1/_echo/malformed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    before = len(gateway.log(route="/v1/*", status=400, outcome="refused"))
+    answer = raw(gateway, head + b"5\r\nhello\r\nZZ\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ") and b'"code":"bad_request"' in answer
+    gateway.wait_log(before + 1, route="/v1/*", status=400, outcome="refused")
+
+
+def test_a_body_of_no_bytes_is_no_body_that_was_left_unread(gateway, http):
+    seen = echo(http, "POST", content=b"")
+    assert "body not consumed" not in gateway.err.read_text() and seen["method"] == "POST"
 
 
 def test_no_key_at_all_is_a_401_that_says_what_to_do(simulator, tmp_path):

@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from sanic import HTTPResponse, Request
+from sanic.exceptions import BadRequest
 
 from app.auth import model_scope
 from app.auth.caller import Caller
 from app.engine.forward_call import ForwardCall
 from app.engine.forwarded_request import requested_model
+from app.http.error_answers import as_gateway_error
 from app.http.responses import (
     METHODS,
     App,
@@ -207,9 +209,15 @@ async def _once(whole: bytes) -> AsyncIterator[bytes]:
 
 
 async def _upload(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises GatewayError 400 for chunks that cannot be read."""
     assert request.stream is not None
     while True:
-        piece = await request.stream.read()  # type: ignore[attr-defined]
+        try:
+            piece = await request.stream.read()  # type: ignore[attr-defined]
+        except BadRequest as error:
+            told = as_gateway_error(request, error)
+            told.outcome = "refused"
+            raise told from None
         if piece is None:
             return
         yield piece
