@@ -66,7 +66,8 @@ def gateway(simulator, tmp_path_factory):
             ask(gateway, "gpt-4o", stream=True)
             ask(gateway, "claude/claude-sonnet-4-5")
         ask(gateway, "gemini/gemini-2.5-flash", token=BOB)
-        ask(gateway, "sim-400", token=BOB)
+        gateway.wait_log(token="bob")  # until it is booked, it holds all of his budget
+        assert ask(gateway, "sim-400", token=BOB).status_code == 400
         yield gateway
 
 

@@ -23,6 +23,12 @@ def gateway(simulator, tmp_path_factory):
     assert running.stop() == 0
 
 
+@pytest.fixture(autouse=True)
+def no_earlier_requests(simulator):
+    """The simulator is that of other files' tests, too."""
+    simulator.reset()
+
+
 def wishes(gateway, model):
     wrong = f"{model.rpartition('/')[0]}/missing-model".lstrip("/")
     return {"BASE_URL": f"{gateway.url}/c/v1", "MODEL": model, "WRONG": wrong}
