@@ -28,19 +28,24 @@ def ask(text):
 
 @pytest.fixture(scope="module")
 def client(gateway):
-    return openai.OpenAI(base_url=f"{gateway.url}/c/v1", api_key="pool", max_retries=0)
+    with openai.OpenAI(base_url=f"{gateway.url}/c/v1", api_key="pool", max_retries=0) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def own(gateway):
     """With a key of the caller's own: failures are told as they are, and rest nobody's key."""
-    return openai.OpenAI(base_url=f"{gateway.url}/c/v1", api_key="sk-own-1234", max_retries=0)
+    with openai.OpenAI(
+        base_url=f"{gateway.url}/c/v1", api_key="sk-own-1234", max_retries=0
+    ) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def raw(gateway):
     """The /v1 door: everything the API has beside chat."""
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="pool", max_retries=0)
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="pool", max_retries=0) as made:
+        yield made
 
 
 def test_a_chat_gets_its_answer(client):

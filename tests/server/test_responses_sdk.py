@@ -74,7 +74,8 @@ def running(simulator, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(running):
-    return openai.OpenAI(base_url=f"{running.url}/c/v1", api_key="pool", max_retries=0)
+    with openai.OpenAI(base_url=f"{running.url}/c/v1", api_key="pool", max_retries=0) as made:
+        yield made
 
 
 @pytest.mark.parametrize("model", MODELS)
