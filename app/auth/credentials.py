@@ -53,18 +53,13 @@ _HOUSES = (
     ("sk-", "openai"),
 )
 _VENDORS = frozenset(("claude", "gemini"))
-# The headers in which a vendor's API looks for a key, and in which no other house's key stands.
-_HEADERS = {"claude": "x-api-key", "gemini": "x-goog-api-key"}
-
-
-def foreign_headers(family: str) -> frozenset[str]:
-    """Lower-case names of headers whose key is another house's than `family`.
-
-    None for an OpenAI-compatible upstream, which may look for its key anywhere.
-    """
-    if family != "openai" and family not in _VENDORS:
-        return frozenset()
-    return frozenset(name for owner, name in _HEADERS.items() if owner != family)
+# By family: headers in which another house's key stands. An OpenAI-compatible upstream may look for
+# its own in any of them.
+FOREIGN_HEADERS = {
+    "openai": frozenset(("x-api-key", "x-goog-api-key")),
+    "claude": frozenset(("x-goog-api-key",)),
+    "gemini": frozenset(("x-api-key",)),
+}
 
 
 def check_house(token: str, family: str, house: str) -> None:

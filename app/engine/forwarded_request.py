@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes
 import msgspec
 from msgspec import Struct
 
-from app.auth.credentials import PROTOCOLS, bare_token, foreign_headers, subprotocols
+from app.auth.credentials import FOREIGN_HEADERS, PROTOCOLS, bare_token, subprotocols
 from app.config.schema import Config
 from app.engine.deadline import Deadline
 from app.engine.forward_call import ForwardCall, ForwardState
@@ -84,7 +84,8 @@ def _query(rule: ForwardRule, query: str) -> str:
 def _headers(state: ForwardState, key: Key, config: Config) -> Headers:
     """The caller's headers that travel on, the credential and the rule's defaults."""
     call, rule, lookup = state.call, state.call.rule, state.lookup
-    dropped = _NOT_SENT | foreign_headers(rule.family) | named_by_connection(lookup)
+    foreign = FOREIGN_HEADERS.get(rule.family, frozenset())
+    dropped = _NOT_SENT | foreign | named_by_connection(lookup)
     headers = [
         (name, value)
         for name, value in call.headers
