@@ -3,6 +3,7 @@
 import re
 from collections import OrderedDict
 
+_MOST_MODELS = 256
 _NAMED = re.compile(r"max[_ ]?(?:completion|output|new)?[_ ]?tokens|maxOutputTokens", re.IGNORECASE)
 _CONTEXT = re.compile(r"context", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\d.])(\d{2,9})(?![\d.]*\d)( \(exclusive\))?")
@@ -19,10 +20,7 @@ def limit_in(message: str, asked: int) -> int | None:
     return max((number for number in found if number < asked), default=None)
 
 
-_MOST_MODELS = 256
-
-
-class TokenLimits:
+class AnswerLimits:
     """The most tokens each model may answer with, learned from its refusals in this worker."""
 
     def __init__(self) -> None:

@@ -9,9 +9,9 @@ import re
 from msgspec import Struct, structs
 
 from app.wire.provider import Call
-from app.wire.token_limit import TokenLimits
+from app.wire.token_limit import AnswerLimits
 
-LIMITS = TokenLimits()  # where a model allows less than its generation
+LIMITS = AnswerLimits()  # where a model allows less than its generation
 _DEFAULT_VERSION = "2023-06-01"
 _WITHOUT_SAMPLING = "2026-10-21"  # from this API version on, no model takes sampling parameters
 

@@ -23,9 +23,8 @@ from providers.gemini.embeddings import Embeddings, EmbeddingsDecoder, batch_bod
 from providers.gemini.embeddings import read as read_embeddings
 from providers.gemini.errors import read_close, read_error
 from providers.gemini.functions import function_names
-from providers.gemini.limits import LIMITS
 from providers.gemini.media import urls_to_fetch
-from providers.gemini.models import Model
+from providers.gemini.models import LIMITS, Model
 from providers.gemini.native_body import read_native, with_model_of_url
 from providers.gemini.openai_request import Chat
 from providers.gemini.parameters import MOST_STOPS

@@ -3,6 +3,9 @@
 import re
 
 from app.wire.errors import bad_request
+from app.wire.token_limit import AnswerLimits
+
+LIMITS = AnswerLimits()  # by the models' paths
 
 
 class Model:

@@ -12,8 +12,7 @@ from msgspec import UNSET, Raw
 
 from app.wire.dropped import dropped_in_messages, says_nothing
 from app.wire.errors import bad_request
-from providers.gemini.limits import LIMITS
-from providers.gemini.models import Model
+from providers.gemini.models import LIMITS, Model
 from providers.gemini.openai_request import Chat, GoogleExtras
 from providers.gemini.raw_json import checked_utf8, encode, json_schema, read_object
 
