@@ -176,7 +176,8 @@ def _nine(id: str) -> str:
 
 def answered_tools(body: Body, dialect: Dialect) -> bool:
     """The model says a word between the results of tools and what the user says then."""
-    messages, roles = _messages(body), [each.get("role") for each in _messages(body)]
+    messages = _messages(body)
+    roles = [each.get("role") for each in messages]
     places = [at for at, pair in enumerate(pairwise(roles), 1) if pair == ("tool", "user")]
     for at in reversed(places):
         messages.insert(at, {"role": "assistant", "content": "OK."})
@@ -187,15 +188,15 @@ def answered_tools(body: Body, dialect: Dialect) -> bool:
 
 def alternating_turns(body: Body, dialect: Dialect) -> bool:
     """What one says in several messages stands in one; calls of tools stay for themselves."""
-    joined: list[dict[str, Any]] = []
-    for message in _messages(body):
+    messages, joined = _messages(body), list[dict[str, Any]]()
+    for message in messages:
         last = joined[-1] if joined else {}
         is_neighbour = message.get("role") == last.get("role") in ("user", "assistant")
         if is_neighbour and not last.get("tool_calls") and not message.get("tool_calls"):
             last["content"] = _together(last.get("content"), message.get("content"))
         else:
             joined.append(message)
-    is_changed = len(joined) < len(_messages(body))
+    is_changed = len(joined) < len(messages)
     if is_changed:
         body["messages"] = joined
     return is_changed
@@ -209,18 +210,21 @@ def _together(one: Any, other: Any) -> Any:
 
 def thinking_off(body: Body, dialect: Dialect) -> bool:
     """The model is told not to think, where the dialect has a switch for that."""
-    switches: dict[str, tuple[str, Any]] = {
-        "thinking": ("thinking", {"type": "disabled"}),
-        "enable_thinking": ("enable_thinking", False),
-    }
-    if dialect.thinking not in switches:
+    if dialect.thinking == "reasoning_effort":
         return False
-    name, off = switches[dialect.thinking]
-    is_changed = bool(body.get(name) != off)
-    body[name] = off
+    before = body.get(dialect.thinking)
+    switch_thinking(body, dialect, False)
     body.pop("reasoning_effort", None)
     body.pop("thinking_budget", None)
-    return is_changed
+    return bool(body[dialect.thinking] != before)
+
+
+def switch_thinking(body: Body, dialect: Dialect, is_on: bool) -> None:
+    """Says whether to think by the switch of a dialect that has one."""
+    if dialect.thinking == "thinking":
+        body["thinking"] = {"type": "enabled" if is_on else "disabled"}
+    else:
+        body["enable_thinking"] = is_on
 
 
 def content_as_text(body: Body, dialect: Dialect) -> bool:

@@ -20,6 +20,7 @@ from app.wire.dropped import dropped_parameters, says_nothing
 from app.wire.provider import Call
 from app.wire.strict_schema import is_strict
 from app.wire.tool_names import ToolNames
+from providers.openai.body_edits import switch_thinking
 from providers.openai.learned import Learned, learned_of
 from providers.openai.messages import Conversation, sayable
 
@@ -148,12 +149,11 @@ def _switch_thinking(
     if own is None and effort is None:
         return False
     is_on = own.get("type") != "disabled" if own is not None else effort != "none"
+    switch_thinking(body, dialect, is_on)
     if dialect.thinking == "thinking":
-        body["thinking"] = {"type": "enabled" if is_on else "disabled"}
         if not is_on:
             body.pop("reasoning_effort", None)
         return True
-    body["enable_thinking"] = is_on
     if body.pop("reasoning_effort", "none") != "none":
         left_out.append("reasoning_effort")
     budget = own.get("budget_tokens") if own is not None else chat.thinking_budget
