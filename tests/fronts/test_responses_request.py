@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from anthropic.types import MessageParam
@@ -442,21 +442,32 @@ class TestOtherItems:
             "",
         ]
 
-    def test_tools_that_a_search_has_found_are_given(self):
-        found = {"type": "function", "name": "later", "parameters": {}, "defer_loading": True}
-        tools = [
-            {"type": "tool_search", "execution": "client", "description": "d", "parameters": {}},
-            found,
-        ]
-        search = {
+    LATER: ClassVar = {
+        "type": "function",
+        "name": "later",
+        "parameters": {},
+        "defer_loading": True,
+    }
+    SEARCH: ClassVar = {
+        "type": "tool_search",
+        "execution": "client",
+        "description": "d",
+        "parameters": {},
+    }
+    SEARCHED: ClassVar = [
+        {
             "type": "tool_search_call",
             "call_id": "call_1",
             "execution": "client",
             "arguments": {"query": "x"},
-        }
-        result = {"type": "tool_search_output", "call_id": "call_1", "tools": [found]}
+        },
+        {"type": "tool_search_output", "call_id": "call_1", "tools": [LATER]},
+    ]
+
+    def test_tools_that_a_search_has_found_are_given(self):
+        tools = [self.SEARCH, self.LATER]
         before = read({"input": [user()], "tools": tools})
-        after = read({"input": [user(), search, result], "tools": tools})
+        after = read({"input": [user(), *self.SEARCHED], "tools": tools})
         assert [t.function.name for t in before.tools or () if t.function] == ["tool_search"]
         assert [t.function.name for t in after.tools or () if t.function] == [
             "tool_search",
@@ -464,22 +475,14 @@ class TestOtherItems:
         ]
 
     def test_deferred_tools_that_come_as_an_item_wait_until_they_are_found(self):
-        later = {"type": "function", "name": "later", "parameters": {}, "defer_loading": True}
-        search = {"type": "tool_search", "execution": "client", "parameters": {}}
-        added = {"type": "additional_tools", "role": "developer", "tools": [search, later]}
-        looked = {
-            "type": "tool_search_call",
-            "call_id": "call_1",
-            "execution": "client",
-            "arguments": {"query": "x"},
-        }
-        result = {"type": "tool_search_output", "call_id": "call_1", "tools": [later]}
+        tools = [self.SEARCH, self.LATER]
+        added = {"type": "additional_tools", "role": "developer", "tools": tools}
         names = [
             [tool.function.name for tool in chat.tools or () if tool.function]
             for chat in (
                 read({"input": [added, user()]}),
-                read({"input": [added, user(), looked, result]}),
-                read({"input": [user(), looked, result, added]}),
+                read({"input": [added, user(), *self.SEARCHED]}),
+                read({"input": [user(), *self.SEARCHED, added]}),
             )
         ]
         assert names == [["tool_search"], ["tool_search", "later"], ["tool_search", "later"]]

@@ -15,6 +15,7 @@ from msgspec import Struct
 from app.fronts.anthropic import schema
 from app.fronts.anthropic.schema import Block
 from app.fronts.anthropic.tools import definition_in, names_in
+from app.fronts.tool_round import current_round
 from app.wire.chat import File, FunctionCall, ImageUrl, Message, Part, ToolCallRequest
 from app.wire.errors import bad_request
 from app.wire.signature_mark import read_mark
@@ -61,12 +62,9 @@ class _Reader:
             if text and not (index == 0 and text.startswith(_BILLING)):
                 out.append(Message("system", text))
         runs = list(_runs(messages))
-        last_question = max(
-            (at for at, (role, run) in enumerate(runs) if role == "user" and not _has_result(run)),
-            default=-1,
-        )
+        begin = current_round(role == "user" and not _has_result(run) for role, run in runs)
         for at, (role, run) in enumerate(runs):
-            self._is_current = at > last_question
+            self._is_current = at >= begin
             if role == "system":
                 self._system(run, out)
             elif role == "user":

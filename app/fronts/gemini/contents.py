@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from app.fronts.gemini.media import media_part
 from app.fronts.gemini.schema import Content, FunctionCall, FunctionResponse, Part
 from app.fronts.gemini.signatures import THOUGHTS, carried
+from app.fronts.tool_round import current_round
 from app.wire import chat
 from app.wire.asked import UNREADABLE
 from app.wire.chat import Message, ToolCallRequest
@@ -79,10 +80,9 @@ class _Reader:
             texts = [part.text for part in content.all_parts() if part.text]
             out += [Message("system", text) for text in texts]
         runs = list(_runs(contents))
-        asking = (at for at, (is_model, run) in enumerate(runs) if not is_model and _asks(run))
-        last_question = max(asking, default=-1)
+        begin = current_round(not is_model and _asks(run) for is_model, run in runs)
         for at, (is_model, run) in enumerate(runs):
-            self._is_current = at > last_question
+            self._is_current = at >= begin
             if is_model:
                 self._close_calls()
                 self._model(run)

@@ -17,6 +17,7 @@ from app.fronts.openai_responses.calls import CALLS, OUTPUTS, call_of, output_of
 from app.fronts.openai_responses.content import parts_of, texts_of
 from app.fronts.openai_responses.schema import Item, Part, Reasoning, Text, decoded
 from app.fronts.openai_responses.tools import Placed, placed
+from app.fronts.tool_round import current_round
 from app.wire.chat import FunctionCall, Message, ToolCallRequest
 from app.wire.errors import bad_request
 from app.wire.signature_mark import read_mark
@@ -101,10 +102,9 @@ class _Reader:
         items += [(path, self._own_item(raw, path)) for path, raw in _numbered("input", raws)]
         self.talk.compacts = bool(raws) and items[-1][1].type == "compaction_trigger"
         self._collect_outputs(items)
-        questions = (at for at, (_, item) in enumerate(items) if _is_question(item))
-        last_question = max(questions, default=-1)
+        begin = current_round(_is_question(item) for _, item in items)
         for at, (path, item) in enumerate(items):
-            self._is_current = at > last_question
+            self._is_current = at >= begin
             self._take(path, item)
         self._end_run()
         return self.talk
